@@ -1,0 +1,20 @@
+"""What a model is trained on. These two types are all that the rest of the package sees of the data."""
+
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Int
+
+
+class Example(NamedTuple):
+    """One row of tokens."""
+
+    tokens: Int[Array, "L"]
+    segments: Int[Array, "L"]  # 0 is padding; documents count from 1; attention never crosses them
+    frozen: Bool[Array, "L"]  # given (a prompt): never noised, never scored
+
+
+class Batch(NamedTuple):
+    """B examples, and the place of each in the global batch: the only thing its noise may depend on."""
+
+    example: Example  # leading axis B
+    index: Int[Array, "B"]

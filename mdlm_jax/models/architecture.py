@@ -1,0 +1,34 @@
+"""The shape of a network: plain numbers, so that counting parameters and FLOPs needs no network library."""
+
+from typing import NamedTuple
+
+
+class Architecture(NamedTuple):
+    """One transformer. The defaults are SMDM's (arXiv 2410.18514): RMSNorm, RoPE, SwiGLU, no bias, untied head.
+
+    The embedding has V + 1 rows, the last of which is the mask (and the start symbol of `ar`); the head has V outputs,
+    so no model can ever predict the mask.
+    """
+
+    vocab_size: int  # V, without the mask
+    layers: int
+    width: int  # d
+    heads: int
+    key_value_heads: int  # fewer than heads: grouped-query attention
+    mlp_width: int
+    mlp: str = "swiglu"  # swiglu | gelu
+    norm: str = "rmsnorm"  # rmsnorm | layernorm
+    norm_epsilon: float = 1e-5
+    rope_base: float = 1e4
+    qk_norm: bool = False
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    head_bias: bool = False
+    tied_head: bool = False
+    time_conditioning: bool = False  # adaLN-zero from an embedding of the noise level (DiT, MDLM)
+    time_width: int = 128  # width of that embedding
+    dropout: float = 0.0
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads

@@ -1,0 +1,63 @@
+"""The two functions that make an objective, and the types that pass between them.
+
+An objective says how to look at a sequence (`view`) and how to score logits (`token_loss`). The network, the optimiser,
+the data order, the noise keys and the accounting are shared, so that when two loss curves differ the objective is the
+only thing that differed.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+MaskFn = Callable[[Int[Array, "*n"], Int[Array, "*n"]], Array]  # (query place, key place) -> may it look?
+
+
+class View(NamedTuple):
+    """One corrupted example as the network meets it. N places are read, the first M <= N of them are scored."""
+
+    tokens: Int[Array, "*k N"]  # what the network reads; V is the mask
+    targets: Int[Array, "*k M"]  # what it should say
+    weight: Float[Array, "*k M"]  # nats multiplier; 0 where nothing is scored
+    t: Float[Array, "*k N"]  # noise level, for networks that are told it
+    positions: Int[Array, "*k N P"]  # rotary coordinates of a place as a query
+    key_positions: Int[Array, "*k N P"]  # and as a key; they differ where a place reads one token and predicts another
+    segments: Int[Array, "*k N"]  # attention stays inside a segment; 0 is padding
+    constant: Float[Array, "*k"]  # nats that need no network
+
+
+class Objective(NamedTuple):
+    """How to look at a sequence and how to score logits. `phi` holds the objective's own parameters, () for most."""
+
+    view: Callable[..., View]  # (phi, key, example, u in [0, 1)) -> View with a leading axis K, the mean of which counts
+    token_loss: Callable[..., Array]  # (phi, logits f32[..., V], view) -> nats f32[...]
+    mask: MaskFn
+    bound: str  # how its mean nats relate to -log p(x): 'exact' | 'upper' | 'none'
+    evaluate: "Objective | None" = None  # what is reported, where it is not the loss that is trained
+    init: Callable[[Array], Any] = lambda key: ()  # key -> phi
+    views: int = 1  # K
+    coordinates: int = 1  # P
+    needs_time: bool = False  # serves only networks that are told the noise level
+
+
+def full(query: Array, key: Array) -> Array:
+    """Every place sees every place."""
+    return query == query
+
+
+def causal(query: Array, key: Array) -> Array:
+    """A place sees itself and what came before."""
+    return key <= query
+
+
+def cross_entropy(phi: Any, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
+    """-weight log softmax(logits)[target], in nats."""
+    target = jnp.take_along_axis(logits, view.targets[..., None], axis=-1)[..., 0]
+    return view.weight * (jax.nn.logsumexp(logits, axis=-1) - target)
+
+
+def scored(example: Any) -> Array:
+    """Which tokens are noised and scored: neither padding nor given. The loss is per one of these, whoever computes it."""
+    return (example.segments > 0) & ~example.frozen
