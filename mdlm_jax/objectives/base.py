@@ -31,7 +31,7 @@ class View(NamedTuple):
 class Objective(NamedTuple):
     """How to look at a sequence and how to score logits. `phi` holds the objective's own parameters, () for most."""
 
-    view: Callable[..., View]  # (phi, key, example, u in [0, 1)) -> View with a leading axis K, the mean of which counts
+    view: Callable[..., View]  # (phi, key, example, u in [0, 1)) -> View with a leading axis K; their mean counts
     token_loss: Callable[..., Array]  # (phi, logits f32[..., V], view) -> nats f32[...]
     mask: MaskFn
     bound: str  # how its mean nats relate to -log p(x): 'exact' | 'upper' | 'none'
@@ -59,5 +59,5 @@ def cross_entropy(phi: Any, logits: Float[Array, "*n V"], view: View) -> Float[A
 
 
 def scored(example: Any) -> Array:
-    """Which tokens are noised and scored: neither padding nor given. The loss is per one of these, whoever computes it."""
+    """Which tokens are noised and scored: neither padding nor given. Every loss is per one of these."""
     return (example.segments > 0) & ~example.frozen
