@@ -54,7 +54,9 @@ def causal(query: Array, key: Array) -> Array:
 
 def cross_entropy(phi: Any, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
     """-weight log softmax(logits)[target], in nats."""
-    target = jnp.take_along_axis(logits, view.targets[..., None], axis=-1)[..., 0]
+    # a masked sum instead of a gather: its gradient is a select that fuses, not a scatter into [.., V]
+    is_target = jnp.arange(logits.shape[-1]) == view.targets[..., None]
+    target = jnp.where(is_target, logits, 0).sum(axis=-1)
     return view.weight * (jax.nn.logsumexp(logits, axis=-1) - target)
 
 

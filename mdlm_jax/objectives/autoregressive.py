@@ -1,0 +1,51 @@
+"""Left to right: -log p(x) by the chain rule."""
+
+import jax.numpy as jnp
+
+from mdlm_jax.data import Example
+from mdlm_jax.objectives.base import Objective, View, causal, cross_entropy, scored
+
+
+def shift_right(tokens, segments, start: int):
+    """What stands before each token in its own document; `start` where nothing does."""
+    previous = jnp.roll(tokens, 1).at[0].set(start)
+    first = segments != jnp.roll(segments, 1).at[0].set(0)
+    return jnp.where(first, start, previous)
+
+
+def ar(mask_id: int) -> Objective:
+    """Reads [mask, x_1 .. x_{L-1}] and scores all L tokens, the same that `masked` scores. Exact."""
+
+    def view(phi, key, example: Example, u) -> View:
+        places = jnp.arange(example.tokens.shape[-1])[:, None]
+        return one_view(
+            tokens=shift_right(example.tokens, example.segments, mask_id),
+            targets=example.tokens,
+            weight=scored(example).astype(jnp.float32),
+            t=jnp.zeros(example.tokens.shape),
+            positions=places,
+            key_positions=places,
+            segments=example.segments,
+            constant=jnp.zeros(()),
+        )
+
+    return Objective(view, cross_entropy, causal, bound="exact")
+
+
+def ar_without_start(mask_id: int) -> Objective:
+    """Reads x_1 .. x_L and scores x_2 .. x_{L+1}: SMDM's block of 2048 + 1 tokens (arXiv 2410.18514, `train_ar.py`).
+
+    It is `ar` without its first place; the first token of a row is context only, so rows come with it frozen.
+    """
+    whole = ar(mask_id)
+
+    def view(phi, key, example: Example, u) -> View:
+        seen = whole.view(phi, key, example, u)
+        return View(*(field[:, 1:] for field in seen[:-1]), constant=seen.constant)
+
+    return whole._replace(view=view)
+
+
+def one_view(**fields) -> View:
+    """A View with the leading axis K = 1."""
+    return View(**{name: value[None] for name, value in fields.items()})
