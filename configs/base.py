@@ -1,0 +1,91 @@
+"""Every key there is, with its default. Other configs start from this one and differ from it."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # of the initial weights and of the noise
+    config.budget = 0.0  # training FLOPs, in the counter below; 0: `steps` says how long
+    config.budget_counter = "exact"  # exact | six_nonembedding | six_total | six_attention
+    config.steps = 1000  # optimiser steps, when budget is 0
+
+    config.objective = ConfigDict()
+    config.objective.name = "masked"  # a key of mdlm_jax.objectives.OBJECTIVES
+    config.objective.schedule = "linear"  # masked: linear | cosine | polynomial | geometric
+    config.objective.power = 2.0  # of the polynomial schedule
+    config.objective.epsilon_convention = "none"  # masked: none (the exact bound) | smdm | mdlm
+    config.objective.epsilon = 1e-3  # of that convention
+    config.objective.independent_times = False  # masked: times by themselves instead of stratified over the batch
+    config.objective.mask_rate = 0.15  # masked_lm: share of hidden tokens
+
+    config.data = ConfigDict()
+    config.data.source = "stdlib"  # stdlib | markov | text | tfds | tokens
+    config.data.path = ""  # text: globs, by commas; tfds: dataset name; tokens: folder; markov: vocab=16,concentration=0.3
+    config.data.validation_path = ""  # text: globs of held-out files; empty: the last 5% is held out
+    config.data.field = "text"  # the field that holds the text, in .jsonl, .parquet and tfds
+    config.data.tokenizer = "bytes"  # bytes | a tokenizers .json | a folder with GPT-2's vocabulary and merges
+    config.data.sequence_length = 64  # L
+    config.data.extra_token = False  # rows of L + 1 tokens (SMDM's 2048 + 1)
+    config.data.keep_documents = False  # attention stays inside a document; else documents are joined
+    config.data.random_length_rate = 0.0  # share of rows cut to a uniform length (SMDM: 0.01)
+    config.data.unique_tokens = 0  # tokens in one epoch; 0: all there are
+    config.data.epochs = 0  # at most this many; 0: as many as the steps need
+    config.data.seed = 0  # of the order of rows
+
+    config.model = ConfigDict()
+    config.model.size = ""  # a name of the ladder (scaling/ladder.py); empty: the five numbers below
+    config.model.layers = 2
+    config.model.width = 64
+    config.model.heads = 4
+    config.model.key_value_heads = 4  # fewer than heads: grouped-query attention
+    config.model.mlp_width = 256
+    config.model.mlp = "swiglu"  # swiglu | gelu
+    config.model.norm = "rmsnorm"  # rmsnorm | layernorm
+    config.model.norm_epsilon = 1e-5
+    config.model.rope_base = 1e4  # wavelength scale of the rotary positions
+    config.model.qk_norm = False  # norm of queries and keys in each head
+    config.model.attention_bias = False
+    config.model.mlp_bias = False
+    config.model.head_bias = False
+    config.model.tied_head = False  # the head is the embedding transposed
+    config.model.time_conditioning = False  # adaLN from the noise level
+    config.model.time_width = 128  # of its embedding
+    config.model.dropout = 0.0
+
+    config.optim = ConfigDict()
+    config.optim.lr = 1e-2  # peak learning rate
+    config.optim.decay = "cosine"  # cosine | wsd | constant
+    config.optim.final = 0.1  # learning rate at the end over the peak
+    config.optim.warmup_share = 0.01  # of all steps
+    config.optim.warmup_min = 10  # steps
+    config.optim.weight_decay = 0.1
+    config.optim.decay_everything = False  # decay norms and embeddings too, as SMDM does
+    config.optim.beta_1 = 0.9
+    config.optim.beta_2 = 0.95
+    config.optim.epsilon = 1e-8
+    config.optim.clip = 1.0  # global norm of the gradient
+    config.optim.ema = 0.0  # decay of the weight average; 0: none
+    config.optim.on_nonfinite = "stop"  # stop | skip: what a NaN or Inf loss does
+
+    config.train = ConfigDict()
+    config.train.batch_size = 64  # sequences in a step, over all devices
+    config.train.microbatches = 1  # gradient accumulation inside the step
+    config.train.runner = "jit"  # jit (sharded over the mesh) | pmap | shard_map
+    config.train.mesh_data = 1  # devices that hold copies of the parameters; times mesh_fsdp = all devices
+    config.train.mesh_fsdp = -1  # devices the parameters are split over; -1: all that are left
+    config.train.compute_dtype = "float32"  # float32 | bfloat16 (weights stay float32)
+    config.train.scan_layers = False  # one compiled block: right on accelerators, slower on a CPU
+    config.train.remat = "none"  # none | dots | full
+    config.train.attention = "einsum"  # einsum | library (fused kernels on accelerators)
+    config.train.loss_chunk = 512  # places whose logits exist at once
+    config.train.log_every = 50  # steps
+    config.train.validate_every = 0  # steps; 0: at the end only
+    config.train.checkpoint_every = 500  # steps; 0: at the end only
+    config.train.loggers = ""  # by commas: tensorboard, wandb; metrics.jsonl is always written
+
+    config.eval = ConfigDict()
+    config.eval.sequences = 256  # held-out rows
+    config.eval.draws = 4  # views of each row, for objectives that draw noise
+    config.eval.batch_size = 64
+    return config

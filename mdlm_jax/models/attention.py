@@ -1,0 +1,67 @@
+"""Attention: who may look at whom, and the backends that compute it."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mdlm_jax.objectives.base import MaskFn, causal, full
+
+
+def rotate(x: Float[Array, "B N H d"], positions: Int[Array, "B N P"], base: float) -> Float[Array, "B N H d"]:
+    """Rotary embedding (arXiv 2104.09864), half-split, in float32; P coordinates share the head's width."""
+    half, coordinates = x.shape[-1] // 2, positions.shape[-1]
+    per_coordinate = half // coordinates
+    frequency = base ** (-jnp.arange(per_coordinate) / per_coordinate)
+    angle = (positions[..., None] * frequency).reshape(*positions.shape[:2], 1, half)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    first, second = x[..., :half], x[..., half:]
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(x.dtype)
+
+
+def allowed(mask: MaskFn, queries: Array, num_keys: int, segments: Array | None) -> Bool[Array, "#B N M"] | None:
+    """What each query place may see, or None where that is everything. Only whole views carry segments."""
+    seen = None if mask is full else mask(queries[:, None], jnp.arange(num_keys)[None, :])[None]
+    if segments is None:
+        return seen
+    same = segments[:, :, None] == segments[:, None, :]
+    return same if seen is None else same & seen
+
+
+def einsum_attention(q, k, v, mask: MaskFn, seen: Array | None):
+    """Scores over [B, H, N, M] in float32: the plain formula, and the fastest on a CPU."""
+    scores = jnp.einsum("bnghd,bmgd->bghnm", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    if seen is not None:
+        scores = jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
+    return jnp.einsum("bghnm,bmgd->bnghd", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
+
+
+def library_attention(q, k, v, mask: MaskFn, seen: Array | None):
+    """`jax.nn.dot_product_attention`: the fused kernel of the platform where there is one (cuDNN on GPU)."""
+    batch, num_queries, groups, per_group, width = q.shape
+    alone = mask is causal and num_queries == k.shape[1] and (seen is None or seen.shape[0] == 1)
+    out = jax.nn.dot_product_attention(
+        q.reshape(batch, num_queries, groups * per_group, width),
+        k,
+        v,
+        mask=None if alone or seen is None else seen[:, None],
+        is_causal=alone,
+    )
+    return out.reshape(q.shape)
+
+
+BACKENDS = {"einsum": einsum_attention, "library": library_attention}
+
+
+def attend(
+    q: Float[Array, "B N H d"],
+    k: Float[Array, "B M G d"],
+    v: Float[Array, "B M G d"],
+    mask: MaskFn,
+    seen: Bool[Array, "#B N M"] | None,
+    backend: str,
+) -> Float[Array, "B N H d"]:
+    """softmax(q k^T / sqrt(d)) v over the keys that `seen` allows; H query heads in G groups."""
+    batch, num_queries, heads, width = q.shape
+    grouped = q.reshape(batch, num_queries, k.shape[2], heads // k.shape[2], width)
+    return BACKENDS[backend](grouped, k, v, mask, seen).reshape(q.shape)

@@ -1,0 +1,251 @@
+"""One transformer for every objective, bidirectional or causal by its mask. The only file that uses Flax."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.attention import allowed, attend, rotate
+from mdlm_jax.objectives.base import MaskFn, View
+
+REMAT_POLICIES = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keeps matmul outputs, recomputes the rest
+    "full": jax.checkpoint_policies.nothing_saveable,  # keeps the input of each block only
+}
+
+
+class Execution(NamedTuple):
+    """How the same mathematics is run. No choice here changes a checkpoint."""
+
+    compute_dtype: Any = jnp.float32  # bfloat16 on accelerators; weights, norms, softmax and logits stay float32
+    scan_layers: bool = False  # one compiled block, right on accelerators; unrolled is faster on a CPU
+    remat: str = "none"
+    attention: str = "einsum"
+    use_segments: bool = True  # False where every row is one document: saves the mask
+
+
+class Cache(NamedTuple):
+    """Keys and values of the places read so far, for decoding left to right."""
+
+    keys: Float[Array, "layers B M G d"]
+    values: Float[Array, "layers B M G d"]
+    length: Array  # i32[]
+
+
+class Model(NamedTuple):
+    """Pure functions of the parameters."""
+
+    init: Callable[[Array], Any]  # key -> params
+    hidden: Callable[..., tuple[Array, Cache | None]]  # (params, view, mask, cache=None, dropout_keys=None)
+    head: Callable[[Any, Array], Array]  # (params, hidden) -> logits, float32
+    empty_cache: Callable[[int, int], Cache]  # (B, M) -> Cache
+    architecture: Architecture
+
+
+class Norm(nn.Module):
+    architecture: Architecture
+    affine: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        kind = nn.RMSNorm if self.architecture.norm == "rmsnorm" else nn.LayerNorm
+        options = {"use_scale": self.affine} | ({} if kind is nn.RMSNorm else {"use_bias": self.affine})
+        return kind(epsilon=self.architecture.norm_epsilon, dtype=jnp.float32, **options)(x).astype(x.dtype)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP. Dense layers see [B N, d]: on a CPU the flat matmul saves the layout copies."""
+
+    architecture: Architecture
+    execution: Execution
+
+    @nn.compact
+    def __call__(self, x, condition, view, mask, seen, cached, dropout_keys):
+        a, (batch, places, width) = self.architecture, x.shape
+        dense = partial(nn.Dense, dtype=self.execution.compute_dtype, kernel_init=nn.initializers.normal(_std_in(a)))
+        # SMDM: what writes to the residual stream starts smaller, by depth
+        dense_out = partial(dense, kernel_init=nn.initializers.normal(1 / (width**0.5 * a.layers)))
+        parts = (
+            [None] * 6 if condition is None else jnp.split(_modulation(6 * width, "modulate")(condition), 6, axis=-1)
+        )
+
+        def modulated(x, shift, scale):
+            return x if condition is None else (x * (1 + scale) + shift).astype(x.dtype)
+
+        def gated(x, gate):
+            x = x if condition is None else (x * gate).astype(x.dtype)
+            return _dropout(x.reshape(batch, places, width), dropout_keys, a.dropout, self.name)
+
+        flat = modulated(Norm(a, name="norm_1")(x.reshape(-1, width)), *parts[:2])
+        q, k, v = (
+            dense(heads * a.head_width, use_bias=a.attention_bias, name=name)(flat).reshape(
+                batch, places, heads, a.head_width
+            )
+            for name, heads in (("query", a.heads), ("key", a.key_value_heads), ("value", a.key_value_heads))
+        )
+        if a.qk_norm:
+            q, k = Norm(a, name="query_norm")(q), Norm(a, name="key_norm")(k)
+        q, k = rotate(q, view.positions, a.rope_base), rotate(k, view.key_positions, a.rope_base)
+        if cached is not None:
+            old_keys, old_values, length = cached
+            k = jax.lax.dynamic_update_slice_in_dim(old_keys, k, length, axis=1)
+            v = jax.lax.dynamic_update_slice_in_dim(old_values, v, length, axis=1)
+        mixed = attend(q, k, v, mask, seen, self.execution.attention).reshape(-1, width)
+        mixed = dense_out(width, use_bias=a.attention_bias, name="attention_out")(mixed)
+        x = x + gated(mixed, parts[2])
+
+        flat = modulated(Norm(a, name="norm_2")(x.reshape(-1, width)), *parts[3:5])
+        up = dense(a.mlp_width, use_bias=a.mlp_bias, name="up")(flat)
+        if a.mlp == "swiglu":
+            up = nn.silu(dense(a.mlp_width, use_bias=a.mlp_bias, name="gate")(flat)) * up
+        else:
+            up = nn.gelu(up)
+        x = x + gated(dense_out(width, use_bias=a.mlp_bias, name="down")(up), parts[5])
+        return x, None if cached is None else (k, v)
+
+
+class Ends(nn.Module):
+    """What stands before and after the blocks: embedding, time embedding, last norm, head."""
+
+    architecture: Architecture
+    execution: Execution
+
+    def setup(self):
+        a = self.architecture
+        # V + 1 rows: the mask is the last
+        self.embedding = nn.Embed(a.vocab_size + 1, a.width, embedding_init=nn.initializers.normal(_std_in(a)))
+        self.norm = Norm(a)
+        if a.time_conditioning:
+            self.time_in, self.time_out = nn.Dense(a.time_width), nn.Dense(a.time_width)
+            self.last_modulation = _modulation(2 * a.width)
+        if not a.tied_head:
+            self.kernel = self.param("head", nn.initializers.normal(_std_in(a)), (a.width, a.vocab_size))
+        if a.head_bias:
+            self.bias = self.param("head_bias", nn.initializers.zeros, (a.vocab_size,))
+
+    def __call__(self, tokens, t):
+        """Touches every parameter, for `init`."""
+        x, condition = self.start(tokens, t)
+        return self.head(self.end(x, condition))
+
+    def start(self, tokens, t):
+        condition = None
+        if self.architecture.time_conditioning:
+            condition = nn.silu(self.time_out(nn.silu(self.time_in(sinusoids(t.reshape(-1))))))
+        return self.embedding(tokens).astype(self.execution.compute_dtype), condition
+
+    def end(self, x, condition):
+        flat = self.norm(x.reshape(-1, x.shape[-1]))
+        if condition is not None:
+            shift, scale = jnp.split(self.last_modulation(condition), 2, axis=-1)
+            flat = (flat * (1 + scale) + shift).astype(x.dtype)
+        return flat.reshape(x.shape)
+
+    def head(self, hidden):
+        tied = self.architecture.tied_head
+        kernel = self.embedding.embedding[:-1].T if tied else self.kernel
+        kernel, hidden = kernel.astype(self.execution.compute_dtype), hidden.astype(self.execution.compute_dtype)
+        logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+        return logits + self.bias if self.architecture.head_bias else logits
+
+
+def transformer(architecture: Architecture, execution: Execution) -> Model:
+    """The network as pure functions. Blocks are one tree stacked over layers, whichever way they are run."""
+    block, ends = Block(architecture, execution), Ends(architecture, execution)
+    policy = REMAT_POLICIES[execution.remat]
+
+    def init(key):
+        key_ends, key_blocks = jax.random.split(key)
+        tokens, t = jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2))
+        x = jnp.zeros((1, 2, architecture.width), execution.compute_dtype)
+        condition = jnp.zeros((2, architecture.time_width)) if architecture.time_conditioning else None
+        places = jnp.zeros((1, 2, 1), jnp.int32)
+        view = View(tokens, tokens, t, t, places, places, tokens, jnp.zeros(1))
+        arguments = (x, condition, view, None, None, None, None)
+        blocks = jax.vmap(lambda key: block.init(key, *arguments)["params"])(
+            jax.random.split(key_blocks, architecture.layers)
+        )
+        return {"ends": ends.init(key_ends, tokens, t)["params"], "blocks": blocks}
+
+    def hidden(params, view: View, mask: MaskFn, cache: Cache | None = None, dropout_keys=None):
+        """Float[B N d] before the head, and the cache with this view's keys and values in it."""
+        x, condition = ends.apply({"params": params["ends"]}, view.tokens, view.t, method="start")
+        num_places = view.tokens.shape[1]
+        if cache is None:
+            segments = view.segments if execution.use_segments else None
+            seen = allowed(mask, jnp.arange(num_places), num_places, segments)
+        else:
+            seen = allowed(mask, cache.length + jnp.arange(num_places), cache.keys.shape[2], None)
+
+        def layer(x, params, layer_index, cached):
+            keys = (
+                dropout_keys
+                if dropout_keys is None
+                else jax.vmap(jax.random.fold_in, (0, None))(dropout_keys, layer_index)
+            )
+            return block.apply({"params": params}, x, condition, view, mask, seen, cached, keys)
+
+        if execution.remat != "none":
+            layer = jax.checkpoint(layer, policy=policy)
+        x, new = _through(layer, x, params["blocks"], cache, architecture.layers, execution.scan_layers)
+        x = ends.apply({"params": params["ends"]}, x, condition, method="end")
+        return x, None if cache is None else Cache(*new, cache.length + num_places)
+
+    def head(params, hidden):
+        return ends.apply({"params": params["ends"]}, hidden, method="head")
+
+    def empty_cache(batch: int, places: int) -> Cache:
+        shape = (architecture.layers, batch, places, architecture.key_value_heads, architecture.head_width)
+        return Cache(jnp.zeros(shape, execution.compute_dtype), jnp.zeros(shape, execution.compute_dtype), jnp.int32(0))
+
+    return Model(init, hidden, head, empty_cache, architecture)
+
+
+def sinusoids(t: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
+    """The noise level as sines and cosines, in thousandths (DiT, MDLM)."""
+    angle = 1000.0 * t[..., None] * 1e4 ** (-jnp.arange(width // 2) / (width // 2))
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+def _through(layer, x, blocks, cache, num_layers, scan):
+    """x through every block: one scanned body, or unrolled over the split tree (its gradient is one stack)."""
+    if scan:
+
+        def body(x, inputs):
+            params, index, stored = inputs
+            return layer(x, params, index, None if cache is None else (*stored, cache.length))
+
+        stored = None if cache is None else (cache.keys, cache.values)
+        return jax.lax.scan(body, x, (blocks, jnp.arange(num_layers), stored))
+    leaves, tree = jax.tree.flatten(blocks)
+    per_layer = zip(*(jnp.unstack(leaf) for leaf in leaves), strict=True)
+    stored = []
+    for index, leaves in enumerate(per_layer):
+        cached = None if cache is None else (cache.keys[index], cache.values[index], cache.length)
+        x, new = layer(x, tree.unflatten(leaves), index, cached)
+        stored.append(new)
+    return x, None if cache is None else jax.tree.map(lambda *layers: jnp.stack(layers), *stored)
+
+
+def _std_in(architecture: Architecture) -> float:
+    """SMDM's initial standard deviation of matrices that read the residual stream, and of the embedding."""
+    return (2 / 5 / architecture.width) ** 0.5
+
+
+def _modulation(width: int, name: str | None = None):
+    """adaLN-zero (DiT, arXiv 2212.09748): shifts, scales and gates that start at zero."""
+    return nn.Dense(width, kernel_init=nn.initializers.zeros, name=name)
+
+
+def _dropout(x: Float[Array, "B N d"], keys, rate: float, name: str | None):
+    """Dropout whose randomness belongs to the example, so that it is the same on any number of devices."""
+    if keys is None or rate == 0:
+        return x
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1 - rate), 0)

@@ -1,0 +1,1 @@
+"""One train step for every objective, and what surrounds it."""

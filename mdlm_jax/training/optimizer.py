@@ -1,0 +1,65 @@
+"""AdamW whose numbers are leaves of its state, so that runs of equal shape share one compiled step."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mdlm_jax.errors import UserError
+
+DECAYS = ("cosine", "wsd", "constant")
+
+
+def learning_rate_shape(decay: str, final: float, step, warmup_steps, total_steps):
+    """The learning rate over its peak at `step` (counted from 0): linear warm-up, then the decay.
+
+    cosine falls to `final` at the last step; wsd stays at 1 and falls linearly over the last tenth; constant stays.
+    """
+    step, warmup = jnp.asarray(step, jnp.float32), jnp.maximum(warmup_steps, 1)
+    if decay == "cosine":
+        progress = (step - warmup_steps) / jnp.maximum(total_steps - warmup_steps, 1)
+        after = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
+    elif decay == "wsd":
+        left = (total_steps - step) / jnp.maximum(0.1 * total_steps, 1)
+        after = final + (1 - final) * jnp.clip(left, 0, 1)
+    elif decay == "constant":
+        after = jnp.ones_like(step)
+    else:
+        raise UserError(f"optim.decay is {decay!r}; accepted: {', '.join(DECAYS)}")
+    return jnp.where(step < warmup_steps, (step + 1) / warmup, after)
+
+
+def adamw(
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    warmup_steps: int,
+    total_steps: int,
+    decay: str,
+    final: float,
+    beta_1: float,
+    beta_2: float,
+    epsilon: float,
+    clip: float,
+    decay_everything: bool,
+) -> optax.GradientTransformation:
+    """Clipped AdamW with decoupled decay, on matrices only unless `decay_everything` (SMDM decays norms too).
+
+    Blocks are stacked over layers, so what is a matrix is told by the name of the leaf and not by its rank.
+    """
+
+    def is_matrix(params):
+        names = ("kernel", "head")
+        return jax.tree.map_with_path(lambda path, _: decay_everything or path[-1].key in names, params)
+
+    def chain(learning_rate, weight_decay, warmup_steps, total_steps):
+        def rate(step):
+            return -learning_rate * learning_rate_shape(decay, final, step, warmup_steps, total_steps)
+
+        return optax.chain(
+            optax.clip_by_global_norm(clip),
+            optax.scale_by_adam(b1=beta_1, b2=beta_2, eps=epsilon),
+            optax.add_decayed_weights(weight_decay, mask=is_matrix),
+            optax.scale_by_schedule(rate),
+        )
+
+    return optax.inject_hyperparams(chain)(learning_rate, weight_decay, float(warmup_steps), float(total_steps))

@@ -1,0 +1,109 @@
+"""The one pure train step of every objective, and the ways to run it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from mdlm_jax.data import Batch
+from mdlm_jax.models.transformer import Model
+from mdlm_jax.objectives.base import Objective, scored
+from mdlm_jax.training.loss import look, nats
+from mdlm_jax.training.noise import noise_of
+
+
+class State(NamedTuple):
+    """All that training carries from step to step: a plain pytree."""
+
+    step: Array
+    params: Any
+    phi: Any  # the objective's own parameters
+    opt_state: Any
+    ema: Any  # averaged params; () without
+    key: Array  # key data; never changes: the noise of a step is folded from it
+
+
+class StepOptions(NamedTuple):
+    batch_size: int  # global
+    microbatches: int = 1
+    loss_chunk: int = 512  # places whose logits exist at once
+    ema_decay: float = 0.0
+    dropout: bool = False
+    skip_nonfinite: bool = False  # a step whose loss or gradient is not finite changes nothing
+
+
+def initial_state(
+    model: Model, objective: Objective, optimizer: optax.GradientTransformation, seed: int, ema_decay: float
+) -> State:
+    key = jax.random.key(seed)
+    key_params, key_phi, key_noise = jax.random.split(key, 3)
+    params, phi = model.init(key_params), objective.init(key_phi)
+    ema = jax.tree.map(jnp.copy, params) if ema_decay else ()
+    return State(jnp.int32(0), params, phi, optimizer.init((params, phi)), ema, jax.random.key_data(key_noise))
+
+
+def make_train_step(
+    model: Model,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    options: StepOptions,
+    axis_name: str | None = None,
+) -> Callable[[State, Batch], tuple[State, dict[str, Array]]]:
+    """(state, batch) -> (state, metrics). Nats are summed over the global batch, then divided by its scored tokens.
+
+    With `axis_name` the batch is this device's part and sums go over that axis (`pmap`, `shard_map`); without, the
+    batch is the whole one, wherever its rows lie.
+    """
+
+    def summed_nats(trainable, key, step, batch: Batch):
+        params, phi = trainable
+        keys, u = noise_of(key, step, batch.index, options.batch_size)
+        view = look(objective, phi, keys, batch.example, u)
+        dropout_keys = jnp.repeat(jax.vmap(jax.random.fold_in, (0, None))(keys, 1), objective.views, axis=0)
+        total, _ = nats(
+            model, objective, params, phi, view, options.loss_chunk, dropout_keys if options.dropout else None
+        )
+        return total / objective.views
+
+    def accumulated(trainable, key, step, batch: Batch):
+        """Sums over microbatches. Each takes every n-th row, so that it stays spread over the devices."""
+        slope = jax.value_and_grad(summed_nats)
+        if options.microbatches == 1:
+            return slope(trainable, key, step, batch)
+        parts = jax.tree.map(
+            lambda rows: jnp.moveaxis(rows.reshape(-1, options.microbatches, *rows.shape[1:]), 1, 0), batch
+        )
+
+        def add(carry, part):
+            return jax.tree.map(jnp.add, carry, slope(trainable, key, step, part)), None
+
+        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trainable))
+        return jax.lax.scan(add, zeros, parts)[0]
+
+    def train_step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
+        trainable = (state.params, state.phi)
+        sums = accumulated(trainable, state.key, state.step, batch), scored(batch.example).sum()
+        if axis_name is not None:
+            sums = jax.lax.psum(sums, axis_name)
+        (total, gradients), num_tokens = sums
+        num_tokens = jnp.maximum(num_tokens, 1)
+        loss, gradients = total / num_tokens, jax.tree.map(lambda gradient: gradient / num_tokens, gradients)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
+        params, phi = optax.apply_updates(trainable, updates)
+        ema = ()
+        if options.ema_decay:
+            # warms up, so that the average does not remember the initial weights
+            decay = jnp.minimum(options.ema_decay, (1 + state.step) / (10 + state.step))
+            ema = optax.incremental_update(params, state.ema, 1 - decay)
+        new = State(state.step + 1, params, phi, opt_state, ema, state.key)
+        gradient_norm = optax.tree.norm(gradients)
+        if options.skip_nonfinite:
+            finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
+            kept = state._replace(step=state.step + 1)
+            new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, kept)
+        return new, {"loss": loss, "gradient_norm": gradient_norm, "tokens": num_tokens}
+
+    return train_step
