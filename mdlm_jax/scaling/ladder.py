@@ -8,7 +8,7 @@ def _llama(layers: int, heads: int, width: int, vocab_size: int) -> Architecture
     return Architecture(vocab_size, layers, width, heads, key_value_heads=heads, mlp_width=4 * width)
 
 
-# The grid of SMDM (arXiv 2410.18514, `lit_gpt/config.py`): layers, heads, width. A name is the non-embedding parameters.
+# The grid of SMDM (arXiv 2410.18514, `lit_gpt/config.py`): layers, heads, width; named by non-embedding parameters.
 SMDM: dict[str, Architecture] = {
     "6M": _llama(6, 4, 256, 32000),
     "19M": _llama(8, 6, 384, 32000),
