@@ -1,0 +1,141 @@
+"""From a corpus to `batch(step)`: rows of tokens in an order that depends on the seed and the step alone."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from grain.experimental import index_shuffle
+from jaxtyping import Int
+
+from mdlm_jax.data import Batch, Example
+from mdlm_jax.data.addressed import uniform
+from mdlm_jax.data.rows import open_splits
+from mdlm_jax.data.tokenizer import Tokenizer
+from mdlm_jax.errors import UserError
+
+# The rows that `unique_tokens` keeps and the rows validated on are the same for every seed: a study repeated with
+# another seed is repeated on the same data.
+SUBSET_SEED = 0
+UNBOUNDED = 2**62
+
+
+class Data(NamedTuple):
+    """What the training loop and the evaluation know of a corpus."""
+
+    batch: Callable[[int], Batch]  # step -> this process's rows (numpy) of that step's global batch
+    batches: Callable[[int], Iterator[Batch]]  # the same from a step on, prefetched by threads
+    validation: Example  # held-out rows, the same on every process and for every seed
+    vocab_size: int  # V, the separator included
+    bytes_per_token: float  # UTF-8 bytes of the held-out text over its tokens, for bits per byte; 1 for `markov`
+    unique_tokens: int  # in one epoch: rows times sequence_length
+    max_steps: int | None  # steps that `epochs` allows; None without limit
+    tokenizer: Tokenizer
+
+
+def open_data(
+    *,
+    source: str,
+    path: str,
+    validation_path: str,
+    field: str,
+    tokenizer: str,
+    sequence_length: int,
+    extra_token: bool,
+    keep_documents: bool,
+    random_length_rate: float,
+    unique_tokens: int,
+    epochs: int,
+    seed: int,
+    batch_size: int,
+    validation_rows: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Data:
+    """Opens a corpus; the keys are those of `data` in configs/base.py.
+
+    Every epoch is another shuffle of the same rows, without a gap between epochs. Process p of P holds the p-th of P
+    equal slices of each global batch, so that any number of processes trains on the same batches in the same order.
+    `unique_tokens` (0 for all) keeps the first rows of one fixed permutation: smaller sets lie inside larger ones.
+    With probability `random_length_rate` a row keeps a uniform 1..sequence_length tokens; the rest become padding
+    (SMDM, arXiv 2410.18514, appendix B.3). Raises UserError on anything a config or a corpus can get wrong.
+    """
+    if sequence_length < 1 or batch_size < 1 or validation_rows < 1:
+        raise UserError("data: sequence_length, batch_size and validation_rows must be at least 1")
+    if batch_size % process_count:
+        raise UserError(f"batch_size={batch_size} is not divisible by the {process_count} processes")
+    if not 0 <= random_length_rate <= 1:
+        raise UserError(f"data.random_length_rate={random_length_rate}: accepted are 0 to 1")
+    if epochs < 0 or unique_tokens < 0:
+        raise UserError(f"data.epochs={epochs}, data.unique_tokens={unique_tokens}: 0 (no limit) or more")
+    length = sequence_length + extra_token
+    splits = open_splits(source, path, validation_path, field, tokenizer, length)
+    separator = splits.tokenizer.separator
+    kept = _kept_rows(splits.train.count, unique_tokens, sequence_length)
+    max_steps = epochs * kept // batch_size if epochs else None
+    if max_steps == 0:
+        raise UserError(f"data: {epochs} epochs of {kept} rows do not fill one batch of {batch_size}")
+    share = batch_size // process_count
+    index = np.arange(process_index * share, (process_index + 1) * share, dtype=np.int32)
+
+    def batch(step: int) -> Batch:
+        if max_steps is not None and step >= max_steps:
+            raise UserError(f"step {step}: data.epochs={epochs} ends after {max_steps} steps of {batch_size} rows")
+        rows = _shuffled_rows(step * batch_size + index.astype(np.int64), seed, kept)
+        if unique_tokens:
+            rows = _permuted(rows, splits.train.count, SUBSET_SEED)
+        example = _example(splits.train.read(rows), separator, keep_documents)
+        if random_length_rate:
+            chosen, fraction = uniform(seed, step, index, np.array([[0], [1]]))
+            kept_tokens = np.where(chosen < random_length_rate, 1 + np.floor(fraction * sequence_length), length)
+            example.segments[np.arange(length) >= kept_tokens[:, None]] = 0
+        return Batch(example, index)
+
+    def batches(step: int) -> Iterator[Batch]:
+        steps = grain.MapDataset.range(step, UNBOUNDED if max_steps is None else max_steps)
+        return iter(steps.map(batch).to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)))
+
+    held_out = np.arange(min(validation_rows, splits.validation.count))
+    held_out = _permuted(held_out, splits.validation.count, SUBSET_SEED)
+    return Data(
+        batch=batch,
+        batches=batches,
+        validation=_example(splits.validation.read(held_out), separator, keep_documents),
+        vocab_size=splits.tokenizer.vocab_size,
+        bytes_per_token=splits.bytes_per_token,
+        unique_tokens=kept * sequence_length,
+        max_steps=max_steps,
+        tokenizer=splits.tokenizer,
+    )
+
+
+def _kept_rows(count: int, unique_tokens: int, sequence_length: int) -> int:
+    """How many of the corpus's rows are trained on."""
+    if not unique_tokens:
+        return count
+    kept = unique_tokens // sequence_length
+    if not 0 < kept <= count:
+        raise UserError(
+            f"data.unique_tokens={unique_tokens} is {kept} rows of {sequence_length}; the corpus has {count}"
+        )
+    return kept
+
+
+def _shuffled_rows(places: Int[np.ndarray, "n"], seed: int, count: int) -> Int[np.ndarray, "n"]:
+    """The rows at places of the endless order: one permutation of all rows after another."""
+    epochs, places = np.divmod(places, count)
+    return _permuted(places, count, uniform(seed, epochs) * 2**32)
+
+
+def _permuted(places: Int[np.ndarray, "n"], count: int, seed: int | np.ndarray) -> Int[np.ndarray, "n"]:
+    """What stands at `places` of the permutation of 0..count-1 that `seed` names; no permutation is ever stored."""
+    seeds = np.broadcast_to(seed, places.shape).astype(np.uint32).tolist()
+    shuffled = [index_shuffle(place, count - 1, seed, 4) for place, seed in zip(places.tolist(), seeds, strict=True)]
+    return np.array(shuffled, np.int64)
+
+
+def _example(tokens: Int[np.ndarray, "n length"], separator: int, keep_documents: bool) -> Example:
+    """Segments count documents within the row, from 1; the separator ends its document."""
+    ends = (tokens == separator) & keep_documents
+    segments = 1 + np.cumsum(ends, axis=1, dtype=np.int32) - ends
+    return Example(tokens.astype(np.int32), segments, np.zeros(tokens.shape, bool))

@@ -1,0 +1,150 @@
+"""Text to token ids and back: bytes, any `tokenizers` JSON file, GPT-2's two files, or a BPE trained here."""
+
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+import tokenizers
+from jaxtyping import Int
+
+from mdlm_jax.errors import UserError
+
+END_OF_TEXT = "<|endoftext|>"
+# What published vocabularies call the token between two documents, the commonest first.
+SEPARATORS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
+GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
+
+
+class Tokenizer(NamedTuple):
+    """`encode` never yields the separator, whatever the text says; `decode` leaves it out."""
+
+    encode: Callable[[str], Int[np.ndarray, "n"]]
+    decode: Callable[[Int[np.ndarray, "n"]], str]
+    vocab_size: int  # V, the separator included
+    separator: int  # the id between two documents; -1 where there are no documents
+    fingerprint: str  # sha256 of all that encode depends on
+
+
+def open_tokenizer(name: str) -> Tokenizer:
+    """`bytes`, the path of a `tokenizers` JSON file, or of a folder with GPT-2's vocabulary and merges.
+
+    Raises UserError when it is none of these, or the file cannot be read as one.
+    """
+    if name == "bytes":
+        return byte_tokenizer()
+    path = pathlib.Path(name).expanduser()
+    if path.is_dir():
+        return _gpt2(path)
+    if not path.is_file():
+        raise UserError(f"tokenizer {name!r}: accepted are 'bytes', a tokenizers JSON file, or GPT-2's folder")
+    try:
+        return _from_json(path.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises a bare Exception
+        raise UserError(f"tokenizer {path}: not a tokenizers JSON file ({error})") from error
+
+
+def byte_tokenizer() -> Tokenizer:
+    """UTF-8 bytes are tokens 0..255. The separator is a token of its own, 256, as no byte is free to mean it:
+
+    a document may hold any of them, the NUL byte included.
+    """
+
+    def decode(ids: Int[np.ndarray, "n"]) -> str:
+        ids = np.asarray(ids)
+        return ids[ids < 256].astype(np.uint8).tobytes().decode("utf-8", errors="replace")
+
+    return Tokenizer(
+        encode=lambda text: np.frombuffer(text.encode("utf-8"), np.uint8),
+        decode=decode,
+        vocab_size=257,
+        separator=256,
+        fingerprint=_sha256("bytes"),
+    )
+
+
+def state_tokenizer(states: int) -> Tokenizer:
+    """The states of a synthetic source, written as decimal numbers."""
+    return Tokenizer(
+        encode=lambda text: np.array(text.split(), np.int32),
+        decode=lambda ids: " ".join(str(state) for state in ids),
+        vocab_size=states,
+        separator=-1,
+        fingerprint=_sha256(f"states {states}"),
+    )
+
+
+def train_bpe(documents: Iterable[str], size: int, path: str | os.PathLike) -> Tokenizer:
+    """Trains a byte-level BPE of `size` tokens, separator included, and writes it to `path` as `tokenizers` JSON.
+
+    Raises UserError when `size` cannot hold the 256 bytes and the separator, or the text is too small for it.
+    """
+    if size < 257:
+        raise UserError(f"tokenizer size {size}: a byte-level BPE has at least 257 tokens, 256 bytes and a separator")
+    model = _byte_level(tokenizers.models.BPE())
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    model.train_from_iterator(documents, trainer)
+    if model.get_vocab_size() < size:
+        raise UserError(f"tokenizer size {size}: the text only yields {model.get_vocab_size()} tokens")
+    path = pathlib.Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(model.to_str(pretty=True), encoding="utf-8")
+    os.replace(temporary, path)
+    return open_tokenizer(str(path))
+
+
+def _gpt2(folder: pathlib.Path) -> Tokenizer:
+    for vocabulary, merges in GPT2_FILES:
+        if (folder / vocabulary).is_file() and (folder / merges).is_file():
+            break
+    else:
+        raise UserError(f"tokenizer folder {folder}: accepted are {' or '.join(' and '.join(p) for p in GPT2_FILES)}")
+    try:
+        bpe = tokenizers.models.BPE.from_file(str(folder / vocabulary), str(folder / merges))
+    except Exception as error:  # the library raises a bare Exception
+        raise UserError(f"tokenizer folder {folder}: not a BPE vocabulary ({error})") from error
+    return _from_json(_byte_level(bpe).to_str())
+
+
+def _byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
+    """GPT-2's reading of text as bytes, split by its regular expression."""
+    model = tokenizers.Tokenizer(bpe)
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = tokenizers.decoders.ByteLevel()
+    return model
+
+
+def _from_json(text: str) -> Tokenizer:
+    model = tokenizers.Tokenizer.from_str(text)
+    model.no_truncation()
+    model.no_padding()
+    # Markup such as </s> inside a document is text like any other: only the packer writes separators.
+    model.encode_special_tokens = True
+    ids = (model.token_to_id(name) for name in SEPARATORS)
+    separator = next((token for token in ids if token is not None), None)
+    size = max(model.get_vocab(with_added_tokens=True).values()) + 1
+    if separator is None:
+        separator, size = size, size + 1
+
+    def decode(tokens: Int[np.ndarray, "n"]) -> str:
+        return model.decode([int(token) for token in tokens if token != separator], skip_special_tokens=False)
+
+    return Tokenizer(
+        encode=lambda document: np.array(model.encode(document, add_special_tokens=False).ids, np.int32),
+        decode=decode,
+        vocab_size=size,
+        separator=separator,
+        fingerprint=_sha256(json.dumps(json.loads(text), sort_keys=True)),
+    )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
