@@ -1,18 +1,55 @@
-"""Random numbers by address: what stands at (seed, row, place) needs no generator, so any process can ask for it."""
+"""Random numbers and permutations by address: what stands at (seed, row, place) is a function of those alone.
+
+No generator has to be carried along, so any process may ask for any element, in any order, after any restart.
+"""
 
 import numpy as np
+from jaxtyping import Float, Int, UInt
+
+# Chosen so that permutations of ten things or more pass a chi-squared test over 20,000 seeds.
+ROUNDS = 8
 
 
-def uniform(*address: int | np.ndarray) -> np.ndarray:
-    """Uniform float64 in [0, 1) at the broadcast integer coordinates: splitmix64's mixer over each coordinate in turn.
+def uniform(*address: int | np.ndarray) -> Float[np.ndarray, "*n"]:
+    """Uniform float64 in [0, 1) at the broadcast integer coordinates."""
+    return (_bits(*address) >> np.uint64(11)) * 2.0**-53
 
-    Source: Steele, Lea and Flood, 'Fast splittable pseudorandom number generators' (OOPSLA 2014), figure 15.
+
+def permuted(places: Int[np.ndarray, "n"], count: int, *seed: int | np.ndarray) -> Int[np.ndarray, "n"]:
+    """What stands at `places` of the permutation of 0..count-1 that the seed names; nothing is stored.
+
+    A Feistel network (Luby and Rackoff, 1988) permutes the smallest power of two that holds `count`, and is applied
+    again wherever it leads outside (cycle walking; Black and Rogaway, 2002, method 2).
     """
-    state = np.zeros(np.broadcast_shapes(*(np.shape(coordinate) for coordinate in address)), np.uint64)
-    with np.errstate(over="ignore"):
-        for coordinate in address:
-            state = state + np.asarray(coordinate).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-            state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-            state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-            state = state ^ (state >> np.uint64(31))
-    return (state >> np.uint64(11)) * 2.0**-53
+    width = max(count - 1, 1).bit_length()
+    low_bits = np.uint64(width // 2)
+    low_mask = (np.uint64(1) << low_bits) - np.uint64(1)
+    high_mask = (np.uint64(1) << np.uint64(width - width // 2)) - np.uint64(1)
+    keys = np.broadcast_to(_bits(*seed, np.arange(ROUNDS)[:, None]), (ROUNDS, len(places)))
+    values = places.astype(np.uint64)
+    walking = np.arange(len(places))
+    while len(walking):
+        high, low = values[walking] >> low_bits, values[walking] & low_mask
+        for round_, key in enumerate(keys[:, walking]):
+            if round_ % 2:
+                low = low ^ (_mix(high + key) & low_mask)
+            else:
+                high = high ^ (_mix(low + key) & high_mask)
+        values[walking] = (high << low_bits) | low
+        walking = walking[values[walking] >= count]
+    return values.astype(np.int64)
+
+
+@np.errstate(over="ignore")  # numpy warns of scalars that wrap around, not of arrays
+def _bits(*address: int | np.ndarray) -> UInt[np.ndarray, "*n"]:
+    state = np.zeros((), np.uint64)
+    for coordinate in address:
+        state = _mix(state + np.asarray(coordinate).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
+    return state
+
+
+def _mix(state: UInt[np.ndarray, "*n"]) -> UInt[np.ndarray, "*n"]:
+    """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): every bit depends on every bit."""
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

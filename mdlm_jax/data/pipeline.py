@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
-from grain.experimental import index_shuffle
 from jaxtyping import Int
 
 from mdlm_jax.data import Batch, Example
-from mdlm_jax.data.addressed import uniform
+from mdlm_jax.data.addressed import permuted, uniform
 from mdlm_jax.data.rows import open_splits
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
@@ -81,9 +80,11 @@ def open_data(
     def batch(step: int) -> Batch:
         if max_steps is not None and step >= max_steps:
             raise UserError(f"step {step}: data.epochs={epochs} ends after {max_steps} steps of {batch_size} rows")
-        rows = _shuffled_rows(step * batch_size + index.astype(np.int64), seed, kept)
+        # One permutation of all rows after another, epoch by epoch.
+        epoch, place = np.divmod(step * batch_size + index.astype(np.int64), kept)
+        rows = permuted(place, kept, seed, epoch)
         if unique_tokens:
-            rows = _permuted(rows, splits.train.count, SUBSET_SEED)
+            rows = permuted(rows, splits.train.count, SUBSET_SEED)
         example = _example(splits.train.read(rows), separator, keep_documents)
         if random_length_rate:
             chosen, fraction = uniform(seed, step, index, np.array([[0], [1]]))
@@ -96,7 +97,7 @@ def open_data(
         return iter(steps.map(batch).to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)))
 
     held_out = np.arange(min(validation_rows, splits.validation.count))
-    held_out = _permuted(held_out, splits.validation.count, SUBSET_SEED)
+    held_out = permuted(held_out, splits.validation.count, SUBSET_SEED)
     return Data(
         batch=batch,
         batches=batches,
@@ -119,19 +120,6 @@ def _kept_rows(count: int, unique_tokens: int, sequence_length: int) -> int:
             f"data.unique_tokens={unique_tokens} is {kept} rows of {sequence_length}; the corpus has {count}"
         )
     return kept
-
-
-def _shuffled_rows(places: Int[np.ndarray, "n"], seed: int, count: int) -> Int[np.ndarray, "n"]:
-    """The rows at places of the endless order: one permutation of all rows after another."""
-    epochs, places = np.divmod(places, count)
-    return _permuted(places, count, uniform(seed, epochs) * 2**32)
-
-
-def _permuted(places: Int[np.ndarray, "n"], count: int, seed: int | np.ndarray) -> Int[np.ndarray, "n"]:
-    """What stands at `places` of the permutation of 0..count-1 that `seed` names; no permutation is ever stored."""
-    seeds = np.broadcast_to(seed, places.shape).astype(np.uint32).tolist()
-    shuffled = [index_shuffle(place, count - 1, seed, 4) for place, seed in zip(places.tolist(), seeds, strict=True)]
-    return np.array(shuffled, np.int64)
 
 
 def _example(tokens: Int[np.ndarray, "n length"], separator: int, keep_documents: bool) -> Example:
