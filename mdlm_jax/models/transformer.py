@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from mdlm_jax.models.architecture import Architecture
@@ -28,6 +30,7 @@ class Execution(NamedTuple):
     remat: str = "none"
     attention: str = "einsum"
     use_segments: bool = True  # False where every row is one document: saves the mask
+    mesh: Mesh | None = None  # FSDP: weights are gathered a layer at a time, rows stay where they are
 
 
 class Cache(NamedTuple):
@@ -44,6 +47,7 @@ class Model(NamedTuple):
     init: Callable[[Array], Any]  # key -> params
     hidden: Callable[..., tuple[Array, Cache | None]]  # (params, view, mask, cache=None, dropout_keys=None)
     head: Callable[[Any, Array], Array]  # (params, hidden) -> logits, float32
+    gather: Callable[[Any], Any]  # parameters -> the same, whole on every device of the mesh
     empty_cache: Callable[[int, int], Cache]  # (B, M) -> Cache
     architecture: Architecture
 
@@ -173,6 +177,13 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         )
         return {"ends": ends.init(key_ends, tokens, t)["params"], "blocks": blocks}
 
+    def placed(tree, spec):
+        mesh = execution.mesh
+        return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))
+
+    def gather(params):
+        return placed(params, P())
+
     def hidden(params, view: View, mask: MaskFn, cache: Cache | None = None, dropout_keys=None):
         """Float[B N d] before the head, and the cache with this view's keys and values in it."""
         x, condition = ends.apply({"params": params["ends"]}, view.tokens, view.t, method="start")
@@ -184,12 +195,11 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
             seen = allowed(mask, cache.length + jnp.arange(num_places), cache.keys.shape[2], None)
 
         def layer(x, params, layer_index, cached):
-            keys = (
-                dropout_keys
-                if dropout_keys is None
-                else jax.vmap(jax.random.fold_in, (0, None))(dropout_keys, layer_index)
-            )
-            return block.apply({"params": params}, x, condition, view, mask, seen, cached, keys)
+            keys = dropout_keys
+            if keys is not None:
+                keys = jax.vmap(jax.random.fold_in, (0, None))(keys, layer_index)
+            x, new = block.apply({"params": gather(params)}, x, condition, view, mask, seen, cached, keys)
+            return placed(x, P(execution.mesh and execution.mesh.axis_names)), new
 
         if execution.remat != "none":
             layer = jax.checkpoint(layer, policy=policy)
@@ -204,7 +214,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         shape = (architecture.layers, batch, places, architecture.key_value_heads, architecture.head_width)
         return Cache(jnp.zeros(shape, execution.compute_dtype), jnp.zeros(shape, execution.compute_dtype), jnp.int32(0))
 
-    return Model(init, hidden, head, empty_cache, architecture)
+    return Model(init, hidden, head, gather, empty_cache, architecture)
 
 
 def sinusoids(t: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:

@@ -1,13 +1,12 @@
 """Every objective the package trains. A new one is a file beside these and a line in the dict."""
 
 from mdlm_jax.objectives.any_order import any_order, any_order_causal
-from mdlm_jax.objectives.autoregressive import ar, ar_without_start
+from mdlm_jax.objectives.autoregressive import ar
 from mdlm_jax.objectives.base import MaskFn, Objective, View
 from mdlm_jax.objectives.masked import masked, masked_lm
 
 OBJECTIVES = {
     "ar": ar,
-    "ar_without_start": ar_without_start,
     "any_order": any_order,
     "any_order_causal": any_order_causal,
     "masked": masked,

@@ -21,6 +21,7 @@ def nats(
     model: Model, objective: Objective, params: Any, phi: Any, view: View, chunk: int, dropout_keys: Array | None = None
 ) -> tuple[Float[Array, ""], Float[Array, "n"]]:
     """Nats of n views: their sum, which carries the gradient, and each view's own."""
+    params = {**params, "ends": model.gather(params["ends"])}
     hidden, _ = model.hidden(params, view, objective.mask, dropout_keys=dropout_keys)
     num_scored = view.targets.shape[1]
     size = largest_divisor(num_scored, chunk)

@@ -1,0 +1,260 @@
+"""The door between config and code: every check of a config, and what is built from it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mdlm_jax.config import choose, refuse
+from mdlm_jax.data import Example
+from mdlm_jax.data.markov import parse_markov
+from mdlm_jax.data.pipeline import Data, open_data
+from mdlm_jax.data.tokenizer import open_tokenizer
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.attention import BACKENDS
+from mdlm_jax.models.transformer import REMAT_POLICIES, Execution, Model, transformer
+from mdlm_jax.objectives import OBJECTIVES, Objective
+from mdlm_jax.objectives.autoregressive import ar_without_start
+from mdlm_jax.scaling import ladder
+from mdlm_jax.scaling.flops import COUNTERS, Flops, attended_pairs, flops_per_sequence, steps_for_budget
+from mdlm_jax.schedules import SCHEDULES
+from mdlm_jax.training.optimizer import DECAYS, adamw
+from mdlm_jax.training.sharding import RUNNERS, make_mesh
+from mdlm_jax.training.step import StepOptions
+
+COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+EPSILON_CONVENTIONS = ("none", "smdm", "mdlm")
+
+
+class Plan(NamedTuple):
+    """What a config costs, known before any data is read or anything compiled."""
+
+    architecture: Architecture
+    objective: Objective
+    steps: int
+    warmup_steps: int
+    tokens_per_step: int
+    flops_per_step: Flops
+    total: Flops  # of the whole run
+
+
+class Build(NamedTuple):
+    plan: Plan
+    model: Model
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    options: StepOptions
+    data: Data
+    mesh: Mesh
+
+
+def plan(config: ConfigDict) -> Plan:
+    """Checks every key that needs no data and counts steps and FLOPs. Raises UserError naming the key at fault."""
+    vocab_size = _vocabulary_size(config)
+    objective = _objective(config, mask_id=vocab_size)
+    architecture = _architecture(config, objective, vocab_size)
+    _check_execution(config)
+    length = config.data.sequence_length
+    view = jax.eval_shape(
+        lambda: objective.view((), jax.random.key(0), rows_of(config)(_blank_row(config)), jnp.float32(0))
+    )
+    places, scored = view.tokens.shape[-1], view.targets.shape[-1]
+    per_sequence = flops_per_sequence(
+        architecture,
+        sequence_length=length,
+        pairs=attended_pairs(objective.mask, places),
+        places=places,
+        scored=scored,
+        views=objective.views,
+    )
+    batch_size = config.train.batch_size
+    per_step = Flops(*(batch_size * count for count in per_sequence))
+    steps = config.steps
+    if config.budget:
+        steps = steps_for_budget(config.budget, getattr(per_step, choose(config, "budget_counter", COUNTERS)))
+    elif steps < 1:
+        refuse("steps", steps, "at least 1, or a budget in FLOPs")
+    warmup_steps = min(max(config.optim.warmup_min, int(config.optim.warmup_share * steps)), steps // 2)
+    total = Flops(*(steps * count for count in per_step))
+    return Plan(architecture, objective, steps, warmup_steps, batch_size * length, per_step, total)
+
+
+def build(config: ConfigDict) -> Build:
+    """(model, objective, optimiser, data, mesh) of a config. Below this, plain arguments. Raises UserError."""
+    planned, train = plan(config), config.train
+    mesh = make_mesh(train.mesh_data, train.mesh_fsdp)
+    rows_at_once = train.batch_size // train.microbatches
+    if rows_at_once % mesh.size:
+        refuse("train.batch_size", train.batch_size, f"microbatches x a multiple of {mesh.size}, the number of devices")
+    if train.runner == "pmap" and jax.process_count() > 1:
+        refuse("train.runner", "pmap", "jit or shard_map, where there are several processes")
+    data = open_data(
+        **config.data,
+        batch_size=config.train.batch_size,
+        validation_rows=config.eval.sequences,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    if data.max_steps is not None and data.max_steps < planned.steps:
+        refuse(
+            "data.epochs", config.data.epochs, f"more: {planned.steps} steps are asked for, it ends at {data.max_steps}"
+        )
+    rows = rows_of(config)
+    data = (
+        data._replace(
+            batch=lambda step: _map_rows(rows, data.batch(step)),
+            batches=lambda step: (_map_rows(rows, batch) for batch in data.batches(step)),
+            validation=rows(data.validation),
+        )
+        if config.data.extra_token
+        else data
+    )
+    optim = config.optim
+    optimizer = adamw(
+        learning_rate=optim.lr,
+        weight_decay=optim.weight_decay,
+        warmup_steps=planned.warmup_steps,
+        total_steps=planned.steps,
+        decay=optim.decay,
+        final=optim.final,
+        beta_1=optim.beta_1,
+        beta_2=optim.beta_2,
+        epsilon=optim.epsilon,
+        clip=optim.clip,
+        decay_everything=optim.decay_everything,
+    )
+    execution = Execution(
+        compute_dtype=COMPUTE_DTYPES[config.train.compute_dtype],
+        scan_layers=config.train.scan_layers,
+        remat=config.train.remat,
+        attention=config.train.attention,
+        use_segments=config.data.keep_documents or config.data.random_length_rate > 0,
+        mesh=mesh if train.runner == "jit" and mesh.size > 1 else None,
+    )
+    options = StepOptions(
+        batch_size=config.train.batch_size,
+        microbatches=config.train.microbatches,
+        loss_chunk=config.train.loss_chunk,
+        ema_decay=optim.ema,
+        dropout=config.model.dropout > 0,
+        skip_nonfinite=optim.on_nonfinite == "skip",
+    )
+    model = transformer(planned.architecture, execution)
+    return Build(planned, model, planned.objective, optimizer, options, data, mesh)
+
+
+def rows_of(config: ConfigDict) -> Callable[[Example], Example]:
+    """What an objective makes of SMDM's rows of L + 1 tokens: `ar` is given the first, the others drop the last."""
+    if not config.data.extra_token:
+        return lambda row: row
+    if config.objective.name == "ar":
+        return lambda row: row._replace(frozen=row.frozen | (np.arange(row.tokens.shape[-1]) == 0))
+    return lambda row: Example(*(field[..., :-1] for field in row))
+
+
+def _vocabulary_size(config: ConfigDict) -> int:
+    """V, from the tokenizer or the source alone."""
+    if config.data.source == "markov":
+        return parse_markov(config.data.path)[0]
+    return open_tokenizer(config.data.tokenizer).vocab_size
+
+
+def _map_rows(rows, batch):
+    return batch._replace(example=rows(batch.example))
+
+
+def _blank_row(config: ConfigDict) -> Example:
+    length = config.data.sequence_length + config.data.extra_token
+    if config.data.sequence_length < 1:
+        refuse("data.sequence_length", config.data.sequence_length, "at least 1")
+    return Example(np.zeros(length, np.int32), np.ones(length, np.int32), np.zeros(length, bool))
+
+
+def _objective(config: ConfigDict, mask_id: int) -> Objective:
+    options, factory = config.objective, choose(config, "objective.name", OBJECTIVES)
+    if options.name == "masked":
+        schedule = choose(config, "objective.schedule", SCHEDULES)
+        convention = choose(config, "objective.epsilon_convention", EPSILON_CONVENTIONS)
+        if convention == "mdlm" and options.schedule != "linear":
+            refuse("objective.schedule", options.schedule, "linear, where epsilon_convention is mdlm")
+        if not 0 < options.epsilon < 1:
+            refuse("objective.epsilon", options.epsilon, "above 0 and below 1")
+        if options.schedule == "polynomial" and options.power <= 0:
+            refuse("objective.power", options.power, "above 0")
+        arguments = {"linear": (options.epsilon,) * (convention == "mdlm"), "polynomial": (options.power,)}
+        return factory(
+            mask_id,
+            schedule(*arguments.get(options.schedule, ())),
+            time_epsilon=0.0 if convention == "none" else options.epsilon,
+            independent_times=options.independent_times,
+        )
+    if options.name == "masked_lm":
+        if not 0 < options.mask_rate <= 1:
+            refuse("objective.mask_rate", options.mask_rate, "above 0 and at most 1")
+        return factory(mask_id, options.mask_rate)
+    if options.name == "ar" and config.data.extra_token:
+        return ar_without_start(mask_id)
+    return factory(mask_id)
+
+
+def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> Architecture:
+    m = config.model
+    choose(config, "model.mlp", ("swiglu", "gelu"))
+    choose(config, "model.norm", ("rmsnorm", "layernorm"))
+    shape = ("layers", "width", "heads", "key_value_heads", "mlp_width")
+    fields = {name: m[name] for name in Architecture._fields if name not in ("vocab_size", *shape)}
+    if m.size:
+        choose(config, "model.size", ladder.SMALL | ladder.SMDM)
+        a = ladder.architecture(m.size, vocab_size, **fields)
+    else:
+        a = Architecture(vocab_size, **{name: m[name] for name in shape}, **fields)
+    for name in shape:
+        if getattr(a, name) < 1:
+            refuse(f"model.{name}", getattr(a, name), "at least 1")
+    if a.width % a.heads:
+        refuse("model.heads", a.heads, f"a divisor of model.width = {a.width}")
+    if a.heads % a.key_value_heads:
+        refuse("model.key_value_heads", a.key_value_heads, f"a divisor of model.heads = {a.heads}")
+    if a.head_width % (2 * objective.coordinates):
+        accepted = f"a head width that is a multiple of {2 * objective.coordinates}, for {config.objective.name}"
+        refuse("model.width", a.width, f"{accepted}; it is {a.head_width} with {a.heads} heads")
+    if not 0 <= a.dropout < 1:
+        refuse("model.dropout", a.dropout, "0 or more and below 1")
+    if objective.needs_time and not a.time_conditioning:
+        refuse("model.time_conditioning", False, f"True, which objective {config.objective.name} needs")
+    if a.time_conditioning and (config.objective.name != "masked" or config.objective.schedule != "linear"):
+        refuse("model.time_conditioning", True, "False, unless the objective is masked with the linear schedule")
+    return a
+
+
+def _check_execution(config: ConfigDict) -> None:
+    train, optim = config.train, config.optim
+    choose(config, "train.runner", RUNNERS)
+    choose(config, "train.compute_dtype", COMPUTE_DTYPES)
+    choose(config, "train.remat", REMAT_POLICIES)
+    choose(config, "train.attention", BACKENDS)
+    choose(config, "optim.decay", DECAYS)
+    choose(config, "optim.on_nonfinite", ("stop", "skip"))
+    for key in ("batch_size", "microbatches", "loss_chunk", "log_every"):
+        if train[key] < 1:
+            refuse(f"train.{key}", train[key], "at least 1")
+    for key in ("sequences", "draws", "batch_size"):
+        if config.eval[key] < 1:
+            refuse(f"eval.{key}", config.eval[key], "at least 1")
+    if train.batch_size % train.microbatches:
+        refuse("train.microbatches", train.microbatches, f"a divisor of train.batch_size = {train.batch_size}")
+    if not 0 <= optim.ema < 1:
+        refuse("optim.ema", optim.ema, "0 or more and below 1")
+    for key in ("lr", "clip"):
+        if not optim[key] > 0:
+            refuse(f"optim.{key}", optim[key], "above 0")
+    if config.budget < 0:
+        refuse("budget", config.budget, "FLOPs, or 0 where `steps` says how long")
+    loggers = set(filter(None, train.loggers.split(",")))
+    if loggers - {"tensorboard", "wandb"}:
+        refuse("train.loggers", train.loggers, "tensorboard, wandb, both by a comma, or nothing")

@@ -1,0 +1,119 @@
+"""From files and flags to one checked ConfigDict. Past `build` nothing knows of configs."""
+
+import difflib
+import hashlib
+import json
+import os
+import pathlib
+import re
+import sys
+from typing import Any, NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from mdlm_jax.errors import UserError
+
+
+def load_config(path: str, overrides: list[str] = ()) -> ConfigDict:
+    """The config that `get_config()` of a Python file returns, with `--config.key=value` overrides.
+
+    Raises UserError where the file is missing, a key is unknown (the nearest known one is named) or a type is wrong.
+    """
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"--config={path}: no such file; accepted: a Python file with get_config(), as in configs/")
+    # a config imports the one that it differs from as `configs.base`, from the folder above its own
+    sys.path.insert(0, str(pathlib.Path(path).resolve().parents[1]))
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    try:
+        values(["mdlm-jax", f"--config={path}", *overrides])
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(
+            f"--{error.flagname} is not an option of train; accepted: --run, --config, --config.KEY"
+        ) from error
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        _explain(error, path, overrides)
+    return values.config
+
+
+def _explain(error: Exception, path: str, overrides: list[str]) -> NoReturn:
+    """Turns what absl and ml_collections raise into a line that names the key and the nearest known one."""
+    known = dict(flatten(load_config(path))) if overrides else {}
+    for override in overrides:
+        key, _, value = override.removeprefix("--config.").partition("=")
+        if key not in known:
+            unknown_key(key, list(known))
+        kind = type(known[key])
+        if kind is not str and not _reads_as(kind, value):
+            raise UserError(f"config.{key} is {value!r}; accepted: {kind.__name__}, such as {known[key]!r}") from error
+    raise UserError(f"{path}: {error}".splitlines()[0]) from error
+
+
+def _reads_as(kind: type, text: str) -> bool:
+    if kind is bool:
+        return text.lower() in ("true", "false", "t", "f", "1", "0")
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def unknown_key(key: str, known: list[str]) -> NoReturn:
+    """Raises the UserError of a key that no config has."""
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    raise UserError(f"config.{key} is not a key; the nearest is config.{nearest[0]}, configs/base.py lists all")
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> list[tuple[str, Any]]:
+    """(dotted key, value) of every leaf."""
+    pairs = []
+    for key, value in config.items():
+        pairs += flatten(value, f"{prefix}{key}.") if isinstance(value, ConfigDict) else [(prefix + key, value)]
+    return pairs
+
+
+def to_json(config: ConfigDict) -> str:
+    return json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
+
+
+def from_json(path: str | os.PathLike) -> ConfigDict:
+    """The config that a run was started with. Raises UserError naming the file."""
+    try:
+        return ConfigDict(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; accepted: the folder of a run, with its config.json") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not whole JSON, line {error.lineno} ({error.msg})") from error
+
+
+def config_hash(config: ConfigDict) -> str:
+    """Eight hex digits that two configs share only where every key agrees."""
+    return hashlib.sha256(to_json(config).encode()).hexdigest()[:8]
+
+
+def differing_keys(one: ConfigDict, other: ConfigDict) -> list[str]:
+    """`key: one's value -> other's value`, for every key on which they differ."""
+    a, b = dict(flatten(one)), dict(flatten(other))
+    return [f"{key}: {a.get(key)!r} -> {b.get(key)!r}" for key in sorted(a | b) if a.get(key) != b.get(key)]
+
+
+def refuse(key: str, value: Any, accepted: str) -> NoReturn:
+    """Raises the UserError that names the key, its value and what would be accepted."""
+    raise UserError(f"config.{key} is {value!r}; accepted: {accepted}")
+
+
+def choose(config: ConfigDict, key: str, options) -> Any:
+    """options[the value of the dotted key]; refuses a value that is not among them."""
+    value = config
+    for part in key.split("."):
+        value = value[part]
+    if value not in options:
+        refuse(key, value, ", ".join(map(str, options)))
+    return options[value] if isinstance(options, dict) else value
+
+
+def slug(text: str) -> str:
+    """Letters, digits, dots, dashes and underscores only: safe as a file name anywhere."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
