@@ -225,16 +225,18 @@ def compute_multiplier(reference: Optima, other: Optima) -> Multiplier | Refusal
     Over the losses that both reach inside their budgets. Refused where these do not overlap, where a loss does not fall
     with compute, or where there is nothing to judge the noise by.
     """
-    for best in (reference, other):
+    for name, best in (("reference", reference), ("other", other)):
         if isinstance(best.sample, Refusal):
-            return best.sample
+            return Refusal(f"{name}: {best.sample.reason}")
         if best.loss_law.exponent >= 0 or np.mean(~(best.sample.loss_exponent < 0)) > MAX_LOST:
-            return Refusal("a loss does not clearly fall with compute")
+            return Refusal(f"{name}: the loss does not clearly fall with compute")
     laws = (reference.loss_law, other.loss_law)
-    bottom = max(law.coefficient * law.high**law.exponent for law in laws)
-    top = min(law.coefficient * law.low**law.exponent for law in laws)
+    lows = [law.coefficient * law.high**law.exponent for law in laws]
+    highs = [law.coefficient * law.low**law.exponent for law in laws]
+    bottom, top = max(lows), min(highs)
     if bottom >= top:
-        return Refusal(f"the losses do not overlap: one stays above {bottom:.3f} nats, the other below {top:.3f}")
+        ranges = [f"{low:.3f} to {high:.3f}" for low, high in zip(lows, highs, strict=True)]
+        return Refusal(f"the losses do not overlap: {ranges[0]} nats for the reference, {ranges[1]} for the other")
     log_loss = np.linspace(np.log(bottom), np.log(top), 33)
     log_compute = [(log_loss - np.log(law.coefficient)) / law.exponent for law in laws]
     sampled = [
