@@ -5,7 +5,25 @@ from jaxtyping import Float, Int
 from scipy.special import xlogy
 
 from mdlm_jax.data.addressed import uniform
+from mdlm_jax.data.rows import Rows, Splits
+from mdlm_jax.data.tokenizer import state_tokenizer
 from mdlm_jax.errors import UserError
+
+ROWS = 2**40  # more than any run reads
+
+
+def open_markov(path: str, length: int) -> Splits:
+    """Rows of `length` tokens from the source that `path` describes.
+
+    Raises UserError where `path` describes none.
+    """
+    vocab, concentration, seed = parse_markov(path)
+    chain = markov_chain(vocab, concentration, seed)
+
+    def rows(split: int) -> Rows:
+        return Rows(ROWS, lambda numbers: sample_rows(*chain, (seed, split), numbers, length))
+
+    return Splits(train=rows(0), validation=rows(1), bytes_per_token=1.0, tokenizer=state_tokenizer(vocab))
 
 
 def markov_chain(
@@ -27,14 +45,14 @@ def entropy_rate(stationary: Float[np.ndarray, "V"], transitions: Float[np.ndarr
 def sample_rows(
     stationary: Float[np.ndarray, "V"],
     transitions: Float[np.ndarray, "V V"],
-    seed: int,
+    seed: tuple[int, ...],
     rows: Int[np.ndarray, "n"],
     length: int,
 ) -> Int[np.ndarray, "n {length}"]:
     """Independent stationary sequences number `rows` of the infinite list that `seed` names."""
     first = np.cumsum(stationary)[:-1]
     following = np.cumsum(transitions, axis=1)[:, :-1]
-    chance = uniform(seed, rows[:, None], np.arange(length))
+    chance = uniform(*seed, rows[:, None], np.arange(length))
     tokens = np.empty((len(rows), length), np.int32)
     tokens[:, 0] = (first <= chance[:, :1]).sum(axis=1)
     for place in range(1, length):

@@ -9,8 +9,11 @@ from jaxtyping import Int
 
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.data.addressed import permuted, uniform
-from mdlm_jax.data.rows import open_splits
-from mdlm_jax.data.tokenizer import Tokenizer
+from mdlm_jax.data.corpus import open_corpus
+from mdlm_jax.data.markov import open_markov
+from mdlm_jax.data.rows import Splits, cut, join
+from mdlm_jax.data.sources import DOCUMENTS, open_documents
+from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer
 from mdlm_jax.errors import UserError
 
 # The rows that `unique_tokens` keeps and the rows validated on are the same for every seed: a study repeated with
@@ -68,7 +71,7 @@ def open_data(
     if epochs < 0 or unique_tokens < 0:
         raise UserError(f"data.epochs={epochs}, data.unique_tokens={unique_tokens}: 0 (no limit) or more")
     length = sequence_length + extra_token
-    splits = open_splits(source, path, validation_path, field, tokenizer, length)
+    splits = _open_splits(source, path, validation_path, field, tokenizer, length)
     separator = splits.tokenizer.separator
     kept = _kept_rows(splits.train.count, unique_tokens, sequence_length)
     max_steps = epochs * kept // batch_size if epochs else None
@@ -107,6 +110,25 @@ def open_data(
         unique_tokens=kept * sequence_length,
         max_steps=max_steps,
         tokenizer=splits.tokenizer,
+    )
+
+
+def _open_splits(source: str, path: str, validation_path: str, field: str, tokenizer: str, length: int) -> Splits:
+    if source == "markov":
+        return open_markov(path, length)
+    if source == "tokens":
+        return open_corpus(path, tokenizer, length)
+    if source not in DOCUMENTS:
+        raise UserError(f"data.source={source!r}; accepted: {', '.join(DOCUMENTS)}, tokens, markov")
+    documents = open_documents(source, path, validation_path, field)
+    opened = open_tokenizer(tokenizer)
+    train, _ = join(documents.train(), opened)
+    validation, size = join(documents.validation(), opened)
+    return Splits(
+        train=cut(train, length, f"the training text of data.source={source!r}, {path}"),
+        validation=cut(validation, length, f"the held-out text of data.source={source!r}, {validation_path or path}"),
+        bytes_per_token=size / len(validation),
+        tokenizer=opened,
     )
 
 

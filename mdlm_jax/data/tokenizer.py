@@ -1,7 +1,6 @@
 """Text to token ids and back: bytes, any `tokenizers` JSON file, GPT-2's two files, or a BPE trained here."""
 
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -42,15 +41,16 @@ def open_tokenizer(name: str) -> Tokenizer:
     if not path.is_file():
         raise UserError(f"tokenizer {name!r}: accepted are 'bytes', a tokenizers JSON file, or GPT-2's folder")
     try:
-        return _from_json(path.read_text(encoding="utf-8"))
+        return _wrap(tokenizers.Tokenizer.from_file(str(path)), _sha256(path.read_bytes()))
     except Exception as error:  # the library raises a bare Exception
         raise UserError(f"tokenizer {path}: not a tokenizers JSON file ({error})") from error
 
 
 def byte_tokenizer() -> Tokenizer:
-    """UTF-8 bytes are tokens 0..255. The separator is a token of its own, 256, as no byte is free to mean it:
+    """UTF-8 bytes are tokens 0..255, and the separator is 256.
 
-    a document may hold any of them, the NUL byte included.
+    A token of its own, not NUL or form feed, which documents may hold (the standard library's do): packing stays
+    reversible, and no document is cut where it happens to contain the separator.
     """
 
     def decode(ids: Int[np.ndarray, "n"]) -> str:
@@ -62,7 +62,7 @@ def byte_tokenizer() -> Tokenizer:
         decode=decode,
         vocab_size=257,
         separator=256,
-        fingerprint=_sha256("bytes"),
+        fingerprint=_sha256(b"bytes"),
     )
 
 
@@ -73,7 +73,7 @@ def state_tokenizer(states: int) -> Tokenizer:
         decode=lambda ids: " ".join(str(state) for state in ids),
         vocab_size=states,
         separator=-1,
-        fingerprint=_sha256(f"states {states}"),
+        fingerprint=_sha256(f"states {states}".encode()),
     )
 
 
@@ -102,16 +102,16 @@ def train_bpe(documents: Iterable[str], size: int, path: str | os.PathLike) -> T
 
 
 def _gpt2(folder: pathlib.Path) -> Tokenizer:
-    for vocabulary, merges in GPT2_FILES:
-        if (folder / vocabulary).is_file() and (folder / merges).is_file():
-            break
-    else:
-        raise UserError(f"tokenizer folder {folder}: accepted are {' or '.join(' and '.join(p) for p in GPT2_FILES)}")
+    pairs = [(folder / vocabulary, folder / merges) for vocabulary, merges in GPT2_FILES]
+    files = next((pair for pair in pairs if all(file.is_file() for file in pair)), None)
+    if files is None:
+        accepted = " or ".join(" and ".join(pair) for pair in GPT2_FILES)
+        raise UserError(f"tokenizer folder {folder} has neither {accepted}")
     try:
-        bpe = tokenizers.models.BPE.from_file(str(folder / vocabulary), str(folder / merges))
+        bpe = tokenizers.models.BPE.from_file(*map(str, files))
     except Exception as error:  # the library raises a bare Exception
         raise UserError(f"tokenizer folder {folder}: not a BPE vocabulary ({error})") from error
-    return _from_json(_byte_level(bpe).to_str())
+    return _wrap(_byte_level(bpe), _sha256(*(file.read_bytes() for file in files)))
 
 
 def _byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
@@ -122,8 +122,7 @@ def _byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
     return model
 
 
-def _from_json(text: str) -> Tokenizer:
-    model = tokenizers.Tokenizer.from_str(text)
+def _wrap(model: tokenizers.Tokenizer, fingerprint: str) -> Tokenizer:
     model.no_truncation()
     model.no_padding()
     # Markup such as </s> inside a document is text like any other: only the packer writes separators.
@@ -142,9 +141,9 @@ def _from_json(text: str) -> Tokenizer:
         decode=decode,
         vocab_size=size,
         separator=separator,
-        fingerprint=_sha256(json.dumps(json.loads(text), sort_keys=True)),
+        fingerprint=fingerprint,
     )
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+def _sha256(*contents: bytes) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
