@@ -21,7 +21,9 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = "stdlib"  # stdlib | markov | text | tfds | tokens
-    config.data.path = ""  # text: globs, by commas; tfds: dataset name; tokens: folder; markov: vocab=16,concentration=0.3
+    config.data.path = (
+        ""  # text: globs, by commas; tfds: dataset name; tokens: folder; markov: vocab=16,concentration=0.3
+    )
     config.data.validation_path = ""  # text: globs of held-out files; empty: the last 5% is held out
     config.data.field = "text"  # the field that holds the text, in .jsonl, .parquet and tfds
     config.data.tokenizer = "bytes"  # bytes | a tokenizers .json | a folder with GPT-2's vocabulary and merges

@@ -25,9 +25,10 @@ def load_config(path: str, overrides: list[str] = ()) -> ConfigDict:
     # a config imports the one that it differs from as `configs.base`, from the folder above its own
     sys.path.insert(0, str(pathlib.Path(path).resolve().parents[1]))
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
+    arguments = ["mdlm-jax", f"--config={path}", *overrides]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
     try:
-        values(["mdlm-jax", f"--config={path}", *overrides])
+        values(arguments)
     except flags.UnrecognizedFlagError as error:
         raise UserError(
             f"--{error.flagname} is not an option of train; accepted: --run, --config, --config.KEY"

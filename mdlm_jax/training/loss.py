@@ -57,7 +57,7 @@ def _over_chunks(head, token_loss, size, ends, phi, hidden, view, *, with_gradie
 
         part = View(*map(at, view))
         if not with_gradient:
-            return (*carry, ()), chunk_nats(ends, phi, at(hidden), part)
+            return carry, chunk_nats(ends, phi, at(hidden), part)
         slope = jax.value_and_grad(chunk_nats, argnums=(0, 1, 2), has_aux=True)
         (total, each), (d_ends, d_phi, d_hidden) = slope(ends, phi, at(hidden), part)
         return jax.tree.map(jnp.add, carry, (d_ends, d_phi)), (total, each, d_hidden)

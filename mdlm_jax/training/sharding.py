@@ -59,6 +59,13 @@ def split_parameters(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map_with_path(spec, tree)
 
 
+def shapes(make_state: Callable[[], State], sharding: jax.sharding.Sharding) -> State:
+    """The state as shapes that all lie as `sharding` says."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), jax.eval_shape(make_state)
+    )
+
+
 def _place_rows(mesh: Mesh, batch: Batch) -> Batch:
     sharding = NamedSharding(mesh, ROWS)
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
@@ -68,9 +75,12 @@ def jit_runner(step: Callable, mesh: Mesh) -> Runner:
     """`jit` over the mesh: parameters and optimiser split over `fsdp`, the batch over all. The default."""
 
     def abstract(make_state):
-        shapes = jax.eval_shape(make_state)
-        place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)  # noqa: E731
-        return jax.tree.map(place, shapes, split_parameters(mesh, shapes))
+        state = jax.eval_shape(make_state)
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            state,
+            split_parameters(mesh, state),
+        )
 
     def init(make_state):
         shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract(make_state))
@@ -92,14 +102,9 @@ def shard_map_runner(step: Callable, mesh: Mesh) -> Runner:
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), ROWS), out_specs=P(), check_vma=False)
     copied = NamedSharding(mesh, P())
 
-    def abstract(make_state):
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=copied), jax.eval_shape(make_state)
-        )
-
     return Runner(
         init=lambda make_state: jax.jit(make_state, out_shardings=copied)(),
-        abstract=abstract,
+        abstract=lambda make_state: shapes(make_state, copied),
         place=partial(_place_rows, mesh),
         step=jax.jit(mapped, donate_argnums=0),
         whole=lambda state: state,
@@ -114,6 +119,8 @@ def pmap_runner(step: Callable, mesh: Mesh) -> Runner:
     def scatter(state: State) -> State:
         return jax.tree.map(lambda leaf: np.broadcast_to(np.asarray(leaf), (len(devices), *leaf.shape)), state)
 
+    first = jax.sharding.SingleDeviceSharding(devices[0])
+
     def place(batch: Batch) -> Batch:
         return jax.tree.map(lambda rows: rows.reshape(len(devices), -1, *rows.shape[1:]), batch)
 
@@ -125,7 +132,7 @@ def pmap_runner(step: Callable, mesh: Mesh) -> Runner:
 
     return Runner(
         init=lambda make_state: scatter(jax.jit(make_state)()),
-        abstract=jax.eval_shape,
+        abstract=lambda make_state: shapes(make_state, first),
         place=place,
         step=first_metrics,
         whole=lambda state: jax.tree.map(lambda copies: copies[0], state),

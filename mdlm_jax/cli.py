@@ -1,0 +1,110 @@
+"""The verbs: train, evaluate, sample, data, sweep. Exit codes: 0 done, 1 a run failed, 2 wrong input (one line)."""
+
+import argparse
+import os
+import pathlib
+import sys
+
+from mdlm_jax.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command `mdlm-jax`."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.run_verb is not _train:
+        parser.error(f"{rest[0]}: not understood; see mdlm-jax {options.verb} --help")
+    options.overrides = rest
+    try:
+        sys.exit(options.run_verb(options))
+    except UserError as error:
+        print(f"mdlm-jax: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mdlm-jax", description=sys.modules["mdlm_jax"].__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = verbs.add_parser("train", help="train one model; goes on by itself where it was interrupted")
+    verb.add_argument("--run", type=pathlib.Path, required=True, help="the run's folder")
+    verb.add_argument("--config", help="a file in configs/; not needed to go on. --config.KEY=VALUE overrides a key")
+    verb.add_argument("--coordinator", default="", help="host:port of process 0, to train in several processes")
+    verb.add_argument("--processes", type=int, default=0, help="how many there are")
+    verb.add_argument("--process", type=int, default=0, help="which one this is, from 0")
+    verb.set_defaults(run_verb=_train)
+
+    verb = verbs.add_parser("evaluate", help="the bound of a trained run on held-out text, as JSON")
+    verb.add_argument("--run", type=pathlib.Path, required=True)
+    verb.add_argument("--draws", type=int, help="views of each sequence (default: eval.draws of the run)")
+    verb.add_argument("--sequences", type=int, help="held-out sequences (default: eval.sequences of the run)")
+    verb.add_argument("--out", type=pathlib.Path, help="write the JSON here too")
+    verb.set_defaults(run_verb=_evaluate)
+    return parser
+
+
+def _prepare_devices() -> None:
+    """Compiled programs are kept between runs, unless the environment says where or whether."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "mdlm-jax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _train(options) -> int:
+    from mdlm_jax.config import from_json, load_config
+
+    _prepare_devices()
+    _join_processes(options)
+    from mdlm_jax.training.loop import train
+
+    if options.config:
+        config = load_config(options.config, options.overrides)
+    else:
+        if options.overrides:
+            raise UserError(f"{options.overrides[0]} needs --config=FILE; without it the run goes on as it was started")
+        config = from_json(options.run / "config.json")
+    result = train(config, options.run)
+    if result is None:
+        return 0
+    if result.status == "failed":
+        print(f"mdlm-jax: {options.run}: {result.cause}", file=sys.stderr)
+        return 1
+    bits = "" if result.bits_per_byte is None else f", {result.bits_per_byte:.4f} bits per byte"
+    print(
+        f"{options.run}: {result.loss:.4f} +- {result.loss_standard_error:.4f} nats per token ({result.bound}){bits}, "
+        f"{result.wall_seconds:.0f} s"
+    )
+    return 0
+
+
+def _join_processes(options) -> None:
+    """jax.distributed: as told by the options, else as SLURM or a TPU pod says; alone otherwise."""
+    import jax
+
+    if options.coordinator:
+        jax.distributed.initialize(options.coordinator, options.processes, options.process)
+    elif int(os.environ.get("SLURM_NTASKS", "1")) > 1 or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ:
+        jax.distributed.initialize()
+
+
+def _evaluate(options) -> int:
+    import json
+
+    _prepare_devices()
+    from mdlm_jax.evaluation.run import evaluate_run
+
+    found = evaluate_run(options.run, draws=options.draws, sequences=options.sequences)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if options.out:
+        temporary = options.out.with_suffix(".partial")
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    main()
