@@ -56,7 +56,9 @@ def _comparable(results: Sequence[Result], left_out: list[str]) -> tuple[str, di
     runs: dict[str, list[Result]] = defaultdict(list)
     for run in sorted(results, key=lambda run: (run.objective != REFERENCE, run.objective, run.budget, run.seed)):
         bound = runs[run.objective][0].bound if run.objective in runs else run.bound
-        if run.budget_counter != counter:
+        if run.budget <= 0:
+            left_out.append(f"{run.run_id}: it was given steps, not a budget")
+        elif run.budget_counter != counter:
             left_out.append(f"{run.run_id}: its budget is counted in {run.budget_counter}, the others in {counter}")
         elif run.bound != bound:
             left_out.append(

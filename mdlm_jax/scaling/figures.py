@@ -1,12 +1,14 @@
 """The figures of a report. One colour and one marker an objective; a loss that bounds nothing has its own axis."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mdlm_jax.scaling.analysis import Analysis, likelihoods
 from mdlm_jax.scaling.fit import Optima, PowerLaw, Refusal, frontier, interval
@@ -34,34 +36,55 @@ def look(objective: str, objectives: Iterable[str]) -> dict[str, str]:
     return {"color": PALETTE[place % len(PALETTE)], "marker": MARKERS[place % len(MARKERS)]}
 
 
-def _figure(columns: int, rows: int = 1) -> tuple[Figure, np.ndarray]:
+def _figure(panels: int) -> tuple[Figure, np.ndarray]:
+    columns = 2 if panels == 4 else min(panels, 3)
+    rows = -(-panels // columns)
     figure = Figure(figsize=(max(7.0, 4.2 * columns), 4.2 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axis in axes:
+    for axis in axes[panels:]:
+        axis.remove()
+    for axis in axes[:panels]:
         axis.grid(True, which="major", color="#dddddd", linewidth=0.6)
         axis.set_axisbelow(True)
         axis.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return figure, axes[:panels]
 
 
 def _plain_log(axis: Axes, which: str) -> None:
-    """A log axis that spans less than a decade or two reads best with few plain numbers."""
+    """A log axis with a few plain numbers, which a span of a decade or less needs. Call it when all is drawn."""
     axis.set(**{f"{which}scale": "log"})
     line = getattr(axis, f"{which}axis")
-    line.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    low, high = line.get_view_interval()
+    span = high / low
+    subs = (1,) if span > 200 else (1, 2, 5) if span > 20 else (1, 2, 3, 5)
+    line.set_major_locator(LogLocator(subs=subs) if span > 4 else MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    line.set_minor_locator(NullLocator())
     line.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    line.set_minor_formatter(NullFormatter())
 
 
-def _share_loss_axis(axes: Sequence[Axes]) -> None:
+def _share_y(axes: Sequence[Axes]) -> None:
     bounds = [axis.get_ylim() for axis in axes]
     for axis in axes:
         axis.set_ylim(min(low for low, _ in bounds), max(high for _, high in bounds))
 
 
-def _law_line(axis: Axes, law: PowerLaw, color: str, label: str) -> None:
+def _legend_above(axis: Axes, title: str) -> None:
+    sizes = {"fontsize": 9, "title_fontsize": 9, "frameon": False, "alignment": "left"}
+    axis.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), title=title, **sizes)
+
+
+def exponent(best: Optima, what: str, symbol: str) -> str:
+    """The law of `what` in short, with the interval of its exponent where there is one."""
+    text = f"{symbol}* ∝ C^{getattr(best, f'{what}_law').exponent:.3f}"
+    if isinstance(best.sample, Refusal):
+        return text
+    low, high = interval(getattr(best.sample, f"{what}_exponent"))
+    return f"{text} [{low:.3f}, {high:.3f}]"
+
+
+def _law_line(axis: Axes, law: PowerLaw, color: str) -> None:
     x = np.geomspace(law.low, law.high, 50)
-    axis.plot(x, law.coefficient * x**law.exponent, color=color, linestyle="--", linewidth=1.2, label=label)
+    axis.plot(x, law.coefficient * x**law.exponent, color=color, linestyle="--", linewidth=1.2)
 
 
 def loss_against_flops(analysis: Analysis) -> Figure:
@@ -71,55 +94,53 @@ def loss_against_flops(analysis: Analysis) -> Figure:
     figure, axes = _figure(len(panels))
     for axis, names in zip(axes, panels, strict=True):
         for name in names:
-            style = look(name, analysis.runs)
+            style, optimum = look(name, analysis.runs), analysis.optima[name]
             flops = np.array([run.flops[analysis.counter] for run in analysis.runs[name]])
             loss = np.array([run.loss for run in analysis.runs[name]])
-            best = frontier(flops, loss)
+            # By nominal budget: whole steps leave runs of one budget some FLOPs apart, which is no saving.
+            best = frontier(np.array([run.budget for run in analysis.runs[name]]), loss)
             axis.scatter(flops, loss, s=26, alpha=0.35, linewidth=0, **style)
-            label = f"{name}: frontier of {len(loss)} runs"
+            label = f"{name}: {exponent(optimum, 'loss', 'L')}" if isinstance(optimum, Optima) else name
             axis.plot(flops[best], loss[best], markersize=6, linewidth=1.6, label=label, **style)
-            optimum = analysis.optima[name]
             if isinstance(optimum, Optima):
-                law = optimum.loss_law
-                _law_line(axis, law, style["color"], f"{name}: minima, L* ∝ C^{law.exponent:.3f}")
-        axis.set(xscale="log", xlabel=f"training FLOPs, counted as {analysis.counter}", ylabel=NATS)
+                _law_line(axis, optimum.loss_law, style["color"])
+        axis.set(xlabel=f"training FLOPs (counter: {analysis.counter})", ylabel=NATS)
+        _plain_log(axis, "x")
         _plain_log(axis, "y")
-        axis.legend(fontsize=8, frameon=False)
-        if names != together:
-            axis.set_title(f"{names[0]}: bounds no likelihood, own axis", fontsize=10)
+        _legend_above(axis, "exponent [95% interval]" if names == together else "bounds no likelihood: its own axis")
     return figure
 
 
 def isoflops(analysis: Analysis) -> Figure:
     """One panel an objective, one parabola a budget, minima marked, those at the edge marked as refused."""
     figure, axes = _figure(len(analysis.minima))
+    together = likelihoods(analysis)
+    inside = {"marker": "*", "s": 170, "edgecolor": "black", "linewidth": 0.8}
+    refused = {"marker": "x", "s": 110, "color": "#c00000", "linewidth": 2.2}
     for axis, (name, curves) in zip(axes, analysis.minima.items(), strict=True):
-        shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(curves)))
-        refused = False
+        shades = colormaps["viridis"](np.linspace(0.0, 0.8, len(curves)))
         for shade, (curve, minimum) in zip(shades, curves, strict=True):
-            marker = look(name, analysis.runs)["marker"]
-            axis.plot(
-                curve.parameters, curve.loss, marker, color=shade, markersize=5, label=f"{number(curve.budget)} FLOPs"
-            )
+            axis.plot(curve.parameters, curve.loss, look(name, analysis.runs)["marker"], color=shade, markersize=5)
+            end = (curve.parameters[-1], curve.loss[-1])
+            away = {"xytext": (7, 0), "textcoords": "offset points", "va": "center"}
+            axis.annotate(number(curve.budget), end, color=shade, fontsize=9, annotation_clip=False, **away)
             if isinstance(minimum, Refusal):
                 continue
             x = np.linspace(*np.log(curve.parameters[[0, -1]]), 60)
             axis.plot(np.exp(x), np.polyval(np.polyfit(np.log(curve.parameters), curve.loss, 2), x), color=shade)
-            if minimum.interior:
-                star = {"marker": "*", "s": 170, "color": shade, "edgecolor": "black", "linewidth": 0.8}
-            else:
-                star = {"marker": "x", "s": 110, "color": "#c00000", "linewidth": 2.2}
-                refused = True
-            axis.scatter(minimum.parameters, minimum.loss, zorder=5, **star)
-        axis.scatter([], [], marker="*", s=110, color="white", edgecolor="black", label="minimum")
-        if refused:
-            axis.scatter([], [], marker="x", s=70, color="#c00000", linewidth=2, label="at the edge: refused")
-        own = "" if name in likelihoods(analysis) else " (own axis)"
+            style = {"color": shade, **inside} if minimum.interior else refused
+            axis.scatter(minimum.parameters, minimum.loss, zorder=5, **style)
+        own = "" if name in together else " (own axis)"
         axis.set(xlabel="non-embedding parameters N", ylabel=NATS, title=name + own, xscale="log")
-        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-        axis.legend(fontsize=8, frameon=False)
-    panels = zip(axes, analysis.minima, strict=True)
-    _share_loss_axis([axis for axis, name in panels if name in likelihoods(analysis)])
+        axis.margins(x=0.12)
+        _plain_log(axis, "x")
+    _share_y([axis for axis, name in zip(axes, analysis.minima, strict=True) if name in together])
+    handles = [
+        axes[0].scatter([], [], label="minimum", color="white", **inside),
+        axes[0].scatter([], [], label="best run, minimum at the edge: refused", **refused),
+    ]
+    title = f"at each curve: its budget in FLOPs (counter: {analysis.counter})"
+    figure.legend(handles=handles, title=title, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
@@ -130,33 +151,27 @@ def optimal_sizes(analysis: Analysis) -> Figure:
         for name, best in analysis.optima.items():
             if isinstance(best, Refusal):
                 continue
-            style = look(name, analysis.runs)
-            law: PowerLaw = getattr(best, f"{what}_law")
-            label = f"{name}: {symbol}* ∝ C^{law.exponent:.2f}"
-            if not isinstance(best.sample, Refusal):
-                low, high = interval(getattr(best.sample, f"{what}_exponent"))
-                label += f"  [{low:.2f}, {high:.2f}]"
-            axis.plot(best.budgets, getattr(best, what), linestyle="none", markersize=7, **style)
-            _law_line(axis, law, style["color"], label)
+            style, label = look(name, analysis.runs), f"{name}: {exponent(best, what, symbol)}"
+            axis.plot(best.budgets, getattr(best, what), linestyle="none", markersize=7, label=label, **style)
+            _law_line(axis, getattr(best, f"{what}_law"), style["color"])
         unit = "non-embedding parameters N*" if symbol == "N" else "training tokens D*"
-        axis.set(xscale="log", yscale="log", xlabel=f"budget C (FLOPs, counted as {analysis.counter})", ylabel=unit)
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-        axis.yaxis.set_minor_formatter(NullFormatter())
-        if axis.lines:
-            axis.legend(fontsize=8, frameon=False, title="exponent [95% interval]", title_fontsize=8)
+        axis.set(xlabel=f"budget C in FLOPs (counter: {analysis.counter})", ylabel=unit)
+        _plain_log(axis, "x")
+        _plain_log(axis, "y")
+        _legend_above(axis, "exponent [95% interval]")
     return figure
 
 
 def multipliers(analysis: Analysis) -> Figure:
     """One panel a comparison: the factor against the loss, with its interval, or the words of its refusal."""
     figure, axes = _figure(len(analysis.comparisons))
+    drawn = []
     for axis, comparison in zip(axes, analysis.comparisons, strict=True):
         value, style = comparison.multiplier, look(comparison.other, analysis.runs)
         axis.set_title(("control: " if comparison.control else "") + f"{comparison.other} / {comparison.reference}")
         if isinstance(value, Refusal):
-            axis.text(
-                0.5, 0.5, f"refused\n\n{value.reason}", transform=axis.transAxes, ha="center", va="center", wrap=True
-            )
+            words = "\n".join(["refused", "", *textwrap.wrap(value.reason, 36)])
+            axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center", color="#a00000")
             axis.set_axis_off()
             continue
         axis.axhline(1.0, color="black", linewidth=1.0)
@@ -164,31 +179,35 @@ def multipliers(analysis: Analysis) -> Figure:
         axis.plot(value.loss, value.value, color=style["color"], linewidth=2)
         words = f"×{value.mean:.2f}  [{value.mean_low:.2f}, {value.mean_high:.2f}]"
         axis.text(0.5, 0.97, words, transform=axis.transAxes, ha="center", va="top", fontsize=12)
-        spread = max(1.3, *(max(edge, 1 / edge) for edge in (value.low.min(), value.high.max())))
-        axis.set_ylim(min(0.9, value.low.min()) / spread**0.15, max(1.1, value.high.max()) * spread**0.25)
-        _plain_log(axis, "y")
+        low, high = min(0.9, value.low.min()), max(1.1, value.high.max())
+        axis.set_ylim(low / (high / low) ** 0.1, high * (high / low) ** 0.25)
         axis.invert_xaxis()
-        axis.set(xlabel=f"{NATS}, better to the right", ylabel="compute needed for the same loss")
+        axis.set(xlabel=f"{NATS}, better to the right", ylabel="times the compute, at equal loss")
+        drawn.append((axis, comparison.control))
+    _share_y([axis for axis, control in drawn if not control])
+    for axis, _ in drawn:
+        _plain_log(axis, "y")
     return figure
 
 
 def learning_curves(analysis: Analysis, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """Training loss against the FLOPs spent so far; `curves` are (flops, loss) by run id. One panel an objective."""
+    """Training loss against exact FLOPs so far, one panel an objective; `curves` are (flops, loss) by run id."""
     figure, axes = _figure(len(analysis.runs))
     for axis, (name, runs) in zip(axes, analysis.runs.items(), strict=True):
-        sizes = sorted({(run.parameters_non_embedding, run.size) for run in runs})
+        shown = sorted((run for run in runs if run.run_id in curves), key=lambda run: run.parameters_non_embedding)
+        sizes = list(dict.fromkeys(run.size for run in shown))
         shades = dict(zip(sizes, colormaps["viridis"](np.linspace(0.0, 0.85, len(sizes))), strict=True))
-        labelled = set()
-        for run in runs:
-            if run.run_id not in curves:
-                continue
-            size = (run.parameters_non_embedding, run.size)
-            label = None if size in labelled else run.size
-            labelled.add(size)
-            axis.plot(*curves[run.run_id], color=shades[size], linewidth=0.9, alpha=0.8, label=label)
-        axis.set(xscale="log", xlabel="training FLOPs so far", ylabel="training loss (nats per token)", title=name)
-        if labelled:
-            axis.legend(fontsize=8, frameon=False, title="size", title_fontsize=8)
+        for run in shown:
+            axis.plot(*curves[run.run_id], color=shades[run.size], linewidth=0.9, alpha=0.8)
+        handles = [Line2D([], [], color=shades[size], label=size) for size in sizes]
+        axis.legend(handles=handles, fontsize=8, frameon=False, title="size", title_fontsize=8)
+        own = "" if name in likelihoods(analysis) else " (own axis)"
+        axis.set(
+            xscale="log",
+            xlabel="training FLOPs so far (counter: exact)",
+            ylabel="training loss (nats per token)",
+            title=name + own,
+        )
     panels = zip(axes, analysis.runs, strict=True)
-    _share_loss_axis([axis for axis, name in panels if name in likelihoods(analysis)])
+    _share_y([axis for axis, name in panels if name in likelihoods(analysis)])
     return figure

@@ -56,15 +56,15 @@ def _matmul_parameters_of_time(architecture: Architecture) -> int:
 def num_parameters(architecture: Architecture) -> Parameters:
     """Parameters of the network. With SMDM's options: non_embedding = layers (4d^2 + 3 d mlp_width + 2d) + d."""
     a = architecture
-    norm = a.width * (2 if a.norm == "layernorm" else 1)
-    vectors = 2 * norm
+    per_norm = 2 if a.norm == "layernorm" else 1  # scale, and bias
+    vectors = 2 * per_norm * a.width
     if a.qk_norm:
-        vectors += 2 * a.head_width
+        vectors += 2 * per_norm * a.head_width
     if a.attention_bias:
         vectors += 2 * a.width + 2 * a.key_value_heads * a.head_width
     if a.mlp_bias:
         vectors += (2 if a.mlp == "swiglu" else 1) * a.mlp_width + a.width
-    outside = norm + _matmul_parameters_of_time(a)
+    outside = per_norm * a.width + _matmul_parameters_of_time(a)
     if a.time_conditioning:
         vectors += 6 * a.width
         outside += 2 * a.time_width + 2 * a.width

@@ -1,8 +1,8 @@
 """What the numbers of a sweep support and what they don't, in sentences."""
 
 from mdlm_jax.scaling.analysis import Analysis, Comparison, likelihoods
-from mdlm_jax.scaling.figures import number
-from mdlm_jax.scaling.fit import MAX_DECADES, Multiplier, Optima, Refusal, interval
+from mdlm_jax.scaling.figures import exponent, number
+from mdlm_jax.scaling.fit import MAX_DECADES, Multiplier, Optima, Refusal
 
 
 def verdict(comparison: Comparison) -> tuple[bool, str]:
@@ -40,17 +40,12 @@ def _laws(analysis: Analysis) -> list[str]:
     for name, best in analysis.optima.items():
         if isinstance(best, Refusal):
             continue
-        laws = zip("LND", ("loss", "parameters", "tokens"), strict=True)
-        exponents = []
-        for symbol, what in laws:
-            text = f"{symbol}* ∝ C^{getattr(best, f'{what}_law').exponent:.3f}"
-            if not isinstance(best.sample, Refusal):
-                low, high = interval(getattr(best.sample, f"{what}_exponent"))
-                text += f" [{low:.3f}, {high:.3f}]"
-            exponents.append(text)
+        exponents = [
+            exponent(best, what, symbol) for symbol, what in zip("LND", ("loss", "parameters", "tokens"), strict=True)
+        ]
         sentences.append(
-            f"{name}: {', '.join(exponents)}, from {len(best.budgets)} interior minima between "
-            f"{number(best.budgets[0])} and {number(best.budgets[-1])} FLOPs; C is counted as {analysis.counter}."
+            f"{name}: {', '.join(exponents)} (95% intervals), from {len(best.budgets)} interior minima between "
+            f"{number(best.budgets[0])} and {number(best.budgets[-1])} FLOPs of the counter '{analysis.counter}'."
         )
     return sentences
 
@@ -90,7 +85,7 @@ def _cautions(analysis: Analysis) -> list[str]:
         f"beyond, and the fits refuse to go further than {MAX_DECADES} decades."
     )
     sentences.append(
-        f"Exponents hold for C counted as {analysis.counter}; another counter moves those of N* and D* noticeably."
+        f"Exponents hold for C of the counter '{analysis.counter}'; another one moves those of N* and D* noticeably."
     )
     bounds = {name: mine[0].bound for name, mine in analysis.runs.items()}
     upper = [name for name in likelihoods(analysis) if bounds[name] == "upper"]
@@ -117,9 +112,9 @@ def not_supported(analysis: Analysis) -> list[str]:
     """What was refused, what failed, and how far the rest goes."""
     sentences = [text for holds, text in map(verdict, analysis.comparisons) if not holds]
     if analysis.failed:
-        sentences.append(f"{len(analysis.failed)} runs failed and are missing from every fit; they are listed below.")
+        sentences.append(f"Failed, and missing from every fit: {len(analysis.failed)} of the runs, listed below.")
     if analysis.left_out:
-        sentences.append(f"{len(analysis.left_out)} runs could not be used; they are listed below.")
+        sentences.append(f"Not used: {len(analysis.left_out)} of the runs, listed below.")
     if not analysis.runs:
         return [*sentences, "No run is done, so there is nothing to fit."]
     return sentences + _minima(analysis) + _cautions(analysis)
@@ -144,7 +139,8 @@ def methods(analysis: Analysis) -> str:
     versions = ", ".join(sorted({f"{name} {version}" for run in runs for name, version in run.versions.items()}))
     return (
         f"{len(runs)} runs on {devices} ({versions}), {sum(run.wall_seconds for run in runs):.0f} s of training in "
-        f"all, each given a budget counted as {analysis.counter}. Losses are validation nats per scored token. "
+        f"all, each given a budget in FLOPs of the counter '{analysis.counter}'. Losses are validation nats per scored "
+        "token. "
         f"{'. '.join(per_objective)}. At each budget a parabola of the loss in log N gives N* and L*; D* is read off "
         "the runs of that budget at N*; power laws are least squares of logarithms on log C. Minima outside the grid "
         "of sizes are left out. The multiplier is the ratio of the budgets at which two laws L*(C) reach the same "

@@ -134,6 +134,7 @@ def test_every_option_adds_what_it_should():
     assert (base.embedding, base.head) == (101 * 32, 100 * 32)
     assert count(key_value_heads=2).non_embedding == base.non_embedding - 2 * 2 * 32 * 16
     assert count(qk_norm=True).non_embedding == base.non_embedding + 2 * 2 * 8
+    assert count(qk_norm=True, norm="layernorm").non_embedding == base.non_embedding + 5 * 32 + 2 * 2 * 2 * 8
     assert count(attention_bias=True).non_embedding == base.non_embedding + 2 * 4 * 32
     assert count(attention_bias=True, key_value_heads=1).non_embedding == base.non_embedding + 2 * (
         2 * 32 + 2 * 8 - 2 * 32 * 24

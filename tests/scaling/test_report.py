@@ -127,7 +127,7 @@ def test_multipliers_are_found_and_the_control_passes():
     text = " ".join(supported(analysis))
     assert "masked against ar: more compute" in text
     assert "must cover 1" in text and "passed" in text
-    assert "N* ∝ C^" in text and "counted as exact" in text
+    assert "N* ∝ C^" in text and "counter 'exact'" in text
 
 
 def test_a_control_that_does_not_cover_one_fails():
@@ -154,11 +154,13 @@ def test_what_is_refused_is_said(tmp_path):
 def test_mixed_counters_name_the_run():
     results = quickstart()
     results[7] = results[7]._replace(budget_counter="six_total")
+    results[30] = results[30]._replace(budget=0.0)
     analysis = analyse(results, problems=["runs/x/result.json: not whole JSON"])
     assert len(analysis.runs["ar"]) == 19
     assert analysis.left_out == [
         "runs/x/result.json: not whole JSON",
         f"{results[7].run_id}: its budget is counted in six_total, the others in exact",
+        f"{results[30].run_id}: it was given steps, not a budget",
     ]
 
 
@@ -168,7 +170,7 @@ def test_a_loss_that_bounds_nothing_is_compared_with_nothing():
     assert all("masked_lm" not in (c.reference, c.other) for c in analysis.comparisons)
     assert any("masked_lm: its loss bounds no likelihood" in sentence for sentence in not_supported(analysis))
     shared_axis, own_axis = loss_against_flops(analysis).axes
-    assert "masked_lm" in own_axis.get_title()
+    assert "bounds no likelihood" in own_axis.get_legend().get_title().get_text()
     labels = [text.get_text() for text in shared_axis.get_legend().get_texts()]
     assert labels and not any("masked_lm" in label for label in labels)
     limits = {axis.get_title(): axis.get_ylim() for axis in isoflops(analysis).axes}
@@ -192,7 +194,8 @@ def test_only_failures_still_make_a_report(tmp_path):
 
 
 def test_the_same_results_give_the_same_bytes(tmp_path):
-    pages = [write_report(quickstart(), tmp_path / name, "Twice").read_bytes() for name in "ab"]
+    results = quickstart()[:20]
+    pages = [write_report(results, tmp_path / name, "Twice").read_bytes() for name in "ab"]
     assert pages[0] == pages[1]
 
 
