@@ -4,7 +4,7 @@ No generator has to be carried along, so any process may ask for any element, in
 """
 
 import numpy as np
-from jaxtyping import Float, Int, UInt
+from jaxtyping import Float, Int
 
 # Chosen so that permutations of ten things or more pass a chi-squared test over 20,000 seeds.
 ROUNDS = 8
@@ -12,7 +12,7 @@ ROUNDS = 8
 
 def uniform(*address: int | np.ndarray) -> Float[np.ndarray, "*n"]:
     """Uniform float64 in [0, 1) at the broadcast integer coordinates."""
-    return (_bits(*address) >> np.uint64(11)) * 2.0**-53
+    return np.asarray((_bits(*address) >> np.uint64(11)) * 2.0**-53)
 
 
 def permuted(places: Int[np.ndarray, "n"], count: int, *seed: int | np.ndarray) -> Int[np.ndarray, "n"]:
@@ -41,14 +41,14 @@ def permuted(places: Int[np.ndarray, "n"], count: int, *seed: int | np.ndarray) 
 
 
 @np.errstate(over="ignore")  # numpy warns of scalars that wrap around, not of arrays
-def _bits(*address: int | np.ndarray) -> UInt[np.ndarray, "*n"]:
+def _bits(*address: int | np.ndarray) -> np.ndarray | np.uint64:
     state = np.zeros((), np.uint64)
     for coordinate in address:
         state = _mix(state + np.asarray(coordinate).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
     return state
 
 
-def _mix(state: UInt[np.ndarray, "*n"]) -> UInt[np.ndarray, "*n"]:
+def _mix(state: np.ndarray | np.uint64) -> np.ndarray | np.uint64:
     """The finaliser of splitmix64 (Steele, Lea and Flood, OOPSLA 2014): every bit depends on every bit."""
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

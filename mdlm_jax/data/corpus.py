@@ -10,7 +10,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from mdlm_jax.data.rows import Rows, Splits, row_count
 from mdlm_jax.data.tokenizer import open_tokenizer
@@ -67,7 +67,7 @@ def open_corpus(path: str, tokenizer: str, length: int) -> Splits:
     return Splits(rows("train"), rows("validation"), validation["bytes"] / validation["tokens"], opened)
 
 
-def _read(chunks: Any, numbers: Int[np.ndarray, "n"], length: int) -> Int[np.ndarray, "n {length}"]:
+def _read(chunks: Any, numbers: Integer[np.ndarray, "n"], length: int) -> Integer[np.ndarray, "n {length}"]:
     rows = []
     for start in numbers * length:
         first, last = start // CHUNK, (start + length - 1) // CHUNK

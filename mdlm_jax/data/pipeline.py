@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import grain
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.data.addressed import permuted, uniform
@@ -138,13 +138,11 @@ def _kept_rows(count: int, unique_tokens: int, sequence_length: int) -> int:
         return count
     kept = unique_tokens // sequence_length
     if not 0 < kept <= count:
-        raise UserError(
-            f"data.unique_tokens={unique_tokens} is {kept} rows of {sequence_length}; the corpus has {count}"
-        )
+        raise UserError(f"data.unique_tokens={unique_tokens} is {kept} rows of {sequence_length}; there are {count}")
     return kept
 
 
-def _example(tokens: Int[np.ndarray, "n length"], separator: int, keep_documents: bool) -> Example:
+def _example(tokens: Integer[np.ndarray, "n length"], separator: int, keep_documents: bool) -> Example:
     """Segments count documents within the row, from 1; the separator ends its document."""
     ends = (tokens == separator) & keep_documents
     segments = 1 + np.cumsum(ends, axis=1, dtype=np.int32) - ends

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
@@ -14,7 +14,7 @@ class Rows(NamedTuple):
     """`count` rows of one length; `read` gathers those of the given numbers."""
 
     count: int
-    read: Callable[[Int[np.ndarray, "n"]], Int[np.ndarray, "n length"]]
+    read: Callable[[Integer[np.ndarray, "n"]], Integer[np.ndarray, "n length"]]
 
 
 class Splits(NamedTuple):
@@ -26,7 +26,7 @@ class Splits(NamedTuple):
     tokenizer: Tokenizer
 
 
-def join(documents: Iterable[str], tokenizer: Tokenizer) -> tuple[Int[np.ndarray, "n"], int]:
+def join(documents: Iterable[str], tokenizer: Tokenizer) -> tuple[Integer[np.ndarray, "n"], int]:
     """(the tokens of all documents, a separator after each, in the smallest type that holds V; their UTF-8 bytes)."""
     dtype = np.min_scalar_type(tokenizer.vocab_size)
     separator = np.array([tokenizer.separator], dtype)
@@ -44,7 +44,7 @@ def row_count(tokens: int, length: int, name: str) -> int:
     return tokens // length
 
 
-def cut(tokens: Int[np.ndarray, "n"], length: int, name: str) -> Rows:
+def cut(tokens: Integer[np.ndarray, "n"], length: int, name: str) -> Rows:
     """Consecutive rows; what is left over is dropped. Raises UserError, with `name`, where there is not one."""
     count = row_count(len(tokens), length, name)
     table = tokens[: count * length].reshape(count, length)

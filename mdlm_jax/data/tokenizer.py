@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import tokenizers
-from jaxtyping import Int
+from jaxtyping import Integer
+from numpy.typing import ArrayLike
 
 from mdlm_jax.errors import UserError
 
@@ -21,8 +22,8 @@ GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 class Tokenizer(NamedTuple):
     """`encode` never yields the separator, whatever the text says; `decode` leaves it out."""
 
-    encode: Callable[[str], Int[np.ndarray, "n"]]
-    decode: Callable[[Int[np.ndarray, "n"]], str]
+    encode: Callable[[str], Integer[np.ndarray, "n"]]
+    decode: Callable[[ArrayLike], str]
     vocab_size: int  # V, the separator included
     separator: int  # the id between two documents; -1 where there are no documents
     fingerprint: str  # sha256 of all that encode depends on
@@ -49,11 +50,10 @@ def open_tokenizer(name: str) -> Tokenizer:
 def byte_tokenizer() -> Tokenizer:
     """UTF-8 bytes are tokens 0..255, and the separator is 256.
 
-    A token of its own, not NUL or form feed, which documents may hold (the standard library's do): packing stays
-    reversible, and no document is cut where it happens to contain the separator.
+    A token of its own, not NUL or a form feed: a document may hold any byte, and none of them should end it.
     """
 
-    def decode(ids: Int[np.ndarray, "n"]) -> str:
+    def decode(ids: ArrayLike) -> str:
         ids = np.asarray(ids)
         return ids[ids < 256].astype(np.uint8).tobytes().decode("utf-8", errors="replace")
 
@@ -70,7 +70,7 @@ def state_tokenizer(states: int) -> Tokenizer:
     """The states of a synthetic source, written as decimal numbers."""
     return Tokenizer(
         encode=lambda text: np.array(text.split(), np.int32),
-        decode=lambda ids: " ".join(str(state) for state in ids),
+        decode=lambda ids: " ".join(map(str, np.asarray(ids).tolist())),
         vocab_size=states,
         separator=-1,
         fingerprint=_sha256(f"states {states}".encode()),
@@ -133,8 +133,10 @@ def _wrap(model: tokenizers.Tokenizer, fingerprint: str) -> Tokenizer:
     if separator is None:
         separator, size = size, size + 1
 
-    def decode(tokens: Int[np.ndarray, "n"]) -> str:
-        return model.decode([int(token) for token in tokens if token != separator], skip_special_tokens=False)
+    def decode(ids: ArrayLike) -> str:
+        return model.decode(
+            [token for token in np.asarray(ids).tolist() if token != separator], skip_special_tokens=False
+        )
 
     return Tokenizer(
         encode=lambda document: np.array(model.encode(document, add_special_tokens=False).ids, np.int32),

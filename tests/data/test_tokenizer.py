@@ -1,0 +1,110 @@
+"""Every tokenizer gives the text back, and none writes a separator into a document."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tokenizers
+
+from mdlm_jax.data.tokenizer import byte_tokenizer, open_tokenizer, state_tokenizer, train_bpe
+from mdlm_jax.errors import UserError
+
+TEXTS = [
+    "",
+    "Hello world",
+    "  two spaces,\ttab\r\n\n and a \x00 NUL \f",
+    "naïve Ωμέγα 漢字かな 👩‍👩‍👧 \U0010ffff",
+    "<|endoftext|> </s> <eos> [SEP]",
+]
+
+
+def check_round_trip(tokenizer):
+    for text in TEXTS:
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.separator not in ids and (ids < tokenizer.vocab_size).all()
+        assert tokenizer.decode(np.append(ids, tokenizer.separator)) == text
+
+
+def test_bytes():
+    tokenizer = byte_tokenizer()
+    check_round_trip(tokenizer)
+    assert tokenizer.vocab_size == 257 and tokenizer.separator == 256
+    assert tokenizer.encode("aé").tolist() == [97, 0xC3, 0xA9]
+    assert tokenizer.decode(np.array([97, 0xC3])) == "a\ufffd"
+
+
+def test_gpt2(shared):
+    """Ids that OpenAI's encoder gives."""
+    tokenizer = open_tokenizer(str(shared / "data/tokenizers/gpt2"))
+    check_round_trip(tokenizer)
+    assert tokenizer.vocab_size == 50257 and tokenizer.separator == 50256
+    assert tokenizer.encode("Hello world").tolist() == [15496, 995]
+    assert tokenizer.encode(" the, isn't").tolist() == [262, 11, 2125, 470]
+
+
+def test_gpt2_under_its_other_names(shared, tmp_path):
+    folder = shared / "data/tokenizers/gpt2"
+    shutil.copy(folder / "encoder.json", tmp_path / "vocab.json")
+    shutil.copy(folder / "vocab.bpe", tmp_path / "merges.txt")
+    original, renamed = open_tokenizer(str(folder)), open_tokenizer(str(tmp_path))
+    assert renamed.encode(TEXTS[3]).tolist() == original.encode(TEXTS[3]).tolist()
+    assert renamed.fingerprint == original.fingerprint
+
+
+def test_trained_bpe(tmp_path):
+    path = tmp_path / "bpe.json"
+    tokenizer = train_bpe(["low lower lowest " * 20, "newer wider " * 20], 270, path)
+    check_round_trip(tokenizer)
+    assert tokenizer.vocab_size == 270
+    assert len(tokenizer.encode("lower lower")) < len("lower lower") / 2
+    assert tokenizer.fingerprint == open_tokenizer(str(path)).fingerprint
+    assert tokenizer.fingerprint != byte_tokenizer().fingerprint
+    assert [file.name for file in tmp_path.iterdir()] == ["bpe.json"]
+
+
+def test_json_without_a_separator_gets_one(tmp_path):
+    model = tokenizers.models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?")
+    model = tokenizers.Tokenizer(model)
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    model.enable_padding(length=8)
+    model.enable_truncation(max_length=2)
+    model.save(str(tmp_path / "words.json"))
+    tokenizer = open_tokenizer(str(tmp_path / "words.json"))
+    assert (tokenizer.vocab_size, tokenizer.separator) == (4, 3)
+    assert tokenizer.encode("a b b").tolist() == [0, 1, 1], "neither padded nor truncated"
+
+
+def test_json_adds_no_marks_of_its_own(tmp_path):
+    train_bpe(["abc " * 10], 258, tmp_path / "plain.json")
+    model = tokenizers.Tokenizer.from_file(str(tmp_path / "plain.json"))
+    end = ("<|endoftext|>", model.token_to_id("<|endoftext|>"))
+    model.post_processor = tokenizers.processors.TemplateProcessing(single="$A <|endoftext|>", special_tokens=[end])
+    model.save(str(tmp_path / "marks.json"))
+    check_round_trip(open_tokenizer(str(tmp_path / "marks.json")))
+
+
+def test_states():
+    tokenizer = state_tokenizer(12)
+    ids = tokenizer.encode("0 11 3")
+    assert ids.tolist() == [0, 11, 3] and tokenizer.decode(ids) == "0 11 3"
+
+
+def test_errors_name_the_file(tmp_path):
+    with pytest.raises(UserError, match="no-such-file"):
+        open_tokenizer("no-such-file")
+    with pytest.raises(UserError, match="encoder.json and vocab.bpe or vocab.json and merges.txt"):
+        open_tokenizer(str(tmp_path))
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(json.dumps({"model": "none"}))
+    with pytest.raises(UserError, match="wrong.json"):
+        open_tokenizer(str(wrong))
+    with pytest.raises(UserError, match="257"):
+        train_bpe(["text"], 256, tmp_path / "small.json")
+    with pytest.raises(UserError, match="only yields"):
+        train_bpe(["ab"], 1000, tmp_path / "small.json")
+    (tmp_path / "encoder.json").write_text("{}")
+    (tmp_path / "vocab.bpe").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match=str(tmp_path)):
+        open_tokenizer(str(tmp_path))
