@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -19,3 +20,10 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"no folder {folder} with the public data")
     return folder
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
