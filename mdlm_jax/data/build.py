@@ -19,13 +19,13 @@ import rich.progress
 
 from mdlm_jax.data.corpus import CHUNK, MANIFEST, VERSION
 from mdlm_jax.data.rows import join
-from mdlm_jax.data.sources import Documents, open_documents
+from mdlm_jax.data.sources import open_documents
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer
 from mdlm_jax.errors import UserError
 
-TASK_CHARACTERS = 1 << 20  # handed to a worker at once
+BATCH_CHARACTERS = 1 << 20  # handed to a worker at once
+WAITING_BATCHES = 4  # a worker: enough that none is idle, few enough that the corpus need not fit in memory
 SHARD_RECORDS = 1 << 15  # 256 MiB of 16-bit tokens
-WAITING_TASKS = 4  # for each worker: enough that none is idle, few enough that the corpus need not fit in memory
 
 
 def build_corpus(
@@ -38,11 +38,11 @@ def build_corpus(
     tokenizer: str,
     workers: int,
 ) -> dict[str, Any]:
-    """Writes the corpus to the folder `output` and returns its manifest; the keys mean what they do in `data`.
+    """Writes the corpus to the folder `output` and returns its manifest; the other keys mean what they do in `data`.
 
     All is written to `output` + '.incomplete', its manifest last, and then renamed: a build that was killed leaves no
     `output`, and starting it again begins afresh. The shards do not depend on the number of workers. Raises
-    UserError when `output` exists, the text cannot be read, or a split is empty.
+    UserError when `output` exists, a file cannot be read, or a split has no text.
     """
     output = pathlib.Path(output).expanduser()
     if output.exists():
@@ -51,15 +51,33 @@ def build_corpus(
         raise UserError(f"workers={workers}: at least 1")
     opened = open_tokenizer(tokenizer)
     documents = open_documents(source, path, validation_path, field)
-    incomplete = output.with_name(output.name + ".incomplete")
-    shutil.rmtree(incomplete, ignore_errors=True)
-    incomplete.mkdir(parents=True)
-    # Spawned, because a fork of a process in which JAX runs threads may never return.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_begin_worker) as pool:
-        files = list(pool.map(_checksum, documents.files))
-        tokenise = functools.partial(_in_order, pool, functools.partial(_tokenise, tokenizer), workers * WAITING_TASKS)
-        splits = _write_splits(incomplete, documents, opened.vocab_size, tokenise)
+    splits = {"train": documents.train, "validation": documents.validation}
+    columns = (*rich.progress.Progress.get_default_columns(), "{task.fields[tokens]:,} tokens")
+    with rich.progress.Progress(*columns) as progress:
+        tasks = {split: progress.add_task(split, total=None, tokens=0) for split in splits}
+        # A first reading for the totals finds damaged files before hours are spent on the sound ones.
+        for split, read in splits.items():
+            total = sum(map(len, read()))
+            if not total:
+                raise UserError(f"the split {split!r} of the corpus has no text")
+            progress.update(tasks[split], total=total)
+
+        incomplete = output.with_name(output.name + ".incomplete")
+        shutil.rmtree(incomplete, ignore_errors=True)
+        incomplete.mkdir(parents=True)
+        dtype = np.min_scalar_type(opened.vocab_size)
+        writer = _open_writer(incomplete, list(splits), dtype)
+        # Spawned, because a fork of a process in which JAX runs threads may never return.
+        context = multiprocessing.get_context("spawn")
+        counts = {}
+        with ProcessPoolExecutor(workers, context, initializer=_watch_parent) as pool:
+            files = list(pool.map(_checksum, documents.files))
+            for split, read in splits.items():
+                batches = _in_order(pool, functools.partial(_tokenise, tokenizer), _batches(read()), workers)
+                report = functools.partial(progress.update, tasks[split])
+                counts[split] = _write_split(writer, split, batches, dtype, report)
+        writer.close_all()
+
     manifest = {
         "version": VERSION,
         "source": {"source": source, "path": path, "validation_path": validation_path, "field": field},
@@ -69,7 +87,7 @@ def build_corpus(
             "vocab_size": opened.vocab_size,
             "separator": opened.separator,
         },
-        "splits": splits,
+        "splits": counts,
         "files": files,
     }
     (incomplete / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
@@ -77,22 +95,19 @@ def build_corpus(
     return manifest
 
 
-def _write_splits(
-    folder: pathlib.Path, documents: Documents, vocab_size: int, tokenise: Callable[[Iterable], Iterator]
-) -> dict[str, dict[str, int]]:
-    """Writes the records and counts what they hold.
+def _open_writer(folder: pathlib.Path, splits: list[str], dtype: np.dtype) -> Any:
+    """TFDS's sequential writer, which leaves a folder like any TFDS builder's.
 
-    TFDS's GeneratorBasedBuilder keeps a split in memory until it is complete, and from 1 GB on needs TensorFlow, even
-    with shuffling disabled; its sequential writer streams, in order, and leaves the same files.
+    Its GeneratorBasedBuilder holds a split in memory until it is complete, and from 1 GB on needs TensorFlow, with
+    shuffling disabled as well; this one streams, in order.
     """
     # TFDS takes a second to import, which no worker needs.
     import tensorflow_datasets as tfds
 
-    dtype = np.min_scalar_type(vocab_size)
-    tokens = tfds.features.Tensor(shape=(None,), dtype=dtype, encoding="bytes")
     identity = tfds.core.dataset_info.DatasetIdentity(
         name="tokens", version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name=__name__
     )
+    tokens = tfds.features.Tensor(shape=(None,), dtype=dtype, encoding="bytes")
     info = tfds.core.DatasetInfo(
         builder=identity,
         description="Consecutive pieces of a stream of tokens.",
@@ -100,59 +115,55 @@ def _write_splits(
         disable_shuffling=True,
     )
     writer = tfds.core.SequentialWriter(info, SHARD_RECORDS, file_format="array_record")
-    split_documents = {"train": documents.train, "validation": documents.validation}
-    writer.initialize_splits(list(split_documents))
-    columns = ("{task.description}", rich.progress.BarColumn(), rich.progress.TaskProgressColumn())
-    columns += (
-        "{task.fields[tokens]:,} tokens",
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    splits = {}
-    with rich.progress.Progress(*columns) as progress:
-        for split, read in split_documents.items():
-            # A first reading for the total finds damaged files before hours are spent on the sound ones.
-            task = progress.add_task(split, total=sum(map(len, read())), tokens=0)
-            counts = dict.fromkeys(("documents", "tokens", "bytes", "records"), 0)
-            rest = np.empty(0, dtype)
-            for batch, (ids, size) in tokenise(_tasks(read())):
-                counts["documents"] += len(batch)
-                counts["tokens"] += len(ids)
-                counts["bytes"] += size
-                stream = np.concatenate([rest, ids])
-                whole = len(stream) // CHUNK
-                chunks = stream[: whole * CHUNK].reshape(whole, CHUNK)
-                writer.add_examples({split: [{"tokens": chunk} for chunk in chunks]})
-                rest = stream[whole * CHUNK :]
-                progress.update(task, advance=sum(map(len, batch)), tokens=counts["tokens"])
-            if not counts["tokens"]:
-                raise UserError(f"the split {split} of the corpus is empty")
-            if len(rest):
-                writer.add_examples({split: [{"tokens": rest}]})
-            counts["records"] = -(-counts["tokens"] // CHUNK)
-            splits[split] = counts
-    writer.close_all()
-    return splits
+    writer.initialize_splits(splits)
+    return writer
 
 
-def _tasks(documents: Iterator[str]) -> Iterator[list[str]]:
-    """Documents in lists of about TASK_CHARACTERS."""
+def _write_split(
+    writer: Any, split: str, batches: Iterator, dtype: np.dtype, report: Callable[..., None]
+) -> dict[str, int]:
+    """Writes the tokens of (documents, (tokens, bytes)) in records of CHUNK, the last one shorter; counts them all."""
+    counts = dict.fromkeys(("documents", "tokens", "bytes", "records"), 0)
+    rest = np.empty(0, dtype)
+
+    def add(records: np.ndarray) -> None:
+        writer.add_examples({split: [{"tokens": record} for record in records]})
+        counts["records"] += len(records)
+
+    for documents, (tokens, size) in batches:
+        stream = np.concatenate([rest, tokens])
+        whole = len(stream) // CHUNK * CHUNK
+        add(stream[:whole].reshape(-1, CHUNK))
+        rest = stream[whole:]
+        counts["documents"] += len(documents)
+        counts["tokens"] += len(tokens)
+        counts["bytes"] += size
+        report(advance=sum(map(len, documents)), tokens=counts["tokens"])
+    if len(rest):
+        add(rest[None])
+    return counts
+
+
+def _batches(documents: Iterator[str]) -> Iterator[list[str]]:
+    """Documents in lists of about BATCH_CHARACTERS."""
     batch, size = [], 0
     for document in documents:
         batch.append(document)
         size += len(document)
-        if size >= TASK_CHARACTERS:
+        if size >= BATCH_CHARACTERS:
             yield batch
             batch, size = [], 0
     if batch:
         yield batch
 
 
-def _in_order(pool: ProcessPoolExecutor, function: Callable, window: int, items: Iterable) -> Iterator[tuple[Any, Any]]:
-    """(item, function(item)) in order, with at most `window` items under way: pool.map would read them all at once."""
+def _in_order(
+    pool: ProcessPoolExecutor, function: Callable, items: Iterable, workers: int
+) -> Iterator[tuple[Any, Any]]:
+    """(item, function(item)) in order, with few items under way: pool.map would read them all at once."""
     waiting = collections.deque()
     items = iter(items)
-    for item in itertools.islice(items, window):
+    for item in itertools.islice(items, workers * WAITING_BATCHES):
         waiting.append((item, pool.submit(function, item)))
     while waiting:
         item, future = waiting.popleft()
@@ -161,14 +172,14 @@ def _in_order(pool: ProcessPoolExecutor, function: Callable, window: int, items:
             waiting.append((following, pool.submit(function, following)))
 
 
-def _begin_worker() -> None:
-    # A parent killed with SIGKILL cannot stop its workers: they watch for its end.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _watch_parent() -> None:
+    """A parent killed with SIGKILL cannot stop its workers, so they end themselves."""
 
+    def end_with_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
 
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 @functools.cache
