@@ -13,10 +13,7 @@ ROWS = 2**40  # more than any run reads
 
 
 def open_markov(path: str, length: int) -> Splits:
-    """Rows of `length` tokens from the source that `path` describes.
-
-    Raises UserError where `path` describes none.
-    """
+    """Rows of `length` tokens from the source that `path` describes. Raises UserError where it describes none."""
     vocab, concentration, seed = parse_markov(path)
     chain = markov_chain(vocab, concentration, seed)
 

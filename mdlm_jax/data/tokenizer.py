@@ -94,7 +94,8 @@ def train_bpe(documents: Iterable[str], size: int, path: str | os.PathLike) -> T
     model.train_from_iterator(documents, trainer)
     if model.get_vocab_size() < size:
         raise UserError(f"tokenizer size {size}: the text only yields {model.get_vocab_size()} tokens")
-    path = pathlib.Path(path)
+    path = pathlib.Path(path).expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(model.to_str(pretty=True), encoding="utf-8")
     os.replace(temporary, path)
