@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import allowed, attend, rotate
-from mdlm_jax.objectives.base import MaskFn, View
+from mdlm_jax.objectives.base import MaskFn, View, full
 
 REMAT_POLICIES = {
     "none": None,
@@ -171,7 +171,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         condition = jnp.zeros((2, architecture.time_width)) if architecture.time_conditioning else None
         places = jnp.zeros((1, 2, 1), jnp.int32)
         view = View(tokens, tokens, t, t, places, places, tokens, jnp.zeros(1))
-        arguments = (x, condition, view, None, None, None, None)
+        arguments = (x, condition, view, full, None, None, None)
         blocks = jax.vmap(lambda key: block.init(key, *arguments)["params"])(
             jax.random.split(key_blocks, architecture.layers)
         )

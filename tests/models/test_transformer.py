@@ -1,0 +1,195 @@
+"""The network against closed forms: parameter counts, who may look at whom, and one function however it is run."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdlm_jax.data import Example
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.objectives import OBJECTIVES
+from mdlm_jax.objectives.base import View, causal, full
+from mdlm_jax.scaling.flops import num_parameters
+from mdlm_jax.scaling.ladder import SMDM
+
+SMALL = Architecture(11, layers=3, width=32, heads=4, key_value_heads=2, mlp_width=48)
+OPTIONS = {
+    "smdm": {},
+    "gpt2": {"norm": "layernorm", "mlp": "gelu", "tied_head": True, "attention_bias": True, "mlp_bias": True},
+    "qwen": {"qk_norm": True, "head_bias": True},
+    "dit": {"time_conditioning": True, "mlp": "gelu", "norm": "layernorm", "mlp_bias": True},
+}
+RUNS = [Execution(), Execution(scan_layers=True), Execution(scan_layers=True, remat="dots"), Execution(remat="full")]
+
+
+def whole_view(tokens, segments=None, t=None) -> View:
+    shape = tokens.shape
+    places = jnp.broadcast_to(jnp.arange(shape[1])[:, None], (*shape, 1))
+    segments = jnp.ones(shape, jnp.int32) if segments is None else segments
+    t = jnp.full(shape, 0.3) if t is None else t
+    return View(tokens, tokens, jnp.ones(shape), t, places, places, segments, jnp.zeros(shape[0]))
+
+
+def logits_of(architecture, execution, params, view, mask):
+    model = transformer(architecture, execution)
+    return jax.jit(lambda params, view: model.head(params, model.hidden(params, view, mask)[0]))(params, view)
+
+
+def initial(architecture):
+    return jax.jit(transformer(architecture, Execution()).init)(jax.random.key(0))
+
+
+def awake(params):
+    """adaLN starts at zero, which hides it: every leaf is moved."""
+    leaves, tree = jax.tree.flatten(params)
+    return tree.unflatten(
+        [leaf + 0.05 * jnp.cos(jnp.arange(leaf.size) + i).reshape(leaf.shape) for i, leaf in enumerate(leaves)]
+    )
+
+
+@pytest.mark.parametrize("name", SMDM)
+def test_all_thirty_sizes_have_the_parameters_of_the_paper(name):
+    """The shapes that `init` makes, counted; the closed form of them is checked against the paper in test_ladder."""
+    params = jax.eval_shape(transformer(SMDM[name], Execution(scan_layers=True)).init, jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters(SMDM[name]).total
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_every_option_has_the_parameters_of_the_closed_form(options):
+    architecture = SMALL._replace(**options)
+    params = initial(architecture)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters(architecture).total
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_scan_remat_and_the_library_kernel_change_nothing(options):
+    architecture = SMALL._replace(**options)
+    params = awake(initial(architecture))
+    view = whole_view(jnp.arange(24).reshape(2, 12) % 12, segments=jnp.array([[1] * 5 + [2] * 7, [1] * 10 + [0] * 2]))
+    for mask in (full, causal):
+        expected = logits_of(architecture, Execution(), params, view, mask)
+        for execution in (*RUNS, Execution(attention="library")):
+            np.testing.assert_allclose(logits_of(architecture, execution, params, view, mask), expected, atol=2e-5)
+
+
+def test_bfloat16_is_near_float32_and_keeps_float32_weights():
+    params = jax.jit(transformer(SMALL, Execution(compute_dtype=jnp.bfloat16)).init)(jax.random.key(0))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    view = whole_view(jnp.arange(24).reshape(2, 12) % 12)
+    exact = logits_of(SMALL, Execution(), params, view, full)
+    rounded = logits_of(SMALL, Execution(compute_dtype=jnp.bfloat16), params, view, full)
+    assert rounded.dtype == jnp.float32
+    assert float(jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact)) < 0.02
+
+
+def changed_places(mask, segments, place):
+    """Which places' logits move when the token at `place` does."""
+    params = initial(SMALL)
+    tokens = jnp.arange(8)[None] % 11
+    moved = tokens.at[0, place].add(1)
+    before, after = (logits_of(SMALL, Execution(), params, whole_view(x, segments), mask) for x in (tokens, moved))
+    return np.flatnonzero(np.abs(after - before).max(axis=-1)[0] > 0)
+
+
+def test_a_place_sees_what_its_mask_and_its_segment_allow():
+    one, two = jnp.ones((1, 8), jnp.int32), jnp.array([[1, 1, 1, 2, 2, 2, 2, 0]])
+    assert changed_places(full, one, 3).tolist() == list(range(8))
+    assert changed_places(causal, one, 3).tolist() == [3, 4, 5, 6, 7]
+    assert changed_places(full, two, 4).tolist() == [3, 4, 5, 6]
+    assert changed_places(causal, two, 4).tolist() == [4, 5, 6]
+
+
+def test_rotary_positions_are_relative_and_the_coordinates_of_a_pair_are_independent():
+    """Shifting all coordinates changes nothing; a query's target place matters, which a key's does not have."""
+    params = initial(SMALL)
+    view = whole_view(jnp.arange(12)[None] % 11)
+    shifted = view._replace(positions=view.positions + 5, key_positions=view.key_positions + 5)
+    np.testing.assert_allclose(
+        logits_of(SMALL, Execution(), params, view, full),
+        logits_of(SMALL, Execution(), params, shifted, full),
+        atol=2e-5,
+    )
+
+
+def test_any_order_causal_is_told_its_target():
+    """Two orders that read the same tokens and differ only in the last target give different last logits only."""
+    params = initial(SMALL)
+    objective = OBJECTIVES["any_order_causal"](11)
+    example = Example(jnp.arange(6), jnp.ones(6, jnp.int32), jnp.zeros(6, bool))
+    view = objective.view((), jax.random.key(3), example, 0.0)
+    other = view._replace(positions=view.positions.at[0, -1, 1].add(1))
+    a, b = (logits_of(SMALL, Execution(), params, v, causal) for v in (view, other))
+    assert np.flatnonzero(np.abs(a - b).max(axis=-1)[0] > 1e-6).tolist() == [5]
+
+
+def test_smdm_forward_reference_case():
+    """Logits of SMDM's own code (commit 583aa47) on weights filled by a formula, float32 rotary tables."""
+    architecture = Architecture(128, layers=2, width=32, heads=4, key_value_heads=2, mlp_width=128)
+    names = ["lm_head.weight"]
+    for layer in "01":
+        block = f"transformer.h.{layer}."
+        names += [block + part for part in ("attn.attn.weight", "attn.proj.weight", "mlp.swiglu.w1.weight")]
+        names += [
+            block + part for part in ("mlp.swiglu.w2.weight", "mlp.swiglu.w3.weight", "norm_1.weight", "norm_2.weight")
+        ]
+    names += ["transformer.ln_f.weight", "transformer.wte.weight"]
+    shapes = {"lm_head": (128, 32), "attn.attn": (64, 32), "attn.proj": (32, 32), "w1": (128, 32), "w2": (128, 32)}
+    shapes |= {"w3": (32, 128), "norm": (32,), "ln_f": (32,), "wte": (129, 32)}
+
+    def fill(index, shape):
+        wave = 0.05 * np.cos(0.37 * np.arange(np.prod(shape)) + index)
+        return jnp.asarray((1 + wave if len(shape) == 1 else wave).reshape(shape), jnp.float32)
+
+    weights = {}
+    for index, name in enumerate(sorted(names)):
+        weights[name] = fill(index, next(shape for part, shape in shapes.items() if part in name))
+
+    def block(layer):
+        w = {name.split(f"h.{layer}.")[1]: value for name, value in weights.items() if f"h.{layer}." in name}
+        # rows of the fused matrix, for each of the two groups: query, query, key, value
+        fused = w["attn.attn.weight"].reshape(2, 4, 8, 32)
+        return {
+            "query": {"kernel": fused[:, :2].reshape(32, 32).T},
+            "key": {"kernel": fused[:, 2].reshape(16, 32).T},
+            "value": {"kernel": fused[:, 3].reshape(16, 32).T},
+            "attention_out": {"kernel": w["attn.proj.weight"].T},
+            "gate": {"kernel": w["mlp.swiglu.w1.weight"].T},
+            "up": {"kernel": w["mlp.swiglu.w2.weight"].T},
+            "down": {"kernel": w["mlp.swiglu.w3.weight"].T},
+            "norm_1": {"RMSNorm_0": {"scale": w["norm_1.weight"]}},
+            "norm_2": {"RMSNorm_0": {"scale": w["norm_2.weight"]}},
+        }
+
+    params = {
+        "ends": {
+            "embedding": {"embedding": weights["transformer.wte.weight"]},
+            "norm": {"RMSNorm_0": {"scale": weights["transformer.ln_f.weight"]}},
+            "head": weights["lm_head.weight"].T,
+        },
+        "blocks": jax.tree.map(lambda *layers: jnp.stack(layers), block(0), block(1)),
+    }
+    i = np.arange(12)
+    tokens = np.stack([(7 * i + 3) % 100, (11 * i + 5) % 100])
+    masked = tokens.copy()
+    masked[0, 3] = masked[0, 8] = masked[1, 0] = 128
+    with jax.default_matmul_precision("highest"):
+        logits = logits_of(architecture, Execution(), params, whole_view(jnp.asarray(masked)), full)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 39_104
+    np.testing.assert_allclose(logits[0, 0, :3], [0.1806481, -0.2839684, -0.6052318], atol=2e-5)
+    np.testing.assert_allclose(jnp.abs(logits).sum(), 1321.9403, rtol=1e-5)
+    nats = -jax.nn.log_softmax(logits)[[0, 0, 1], [3, 8, 0], tokens[[0, 0, 1], [3, 8, 0]]]
+    np.testing.assert_allclose(nats, [5.673242, 5.554620, 5.371327], rtol=1e-5)
+
+
+def test_dropout_belongs_to_the_example():
+    """Two examples together draw what each draws alone."""
+    architecture = SMALL._replace(dropout=0.5)
+    model = transformer(architecture, Execution())
+    params, keys = initial(architecture), jax.random.split(jax.random.key(1), 2)
+    view = whole_view(jnp.arange(16).reshape(2, 8) % 11)
+    both, _ = model.hidden(params, view, full, dropout_keys=keys)
+    second, _ = model.hidden(params, jax.tree.map(lambda field: field[1:], view), full, dropout_keys=keys[1:])
+    still, _ = model.hidden(params, view, full)
+    np.testing.assert_allclose(both[1:], second, atol=1e-5)
+    assert float(jnp.abs(both - still).max()) > 0.1
