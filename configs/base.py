@@ -21,9 +21,8 @@ def get_config() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.source = "stdlib"  # stdlib | markov | text | tfds | tokens
-    config.data.path = (
-        ""  # text: globs, by commas; tfds: dataset name; tokens: folder; markov: vocab=16,concentration=0.3
-    )
+    # text: globs, by commas; tfds: dataset name; tokens: folder; markov: vocab=16,concentration=0.3
+    config.data.path = ""  # what of that source, as above
     config.data.validation_path = ""  # text: globs of held-out files; empty: the last 5% is held out
     config.data.field = "text"  # the field that holds the text, in .jsonl, .parquet and tfds
     config.data.tokenizer = "bytes"  # bytes | a tokenizers .json | a folder with GPT-2's vocabulary and merges
@@ -37,23 +36,23 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.size = ""  # a name of the ladder (scaling/ladder.py); empty: the five numbers below
-    config.model.layers = 2
-    config.model.width = 64
-    config.model.heads = 4
+    config.model.layers = 2  # transformer blocks
+    config.model.width = 64  # d, of the residual stream
+    config.model.heads = 4  # attention heads; they divide the width
     config.model.key_value_heads = 4  # fewer than heads: grouped-query attention
-    config.model.mlp_width = 256
+    config.model.mlp_width = 256  # hidden width of the MLP
     config.model.mlp = "swiglu"  # swiglu | gelu
     config.model.norm = "rmsnorm"  # rmsnorm | layernorm
-    config.model.norm_epsilon = 1e-5
+    config.model.norm_epsilon = 1e-5  # added under the root
     config.model.rope_base = 1e4  # wavelength scale of the rotary positions
     config.model.qk_norm = False  # norm of queries and keys in each head
-    config.model.attention_bias = False
-    config.model.mlp_bias = False
-    config.model.head_bias = False
+    config.model.attention_bias = False  # on queries, keys, values and their output
+    config.model.mlp_bias = False  # on the matrices of the MLP
+    config.model.head_bias = False  # on the logits
     config.model.tied_head = False  # the head is the embedding transposed
     config.model.time_conditioning = False  # adaLN from the noise level
     config.model.time_width = 128  # of its embedding
-    config.model.dropout = 0.0
+    config.model.dropout = 0.0  # after attention and after the MLP
 
     config.optim = ConfigDict()
     config.optim.lr = 1e-2  # peak learning rate
@@ -61,11 +60,11 @@ def get_config() -> ConfigDict:
     config.optim.final = 0.1  # learning rate at the end over the peak
     config.optim.warmup_share = 0.01  # of all steps
     config.optim.warmup_min = 10  # steps
-    config.optim.weight_decay = 0.1
+    config.optim.weight_decay = 0.1  # decoupled, on matrices
     config.optim.decay_everything = False  # decay norms and embeddings too, as SMDM does
-    config.optim.beta_1 = 0.9
-    config.optim.beta_2 = 0.95
-    config.optim.epsilon = 1e-8
+    config.optim.beta_1 = 0.9  # Adam's first moment
+    config.optim.beta_2 = 0.95  # Adam's second moment
+    config.optim.epsilon = 1e-8  # Adam's denominator
     config.optim.clip = 1.0  # global norm of the gradient
     config.optim.ema = 0.0  # decay of the weight average; 0: none
     config.optim.on_nonfinite = "stop"  # stop | skip: what a NaN or Inf loss does
@@ -89,5 +88,5 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.sequences = 256  # held-out rows
     config.eval.draws = 4  # views of each row, for objectives that draw noise
-    config.eval.batch_size = 64
+    config.eval.batch_size = 64  # sequences at once
     return config

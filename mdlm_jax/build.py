@@ -60,9 +60,8 @@ def plan(config: ConfigDict) -> Plan:
     architecture = _architecture(config, objective, vocab_size)
     _check_execution(config)
     length = config.data.sequence_length
-    view = jax.eval_shape(
-        lambda: objective.view((), jax.random.key(0), rows_of(config)(_blank_row(config)), jnp.float32(0))
-    )
+    row = rows_of(config)(_blank_row(config))
+    view = jax.eval_shape(lambda row: objective.view((), jax.random.key(0), row, jnp.float32(0)), row)
     places, scored = view.tokens.shape[-1], view.targets.shape[-1]
     per_sequence = flops_per_sequence(
         architecture,

@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from mdlm_jax.data import Example
 
 MaskFn = Callable[[Int[Array, "*n"], Int[Array, "*n"]], Array]  # (query place, key place) -> may it look?
 
@@ -60,6 +63,6 @@ def cross_entropy(phi: Any, logits: Float[Array, "*n V"], view: View) -> Float[A
     return view.weight * (jax.nn.logsumexp(logits, axis=-1) - target)
 
 
-def scored(example: Any) -> Array:
+def scored(example: Example) -> Bool[Array | np.ndarray, "*b L"]:
     """Which tokens are noised and scored: neither padding nor given. Every loss is per one of these."""
     return (example.segments > 0) & ~example.frozen

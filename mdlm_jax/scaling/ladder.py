@@ -44,6 +44,8 @@ SMDM: dict[str, Architecture] = {
 
 # The same family continued downwards, on bytes: about half an octave to an octave a step, heads at least 8 wide.
 SMALL: dict[str, Architecture] = {
+    "1k": _llama(1, 1, 8, 256),
+    "2k": _llama(2, 1, 8, 256),
     "4k": _llama(1, 2, 16, 256),
     "8k": _llama(2, 2, 16, 256),
     "12k": _llama(3, 2, 16, 256),

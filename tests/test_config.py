@@ -1,0 +1,106 @@
+"""What a config can get wrong, said before anything is compiled: the key, the value and what would be accepted."""
+
+import pytest
+
+from mdlm_jax.build import plan
+from mdlm_jax.config import config_hash, differing_keys, from_json, load_config, to_json
+from mdlm_jax.errors import UserError
+from mdlm_jax.scaling.flops import num_parameters
+from tests.runs import ROOT
+
+BASE = str(ROOT / "configs" / "base.py")
+
+
+def load(*overrides):
+    return load_config(BASE, [f"--config.{override}" for override in overrides])
+
+
+@pytest.mark.parametrize("name", ["base", "quickstart", "smdm", "text8", "owt", "char"])
+def test_every_config_in_the_folder_loads_and_has_the_keys_of_base(name):
+    config = load_config(str(ROOT / "configs" / f"{name}.py"))
+    assert differing_keys(config, config) == []
+    assert set(config.keys()) == set(load().keys())
+
+
+def test_every_key_of_base_has_a_comment():
+    lines = (ROOT / "configs" / "base.py").read_text().splitlines()
+    bare = [
+        line.strip()
+        for line in lines
+        if line.startswith("    config.") and "ConfigDict()" not in line and "#" not in line
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["optim.lrr=3"], "config.optim.lrr is not a key; the nearest is config.optim.lr"),
+        (["optim.lr=fast"], "config.optim.lr is 'fast'; accepted: float"),
+        (["steps=1.5"], "config.steps is '1.5'; accepted: int"),
+        (["objective.name=arr"], "config.objective.name is 'arr'; accepted: ar, any_order"),
+        (["objective.schedule=square"], "config.objective.schedule is 'square'; accepted: linear, cosine"),
+        (["objective.epsilon_convention=mdlm", "objective.schedule=cosine"], "config.objective.schedule is 'cosine'"),
+        (["objective.name=masked_lm", "objective.mask_rate=0.0"], "config.objective.mask_rate is 0.0"),
+        (["model.heads=3"], "config.model.heads is 3; accepted: a divisor of model.width = 64"),
+        (["model.key_value_heads=3"], "config.model.key_value_heads is 3; accepted: a divisor of model.heads = 4"),
+        (["model.size=7k"], "config.model.size is '7k'; accepted: 4k"),
+        (["model.width=12"], "config.model.width is 12; accepted: a head width that is a multiple of 2"),
+        (["objective.name=any_order_causal", "model.width=8"], "multiple of 4, for any_order_causal; it is 2"),
+        (
+            ["model.time_conditioning=True", "objective.name=ar"],
+            "config.model.time_conditioning is True; accepted: False",
+        ),
+        (["train.batch_size=10", "train.microbatches=4"], "config.train.microbatches is 4; accepted: a divisor"),
+        (["train.runner=vmap"], "config.train.runner is 'vmap'; accepted: jit, shard_map, pmap"),
+        (["train.remat=some"], "config.train.remat is 'some'; accepted: none, dots, full"),
+        (["train.loggers=mlflow"], "config.train.loggers is 'mlflow'; accepted: tensorboard, wandb"),
+        (["budget=1e3"], "a budget of 1e+03 FLOPs is smaller than one step"),
+        (["budget=1e12", "budget_counter=flops"], "config.budget_counter is 'flops'; accepted: six_nonembedding"),
+        (["steps=0"], "config.steps is 0; accepted: at least 1"),
+        (["optim.lr=-1.0"], "config.optim.lr is -1.0; accepted: above 0"),
+        (["data.sequence_length=0"], "config.data.sequence_length is 0; accepted: at least 1"),
+    ],
+)
+def test_one_clear_line(overrides, message):
+    with pytest.raises(UserError) as refused:
+        plan(load(*overrides))
+    assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_missing_file_is_named():
+    with pytest.raises(UserError, match="configs/none.py: no such file"):
+        load_config("configs/none.py")
+
+
+def test_json_keeps_a_config_and_its_hash(tmp_path):
+    config = load("optim.lr=0.003")
+    (tmp_path / "config.json").write_text(to_json(config))
+    again = from_json(tmp_path / "config.json")
+    assert config_hash(again) == config_hash(config) != config_hash(load())
+    assert differing_keys(load(), again) == ["optim.lr: 0.01 -> 0.003"]
+
+
+def test_a_broken_json_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"seed": 0,')
+    with pytest.raises(UserError, match="config.json: not whole JSON"):
+        from_json(tmp_path / "config.json")
+
+
+def test_smdm_blocks_score_the_same_number_of_tokens_for_both_objectives():
+    """Rows of L + 1: `ar` reads the first L and scores the last L, `masked` sees the first L."""
+    for name in ("ar", "masked"):
+        planned = plan(load(f"objective.name={name}", "data.extra_token=True", "data.sequence_length=32"))
+        assert planned.tokens_per_step == 64 * 32
+        assert (
+            planned.flops_per_step.six_nonembedding == 6 * 32 * 64 * num_parameters(planned.architecture).non_embedding
+        )
+
+
+@pytest.mark.parametrize(
+    ("size", "budget", "steps"), [("170M", 6e18, 11_226), ("6M", 1e19, 505_007), ("2121M", 1e20, 14_985)]
+)
+def test_smdm_budgets_give_smdm_steps(size, budget, steps):
+    config = load_config(str(ROOT / "configs" / "smdm.py"))
+    config.model.size, config.budget, config.data.source = size, budget, "stdlib"
+    assert plan(config).steps == steps

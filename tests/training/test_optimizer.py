@@ -1,0 +1,88 @@
+"""Learning rates against published values, the update against its formula."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.training.optimizer import adamw, learning_rate_shape
+
+SETTINGS = {
+    "learning_rate": 0.1,
+    "weight_decay": 0.3,
+    "warmup_steps": 0,
+    "total_steps": 10,
+    "decay": "constant",
+    "final": 0.1,
+    "beta_1": 0.9,
+    "beta_2": 0.95,
+    "epsilon": 1e-8,
+    "clip": 1.0,
+    "decay_everything": False,
+}
+
+
+@pytest.mark.parametrize(("step", "published"), [(4677.5, 1.751353e-4), (9355, 1.114272e-4), (18710, 2.0e-5)])
+def test_cosine_is_that_of_smdm(step, published):
+    """170M at 1e19 FLOPs: 18,710 steps, 187 of warm-up, 2e-4 to 2e-5 (their iterations are quarters of a step)."""
+    found = 2e-4 * learning_rate_shape("cosine", 0.1, step, warmup_steps=187, total_steps=18710)
+    np.testing.assert_allclose(found, published, rtol=1e-5)
+
+
+def test_warm_up_is_linear_from_the_first_step_to_the_peak():
+    shape = [float(learning_rate_shape("cosine", 0.1, step, 4, 100)) for step in range(5)]
+    np.testing.assert_allclose(shape, [0.25, 0.5, 0.75, 1.0, 1.0], rtol=1e-6)
+
+
+def test_wsd_stays_then_falls_over_the_last_tenth():
+    shape = [float(learning_rate_shape("wsd", 0.1, step, 10, 200)) for step in (10, 100, 180, 190, 200)]
+    np.testing.assert_allclose(shape, [1, 1, 1, 0.55, 0.1], rtol=1e-6)
+
+
+def test_an_unknown_decay_is_refused():
+    with pytest.raises(UserError, match="optim.decay is 'exponential'; accepted: cosine, wsd, constant"):
+        learning_rate_shape("exponential", 0.1, 0, 1, 2)
+
+
+def params():
+    stacked = {"kernel": jnp.full((2, 3, 3), 2.0), "norm_1": {"scale": jnp.full((2, 3), 2.0)}}
+    return {
+        "blocks": stacked,
+        "ends": {"embedding": {"embedding": jnp.full((4, 3), 2.0)}, "head": jnp.full((3, 4), 2.0)},
+    }, ()
+
+
+@pytest.mark.parametrize("decay_everything", [False, True])
+def test_the_first_update_is_the_sign_of_the_gradient_and_the_decay_of_matrices(decay_everything):
+    """Adam's first step is lr * g / (|g| + epsilon); decoupled decay adds lr * decay * weight (arXiv 1711.05101)."""
+    optimizer = adamw(**SETTINGS | {"decay_everything": decay_everything})
+    gradients = jax.tree.map(lambda leaf: 0.01 * jnp.ones_like(leaf), params())
+    updates, _ = optimizer.update(gradients, optimizer.init(params()), params())
+    plain, decayed = -0.1, -0.1 - 0.1 * 0.3 * 2.0
+    tree = updates[0]
+    np.testing.assert_allclose(tree["blocks"]["kernel"], decayed, rtol=1e-5)
+    np.testing.assert_allclose(tree["ends"]["head"], decayed, rtol=1e-5)
+    for leaf in (tree["blocks"]["norm_1"]["scale"], tree["ends"]["embedding"]["embedding"]):
+        np.testing.assert_allclose(leaf, decayed if decay_everything else plain, rtol=1e-5)
+
+
+def test_the_gradient_is_clipped_by_its_global_norm():
+    """Two steps, the first with a gradient 100 times too long: its second moment is that of the clipped one."""
+    optimizer = adamw(**SETTINGS | {"weight_decay": 0.0})
+    start = {"kernel": jnp.zeros((2, 2))}, ()
+    long = {"kernel": jnp.full((2, 2), 50.0)}, ()
+    _, state = optimizer.update(long, optimizer.init(start), start)
+    second_moment = next(leaf for leaf in jax.tree.leaves(optax.tree.get(state, "nu")) if leaf.shape == (2, 2))
+    np.testing.assert_allclose(second_moment, 0.05 * 0.5**2, rtol=1e-5)
+
+
+def test_its_numbers_are_leaves_so_that_one_compiled_step_serves_many_runs():
+    optimizer = adamw(**SETTINGS)
+    state = optimizer.init(params())
+    assert {"learning_rate", "weight_decay", "warmup_steps", "total_steps"} <= set(state.hyperparams)
+    faster = state._replace(hyperparams=state.hyperparams | {"learning_rate": jnp.float32(0.2)})
+    gradients = jax.tree.map(jnp.ones_like, params())
+    slow, fast = (optimizer.update(gradients, s, params())[0] for s in (state, faster))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(2 * a, b, rtol=1e-5), slow, fast)
