@@ -36,6 +36,7 @@ def get_config() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.size = ""  # a name of the ladder (scaling/ladder.py); empty: the five numbers below
+    config.model.vocab_size = 0  # V; 0: as many as the tokenizer has; more: the rest is never seen (padding)
     config.model.layers = 2  # transformer blocks
     config.model.width = 64  # d, of the residual stream
     config.model.heads = 4  # attention heads; they divide the width

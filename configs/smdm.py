@@ -23,6 +23,7 @@ def get_config() -> ConfigDict:
     config.data.sequence_length = 2048
     config.data.extra_token = True
     config.model.size = "170M"
+    config.model.vocab_size = 32_000
     config.optim.lr = 4e-4
     config.optim.warmup_min = 100
     config.optim.decay_everything = True

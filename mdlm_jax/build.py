@@ -157,7 +157,9 @@ def rows_of(config: ConfigDict) -> Callable[[Example], Example]:
 
 
 def _vocabulary_size(config: ConfigDict) -> int:
-    """V, from the tokenizer or the source alone."""
+    """V, as told or from the tokenizer or the source alone: a plan needs no corpus where it is told."""
+    if config.model.vocab_size:
+        return config.model.vocab_size
     if config.data.source == "markov":
         return parse_markov(config.data.path)[0]
     return open_tokenizer(config.data.tokenizer).vocab_size

@@ -40,7 +40,39 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--sequences", type=int, help="held-out sequences (default: eval.sequences of the run)")
     verb.add_argument("--out", type=pathlib.Path, help="write the JSON here too")
     verb.set_defaults(run_verb=_evaluate)
+
+    verb = verbs.add_parser("sample", help="text from a trained run")
+    verb.add_argument("--run", type=pathlib.Path, required=True)
+    verb.add_argument("--prompt", action="append", help="what the text begins with; may be given several times")
+    verb.add_argument("--count", type=int, default=1, help="samples of each prompt")
+    verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
+    verb.add_argument("--steps", type=int, help="of ancestral sampling (default: one per token)")
+    verb.add_argument("--temperature", type=float, default=1.0)
+    verb.add_argument("--sampler", help="default: the one that fits the objective")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.set_defaults(run_verb=_sample)
+
+    data_verbs = verbs.add_parser("data", help="build a corpus, train a tokenizer").add_subparsers(required=True)
+    verb = data_verbs.add_parser("build", help="tokenise a corpus once, into ArrayRecord shards")
+    _add_source(verb)
+    verb.add_argument("--out", required=True, help="a new folder, for data.source=tokens")
+    verb.add_argument("--tokenizer", default="bytes", help="bytes | a tokenizers .json | GPT-2's folder")
+    verb.add_argument("--workers", type=int, default=os.cpu_count())
+    verb.set_defaults(run_verb=_build_corpus)
+    verb = data_verbs.add_parser("tokenizer", help="train a byte-level BPE on a corpus")
+    _add_source(verb)
+    verb.add_argument("--out", required=True, help="a .json file")
+    verb.add_argument("--size", type=int, required=True, help="tokens, at least 257")
+    verb.set_defaults(run_verb=_train_tokenizer)
     return parser
+
+
+def _add_source(verb: argparse.ArgumentParser) -> None:
+    """The options of `data` in a config that say what the text is."""
+    verb.add_argument("--source", default="stdlib", help="stdlib | text | tfds")
+    verb.add_argument("--path", default="", help="text: globs, by commas; tfds: dataset name")
+    verb.add_argument("--validation-path", default="", help="globs of held-out files (default: the last 5%%)")
+    verb.add_argument("--field", default="text", help="the field with the text, in .jsonl, .parquet and tfds")
 
 
 def _prepare_devices() -> None:
@@ -103,6 +135,52 @@ def _evaluate(options) -> int:
         temporary = options.out.with_suffix(".partial")
         temporary.write_text(text + "\n", encoding="utf-8")
         os.replace(temporary, options.out)
+    return 0
+
+
+def _sample(options) -> int:
+    _prepare_devices()
+    from mdlm_jax.sampling.run import sample_run
+
+    texts = sample_run(
+        options.run,
+        prompts=options.prompt or [""],
+        count=options.count,
+        length=options.length,
+        steps=options.steps,
+        temperature=options.temperature,
+        sampler=options.sampler,
+        seed=options.seed,
+    )
+    for text in texts:
+        print(text, end="")
+    return 0
+
+
+def _build_corpus(options) -> int:
+    from mdlm_jax.data.build import build_corpus
+
+    manifest = build_corpus(
+        options.out,
+        source=options.source,
+        path=options.path,
+        validation_path=options.validation_path,
+        field=options.field,
+        tokenizer=options.tokenizer,
+        workers=options.workers,
+    )
+    for split, counts in manifest["splits"].items():
+        print(f"{options.out}: {split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens")
+    return 0
+
+
+def _train_tokenizer(options) -> int:
+    from mdlm_jax.data.sources import open_documents
+    from mdlm_jax.data.tokenizer import train_bpe
+
+    documents = open_documents(options.source, options.path, options.validation_path, options.field)
+    trained = train_bpe(documents.train(), options.size, options.out)
+    print(f"{options.out}: {trained.vocab_size:,} tokens")
     return 0
 
 
