@@ -1,0 +1,70 @@
+"""Every way to draw text from a trained network. A new one is a file beside these and a line in the dict."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.models.transformer import Model
+from mdlm_jax.sampling.ancestral import ancestral
+from mdlm_jax.sampling.autoregressive import autoregressive, ordered
+from mdlm_jax.sampling.base import Plan, Trace
+
+SAMPLERS = {
+    "autoregressive": autoregressive,
+    "ordered": ordered,
+    "ancestral": ancestral,
+}
+
+# objective -> the samplers that ask of the network what it was trained to answer, the usual one first
+SERVED_BY = {
+    "ar": ("autoregressive",),
+    "any_order": ("ancestral",),
+    "any_order_causal": ("ordered",),
+    "masked": ("ancestral",),
+    "masked_lm": ("ancestral",),
+}
+
+__all__ = ["SAMPLERS", "Plan", "Trace", "sample", "samplers_for"]
+
+
+def samplers_for(objective: str) -> tuple[str, ...]:
+    """The samplers that a network trained with this objective can serve. Raises UserError where there is none."""
+    if objective not in SERVED_BY:
+        raise UserError(f"objective {objective!r} has no sampler; accepted: {', '.join(SERVED_BY)}")
+    return SERVED_BY[objective]
+
+
+def sample(
+    key: Array, model: Model, params: Any, prompt: Int[Array | np.ndarray, "B P"], plan: Plan
+) -> tuple[Int[Array, "B L"], Trace]:
+    """B rows of L tokens that begin with their prompts, and how they came about.
+
+    Row i draws from fold_in(key, i) alone: it is the same whatever the other rows are, and whether there are any.
+    Raises UserError where the plan or the prompt cannot be followed.
+    """
+    _check(plan, np.asarray(prompt), model.architecture.vocab_size)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(prompt.shape[0]))
+    return SAMPLERS[plan.sampler](keys, model, params, jnp.asarray(prompt, jnp.int32), plan)
+
+
+def _check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
+    given = prompt.shape[1]
+    outside = prompt[(prompt < 0) | (prompt >= vocab_size)]
+    if plan.sampler not in SAMPLERS:
+        raise UserError(f"sampler {plan.sampler!r}: accepted are {', '.join(SAMPLERS)}")
+    if given >= plan.length:
+        raise UserError(f"a prompt of {given} tokens leaves none of the {plan.length} to draw; accepted: fewer")
+    if outside.size:
+        raise UserError(f"prompt token {outside[0]} is outside the vocabulary; accepted: 0 to {vocab_size - 1}")
+    if not plan.temperature >= 0:
+        raise UserError(f"temperature {plan.temperature}: accepted is 0 (the likeliest token) or more")
+    if plan.steps is not None and plan.sampler != "ancestral":
+        raise UserError(f"steps {plan.steps}: only ancestral has steps; {plan.sampler} draws one token at a time")
+    if plan.steps is not None and plan.steps < 1:
+        raise UserError(f"steps {plan.steps}: accepted is 1 or more")
+    if not plan.reads_start and not given:
+        raise UserError("this network was trained without a start symbol; accepted: a prompt of at least one token")

@@ -1,0 +1,75 @@
+"""Samples of a trained run."""
+
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdlm_jax.data.tokenizer import Tokenizer
+from mdlm_jax.errors import UserError
+from mdlm_jax.sampling import Plan, sample, samplers_for
+from mdlm_jax.sampling.render import render
+from mdlm_jax.schedules import SCHEDULES, Schedule, linear
+from mdlm_jax.training.restore import open_run
+
+
+def sample_run(
+    folder: pathlib.Path,
+    *,
+    prompts: list[str],
+    count: int = 1,
+    length: int | None = None,
+    steps: int | None = None,
+    temperature: float = 1.0,
+    sampler: str | None = None,
+    seed: int = 0,
+) -> Iterator[str]:
+    """For each prompt `count` samples of the newest checkpoint, as text; an empty prompt is one.
+
+    `length` counts tokens, the prompt's included, at most those that the run was trained on (the default). The samples
+    of a prompt depend on `seed` and on no other prompt. Raises UserError where there is no run, the run's objective
+    cannot serve the sampler, or a prompt cannot be followed.
+    """
+    run = open_run(folder)
+    config, context = run.config, run.config.data.sequence_length
+    accepted = samplers_for(config.objective.name)
+    if sampler is not None and sampler not in accepted:
+        raise UserError(
+            f"sampler {sampler!r} asks what objective {config.objective.name} does not train; "
+            f"accepted: {', '.join(accepted)}"
+        )
+    if length is not None and not 1 <= length <= context:
+        raise UserError(f"length {length}: accepted is 1 to {context}, the tokens of a row in training")
+    if count < 1:
+        raise UserError(f"{count} samples: accepted is 1 or more")
+    plan = Plan(
+        sampler=sampler or accepted[0],
+        length=length or context,
+        temperature=temperature,
+        steps=steps,
+        schedule=trained_schedule(config),
+        reads_start=not (config.objective.name == "ar" and config.data.extra_token),
+    )
+    tokenizer = run.built.data.tokenizer
+    for prompt in prompts:
+        given = np.tile(encode_prompt(prompt, tokenizer), (count, 1))
+        tokens, trace = sample(jax.random.key(seed), run.built.model, run.params, given, plan)
+        yield render(tokens, trace, tokenizer)
+
+
+def trained_schedule(config: ConfigDict) -> Schedule:
+    """How much is hidden at each time, as in training, up to a factor, which sampling does not see."""
+    if config.objective.name != "masked":
+        return linear()
+    arguments = (config.objective.power,) if config.objective.schedule == "polynomial" else ()
+    return SCHEDULES[config.objective.schedule](*arguments)
+
+
+def encode_prompt(prompt: str, tokenizer: Tokenizer) -> np.ndarray:
+    """Token ids. Raises UserError where the tokenizer cannot read the text (the states of a synthetic source)."""
+    try:
+        return np.asarray(tokenizer.encode(prompt), np.int32)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"prompt {prompt!r}: the run's tokenizer cannot read it ({error})") from error

@@ -1,0 +1,116 @@
+"""The reverse process has the law that theory gives it, for few steps and many, and runs the network no oftener."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from mdlm_jax.data import Example
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.objectives.any_order import hide
+from mdlm_jax.objectives.base import full
+from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling.ancestral import reveal_steps
+from mdlm_jax.schedules import cosine, geometric, linear, polynomial
+from tests.sampling.worlds import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
+
+ROWS = 20_000
+EMPTY = jnp.zeros((ROWS, 0), int)
+
+
+def exact_law(chance_first: float) -> np.ndarray:
+    """Of two steps, the first revealing each place with `chance_first`: the sum over what it reveals."""
+    law = np.zeros(V**L)
+    for early in itertools.product((False, True), repeat=L):
+        chance = np.prod(np.where(early, chance_first, 1 - chance_first))
+        for index, state in enumerate(STATES):
+            blank, half = (V,) * L, tuple(np.where(early, state, V))
+            drawn = [TABLE[blank if early[i] else half][i, state[i]] for i in range(L)]
+            law[index] += chance * np.prod(drawn)
+    return law
+
+
+@pytest.mark.parametrize("schedule", [linear(), cosine(), polynomial(3.0), geometric()])
+def test_many_steps_give_the_joint(schedule):
+    plan = Plan("ancestral", L, steps=100_000, schedule=schedule)
+    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, plan)
+    assert chisquare(counts(tokens), ROWS * JOINT).pvalue > RARE
+    assert int(trace.evaluations.max()) == L
+
+
+def test_many_steps_give_the_joint_after_a_prompt():
+    tokens, trace = sample(jax.random.key(1), ORACLE, (), jnp.full((ROWS, 1), 2), Plan("ancestral", L, steps=100_000))
+    follows = STATES[:, 0] == 2
+    law = JOINT[follows] / JOINT[follows].sum()
+    assert chisquare(counts(tokens)[follows], ROWS * law).pvalue > RARE
+    np.testing.assert_array_equal(trace.step[:, 0], -1)
+    assert int(trace.evaluations.max()) == L - 1
+
+
+def test_one_step_gives_the_product_of_the_marginals():
+    law = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
+    tokens, trace = sample(jax.random.key(2), ORACLE, (), EMPTY, Plan("ancestral", L, steps=1))
+    assert chisquare(counts(tokens), ROWS * law).pvalue > RARE
+    assert chisquare(counts(tokens), ROWS * JOINT).pvalue < 1e-6  # which is another law
+    np.testing.assert_array_equal(trace.evaluations, 1)
+
+
+@pytest.mark.parametrize(("schedule", "chance_first"), [(linear(), 1 / 2), (polynomial(2.0), 3 / 4)])
+def test_two_steps_have_their_exact_law(schedule, chance_first):
+    law = exact_law(chance_first)
+    assert abs(law.sum() - 1) < 1e-12
+    tokens, _ = sample(jax.random.key(3), ORACLE, (), EMPTY, Plan("ancestral", L, steps=2, schedule=schedule))
+    assert chisquare(counts(tokens), ROWS * law).pvalue > RARE
+
+
+def test_a_mask_is_revealed_with_the_chance_of_the_reverse_step():
+    steps, length = 5, 40_000
+    noised = cosine()(jnp.linspace(1.0, 0.0, steps + 1))
+    revealed = np.asarray(reveal_steps(jax.random.key(4), noised, length))
+    for step in range(steps):
+        waiting = (revealed >= step).sum()
+        alpha_t, alpha_s = 1 - float(noised[step]), 1 - float(noised[step + 1])
+        chance = (alpha_s - alpha_t) / (1 - alpha_t)
+        error = np.sqrt(chance * (1 - chance) / waiting)
+        assert abs((revealed == step).sum() / waiting - chance) < 4 * error + 1e-6
+
+
+def test_the_network_runs_only_where_something_is_revealed():
+    """n (1 - (1 - 1/n)^l) evaluations in the mean, for l tokens in n steps (RADD, arXiv 2406.03736, equation 21)."""
+    steps, length, rows = 6, 4, 4000
+    model = ORACLE._replace(hidden=lambda params, view, mask: (jnp.zeros((*view.tokens.shape, V)), None))
+    _, trace = sample(jax.random.key(5), model, (), jnp.zeros((rows, 0), int), Plan("ancestral", length, steps=steps))
+    evaluations = np.asarray(trace.evaluations)
+    np.testing.assert_array_equal(evaluations, [len(set(row)) for row in np.asarray(trace.step)])
+    expected = steps * (1 - (1 - 1 / steps) ** length)
+    assert abs(evaluations.mean() - expected) < 4 * evaluations.std() / np.sqrt(rows)
+
+
+def test_each_step_draws_from_what_training_scores():
+    length, vocabulary, given, steps = 9, 11, 2, 4
+    architecture = Architecture(vocabulary, 2, 32, 4, 2, 48, time_conditioning=True)
+    model = transformer(architecture, Execution(scan_layers=True))
+    noise = iter(jax.random.split(jax.random.key(9), 99))
+    # adaLN starts at zero: without noise the network would not hear the time
+    params = jax.tree.map(
+        lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), jax.jit(model.init)(jax.random.key(1))
+    )
+    logits_of = jax.jit(lambda view: model.head(params, model.hidden(params, view, full)[0]))
+    prompt = jax.random.randint(jax.random.key(3), (3, given), 0, vocabulary)
+    tokens, trace = sample(jax.random.key(6), model, params, prompt, Plan("ancestral", length, steps=steps))
+    example = Example(tokens, jnp.ones_like(tokens), trace.step < 0)
+    for step in range(steps):
+        t = jnp.full(len(tokens), 1 - step / steps)
+        looked = jax.vmap(partial(hide, weight=1.0, mask_id=vocabulary))(example, trace.step >= step, t=t)
+        view = jax.tree.map(lambda field: field[:, 0], looked)
+        logits = jax.nn.log_softmax(logits_of(view))
+        expected = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+        now = np.asarray(trace.step == step)
+        np.testing.assert_allclose(np.asarray(trace.log_probability)[now], np.asarray(expected)[now], atol=1e-5)
+    np.testing.assert_array_equal(tokens[:, :given], prompt)
+    assert int(tokens.max()) < vocabulary

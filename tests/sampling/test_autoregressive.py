@@ -1,0 +1,149 @@
+"""The cache changes nothing, and with the exact conditionals the samples have the exact law."""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from mdlm_jax.data import Example
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.objectives import OBJECTIVES
+from mdlm_jax.objectives.autoregressive import ar_without_start
+from mdlm_jax.objectives.base import causal
+from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling.autoregressive import decode_in_order
+from mdlm_jax.sampling.base import reading
+from mdlm_jax.training.loss import look
+from tests.sampling.worlds import JOINT, ORACLE, RARE, STATES, L, V, counts
+
+B, LENGTH, VOCABULARY = 3, 9, 11
+LEFT_TO_RIGHT, RANDOM_ORDER = OBJECTIVES["ar"](VOCABULARY), OBJECTIVES["any_order_causal"](VOCABULARY)
+ROWS = 20_000
+EMPTY = jnp.zeros((ROWS, 0), int)
+
+
+@cache
+def network(key_value_heads=2, scan_layers=True):
+    """A transformer and its parameters."""
+    architecture = Architecture(VOCABULARY, 2, 32, 4, key_value_heads, 48)
+    model = transformer(architecture, Execution(scan_layers=scan_layers))
+    return model, jax.jit(model.init)(jax.random.key(1))
+
+
+def seen_by(objective, tokens, given=0):
+    """The whole view of these rows in training."""
+    frozen = jnp.broadcast_to(jnp.arange(tokens.shape[1]) < given, tokens.shape)
+    example = Example(tokens, jnp.ones_like(tokens), frozen)
+    keys = jax.random.split(jax.random.key(5), len(tokens))
+    return look(objective, (), keys, example, jnp.zeros(len(tokens)))
+
+
+@partial(jax.jit, static_argnums=0)
+def whole_pass(model, params, view):
+    """The logits of every place, without a cache."""
+    return model.head(params, model.hidden(params, view, causal)[0])
+
+
+def log_probabilities(model, params, view):
+    """Of the targets, by one pass without a cache."""
+    logits = jax.nn.log_softmax(whole_pass(model, params, view))
+    return jnp.take_along_axis(logits, view.targets[..., None], axis=-1)[..., 0]
+
+
+@pytest.mark.parametrize(("key_value_heads", "scan_layers"), [(4, True), (2, False)])
+def test_cached_logits_are_those_of_one_whole_pass(key_value_heads, scan_layers):
+    model, params = network(key_value_heads=key_value_heads, scan_layers=scan_layers)
+    tokens = jax.random.randint(jax.random.key(2), (B, LENGTH), 0, VOCABULARY)
+    view = seen_by(LEFT_TO_RIGHT, tokens)
+    whole = whole_pass(model, params, view)
+
+    @jax.jit
+    def read(cache, part):
+        hidden, cache = model.hidden(params, part, causal, cache=cache)
+        return model.head(params, hidden), cache
+
+    cache, start = model.empty_cache(B, LENGTH), 0
+    for count in (4, 1, 1, 1, 1, 1):
+        now = slice(start, start + count)
+        part = reading(view.tokens[:, now], view.positions[:, now], view.key_positions[:, now], jnp.zeros(B))
+        logits, cache = read(cache, part)
+        np.testing.assert_allclose(logits, whole[:, now], rtol=0, atol=1e-5)
+        start += count
+    assert float(whole.std()) > 0.3  # so that 1e-5 means something
+
+
+@pytest.mark.parametrize("given", [0, 5])
+def test_left_to_right_draws_from_what_training_scores(given):
+    model, params = network()
+    prompt = jax.random.randint(jax.random.key(3), (B, given), 0, VOCABULARY)
+    tokens, trace = sample(jax.random.key(4), model, params, prompt, Plan("autoregressive", LENGTH, temperature=0.7))
+    expected = log_probabilities(model, params, seen_by(LEFT_TO_RIGHT, tokens))
+    np.testing.assert_array_equal(tokens[:, :given], prompt)
+    np.testing.assert_allclose(trace.log_probability[:, given:], expected[:, given:], atol=1e-5)
+    np.testing.assert_array_equal(trace.log_probability[:, :given], 0)
+    np.testing.assert_array_equal(trace.step, np.tile(np.maximum(np.arange(LENGTH) - given, -1), (B, 1)))
+    np.testing.assert_array_equal(trace.evaluations, LENGTH - given)
+
+
+def test_without_start_symbol_the_first_token_is_read_at_place_one():
+    model, params = network()
+    prompt = jnp.array([[3], [4]])
+    tokens, trace = sample(jax.random.key(4), model, params, prompt, Plan("autoregressive", LENGTH, reads_start=False))
+    expected = log_probabilities(model, params, seen_by(ar_without_start(VOCABULARY), tokens))
+    np.testing.assert_allclose(trace.log_probability[:, 1:], expected, atol=1e-5)
+
+
+def test_a_random_order_draws_from_what_training_scores():
+    given = 3
+    model, params = network()
+    prompt = jax.random.randint(jax.random.key(3), (B, given), 0, VOCABULARY)
+    # the orders of training depend on the keys alone, so those of any rows serve
+    order = seen_by(RANDOM_ORDER, jnp.zeros((B, LENGTH), jnp.int32), given).positions[..., 1]
+    keys = jax.random.split(jax.random.key(6), B)
+    tokens, trace = decode_in_order(keys, model, params, prompt, order, Plan("ordered", LENGTH))
+    expected = log_probabilities(model, params, seen_by(RANDOM_ORDER, tokens, given))
+    got = jnp.take_along_axis(trace.log_probability, order, axis=1)
+    np.testing.assert_array_equal(tokens[:, :given], prompt)
+    np.testing.assert_allclose(got[:, given:], expected[:, given:], atol=1e-5)
+
+
+def test_random_orders_are_uniform_and_keep_the_prompt_first():
+    _, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("ordered", L))
+    orders, seen = np.unique(trace.step, axis=0, return_counts=True)
+    assert len(orders) == 6 and chisquare(seen).pvalue > RARE
+    _, trace = sample(jax.random.key(0), ORACLE, (), jnp.zeros((ROWS, 1), int), Plan("ordered", L))
+    assert set(map(tuple, np.asarray(trace.step))) == {(-1, 0, 1), (-1, 1, 0)}
+
+
+@pytest.mark.parametrize("sampler", ["autoregressive", "ordered"])
+def test_exact_conditionals_give_the_joint(sampler):
+    tokens, trace = sample(jax.random.key(7), ORACLE, (), EMPTY, Plan(sampler, L))
+    assert chisquare(counts(tokens), ROWS * JOINT).pvalue > RARE
+    # and the chain rule adds up to it, whatever the order
+    index = np.ravel_multi_index(np.asarray(tokens).T, (V,) * L)
+    np.testing.assert_allclose(trace.log_probability.sum(axis=1), np.log(JOINT[index]), atol=1e-4)
+
+
+@pytest.mark.parametrize("sampler", ["autoregressive", "ordered"])
+def test_exact_conditionals_give_the_joint_after_a_prompt(sampler):
+    first = 1
+    tokens, _ = sample(jax.random.key(8), ORACLE, (), jnp.full((ROWS, 1), first), Plan(sampler, L))
+    follows = STATES[:, 0] == first
+    law = JOINT[follows] / JOINT[follows].sum()
+    assert chisquare(counts(tokens)[follows], ROWS * law).pvalue > RARE
+
+
+def test_temperature_sharpens_and_zero_takes_the_likeliest():
+    model, params = network()
+    empty = jnp.zeros((B, 0), int)
+    cold, _ = sample(jax.random.key(0), model, params, empty, Plan("autoregressive", LENGTH, temperature=0.0))
+    np.testing.assert_array_equal(cold, whole_pass(model, params, seen_by(LEFT_TO_RIGHT, cold)).argmax(axis=-1))
+    # P(first token) at temperature T is proportional to p^(1 / T)
+    sharp = JOINT.reshape(V, -1).sum(axis=1) ** 2
+    plan = Plan("autoregressive", L, temperature=0.5)
+    tokens, _ = sample(jax.random.key(1), ORACLE, (), EMPTY, plan)
+    assert chisquare(np.bincount(tokens[:, 0], minlength=V), ROWS * sharp / sharp.sum()).pvalue > RARE

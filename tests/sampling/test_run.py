@@ -1,0 +1,64 @@
+"""A trained run is opened and sampled as it was trained."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdlm_jax.config import load_config
+from mdlm_jax.data.tokenizer import byte_tokenizer
+from mdlm_jax.errors import UserError
+from mdlm_jax.sampling.run import encode_prompt, sample_run, trained_schedule
+from tests import runs
+
+PROMPTS = ["", "1 0 1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("objective", "extra_token"),
+    [("ar", False), ("ar", True), ("masked", True), ("masked_lm", False), ("any_order", False)]
+    + [("any_order_causal", False)],
+)
+def test_every_objective_is_sampled(tmp_path, objective, extra_token):
+    runs.train(tmp_path, steps=2, objective__name=objective, data__extra_token=extra_token)
+    prompts = PROMPTS[1:] if extra_token and objective == "ar" else PROMPTS
+    shown = list(sample_run(tmp_path, prompts=prompts, count=2, length=12))
+    assert shown == list(sample_run(tmp_path, prompts=prompts, count=2, length=12))
+    for text, prompt in zip(shown, prompts, strict=True):
+        heading_1, row_1, heading_2, row_2 = text.splitlines()
+        assert heading_1.startswith("--- 0: ") and heading_2.startswith("--- 1: ")
+        for row in (row_1, row_2):
+            assert row.startswith(prompt) and len(row.split()) == 12
+    with pytest.raises(UserError, match=f"what objective {objective} does not train; accepted"):
+        list(sample_run(tmp_path, prompts=[""], sampler="euler"))
+    with pytest.raises(UserError, match="accepted is 1 to 16"):
+        list(sample_run(tmp_path, prompts=[""], length=17))
+    with pytest.raises(UserError, match="cannot read it"):
+        list(sample_run(tmp_path, prompts=["words"]))
+    if prompts != PROMPTS:
+        with pytest.raises(UserError, match="without a start symbol"):
+            list(sample_run(tmp_path, prompts=[""]))
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no such file; accepted: the folder of a run"):
+        list(sample_run(tmp_path, prompts=[""]))
+
+
+def test_the_schedule_is_the_one_of_the_training():
+    """Up to a factor: the mdlm convention hides (1 - epsilon) t, of which the ratios are those of t."""
+    t = jnp.linspace(0.1, 1.0, 10)
+    for overrides, law in {
+        ("--config.objective.epsilon_convention=mdlm",): t,
+        ("--config.objective.schedule=cosine",): np.sin(np.pi / 2 * t),
+        ("--config.objective.schedule=polynomial", "--config.objective.power=3.0"): t**3,
+        ("--config.objective.name=any_order", "--config.objective.schedule=cosine"): t,
+    }.items():
+        config = load_config(str(runs.ROOT / "configs" / "base.py"), list(overrides))
+        np.testing.assert_allclose(trained_schedule(config)(t), law, rtol=1e-6)
+
+
+def test_text_becomes_token_ids():
+    ids = encode_prompt("é", byte_tokenizer())
+    assert ids.dtype == np.int32 and ids.tolist() == [0xC3, 0xA9]
+    assert encode_prompt("", byte_tokenizer()).shape == (0,)

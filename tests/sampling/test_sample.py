@@ -1,0 +1,63 @@
+"""What holds for every sampler."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.objectives import OBJECTIVES
+from mdlm_jax.sampling import SAMPLERS, Plan, sample, samplers_for
+
+LENGTH, VOCABULARY = 8, 11
+MODEL = transformer(Architecture(VOCABULARY, 1, 32, 4, 4, 48), Execution(scan_layers=True))
+PARAMS = jax.jit(MODEL.init)(jax.random.key(0))
+EMPTY = jnp.zeros((1, 0), int)
+
+
+def test_every_objective_has_a_sampler_and_every_sampler_an_objective():
+    served = {name for objective in OBJECTIVES for name in samplers_for(objective)}
+    assert served == set(SAMPLERS)
+    with pytest.raises(UserError, match="any_order_causal, masked"):
+        samplers_for("gaussian")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_row_is_the_same_alone_and_in_any_company(sampler):
+    key, plan = jax.random.key(1), Plan(sampler, LENGTH)
+    batch = jax.random.randint(jax.random.key(2), (4, 3), 0, VOCABULARY)
+    together, trace = sample(key, MODEL, PARAMS, batch, plan)
+    alone, trace_alone = sample(key, MODEL, PARAMS, batch[:1], plan)
+    np.testing.assert_array_equal(together[:1], alone)
+    np.testing.assert_array_equal(trace.step[:1], trace_alone.step)
+    np.testing.assert_array_equal(trace.evaluations[:1], trace_alone.evaluations)
+    others, _ = sample(key, MODEL, PARAMS, batch.at[:3].set(0), plan)
+    np.testing.assert_array_equal(together[3], others[3])
+    np.testing.assert_array_equal(together[:, :3], batch)
+    # the same prompt in another row is drawn anew
+    twins, _ = sample(key, MODEL, PARAMS, jnp.tile(batch[:1], (4, 1)), plan)
+    assert (twins[0] != twins[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("plan", "prompt", "message"),
+    [
+        (Plan("greedy", LENGTH), EMPTY, "accepted are autoregressive, ordered, ancestral"),
+        (Plan("ancestral", LENGTH), jnp.zeros((1, LENGTH), int), "8 tokens leaves none of the 8"),
+        (Plan("autoregressive", LENGTH), jnp.zeros((1, 20), int), "accepted: fewer"),
+        (Plan("ancestral", LENGTH), jnp.array([[3, VOCABULARY]]), "token 11 .* accepted: 0 to 10"),
+        (Plan("ancestral", LENGTH), jnp.array([[-1]]), "token -1 "),
+        (Plan("ancestral", 0), EMPTY, "leaves none of the 0"),
+        (Plan("ancestral", LENGTH, steps=0), EMPTY, "accepted is 1 or more"),
+        (Plan("autoregressive", LENGTH, steps=4), EMPTY, "only ancestral has steps"),
+        (Plan("ancestral", LENGTH, temperature=-1.0), EMPTY, "temperature -1.0"),
+        (Plan("ancestral", LENGTH, temperature=float("nan")), EMPTY, "temperature nan"),
+        (Plan("autoregressive", LENGTH, reads_start=False), EMPTY, "at least one token"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_in_one_line(plan, prompt, message):
+    with pytest.raises(UserError, match=message) as refused:
+        sample(jax.random.key(0), MODEL, PARAMS, prompt, plan)
+    assert "\n" not in str(refused.value)

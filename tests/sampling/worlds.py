@@ -1,0 +1,66 @@
+"""A world small enough to enumerate, and the network that knows it: a table behind the interface of `Model`."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Cache, Model
+
+V, L = 3, 3
+RARE = 1e-4  # chi-square p-value under which a sampler is wrong: all of them together fail one time in a thousand
+STATES = np.array(list(itertools.product(range(V), repeat=L)))
+JOINT = np.random.default_rng(0).dirichlet(np.full(V**L, 0.4))
+
+
+def conditionals() -> np.ndarray:
+    """[tokens and masks .., place, token]: the law of each place given what is not hidden."""
+    table = np.zeros((V + 1,) * L + (L, V))
+    for partial in itertools.product(range(V + 1), repeat=L):
+        agrees = np.all((np.array(partial) == V) | (partial == STATES), axis=1)
+        law = np.stack([[JOINT[agrees & (STATES[:, i] == v)].sum() for v in range(V)] for i in range(L)])
+        table[partial] = law / law.sum(axis=1, keepdims=True)
+    return table
+
+
+TABLE = conditionals()
+
+
+def oracle() -> Model:
+    """Answers with the exact conditionals: of every place when it reads a row, of the target when it reads an order."""
+    log_table = jnp.log(jnp.asarray(TABLE, jnp.float32) + 1e-30)
+    architecture = Architecture(V, layers=1, width=V, heads=1, key_value_heads=1, mlp_width=1)
+
+    def hidden(params, view, mask, cache=None):
+        if cache is None:
+            return log_table[tuple(view.tokens.T)], None
+        own, target = view.key_positions[..., 0], view.positions[..., -1]
+        if view.positions.shape[-1] == 1:  # left to right, a place reads the token before its target
+            own = own - 1
+        # the cache holds the tokens read so far and where each stands; the start symbol stands at -1
+        stored = zip((cache.keys, cache.values), (view.tokens, own), strict=True)
+        tokens, places = (jax.lax.dynamic_update_slice_in_dim(old, new, cache.length, axis=1) for old, new in stored)
+        rows, out = jnp.arange(len(tokens)), []
+        for n in range(view.tokens.shape[1]):
+            read = (jnp.arange(L)[None] <= cache.length + n) & (places >= 0)
+            partial = jnp.full((len(tokens), L + 1), V).at[rows[:, None], jnp.where(read, places, L)].set(tokens)
+            out.append(log_table[tuple(partial[:, :L].T)][rows, target[:, n]])
+        return jnp.stack(out, axis=1), Cache(tokens, places, cache.length + len(out))
+
+    def empty_cache(batch, places):
+        return Cache(jnp.zeros((batch, places), jnp.int32), jnp.full((batch, places), -1), jnp.int32(0))
+
+    return Model(
+        lambda key: (), hidden, lambda params, hidden: hidden, lambda params: params, empty_cache, architecture
+    )
+
+
+ORACLE = oracle()  # one for all tests, so that what is compiled once serves again
+
+
+def counts(tokens) -> np.ndarray:
+    """How often each state came."""
+    index = np.ravel_multi_index(np.asarray(tokens).T, (V,) * L)
+    return np.bincount(index, minlength=V**L)
