@@ -1,0 +1,35 @@
+"""SMDM's scaling study (arXiv 2410.18514, section 3): AR against masked diffusion, 30 sizes by five budgets.
+
+mdlm-jax data build --out slimpajama --source tfds --path slim_pajama --tokenizer llama2.json
+mdlm-jax sweep run experiments/smdm.py
+
+300 runs, 1.2e22 FLOPs by 6 N D and about half as much again in truth: the authors used a cluster, and so should you.
+Expected (read off the paper's figure): optimal losses of 2.846 (AR) and 3.374 (masked) nats at 6e18 FLOPs, 2.378 and
+2.830 at 1e20; exponents of the loss -0.064 and -0.063; masked needs 16 times the compute of AR for the same loss, at
+half its parameters.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import smdm
+from mdlm_jax.scaling.ladder import SMDM
+
+TITLE = "SMDM: AR against masked diffusion from 6e18 to 1e20 FLOPs"
+
+OBJECTIVES = ("ar", "masked")
+BUDGETS = (6e18, 1e19, 3e19, 6e19, 1e20)  # by 6 N D, N without embeddings
+LEARNING_RATE = 4e-4  # the paper's; its code has 2e-4
+
+
+def grid() -> list[ConfigDict]:
+    configs = []
+    for objective in OBJECTIVES:
+        for budget in BUDGETS:
+            for size in SMDM:
+                config = smdm.get_config()
+                config.objective.name = objective
+                config.budget = budget
+                config.model.size = size
+                config.optim.lr = LEARNING_RATE
+                configs.append(config)
+    return configs

@@ -1,0 +1,114 @@
+"""What a person sees of a sweep while it runs: a table that renews itself in a terminal, plain lines elsewhere."""
+
+import contextlib
+import json
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mdlm_jax.scaling.launch import LOG_NAME, Ended, Snapshot
+from mdlm_jax.training.metrics import clock
+
+REFRESH_SECONDS = 0.5
+LINE_EVERY_SECONDS = 60  # without a terminal
+LOG_LINES = 15
+
+
+def tail(path: pathlib.Path, size: int) -> list[str]:
+    """The lines within the last `size` bytes of a file, the first of them cut; none where there is no file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, 2) - size, 0))
+            return file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def last_metrics(folder: pathlib.Path) -> dict[str, Any]:
+    """The newest training line of metrics.jsonl: step, loss, seconds_left and more; nothing before the first."""
+    for line in reversed(tail(folder / "metrics.jsonl", 4096)):
+        with contextlib.suppress(json.JSONDecodeError):
+            if "loss" in (metrics := json.loads(line)):
+                return metrics
+    return {}
+
+
+def seconds_left(pool: Snapshot, now: float) -> float | None:
+    """Until the last run ends: by what the runs so far took for each FLOP; None before anything is known."""
+    seconds = flops = 0.0
+    left = []  # of each running run
+    for run in pool.running:
+        if "seconds_left" in (metrics := last_metrics(run.job.folder)):
+            left.append(metrics["seconds_left"])
+            seconds += now - run.started + metrics["seconds_left"]
+            flops += run.job.flops
+    for run in pool.ended:
+        if run.outcome == "done" and run.seconds:
+            seconds += run.seconds
+            flops += run.job.flops
+    if not flops:
+        return None
+    waiting = sum(job.flops for job in pool.waiting) * seconds / flops
+    return max([*left, (sum(left) + waiting) / max(len(pool.running), 1)])
+
+
+def _counts(pool: Snapshot, already_done: int) -> str:
+    failed = sum(run.outcome == "failed" for run in pool.ended)
+    done = already_done + sum(run.outcome == "done" for run in pool.ended)
+    left = seconds_left(pool, time.time())
+    return (
+        f"{done} done, {len(pool.running)} running, {failed} failed, {len(pool.waiting)} left"
+        + (f", about {clock(left)} to go" if left is not None else "")
+        + ("; stopping, the runs save their state" if pool.stopping else "")
+    )
+
+
+def _view(pool: Snapshot, already_done: int) -> Group:
+    table = Table("running", "step", "loss", "left", box=None, padding=(0, 2, 0, 0))
+    for run in pool.running:
+        metrics = last_metrics(run.job.folder)
+        step = f"{metrics['step']:,} / {run.job.steps:,}" if metrics else "starting"
+        loss = f"{metrics['loss']:.4f}" if metrics else ""
+        left = clock(metrics["seconds_left"]) if "seconds_left" in metrics else ""
+        table.add_row(run.job.folder.name, step, loss, left)
+    return Group(table, _counts(pool, already_done))
+
+
+def describe_end(run: Ended) -> str:
+    """One line; for a failure followed by the tail of its log."""
+    name = run.job.folder.name
+    if run.outcome != "failed":
+        return f"{run.outcome:8} {name}" + (f"  {clock(run.seconds)}" if run.seconds else "  by another sweep")
+    lines = tail(run.job.folder / LOG_NAME, 8192)[-LOG_LINES:]
+    return "\n".join(
+        [f"failed   {name}, exit code {run.exit_code}; the end of {run.job.folder / LOG_NAME}:"]
+        + [f"  | {line}" for line in lines]
+    )
+
+
+@contextlib.contextmanager
+def display(already_done: int, console: Console) -> Iterator[Callable[[Snapshot], None]]:
+    """Gives the function that `launch.run_pool` shows its snapshots to."""
+    told, shown, seen = 0, 0.0, None
+    live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def watch(pool: Snapshot) -> None:
+        nonlocal told, shown, seen
+        for run in pool.ended[told:]:
+            console.print(Text(describe_end(run)), soft_wrap=True)
+        told, news = len(pool.ended), (len(pool.ended), pool.stopping)
+        if news != seen or time.monotonic() - shown > (REFRESH_SECONDS if live else LINE_EVERY_SECONDS):
+            seen, shown = news, time.monotonic()
+            if live:
+                live.update(_view(pool, already_done), refresh=True)
+            else:
+                console.print(Text(_counts(pool, already_done)), soft_wrap=True)
+
+    with live or contextlib.nullcontext():
+        yield watch

@@ -1,0 +1,173 @@
+"""The peak learning rate of each objective and size: a small grid at the smallest budget, and a rule that carries it up.
+
+The rule is lr = coefficient x N^exponent, N without embeddings, one pair for each objective, the same at all budgets.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.scaling import launch, sweep
+from mdlm_jax.scaling.fit import MIN_SIZES, Minimum, PowerLaw, isoflop_minimum, power_law
+from mdlm_jax.scaling.result import Result
+
+
+class Tuned(NamedTuple):
+    """One objective and size at one budget."""
+
+    objective: str
+    size: str
+    parameters: int  # without embeddings
+    budget: float
+    learning_rates: list[float]
+    losses: list[float]  # validation nats per token, mean over seeds
+    best: float  # learning rate at the minimum of the parabola in log lr, or the best of the grid where it has none
+    interior: bool
+    chosen: float  # by the experiment
+    excess: float  # nats by which the chosen one is above the minimum
+    excess_error: float  # its standard error; NaN with one seed
+    noise: float  # standard deviation of the loss over seeds, pooled over the objective; NaN with one seed
+
+
+def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: int) -> list[ConfigDict]:
+    """The runs of an experiment at each objective's smallest budget, with their learning rate times each factor."""
+    smallest = {}
+    for config in configs:
+        spent = config.budget or config.steps
+        smallest[config.objective.name] = min(spent, smallest.get(config.objective.name, spent))
+    first = min(config.seed for config in configs)
+    grid = []
+    for config in configs:
+        if (config.budget or config.steps) > smallest[config.objective.name] or config.seed != first:
+            continue
+        for factor in factors:
+            for seed in range(first, first + seeds):
+                copy = config.copy_and_resolve_references()
+                copy.optim.lr = float(f"{config.optim.lr * factor:.6g}")  # what the run's name shows, exactly
+                copy.seed = seed
+                grid.append(copy)
+    return grid
+
+
+def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tuned]:
+    """What the runs of `tuning_grid` say of the learning rates that `configs` have, by objective and size."""
+    chosen = {(config.objective.name, sweep.size_name(config)): config.optim.lr for config in configs}
+    runs = defaultdict(lambda: defaultdict(list))  # losses over seeds, by curve and rate
+    for run in results:
+        if run.status == "done":
+            runs[run.objective, run.size, run.parameters_non_embedding, run.budget][run.learning_rate].append(run.loss)
+    found = []
+    for (objective, size, parameters, budget), curve in runs.items():
+        noise = _noise([losses for key, other in runs.items() if key[0] == objective for losses in other.values()])
+        rates = np.array(sorted(curve))
+        losses = np.array([np.mean(curve[rate]) for rate in rates])
+        errors = np.array([noise / len(curve[rate]) ** 0.5 for rate in rates])
+        mine = chosen[objective, size]
+        generator = np.random.default_rng(0)
+        draws = errors * generator.standard_normal((500, len(rates)))
+        replicates = [_excess(rates, losses + draw, mine) for draw in draws]
+        minimum = isoflop_minimum(rates, losses)
+        interior = isinstance(minimum, Minimum) and minimum.interior
+        best = minimum.parameters if interior else float(rates[losses.argmin()])
+        excess = _excess(rates, losses, mine)
+        found.append(
+            Tuned(
+                *(objective, size, parameters, budget, rates.tolist(), losses.tolist(), best, interior, mine, excess),
+                excess_error=float(np.std(replicates)),
+                noise=noise,
+            )
+        )
+    return found
+
+
+def _noise(cells: Sequence[Sequence[float]]) -> float:
+    """Standard deviation within cells, pooled over them; NaN where none has two values."""
+    degrees = sum(len(cell) - 1 for cell in cells)
+    squares = sum(float(np.sum((np.array(cell) - np.mean(cell)) ** 2)) for cell in cells)
+    return math.sqrt(squares / degrees) if degrees else math.nan
+
+
+def _excess(rates: Float[np.ndarray, "rates"], losses: Float[np.ndarray, "rates"], chosen: float) -> float:
+    """Nats that the chosen rate loses: along the parabola, or to the best of the grid where that has no minimum."""
+    minimum = isoflop_minimum(rates, losses)
+    if isinstance(minimum, Minimum) and minimum.interior:
+        return 0.5 * minimum.curvature * math.log(chosen / minimum.parameters) ** 2
+    return float(np.interp(math.log(chosen), np.log(rates), losses) - losses.min())
+
+
+def rules(found: Sequence[Tuned]) -> dict[str, PowerLaw]:
+    """lr = coefficient x N^exponent through the interior optima of each objective that has two sizes of them."""
+    laws = {}
+    for objective in dict.fromkeys(curve.objective for curve in found):
+        best = [curve for curve in found if curve.objective == objective and curve.interior]
+        if len({curve.parameters for curve in best}) >= 2:
+            laws[objective] = power_law(*(np.array([getattr(c, key) for c in best]) for key in ("parameters", "best")))
+    return laws
+
+
+def tuned_table(found: Sequence[Tuned]) -> Table:
+    """Losses by learning rate, the optimum, and what the chosen rate loses against it."""
+    table = Table("objective", "size", "budget", "lr: loss", "optimum", "chosen", "nats lost", "noise", box=None)
+    for curve in found:
+        pairs = zip(curve.learning_rates, curve.losses, strict=True)
+        table.add_row(
+            curve.objective,
+            curve.size,
+            f"{curve.budget:.3g}",
+            ", ".join(f"{rate:.3g}: {loss:.4f}" for rate, loss in pairs),
+            f"{curve.best:.3g}" if curve.interior else f"{curve.best:.3g} or beyond",
+            f"{curve.chosen:.3g}",
+            f"{curve.excess:.4f} ± {curve.excess_error:.4f}",
+            f"{curve.noise:.4f}",
+        )
+    return table
+
+
+def write_tuned(found: Sequence[Tuned], path: pathlib.Path) -> None:
+    """The curves and the rule of each objective, as JSON."""
+    text = json.dumps(
+        {
+            "rule": "lr = coefficient x N^exponent, N without embeddings, the same at all budgets",
+            "objectives": {name: law._asdict() for name, law in rules(found).items()},
+            "curves": [curve._asdict() for curve in found],
+        },
+        indent=1,
+    )
+    temporary = path.with_suffix(f".{os.getpid()}.partial")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def tune(
+    experiment: sweep.Experiment,
+    folder: pathlib.Path,
+    workers: int = 0,
+    factors: Sequence[float] = (0.5, 1.0, 2.0),
+    seeds: int = 2,
+    command: Sequence[str] = launch.TRAIN,
+) -> tuple[sweep.Summary, list[Tuned]]:
+    """Runs the tuning grid and, once all of it is done, writes learning_rates.json into the folder.
+
+    Raises UserError as a sweep does, and for fewer than three factors.
+    """
+    if len(set(factors)) < MIN_SIZES or min(factors) <= 0:
+        raise UserError(f"factors {', '.join(map(str, factors))}; accepted: {MIN_SIZES} or more, all above 0")
+    if seeds < 1:
+        raise UserError(f"{seeds} seeds; accepted: 1 or more, 2 for a standard error")
+    grid = tuning_grid(experiment.configs, factors, seeds)
+    summary = sweep.run(experiment._replace(configs=grid), folder, workers, command)
+    results = [sweep.finished(folder / sweep.run_id(config)) for config in grid]
+    found = tuned([result for result in results if result is not None], experiment.configs)
+    if not summary.failed and not summary.left:
+        write_tuned(found, folder / "learning_rates.json")
+    return summary, found
