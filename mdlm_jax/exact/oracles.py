@@ -1,0 +1,94 @@
+"""The networks that know a world exactly, and the mean nats of an objective that uses one."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from mdlm_jax.data import Example
+from mdlm_jax.exact.world import World, conditionals
+from mdlm_jax.objectives.base import Objective, View
+
+BATCH = 2**17  # sequences at once
+
+Oracle = Callable[[View], Float[Array, "M V"]]  # one view, without the axis K -> logits
+
+
+def masked_oracle(world: World) -> Oracle:
+    """Logits of every place given the tokens that are visible in the view: for `masked`, `any_order`, `masked_lm`."""
+    logits = _logits(world)
+    return lambda view: logits[tuple(view.tokens)]
+
+
+def ar_oracle(world: World) -> Oracle:
+    """Logits of x_i given x_1 .. x_{i-1}, for the view of `ar`, whose place i reads the token before its target."""
+    logits = _logits(world)
+
+    def oracle(view: View) -> Float[Array, "M V"]:
+        target = view.positions[:, 0]
+        return _read_causally(logits, view.tokens, target - 1, target)
+
+    return oracle
+
+
+def any_order_causal_oracle(world: World) -> Oracle:
+    """Logits of each place's target given what was read up to it, for the view of `any_order_causal`."""
+    logits = _logits(world)
+    return lambda view: _read_causally(logits, view.tokens, view.positions[:, 0], view.positions[:, 1])
+
+
+def expected_nats(objective: Objective, oracle: Oracle, world: World, key: Array, draws: int) -> tuple[float, float]:
+    """(mean, standard error) of the objective's nats per sequence: exact over the world, by `draws` over the noise.
+
+    One draw sees every sequence once, at noise levels u spread evenly over the sequences from a random start; draws are
+    independent of each other. They are made in equal batches, so that there may be a few more of them.
+    """
+    possible = world.probability.ravel() > 0
+    probability = jnp.asarray(world.probability.ravel()[possible], jnp.float32)
+    tokens = jnp.asarray(world.tokens[possible])
+    num = len(tokens)
+    batches = -(-draws * num // BATCH)
+    shape = (-(-draws // batches), num)
+    phi = objective.init(key)
+
+    def sequence_nats(key, tokens, u):
+        example = Example(tokens, jnp.ones_like(tokens), jnp.zeros(tokens.shape, bool))
+        views = objective.view(phi, key, example, u)
+
+        def view_nats(view):
+            return objective.token_loss(phi, oracle(view), view).sum() + view.constant
+
+        return jax.vmap(view_nats)(views).mean()
+
+    @jax.jit
+    def draw_nats(keys, u):
+        return jax.vmap(jax.vmap(sequence_nats), (0, None, 0))(keys, tokens, u) @ probability
+
+    each = []
+    for batch in range(batches):
+        key_level, key_noise = jax.random.split(jax.random.fold_in(key, batch))
+        u = (jax.random.uniform(key_level, (shape[0], 1)) + jnp.arange(num) / num) % 1
+        each.append(draw_nats(jax.random.split(key_noise, shape), u))
+    each = np.asarray(jnp.concatenate(each), np.float64)
+    return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
+
+
+def _logits(world: World) -> Float[Array, "*z L V"]:
+    with np.errstate(divide="ignore"):
+        return jnp.asarray(np.log(conditionals(world)), jnp.float32)
+
+
+def _read_causally(
+    logits: Float[Array, "*z L V"], tokens: Int[Array, "L"], own: Int[Array, "L"], target: Int[Array, "L"]
+) -> Float[Array, "L V"]:
+    """Place j has read the first j tokens of the view, each standing at its `own` place (-1: the start symbol)."""
+    length = len(tokens)
+    mask = logits.shape[0] - 1
+
+    def at(place: Int[Array, ""], read: Bool[Array, "L"]) -> Float[Array, "V"]:
+        visible = jnp.full(length, mask).at[jnp.where(read & (own >= 0), own, length)].set(tokens, mode="drop")
+        return logits[tuple(visible)][place]
+
+    return jax.vmap(at)(target, jnp.tri(length, dtype=bool))

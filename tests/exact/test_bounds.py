@@ -1,0 +1,192 @@
+"""The forms of the any-order bound against each other, and against -log p(x) where the network knows the world."""
+
+import itertools
+from math import log
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from mdlm_jax.exact import (
+    World,
+    any_order_bound,
+    conditionals,
+    gauss_legendre,
+    hidden_nats,
+    hiding_law,
+    masked_bound,
+    nats,
+    order_nats,
+    random_world,
+    table_network,
+)
+from mdlm_jax.schedules import cosine, geometric, linear, noise_rate, polynomial
+
+V, L = 3, 4
+WORLD = random_world(0, V, L)
+OPTIMAL = table_network(np.log(conditionals(WORLD)))
+# any network: its conditionals agree with no joint law
+ARBITRARY = table_network(np.random.default_rng(1).normal(size=(V + 1,) * L + (L, V)))
+SOME = WORLD.tokens[[0, 17, 40, 80]]
+SIZES = np.array([bin(number).count("1") for number in range(2**L)])
+
+
+def test_optimal_network_is_tight_for_every_sequence():
+    bounds = [any_order_bound(OPTIMAL, V, x) for x in WORLD.tokens]
+    np.testing.assert_allclose(bounds, nats(WORLD), rtol=1e-12)
+
+
+@pytest.mark.parametrize("x", SOME)
+def test_sum_over_sets_is_mean_over_orders(x):
+    each = order_nats(ARBITRARY, V, x)
+    assert len(each) == 24 and each.std() > 0.1
+    assert any_order_bound(ARBITRARY, V, x) == pytest.approx(each.mean(), rel=1e-13)
+
+
+@pytest.mark.parametrize("x", SOME)
+def test_one_order_is_the_chain_rule(x):
+    """The first and last order of `itertools.permutations`: left to right, and right to left."""
+    for order, value in zip((range(L), reversed(range(L))), order_nats(ARBITRARY, V, x)[[0, -1]], strict=True):
+        partial, total = np.full((1, L), V), 0.0
+        for place in order:
+            logits = ARBITRARY(partial)[0, place]
+            total += logsumexp(logits) - logits[x[place]]
+            partial[0, place] = x[place]
+        assert value == pytest.approx(total, rel=1e-13)
+
+
+@pytest.mark.parametrize("x", SOME)
+def test_every_published_form_is_the_same_number(x):
+    """ARDM's step form, RADD's and SMDM's fixed counts, RADD's integral over the masked share."""
+    bound = any_order_bound(ARBITRARY, V, x)
+    table = hidden_nats(ARBITRARY, V, x)
+    by_count = np.array([table.sum(axis=1)[k == SIZES].mean() for k in range(1, L + 1)])
+    fixed_count = np.mean([L / k * by_count[k - 1] for k in range(1, L + 1)])
+    steps = []
+    for order in itertools.permutations(range(L)):
+        for step in range(1, L + 1):
+            rest = list(order[step - 1 :])
+            steps.append(L / (L - step + 1) * table[sum(1 << place for place in rest), rest].sum())
+    share, weight = gauss_legendre(L // 2 + 1)
+    integral = weight / share @ hiding_law(share, L) @ table.sum(axis=1)
+    np.testing.assert_allclose([fixed_count, np.mean(steps), integral], bound, rtol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
+def test_few_quadrature_nodes_are_exact_for_the_linear_schedule(length):
+    network = table_network(np.random.default_rng(2).normal(size=(V + 1,) * length + (length, V)))
+    x = np.arange(length) % V
+    value = masked_bound(hidden_nats(network, V, x), linear(), *gauss_legendre(length // 2 + 1))
+    assert value == pytest.approx(any_order_bound(network, V, x), rel=1e-13)
+
+
+@pytest.mark.parametrize("x", SOME)
+@pytest.mark.parametrize(
+    ("schedule", "root"),
+    [(linear(), 1), (cosine(), 1), (polynomial(2.0), 1), (polynomial(3.0), 1), (polynomial(0.5), 4)],
+    ids=["linear", "cosine", "square", "cube", "square root"],
+)
+def test_bound_does_not_depend_on_the_schedule(x, schedule, root):
+    s, weights = gauss_legendre(40)
+    times = s**root  # smooths what is singular at 0
+    value = masked_bound(hidden_nats(ARBITRARY, V, x), schedule, times, weights * root * s ** (root - 1))
+    assert value == pytest.approx(any_order_bound(ARBITRARY, V, x), rel=1e-10)
+
+
+@pytest.mark.parametrize("x", SOME)
+@pytest.mark.parametrize("sigma_min", [1e-2, 1e-4])
+def test_geometric_schedule_lacks_what_is_below_sigma_min(x, sigma_min):
+    """The integrand over the hidden share p is f(p); [0, 1 - exp(-sigma_min)] is missing, at f(0) = sum of nats."""
+    table = hidden_nats(ARBITRARY, V, x)
+    value = masked_bound(table, geometric(sigma_min, 20.0), *gauss_legendre(120))
+    low, high = -np.expm1(-sigma_min), -np.expm1(-20.0)
+    share, weight = gauss_legendre(L // 2 + 1, low, high)
+    assert value == pytest.approx(weight / share @ hiding_law(share, L) @ table.sum(axis=1), rel=1e-10)
+    first_order = sigma_min * table[SIZES == 1].sum()
+    assert any_order_bound(ARBITRARY, V, x) - value == pytest.approx(first_order, rel=3 * L * sigma_min)
+
+
+def test_one_place_at_a_time_samples_the_mixture_over_orders():
+    """Followed exactly through all (V+1)^L partial sequences: a uniformly random hidden place, a token of its law."""
+    law = {(V,) * L: 1.0}
+    for revealed in range(L):
+        following: dict[tuple[int, ...], float] = {}
+        for partial, chance in law.items():
+            logits = ARBITRARY(np.array([partial]))[0]
+            for place in (i for i in range(L) if partial[i] == V):
+                for token in range(V):
+                    child = (*partial[:place], token, *partial[place + 1 :])
+                    share = np.exp(logits[place, token] - logsumexp(logits[place])) / (L - revealed)
+                    following[child] = following.get(child, 0) + chance * share
+        law = following
+    each = np.array([order_nats(ARBITRARY, V, x) for x in WORLD.tokens])
+    sampled = np.array([law[tuple(x)] for x in WORLD.tokens.tolist()])
+    np.testing.assert_allclose(np.exp(-each).mean(axis=1), sampled, rtol=1e-12)
+    assert sampled.sum() == pytest.approx(1, rel=1e-12)
+    # Jensen: the bound is above -log of the mixture, and strictly here
+    assert (each.mean(axis=1) > -np.log(sampled)).all()
+
+
+@pytest.mark.parametrize("x", SOME)
+def test_a_network_may_know_the_masked_share_but_not_the_raw_time(x):
+    tables = [hidden_nats(ARBITRARY, V, x).sum(axis=1), hidden_nats(OPTIMAL, V, x).sum(axis=1)]
+    times, weights = gauss_legendre(60)
+
+    def bound(schedule, told):
+        with jax.enable_x64(True):
+            noised, rate = (np.asarray(value) for value in noise_rate(schedule, jnp.asarray(times)))
+        level = told(times, noised)[:, None]
+        mixed = (1 - level) * tables[0] + level * tables[1]
+        return (weights * rate) @ (hiding_law(noised, L) * mixed).sum(axis=1)
+
+    schedules = [linear(), cosine(), polynomial(2.0)]
+    with_share = [bound(schedule, lambda time, noised: noised) for schedule in schedules]
+    with_time = [bound(schedule, lambda time, noised: time) for schedule in schedules]
+    np.testing.assert_allclose(with_share, with_share[0], rtol=1e-9)
+    assert np.ptp(with_time) > 1e-3
+
+
+def test_smdm_toy():
+    """A network with a closed form, given the tokens 1, 2, 3: SMDM's evaluation of the tokens 4, 5, 6, 7."""
+    vocab, prefix, x = 8, [1, 2, 3], np.array([4, 5, 6, 7])
+    weights = np.cos(0.7 * np.arange(72)).reshape(9, 8)
+
+    def network(tokens):
+        row = np.concatenate([np.tile(prefix, (len(tokens), 1)), tokens], axis=1)
+        wide = np.pad(row, ((0, 0), (2, 2)), constant_values=vocab)
+        near = sum(weights[wide[:, 2 + d : 2 + d + row.shape[1]]] / (1 + abs(d)) for d in range(-2, 3))
+        place = np.sin(np.arange(row.shape[1]))[:, None] * np.arange(vocab)
+        return (near + 0.1 * place)[:, len(prefix) :]
+
+    assert any_order_bound(network, vocab, x) == pytest.approx(8.0071879, abs=5e-7)
+    each = order_nats(network, vocab, x)
+    assert each.mean() == pytest.approx(8.0071879, abs=5e-7)
+    assert each[0] == pytest.approx(8.4311247, abs=5e-7)  # left to right
+    # with the share of hidden tokens in [1e-3, 1], as SMDM evaluates
+    times, weight = gauss_legendre(20, 1e-3, 1.0)
+    smdm = masked_bound(hidden_nats(network, vocab, x), linear(), times, weight) / (1 - 1e-3)
+    assert smdm == pytest.approx(8.00916, abs=5e-6)
+
+
+def test_block_of_one_with_masks_ahead_is_autoregression():
+    """Masked diffusion of one token given clean ones costs -log p of it: blocks of size 1 add up to the chain rule."""
+    for x in SOME:
+        total = 0.0
+        for place in range(L):
+
+            def one(tokens, place=place, x=x):
+                row = np.concatenate([np.tile(x[:place], (len(tokens), 1)), tokens], axis=1)
+                wide = np.pad(row, ((0, 0), (0, L - row.shape[1])), constant_values=V)
+                return OPTIMAL(wide)[:, place : place + 1]
+
+            total += any_order_bound(one, V, x[place : place + 1])
+        assert total == pytest.approx(-log(WORLD.probability[tuple(x)]), rel=1e-12)
+
+
+def test_independent_tokens_cost_the_same_in_every_order():
+    marginal = np.array([0.1, 0.2, 0.7])
+    world = World(np.einsum("a,b,c->abc", marginal, marginal, marginal))
+    each = order_nats(table_network(np.log(conditionals(world))), V, np.array([2, 0, 1]))
+    np.testing.assert_allclose(each, -np.log(marginal).sum(), rtol=1e-12)

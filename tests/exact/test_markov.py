@@ -1,0 +1,96 @@
+"""The Markov chain at any length against enumeration of short ones, and against its entropy rate."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from mdlm_jax.data.markov import entropy_rate, markov_chain
+from mdlm_jax.exact import (
+    World,
+    conditionals,
+    entropy,
+    gauss_legendre,
+    hiding_law,
+    markov_conditionals,
+    markov_entropy,
+    markov_masked_nats,
+)
+
+CHAINS = [markov_chain(3, 0.5, 0), markov_chain(2, 1.0, 1)]
+
+
+def world_of(stationary, transitions, length):
+    probability = stationary
+    for _ in range(length - 1):
+        probability = probability[..., None] * transitions
+    return World(probability)
+
+
+def bound(chain, length):
+    shares, weights = gauss_legendre(length // 2 + 1)
+    return sum(
+        weight / share * markov_masked_nats(*chain, length, float(share))
+        for share, weight in zip(shares, weights, strict=True)
+    )
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_conditionals_need_only_the_nearest_revealed_tokens(chain):
+    """Against Bayes' rule over all sequences, for every partly masked one; visible places: leave-one-out."""
+    length, mask = 5, len(chain[0])
+    table = conditionals(world_of(*chain, length))
+    for partial in itertools.product(range(mask + 1), repeat=length):
+        np.testing.assert_allclose(markov_conditionals(*chain, np.array(partial)), table[partial], rtol=1e-12)
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("length", [1, 2, 6])
+def test_entropy_is_that_of_the_enumerated_chain(chain, length):
+    assert markov_entropy(*chain, length) == pytest.approx(entropy(world_of(*chain, length)), rel=1e-12)
+
+
+@pytest.mark.parametrize("noised", [0.1, 0.5, 1.0])
+def test_optimal_nats_at_one_noise_level_are_the_enumerated_ones(noised):
+    length, chain = 6, CHAINS[0]
+    world, mask = world_of(*chain, length), 3
+    table = conditionals(world)
+    law = hiding_law(np.array([noised]), length)[0]
+    expected = 0.0
+    for number, chance in enumerate(law):
+        hidden = (number >> np.arange(length)) & 1 == 1
+        seen = table[tuple(np.where(hidden, mask, world.tokens).T)]
+        truth = np.take_along_axis(seen, world.tokens[..., None], axis=2)[..., 0]
+        expected -= chance * world.probability.ravel() @ (np.log(truth) * hidden).sum(axis=1)
+    assert markov_masked_nats(*chain, length, noised) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize("chain", [*CHAINS, markov_chain(16, 0.3, 2)])
+@pytest.mark.parametrize("length", [1, 2, 6, 7, 64])
+def test_optimal_bound_is_the_entropy_at_any_length(chain, length):
+    assert bound(chain, length) == pytest.approx(markov_entropy(*chain, length), rel=1e-10)
+
+
+def test_entropy_rate_is_an_integral_over_gaps():
+    """A token in the middle of an endless chain: gaps d1, d2 at the share t have probability t^(d1+d2-2) (1-t)^2.
+
+    The integral over t is 2 (n-2)! / n! (n-1)^-1 .. = 2 / ((n-1) n (n+1)) with n = d1 + d2, cut off at 400.
+    """
+    chain, most = markov_chain(4, 0.5, 3), 400
+    far = markov_entropy(*chain, 1)
+    step, power = [0.0], chain[1]
+    for _ in range(2 * most):
+        step.append(entropy_rate(chain[0], power))
+        power = power @ chain[1]
+    step = np.array(step)
+    d1, d2 = np.meshgrid(np.arange(1, most), np.arange(1, most), indexing="ij")
+    n = d1 + d2
+    chance = 2 / ((n - 1.0) * n * (n + 1))
+    total = (chance * (step[d1] + step[d2] - step[n])).sum() + (1 - chance.sum()) * far
+    assert total == pytest.approx(entropy_rate(*chain), abs=1e-3 * far)
+
+
+def test_all_hidden_costs_the_marginals_and_few_hidden_the_neighbours():
+    chain, length = CHAINS[0], 10
+    assert markov_masked_nats(*chain, length, 1.0) == pytest.approx(length * markov_entropy(*chain, 1), rel=1e-12)
+    assert markov_masked_nats(*chain, length, 0.0) == 0

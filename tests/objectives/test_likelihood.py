@@ -1,0 +1,90 @@
+"""Every objective that bounds -log p(x), with a network that knows the world: its mean nats are the entropy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdlm_jax.exact import (
+    World,
+    any_order_causal_oracle,
+    ar_oracle,
+    entropy,
+    expected_nats,
+    masked_oracle,
+    random_world,
+)
+from mdlm_jax.objectives import OBJECTIVES
+from mdlm_jax.objectives.any_order import any_order, any_order_causal
+from mdlm_jax.objectives.autoregressive import ar
+from mdlm_jax.objectives.masked import masked, masked_lm
+from mdlm_jax.schedules import cosine, geometric, linear, polynomial
+
+V = 3
+DRAWS = 100_000  # of each of the 27 sequences
+WORLD = random_world(0, V, length=3)
+MASKED, AR, CAUSAL = masked_oracle(WORLD), ar_oracle(WORLD), any_order_causal_oracle(WORLD)
+CASES = {
+    "ar": (ar(V), AR, 10),
+    "any_order": (any_order(V), MASKED, DRAWS),
+    "any_order_causal": (any_order_causal(V), CAUSAL, 10),
+    "masked linear": (masked(V, linear()), MASKED, DRAWS),
+    "masked linear, independent times": (masked(V, linear(), independent_times=True), MASKED, DRAWS),
+    "masked cosine": (masked(V, cosine()), MASKED, DRAWS),
+    "masked square": (masked(V, polynomial(2.0)), MASKED, DRAWS),
+    "masked geometric": (masked(V, geometric(1e-6)), MASKED, DRAWS),
+}
+
+
+def test_no_bound_is_left_out():
+    tested = {name.split()[0] for name in CASES}
+    bounds = {name: make(V, linear()) if name == "masked" else make(V) for name, make in OBJECTIVES.items()}
+    assert tested == {name for name, objective in bounds.items() if objective.bound != "none"}
+    assert {name: objective.bound for name, objective in bounds.items()} == {
+        "ar": "exact",
+        "any_order": "upper",
+        "any_order_causal": "upper",
+        "masked": "upper",
+        "masked_lm": "none",
+    }
+
+
+@pytest.mark.parametrize(("objective", "oracle", "draws"), CASES.values(), ids=CASES)
+def test_mean_nats_are_the_entropy(objective, oracle, draws):
+    mean, error = expected_nats(objective, oracle, WORLD, jax.random.key(0), draws)
+    # chain rules have no noise: with the exact conditionals every order costs -log p(x)
+    rounding = 1e-6 * entropy(WORLD)
+    assert abs(mean - entropy(WORLD)) < min(3 * error + rounding, 0.003 * entropy(WORLD))
+    assert (error < rounding) == (oracle is not MASKED)
+
+
+def test_masked_lm_costs_the_hidden_tokens_alone():
+    """One of three tokens hidden, at three nats per nat: sum_i H(x_i | the others), below the entropy."""
+    mean, error = expected_nats(masked_lm(V, rate=1 / 3), MASKED, WORLD, jax.random.key(0), DRAWS)
+    others = sum(entropy(WORLD) - entropy(World(WORLD.probability.sum(axis))) for axis in range(3))
+    assert abs(mean - others) < 3 * error and others < 0.9 * entropy(WORLD)
+
+
+@pytest.mark.parametrize(
+    ("objective", "oracle", "draws"),
+    [CASES["ar"], CASES["any_order"], CASES["any_order_causal"]],
+    ids=["ar", "any_order", "any_order_causal"],
+)
+def test_given_a_prompt_it_is_the_conditional_entropy(objective, oracle, draws):
+    """H(x_2, x_3 | x_1) with the first token frozen."""
+    prompt = jnp.array([True, False, False])
+    prompted = objective._replace(
+        view=lambda phi, key, example, u: objective.view(phi, key, example._replace(frozen=prompt), u)
+    )
+    mean, error = expected_nats(prompted, oracle, WORLD, jax.random.key(2), draws)
+    expected = entropy(WORLD) - entropy(World(WORLD.probability.sum((1, 2))))
+    assert abs(mean - expected) < min(3 * error + 1e-6, 0.005 * expected)
+
+
+def test_impossible_sequences_cost_nothing():
+    """Mass on two of nine sequences only: no 0 x infinity in the mean."""
+    law = np.zeros((3, 3))
+    law[0, 1], law[2, 2] = 0.25, 0.75
+    world = World(law)
+    mean, error = expected_nats(any_order(3), masked_oracle(world), world, jax.random.key(0), 20_000)
+    assert abs(mean - entropy(world)) < 3 * error

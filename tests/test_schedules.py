@@ -1,0 +1,100 @@
+"""Schedules against the formulas and numbers of their papers and code."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdlm_jax.schedules import SCHEDULES, cosine, geometric, linear, noise_rate, polynomial
+
+TIMES = np.array([1e-3, 0.1, 0.5, 0.9, 1.0])
+ALL = {
+    "linear": linear(),
+    "linear with epsilon": linear(1e-3),
+    "cosine": cosine(),
+    "square": polynomial(2.0),
+    "square root": polynomial(0.5),
+    "geometric": geometric(),
+}
+
+
+def exactly(schedule, times):
+    """(1 - alpha, -alpha' / (1 - alpha)) in float64."""
+    with jax.enable_x64(True):
+        return tuple(np.asarray(value) for value in noise_rate(schedule, jnp.asarray(times)))
+
+
+def total_noise(schedule, times):
+    """sigma = -log alpha and its derivative, as SEDD and MDLM write them."""
+    noised, rate = exactly(schedule, times)
+    return -np.log1p(-noised), rate * noised / (1 - noised)
+
+
+def test_log_linear_numbers_of_mdlm():
+    times = np.array([0, 0.001, 0.1, 0.5, 0.9, 1])
+    sigma = -np.log1p(-exactly(linear(1e-3), times)[0])
+    expected = [0, 0.00099950, 0.10524941, 0.69214767, 2.29362535, 6.90776825]  # float32
+    np.testing.assert_allclose(sigma, expected, rtol=2e-6)
+    _, slope = total_noise(linear(1e-3), times[1:])
+    np.testing.assert_allclose(slope, [0.9999989, 1.1098766, 1.9960042, 9.9008932, 999.01288], rtol=2e-5)
+
+
+def test_geometric_numbers_of_sedd():
+    sigma, slope = total_noise(geometric(1e-4, 20.0), np.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(sigma, [1e-4, 0.04472136, 20], rtol=1e-6)
+    assert slope[1] == pytest.approx(0.5458722, rel=1e-6)
+
+
+def test_closed_forms_of_md4():
+    """Its table 1: 1 - t^w, of weight w / t, and 1 - cos(pi (1 - t) / 2), of weight (pi / 2) tan(pi (1 - t) / 2)."""
+    for power in (0.5, 1.0, 3.0):
+        noised, rate = exactly(polynomial(power), TIMES)
+        np.testing.assert_allclose(noised, TIMES**power, rtol=1e-12)
+        np.testing.assert_allclose(rate, power / TIMES, rtol=1e-12)
+    noised, rate = exactly(cosine(), TIMES)
+    np.testing.assert_allclose(noised, np.cos(np.pi / 2 * (1 - TIMES)), rtol=1e-12)
+    np.testing.assert_allclose(rate, np.pi / 2 * np.tan(np.pi / 2 * (1 - TIMES)), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("schedule", ALL.values(), ids=ALL)
+def test_increasing_probability(schedule):
+    times = np.linspace(1e-6, 1, 1001)
+    noised, rate = exactly(schedule, times)
+    assert (np.diff(noised) > 0).all() and noised[0] >= 0 and noised[-1] <= 1 and (rate > -1e-15).all()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "first", "last"),
+    [
+        (linear(), 0, 1),
+        (linear(1e-3), 0, 0.999),
+        (cosine(), 0, 1),
+        (polynomial(2.0), 0, 1),
+        (geometric(1e-4, 20.0), -np.expm1(-1e-4), -np.expm1(-20.0)),
+    ],
+    ids=["linear", "linear with epsilon", "cosine", "square", "geometric"],
+)
+def test_ends(schedule, first, last):
+    with jax.enable_x64(True):
+        ends = np.asarray(schedule(jnp.array([0.0, 1.0])))
+    np.testing.assert_allclose(ends, [first, last], rtol=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ALL.values(), ids=ALL)
+def test_slope_is_the_derivative(schedule):
+    step = 1e-6
+    noised, rate = exactly(schedule, TIMES[1:-1])
+    difference = (exactly(schedule, TIMES[1:-1] + step)[0] - exactly(schedule, TIMES[1:-1] - step)[0]) / (2 * step)
+    np.testing.assert_allclose(rate * noised, difference, rtol=1e-7)
+
+
+@pytest.mark.parametrize("schedule", [*ALL.values(), polynomial(3.0)], ids=[*ALL, "cube"])
+def test_float32_keeps_its_digits_near_zero(schedule):
+    """Where 1 - (1 - t^3) has none left: t = 1e-6 .. 1e-2."""
+    times = np.logspace(-6, -2, 50, dtype=np.float32)
+    for single, double in zip(noise_rate(schedule, jnp.asarray(times)), exactly(schedule, times), strict=True):
+        np.testing.assert_allclose(single, double, rtol=1e-5)
+
+
+def test_the_dict_names_them_all():
+    assert set(SCHEDULES) == {"linear", "cosine", "polynomial", "geometric"}
