@@ -42,11 +42,13 @@ SMDM: dict[str, Architecture] = {
     "2121M": _llama(28, 17, 2176, 32000),
 }
 
-# The same family continued downwards, on bytes: about half an octave to an octave a step, heads at least 8 wide.
+# The same family continued downwards, on bytes: about half an octave to an octave a step.
 SMALL: dict[str, Architecture] = {
+    "0.53k": _llama(2, 1, 4, 256),
     "1k": _llama(1, 1, 8, 256),
     "2k": _llama(2, 1, 8, 256),
     "4k": _llama(1, 2, 16, 256),
+    "5k": _llama(2, 1, 12, 256),
     "8k": _llama(2, 2, 16, 256),
     "12k": _llama(3, 2, 16, 256),
     "19k": _llama(2, 3, 24, 256),

@@ -16,7 +16,7 @@ def test_sizes_are_well_formed():
     assert not set(SMDM) & set(SMALL)
     for size in (SMALL | SMDM).values():
         assert size.width == size.heads * size.head_width
-        assert size.head_width >= 8
+        assert size.head_width >= 4
         assert size.head_width % 2 == 0  # rotations come in pairs
     counts = [num_parameters(size).non_embedding for size in SMALL.values()]
     assert counts == sorted(counts)
@@ -30,7 +30,7 @@ def test_architecture_sets_the_vocabulary_and_overrides():
 
 
 def test_what_is_unknown_is_named():
-    with pytest.raises(UserError, match="unknown model size '7M'; known: 4k, 8k"):
+    with pytest.raises(UserError, match="unknown model size '7M'; known: 0.53k, 1k"):
         architecture("7M", 256)
     with pytest.raises(UserError, match="unknown field 'depth'.*layers"):
         architecture("6M", 256, depth=3)
