@@ -15,7 +15,7 @@ from mdlm_jax.sampling.base import Plan, Trace, draw, reading
 def ancestral(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], plan: Plan) -> tuple[Array, Trace]:
     """T steps from t = 1 to 0: from t to s a mask is revealed with probability (alpha_s - alpha_t) / (1 - alpha_t).
 
-    MDLM (arXiv 2406.07524), equation 7, and RADD (arXiv 2406.03736). Tends to the network's own law as T grows; in one
+    MDLM (arXiv 2406.07524) and RADD (arXiv 2406.03736). Tends to the network's own law as T grows; in one
     step tokens are drawn independently. At most min(T, L - P) evaluations a row.
     """
     times = jnp.linspace(1.0, 0.0, (plan.steps or plan.length) + 1)

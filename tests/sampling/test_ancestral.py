@@ -81,7 +81,7 @@ def test_a_mask_is_revealed_with_the_chance_of_the_reverse_step():
 
 
 def test_the_network_runs_only_where_something_is_revealed():
-    """n (1 - (1 - 1/n)^l) evaluations in the mean, for l tokens in n steps (RADD, arXiv 2406.03736, equation 21)."""
+    """n (1 - (1 - 1/n)^l) evaluations in the mean, for l tokens in n steps (RADD, arXiv 2406.03736)."""
     steps, length, rows = 6, 4, 4000
     model = ORACLE._replace(hidden=lambda params, view, mask: (jnp.zeros((*view.tokens.shape, V)), None))
     _, trace = sample(jax.random.key(5), model, (), jnp.zeros((rows, 0), int), Plan("ancestral", length, steps=steps))
