@@ -10,6 +10,7 @@ the compute of AR, and any_order and masked, which have one expectation, differ 
 from ml_collections import ConfigDict
 
 from configs import quickstart
+from mdlm_jax.scaling.flops import num_parameters
 from mdlm_jax.scaling.ladder import SMALL
 
 TITLE = "Loss against compute: AR, any-order AR and masked diffusion on two cores"
@@ -25,14 +26,14 @@ SIZES = {
     "any_order": ("4k", "12k", "33k", "111k"),
     "masked": ("4k", "12k", "33k", "111k"),
 }
-# Peak rate at a width of 32, and its power of the width.
-LEARNING_RATES = {"ar": (1e-2, -0.5), "any_order": (1e-2, -0.5), "masked": (1e-2, -0.5)}
+# coefficient and exponent of the rule, as in learning_rates.json of `mdlm-jax sweep tune experiments/quickstart.py`
+LEARNING_RATES = {"ar": (0.08, -0.2), "any_order": (0.08, -0.2), "masked": (0.08, -0.2)}
 
 
 def learning_rate(objective: str, size: str) -> float:
-    """The rule that `mdlm-jax sweep tune` checks: a power of the width, the same at all budgets."""
-    rate, exponent = LEARNING_RATES[objective]
-    return float(f"{rate * (SMALL[size].width / 32) ** exponent:.3g}")
+    """Peak rate: a power of N without embeddings, the same at all budgets."""
+    coefficient, exponent = LEARNING_RATES[objective]
+    return float(f"{coefficient * num_parameters(SMALL[size]).non_embedding ** exponent:.3g}")
 
 
 def grid() -> list[ConfigDict]:

@@ -3,7 +3,7 @@
 mdlm-jax data build --out slimpajama --source tfds --path slim_pajama --tokenizer llama2.json
 mdlm-jax sweep run experiments/smdm.py
 
-300 runs, 1.2e22 FLOPs by 6 N D and about half as much again in truth: the authors used a cluster, and so should you.
+300 runs, 1.2e22 FLOPs by 6 N D (N without embeddings), 1.75e22 by the exact count: a cluster's work.
 Expected (read off the paper's figure): optimal losses of 2.846 (AR) and 3.374 (masked) nats at 6e18 FLOPs, 2.378 and
 2.830 at 1e20; exponents of the loss -0.064 and -0.063; masked needs 16 times the compute of AR for the same loss, at
 half its parameters.

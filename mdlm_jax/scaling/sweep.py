@@ -52,7 +52,7 @@ class Summary(NamedTuple):
 
 def run_id(config: ConfigDict) -> str:
     """The identity of a run, and its folder's name: objective, budget or steps, size, peak learning rate, seed."""
-    spent = f"{config.budget:g}".replace("e+", "e") if config.budget else f"{config.steps}steps"
+    spent = f"{config.budget:g}".replace("e+0", "e").replace("e+", "e") if config.budget else f"{config.steps}steps"
     return f"{config.objective.name}-{spent}-{size_name(config)}-lr{config.optim.lr:g}-seed{config.seed}"
 
 

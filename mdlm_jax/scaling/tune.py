@@ -1,4 +1,4 @@
-"""The peak learning rate of each objective and size: a small grid at the smallest budget, and a rule that carries it up.
+"""Peak learning rates by objective and size: a small grid at the smallest budget, and a rule that carries them up.
 
 The rule is lr = coefficient x N^exponent, N without embeddings, one pair for each objective, the same at all budgets.
 """
@@ -111,7 +111,8 @@ def rules(found: Sequence[Tuned]) -> dict[str, PowerLaw]:
     for objective in dict.fromkeys(curve.objective for curve in found):
         best = [curve for curve in found if curve.objective == objective and curve.interior]
         if len({curve.parameters for curve in best}) >= 2:
-            laws[objective] = power_law(*(np.array([getattr(c, key) for c in best]) for key in ("parameters", "best")))
+            parameters, rates = (np.array([getattr(c, key) for c in best], float) for key in ("parameters", "best"))
+            laws[objective] = power_law(parameters, rates)
     return laws
 
 
