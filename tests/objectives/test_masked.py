@@ -1,0 +1,157 @@
+"""What masked diffusion does with its times: the price of epsilon, the variance, and unbiased draws of t."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdlm_jax.data import Example
+from mdlm_jax.exact import (
+    any_order_bound,
+    conditionals,
+    gauss_legendre,
+    hidden_nats,
+    hiding_law,
+    masked_oracle,
+    random_world,
+    table_network,
+)
+from mdlm_jax.objectives.any_order import any_order
+from mdlm_jax.objectives.masked import masked
+from mdlm_jax.schedules import linear
+from mdlm_jax.training.noise import noise_of
+
+V, L = 3, 4
+WORLD = random_world(3, V, L)
+X = np.array([1, 0, 2, 1])
+EXAMPLE = Example(jnp.asarray(X), jnp.ones(L, jnp.int32), jnp.zeros(L, bool))
+TABLE = hidden_nats(table_network(np.log(conditionals(WORLD))), V, X)
+BOUND = any_order_bound(table_network(np.log(conditionals(WORLD))), V, X)
+SETS = TABLE.sum(axis=1)
+SIZES = np.array([bin(number).count("1") for number in range(2**L)])
+ONE_HIDDEN = SETS[SIZES == 1].sum()
+ALL_HIDDEN = SETS[-1]
+
+
+def expected_by_quadrature(objective, schedule):
+    """The objective's mean nats for X: its own time and weight at each u, and the law of the hidden set then."""
+    u, weights = gauss_legendre(12)
+    keys = jax.random.split(jax.random.key(0), 2000)  # so many that some token is hidden at every u
+    views = jax.jit(jax.vmap(lambda u: jax.vmap(lambda key: objective.view((), key, EXAMPLE, u))(keys)))(jnp.asarray(u))
+    weight, time = np.float64(views.weight).max(axis=(1, 2, 3)), np.float64(views.t)[:, 0, 0, 0]
+    assert (weight > 0).all()
+    return float((weights * weight) @ hiding_law(np.float64(schedule(time)), L) @ SETS)
+
+
+def sampled_nats(objective, u):
+    """The objective's nats for X at each of these u, with a key of its own."""
+    oracle = masked_oracle(WORLD)
+
+    def one(key, u):
+        view = jax.tree.map(lambda field: field[0], objective.view((), key, EXAMPLE, u))
+        return objective.token_loss((), oracle(view), view).sum()
+
+    return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), len(u)), u), np.float64)
+
+
+def times_from(low, nodes=60):
+    """Nodes and weights over log t in [log low, 0], for integrands that grow like 1 / t."""
+    log_times, weights = gauss_legendre(nodes, np.log(low), 0.0)
+    return np.exp(log_times), weights * np.exp(log_times)
+
+
+def test_without_epsilon_it_is_the_bound():
+    assert expected_by_quadrature(masked(V, linear()), linear()) == pytest.approx(BOUND, rel=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-2])
+def test_price_of_the_smdm_convention(epsilon):
+    """p in [eps, 1], weight 1 / p: off by eps (bound - nats of one hidden token at a time), to first order."""
+    value = expected_by_quadrature(masked(V, linear(), time_epsilon=epsilon), linear())
+    first_order = epsilon * (BOUND - ONE_HIDDEN)
+    assert abs(value - BOUND - first_order) < 20 * epsilon**2
+    share, weight = gauss_legendre(L, epsilon, 1.0)
+    exact = weight / share @ hiding_law(share, L) @ SETS / (1 - epsilon)
+    assert value == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-2])
+def test_price_of_the_mdlm_convention(epsilon):
+    """t in [eps, 1], hidden with (1 - eps) t, weight 1 / t: the shares above 1 - eps are missing as well."""
+    value = expected_by_quadrature(masked(V, linear(epsilon), time_epsilon=epsilon), linear(epsilon))
+    first_order = epsilon * (BOUND - ONE_HIDDEN - ALL_HIDDEN)
+    assert abs(value - BOUND - first_order) < 20 * epsilon**2
+    share, weight = gauss_legendre(L, epsilon * (1 - epsilon), 1 - epsilon)
+    exact = weight / share @ hiding_law(share, L) @ SETS / (1 - epsilon)
+    assert value == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-3])
+@pytest.mark.parametrize("u", [0.0, 0.03, 0.5, 0.999])
+def test_each_token_is_hidden_with_the_probability_of_its_time(epsilon, u):
+    objective = masked(V, linear(epsilon), time_epsilon=epsilon)
+    views = jax.jit(jax.vmap(lambda key: objective.view((), key, EXAMPLE, u)))(
+        jax.random.split(jax.random.key(2), 40_000)
+    )
+    noised = (1 - epsilon) * (epsilon + (1 - epsilon) * u)
+    share = np.asarray(views.tokens == V)[:, 0].mean(axis=0)
+    assert (np.abs(share - noised) < 5 * np.sqrt(noised * (1 - noised) / 40_000) + 1e-5).all()
+
+
+def test_fixed_counts_have_finite_variance():
+    """The k-form's second moment is an average over sets; the drawn one agrees."""
+    second = np.mean([((L / k * SETS[k == SIZES]) ** 2).mean() for k in range(1, L + 1)])
+    n = 200_000
+    each = sampled_nats(any_order(V), (jnp.arange(n) + 0.5) / n)
+    assert abs(each.mean() - BOUND) < 3 * each.std() / n**0.5
+    squares = each**2
+    assert abs(squares.mean() - second) < 5 * squares.std() / n**0.5
+
+
+def test_independent_masks_have_infinite_variance():
+    """With weight 1 / t the second moment grows by ln 10 x sum_i nats_i^2 with each decade of the smallest t."""
+
+    def second_moment(low):
+        times, weights = times_from(low)
+        return weights / times**2 @ hiding_law(times, L) @ SETS**2 / (1 - low)
+
+    growth = np.log(10) * (SETS[SIZES == 1] ** 2).sum()
+    for low in (1e-3, 1e-4, 1e-5):
+        assert second_moment(low / 10) - second_moment(low) == pytest.approx(growth, rel=0.05)
+    n = 200_000
+    u = (jnp.arange(n) + 0.5) / n
+    drawn = [(sampled_nats(masked(V, linear(), time_epsilon=low), u) ** 2).mean() for low in (1e-1, 1e-2)]
+    np.testing.assert_allclose(drawn, [second_moment(1e-1), second_moment(1e-2)], rtol=0.05)
+
+
+def test_fixed_counts_need_fewer_draws():
+    """Example for these tokens: the variance of one draw, counts against masks with t >= 1e-3."""
+    n = 200_000
+    u = (jnp.arange(n) + 0.5) / n
+    counts, masks = (sampled_nats(objective, u).var() for objective in (any_order(V), masked(V, linear(), 1e-3)))
+    assert counts < masks / 5
+
+
+def test_times_of_training_are_unbiased():
+    """The expected nats at u, averaged over the u of a batch and over steps: the bound, with less noise."""
+    batch_size, steps = 8, 4000
+    index = jnp.arange(batch_size)
+    seed = jax.random.key_data(jax.random.key(4))
+    u = jax.jit(jax.vmap(lambda step: noise_of(seed, step, index, batch_size)[1]))(jnp.arange(steps))
+    independent = np.random.default_rng(0).uniform(size=u.shape)
+
+    def batch_means(u):
+        share = np.maximum(np.asarray(u, np.float64), 1e-6).ravel()
+        return (hiding_law(share, L) @ SETS / share).reshape(u.shape).mean(axis=1)
+
+    spread, scattered = batch_means(u), batch_means(independent)
+    assert abs(spread.mean() - BOUND) < 5 * spread.std() / steps**0.5
+    assert abs(scattered.mean() - BOUND) < 5 * scattered.std() / steps**0.5
+    assert spread.std() < scattered.std() / 2
+
+
+def test_independent_times_ignore_the_stratified_ones():
+    objective = masked(V, linear(), independent_times=True)
+    keys = jax.random.split(jax.random.key(5), 5000)
+    times = np.asarray(jax.jit(jax.vmap(lambda key: objective.view((), key, EXAMPLE, 0.0).t[0, 0]))(keys))
+    assert abs(times.mean() - 0.5) < 5 * (1 / 12 / 5000) ** 0.5 and abs(times.var() - 1 / 12) < 0.005

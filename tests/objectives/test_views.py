@@ -1,0 +1,213 @@
+"""What each objective shows and scores, on packed documents with prompts and padding."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from scipy.stats import chi2
+
+from mdlm_jax.data import Example
+from mdlm_jax.objectives.any_order import any_order, any_order_causal
+from mdlm_jax.objectives.autoregressive import ar, ar_without_start
+from mdlm_jax.objectives.masked import masked, masked_lm
+from mdlm_jax.schedules import cosine, linear, polynomial
+
+V, DRAWS = 100, 5040  # 5040 draws: every count of hidden tokens comes equally often, up to 10 and 12 tokens
+ROWS = {
+    "one document": ([1] * 12, []),
+    "three documents": ([1] * 5 + [2] * 6 + [3], []),
+    "prompts": ([1] * 6 + [2] * 6, [0, 1, 6, 7, 8]),
+    "infilling": ([1] * 12, [0, 3, 4, 11]),
+    "padding": ([1] * 4 + [2] * 5 + [0] * 3, []),
+    "all at once": ([1] * 4 + [2] * 5 + [0] * 3, [0, 5, 8, 10]),
+    "one token": ([1] + [0] * 11, []),
+    "nothing to score": ([1] * 3 + [0] * 9, [0, 1, 2]),
+}
+HIDING = {
+    "any_order": any_order(V),
+    "masked linear": masked(V, linear()),
+    "masked epsilon": masked(V, linear(1e-3), time_epsilon=1e-3),
+    "masked cosine": masked(V, cosine()),
+    "masked square": masked(V, polynomial(2.0)),
+    "masked_lm": masked_lm(V, 0.3),
+}
+AR, CAUSAL = ar(V), any_order_causal(V)
+rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+
+
+def example_of(row) -> Example:
+    segments, given = row
+    frozen = np.zeros(len(segments), bool)
+    frozen[given] = True
+    return Example(jnp.arange(len(segments), dtype=jnp.int32) + 20, jnp.array(segments, jnp.int32), jnp.array(frozen))
+
+
+def eligible_of(example):
+    return np.asarray((example.segments > 0) & ~example.frozen)
+
+
+@functools.cache
+def viewer(objective):
+    def one(key, example, u):
+        return jax.tree.map(lambda field: field[0], objective.view((), key, example, u))
+
+    return jax.jit(jax.vmap(one, (0, None, 0)))
+
+
+def many_views(objective, example):
+    """One view a draw, with u spread over [0, 1), as arrays [DRAWS, ...]."""
+    u = (jnp.arange(DRAWS) + 0.5) / DRAWS
+    return jax.tree.map(np.asarray, viewer(objective)(jax.random.split(jax.random.key(0), DRAWS), example, u))
+
+
+def one_view(objective, example):
+    return jax.tree.map(lambda field: field[DRAWS // 3], many_views(objective, example))
+
+
+@pytest.mark.parametrize("objective", HIDING.values(), ids=HIDING)
+@rows
+def test_only_hidden_tokens_are_scored_and_nothing_given_or_padded_is_hidden(objective, row):
+    example = example_of(row)
+    eligible = eligible_of(example)
+    views = many_views(objective, example)
+    hidden = views.tokens == V
+    assert not hidden[:, ~eligible].any()
+    np.testing.assert_array_equal(views.tokens[~hidden], np.broadcast_to(example.tokens, hidden.shape)[~hidden])
+    np.testing.assert_array_equal(views.weight > 0, hidden)
+    assert np.isfinite(views.weight).all()
+    for field, whole in ((views.targets, example.tokens), (views.segments, example.segments)):
+        np.testing.assert_array_equal(field, np.broadcast_to(whole, field.shape))
+    np.testing.assert_array_equal(views.positions[0, :, 0], np.arange(12))
+    assert hidden.any() == eligible.any() and (views.constant == 0).all()
+
+
+@rows
+def test_any_order_weighs_each_token_once(row):
+    """The weights of a draw add up to the number of tokens, and the expected weight of each token is 1."""
+    example = example_of(row)
+    eligible = eligible_of(example)
+    views = many_views(HIDING["any_order"], example)
+    np.testing.assert_allclose(views.weight.sum(axis=1), eligible.sum(), rtol=1e-6)
+    error = views.weight.std(axis=0) / DRAWS**0.5
+    assert (np.abs(views.weight.mean(axis=0) - eligible) <= 5 * error).all()
+    if eligible.any():
+        np.testing.assert_allclose(np.diff(np.bincount((views.tokens == V).sum(axis=1))[1:]), 0, atol=1)
+
+
+@pytest.mark.parametrize("objective", ["masked cosine", "masked square"])
+def test_masked_weighs_each_token_by_the_total_rate(objective):
+    """The expected weight is the integral of -alpha' / (1 - alpha) x (1 - alpha) = 1."""
+    example = example_of(ROWS["all at once"])
+    views = many_views(HIDING[objective], example)
+    error = views.weight.std(axis=0) / DRAWS**0.5
+    assert (np.abs(views.weight.mean(axis=0) - eligible_of(example)) <= 5 * error).all()
+
+
+def test_any_order_hides_every_set_of_a_size_equally_often():
+    example = example_of(([1] * 5 + [0] * 7, []))
+    hidden = many_views(HIDING["any_order"], example).tokens[:, :5] == V
+    for size in range(1, 6):
+        sets = (hidden[hidden.sum(axis=1) == size] @ (1 << np.arange(5))).astype(int)
+        counts = np.array([(sets == sum(1 << i for i in s)).sum() for s in itertools.combinations(range(5), size)])
+        assert counts.sum() == DRAWS / 5
+        assert (
+            len(counts) == 1
+            or chi2.sf(((counts / counts.mean() - 1) ** 2).sum() * counts.mean(), len(counts) - 1) > 1e-3
+        )
+
+
+@pytest.mark.parametrize(("u", "all_of_them"), [(0.0, False), (np.nextafter(np.float32(1), np.float32(0)), True)])
+def test_any_order_hides_one_at_the_first_u_and_all_at_the_last(u, all_of_them):
+    num_tokens = jnp.array([1, 2, 3, 5, 7, 100, 1000, 1023, 1024, 2047, 2048])
+
+    def view(num_tokens):
+        segments = (jnp.arange(2048) < num_tokens).astype(jnp.int32)
+        example = Example(jnp.zeros(2048, jnp.int32), segments, jnp.zeros(2048, bool))
+        return any_order(V).view((), jax.random.key(0), example, jnp.float32(u))
+
+    views = jax.jit(jax.vmap(view))(num_tokens)
+    expected = num_tokens if all_of_them else jnp.ones(11)
+    np.testing.assert_array_equal((views.tokens[:, 0] == V).sum(axis=1), expected)
+    np.testing.assert_allclose(views.weight.sum(axis=(1, 2)), num_tokens, rtol=1e-5)
+
+
+MASKED_LM = {rate: masked_lm(V, rate) for rate in (0.15, 0.5, 1.0)}
+
+
+@pytest.mark.parametrize("rate", MASKED_LM)
+@pytest.mark.parametrize("row", [*ROWS.values(), ([1] * 40, [])], ids=[*ROWS, "forty tokens"])
+def test_masked_lm_hides_its_share_exactly(rate, row):
+    example = example_of(row)
+    num_tokens = eligible_of(example).sum()
+    views = many_views(MASKED_LM[rate], example)
+    num_hidden = (views.tokens == V).sum(axis=1)
+    assert (num_hidden == num_hidden[0]).all()
+    # a half is rounded either way: 0.15 is not exact in float32
+    assert num_hidden[0] == min(1, num_tokens) or abs(num_hidden[0] - rate * num_tokens) <= 0.5 + 1e-6
+    np.testing.assert_allclose(views.weight.sum(axis=1), num_tokens, rtol=1e-6)
+
+
+@rows
+def test_ar_reads_what_comes_before_in_its_own_document(row):
+    example = example_of(row)
+    view = one_view(AR, example)
+    tokens, segments = np.asarray(example.tokens), np.asarray(example.segments)
+    for place in range(12):
+        starts = place == 0 or segments[place] != segments[place - 1]
+        assert view.tokens[place] == (V if starts else tokens[place - 1])
+    np.testing.assert_array_equal(view.targets, tokens)
+    np.testing.assert_array_equal(view.weight, eligible_of(example))
+
+
+def test_ar_without_start_reads_one_token_and_predicts_the_next():
+    example = example_of(([1] * 12, [0]))
+    view = one_view(ar_without_start(V), example)
+    np.testing.assert_array_equal(view.tokens, example.tokens[:-1])
+    np.testing.assert_array_equal(view.targets, example.tokens[1:])
+    np.testing.assert_array_equal(view.weight, np.ones(11))
+
+
+@rows
+def test_any_order_causal_reads_each_document_in_one_order(row):
+    """Place j predicts the token at `target`, having read the one before it in the order, which stands at `own`."""
+    example = example_of(row)
+    tokens, segments, frozen = map(np.asarray, example)
+    views = many_views(CAUSAL, example)
+    for draw in range(0, DRAWS, 25):
+        own, target = views.positions[draw].T
+        np.testing.assert_array_equal(views.key_positions[draw], np.stack([own, own], axis=1))
+        assert sorted(target) == list(range(12))
+        np.testing.assert_array_equal(views.targets[draw], tokens[target])
+        np.testing.assert_array_equal(views.segments[draw], segments[target])
+        np.testing.assert_array_equal(views.weight[draw], eligible_of(example)[target])
+        assert (np.diff(np.where(segments[target] > 0, segments[target], 99)) >= 0).all()
+        for place in range(12):
+            starts = place == 0 or views.segments[draw, place] != views.segments[draw, place - 1]
+            assert own[place] == (-1 if starts else target[place - 1])
+            assert views.tokens[draw, place] == (V if starts else tokens[own[place]])
+        for document in set(segments) - {0}:
+            order = target[segments[target] == document]
+            given = order[frozen[order]]
+            np.testing.assert_array_equal(given, np.flatnonzero(frozen & (segments == document)))
+            np.testing.assert_array_equal(order[: len(given)], given)
+
+
+def test_any_order_causal_takes_every_order_equally_often():
+    example = example_of(([1] * 3 + [2] + [0] * 8, []))
+    views = many_views(CAUSAL, example)
+    orders, counts = np.unique(views.positions[:, :3, 1], axis=0, return_counts=True)
+    assert len(orders) == 6 and chi2.sf(((counts - DRAWS / 6) ** 2).sum() / (DRAWS / 6), 5) > 1e-3
+
+
+@pytest.mark.parametrize("objective", [*HIDING.values(), AR, CAUSAL], ids=[*HIDING, "ar", "any_order_causal"])
+def test_token_loss_is_weighted_cross_entropy(objective):
+    """Against log softmax; nothing given, padded or visible costs anything, whatever the logits."""
+    view = one_view(objective, example_of(ROWS["all at once"]))
+    logits = 30 * np.random.default_rng(0).normal(size=(12, V)).astype(np.float32)
+    expected = -log_softmax(np.float64(logits), axis=1)[np.arange(12), view.targets] * view.weight
+    assert (expected > 0).any()
+    np.testing.assert_allclose(objective.token_loss((), jnp.asarray(logits), view), expected, rtol=1e-5, atol=1e-5)
