@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mdlm_jax.config import choose, refuse
-from mdlm_jax.data import Example
+from mdlm_jax.data import Batch, Example
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.pipeline import Data, open_data
 from mdlm_jax.data.tokenizer import open_tokenizer
@@ -22,7 +22,7 @@ from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.scaling import ladder
 from mdlm_jax.scaling.flops import COUNTERS, Flops, attended_pairs, flops_per_sequence, steps_for_budget
-from mdlm_jax.schedules import SCHEDULES
+from mdlm_jax.schedules import SCHEDULES, Schedule
 from mdlm_jax.training.optimizer import DECAYS, adamw
 from mdlm_jax.training.sharding import RUNNERS, make_mesh
 from mdlm_jax.training.step import StepOptions
@@ -103,16 +103,8 @@ def build(config: ConfigDict) -> Build:
         refuse(
             "data.epochs", config.data.epochs, f"more: {planned.steps} steps are asked for, it ends at {data.max_steps}"
         )
-    rows = rows_of(config)
-    data = (
-        data._replace(
-            batch=lambda step: _map_rows(rows, data.batch(step)),
-            batches=lambda step: (_map_rows(rows, batch) for batch in data.batches(step)),
-            validation=rows(data.validation),
-        )
-        if config.data.extra_token
-        else data
-    )
+    if config.data.extra_token:
+        data = _with_rows(data, rows_of(config))
     optim = config.optim
     optimizer = adamw(
         learning_rate=optim.lr,
@@ -165,8 +157,17 @@ def _vocabulary_size(config: ConfigDict) -> int:
     return open_tokenizer(config.data.tokenizer).vocab_size
 
 
-def _map_rows(rows, batch):
-    return batch._replace(example=rows(batch.example))
+def _with_rows(data: Data, rows: Callable[[Example], Example]) -> Data:
+    """The same data with every row passed through `rows`."""
+
+    def of_batch(batch: Batch) -> Batch:
+        return batch._replace(example=rows(batch.example))
+
+    return data._replace(
+        batch=lambda step: of_batch(data.batch(step)),
+        batches=lambda step: map(of_batch, data.batches(step)),
+        validation=rows(data.validation),
+    )
 
 
 def _blank_row(config: ConfigDict) -> Example:
@@ -179,18 +180,12 @@ def _blank_row(config: ConfigDict) -> Example:
 def _objective(config: ConfigDict, mask_id: int) -> Objective:
     options, factory = config.objective, choose(config, "objective.name", OBJECTIVES)
     if options.name == "masked":
-        schedule = choose(config, "objective.schedule", SCHEDULES)
         convention = choose(config, "objective.epsilon_convention", EPSILON_CONVENTIONS)
-        if convention == "mdlm" and options.schedule != "linear":
-            refuse("objective.schedule", options.schedule, "linear, where epsilon_convention is mdlm")
-        if not 0 < options.epsilon < 1:
+        if convention != "none" and not 0 < options.epsilon < 1:
             refuse("objective.epsilon", options.epsilon, "above 0 and below 1")
-        if options.schedule == "polynomial" and options.power <= 0:
-            refuse("objective.power", options.power, "above 0")
-        arguments = {"linear": (options.epsilon,) * (convention == "mdlm"), "polynomial": (options.power,)}
         return factory(
             mask_id,
-            schedule(*arguments.get(options.schedule, ())),
+            schedule_of(config),
             time_epsilon=0.0 if convention == "none" else options.epsilon,
             independent_times=options.independent_times,
         )
@@ -201,6 +196,20 @@ def _objective(config: ConfigDict, mask_id: int) -> Objective:
     if options.name == "ar" and config.data.extra_token:
         return ar_without_start(mask_id)
     return factory(mask_id)
+
+
+def schedule_of(config: ConfigDict) -> Schedule:
+    """How much is hidden at each time; MDLM's convention scales it by 1 - epsilon."""
+    options, schedule = config.objective, choose(config, "objective.schedule", SCHEDULES)
+    if options.epsilon_convention == "mdlm":
+        if options.schedule != "linear":
+            refuse("objective.schedule", options.schedule, "linear, where epsilon_convention is mdlm")
+        return schedule(options.epsilon)
+    if options.schedule == "polynomial":
+        if options.power <= 0:
+            refuse("objective.power", options.power, "above 0")
+        return schedule(options.power)
+    return schedule()
 
 
 def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> Architecture:

@@ -44,7 +44,7 @@ def test_every_key_of_base_has_a_comment():
         (["objective.name=masked_lm", "objective.mask_rate=0.0"], "config.objective.mask_rate is 0.0"),
         (["model.heads=3"], "config.model.heads is 3; accepted: a divisor of model.width = 64"),
         (["model.key_value_heads=3"], "config.model.key_value_heads is 3; accepted: a divisor of model.heads = 4"),
-        (["model.size=7k"], "config.model.size is '7k'; accepted: 4k"),
+        (["model.size=7k"], "config.model.size is '7k'; accepted: 0.53k"),
         (["model.width=12"], "config.model.width is 12; accepted: a head width that is a multiple of 2"),
         (["objective.name=any_order_causal", "model.width=8"], "multiple of 4, for any_order_causal; it is 2"),
         (

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
+from mdlm_jax.build import schedule_of
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.sampling import Plan, sample, samplers_for
 from mdlm_jax.sampling.render import render
-from mdlm_jax.schedules import SCHEDULES, Schedule, linear
+from mdlm_jax.schedules import linear
 from mdlm_jax.training.restore import open_run
 
 
@@ -49,7 +49,7 @@ def sample_run(
         length=length or context,
         temperature=temperature,
         steps=steps,
-        schedule=trained_schedule(config),
+        schedule=schedule_of(config) if config.objective.name == "masked" else linear(),
         reads_start=not (config.objective.name == "ar" and config.data.extra_token),
     )
     tokenizer = run.built.data.tokenizer
@@ -57,14 +57,6 @@ def sample_run(
         given = np.tile(encode_prompt(prompt, tokenizer), (count, 1))
         tokens, trace = sample(jax.random.key(seed), run.built.model, run.params, given, plan)
         yield render(tokens, trace, tokenizer)
-
-
-def trained_schedule(config: ConfigDict) -> Schedule:
-    """How much is hidden at each time, as in training, up to a factor, which sampling does not see."""
-    if config.objective.name != "masked":
-        return linear()
-    arguments = (config.objective.power,) if config.objective.schedule == "polynomial" else ()
-    return SCHEDULES[config.objective.schedule](*arguments)
 
 
 def encode_prompt(prompt: str, tokenizer: Tokenizer) -> np.ndarray:

@@ -4,10 +4,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdlm_jax.build import schedule_of
 from mdlm_jax.config import load_config
 from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError
-from mdlm_jax.sampling.run import encode_prompt, sample_run, trained_schedule
+from mdlm_jax.sampling.run import encode_prompt, sample_run
 from tests import runs
 
 PROMPTS = ["", "1 0 1"]
@@ -55,7 +56,7 @@ def test_the_schedule_is_the_one_of_the_training():
         ("--config.objective.name=any_order", "--config.objective.schedule=cosine"): t,
     }.items():
         config = load_config(str(runs.ROOT / "configs" / "base.py"), list(overrides))
-        np.testing.assert_allclose(trained_schedule(config)(t), law, rtol=1e-6)
+        np.testing.assert_allclose(schedule_of(config)(t), law, rtol=1e-6)
 
 
 def test_text_becomes_token_ids():
