@@ -155,7 +155,8 @@ class Ends(nn.Module):
         tied = self.architecture.tied_head
         kernel = self.embedding.embedding[:-1].T if tied else self.kernel
         kernel, hidden = kernel.astype(self.execution.compute_dtype), hidden.astype(self.execution.compute_dtype)
-        logits = jnp.matmul(hidden, kernel, preferred_element_type=jnp.float32)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        logits = jnp.matmul(flat, kernel, preferred_element_type=jnp.float32).reshape(*hidden.shape[:-1], -1)
         return logits + self.bias if self.architecture.head_bias else logits
 
 

@@ -40,22 +40,17 @@ def last_metrics(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def seconds_left(pool: Snapshot, now: float) -> float | None:
-    """Until the last run ends: by what the runs so far took for each FLOP; None before anything is known."""
-    seconds = flops = 0.0
-    left = []  # of each running run
-    for run in pool.running:
-        if "seconds_left" in (metrics := last_metrics(run.job.folder)):
-            left.append(metrics["seconds_left"])
-            seconds += now - run.started + metrics["seconds_left"]
-            flops += run.job.flops
-    for run in pool.ended:
-        if run.outcome == "done" and run.seconds:
-            seconds += run.seconds
-            flops += run.job.flops
-    if not flops:
+    """Until the last run ends, by what the runs so far take for each FLOP; None before anything is known."""
+    told = {run: last_metrics(run.job.folder).get("seconds_left") for run in pool.running}
+    # seconds and FLOPs of whole runs: those that are done here, and those that say when they will be
+    known = [(run.seconds, run.job.flops) for run in pool.ended if run.outcome == "done" and run.seconds]
+    known += [(now - run.started + left, run.job.flops) for run, left in told.items() if left is not None]
+    if not known:
         return None
-    waiting = sum(job.flops for job in pool.waiting) * seconds / flops
-    return max([*left, (sum(left) + waiting) / max(len(pool.running), 1)])
+    rate = sum(seconds for seconds, _ in known) / sum(flops for _, flops in known)
+    left = [max(run.job.flops * rate - (now - run.started), 0) if it is None else it for run, it in told.items()]
+    waiting = rate * sum(job.flops for job in pool.waiting)
+    return max([*left, (sum(left) + waiting) / max(len(left), 1)])
 
 
 def _counts(pool: Snapshot, already_done: int) -> str:
