@@ -20,6 +20,14 @@ LINE_EVERY_SECONDS = 60  # without a terminal
 LOG_LINES = 15
 
 
+def show(table: Table) -> None:
+    """Prints a table whole, however narrow the output is: numbers that are cut tell nothing."""
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)
+
+
 def tail(path: pathlib.Path, size: int) -> list[str]:
     """The lines within the last `size` bytes of a file, the first of them cut; none where there is no file."""
     try:
@@ -41,14 +49,14 @@ def last_metrics(folder: pathlib.Path) -> dict[str, Any]:
 
 def seconds_left(pool: Snapshot, now: float) -> float | None:
     """Until the last run ends, by what the runs so far take for each FLOP; None before anything is known."""
-    told = {run: last_metrics(run.job.folder).get("seconds_left") for run in pool.running}
+    told = [(run, last_metrics(run.job.folder).get("seconds_left")) for run in pool.running]
     # seconds and FLOPs of whole runs: those that are done here, and those that say when they will be
     known = [(run.seconds, run.job.flops) for run in pool.ended if run.outcome == "done" and run.seconds]
-    known += [(now - run.started + left, run.job.flops) for run, left in told.items() if left is not None]
+    known += [(now - run.started + left, run.job.flops) for run, left in told if left is not None]
     if not known:
         return None
     rate = sum(seconds for seconds, _ in known) / sum(flops for _, flops in known)
-    left = [max(run.job.flops * rate - (now - run.started), 0) if it is None else it for run, it in told.items()]
+    left = [max(run.job.flops * rate - (now - run.started), 0) if it is None else it for run, it in told]
     waiting = rate * sum(job.flops for job in pool.waiting)
     return max([*left, (sum(left) + waiting) / max(len(left), 1)])
 
