@@ -184,10 +184,9 @@ def _sweep_plan(options) -> int:
     from mdlm_jax.scaling import sweep
 
     experiment = sweep.load_experiment(options.experiment)
-    console = Console()
     table = sweep.plan_table(sweep.plan(experiment.configs))
     # a line a run, however narrow the terminal or the pipe
-    Console(width=max(console.width, console.measure(table).maximum)).print(table)
+    Console(width=Console(width=1000).measure(table).maximum).print(table)
     return 0
 
 
