@@ -31,7 +31,8 @@ if (folder / "fails").exists():
     print("the last words"); sys.exit(3)
 if told:
     (folder / "saved").touch(); sys.exit(0)
-(folder / "done").write_text(",".join(map(str, getattr(os, "sched_getaffinity", lambda pid: [])(0))) + " " + os.environ.get("SEEN", ""))
+cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else []
+(folder / "done").write_text(",".join(map(str, cores)) + " " + os.environ.get("SEEN", ""))
 """
 COMMAND = (sys.executable, "-S", "-c", CHILD)
 # A pool in a process of its own, on the folders named after its script.
