@@ -11,32 +11,40 @@ from configs import quickstart
 
 TITLE = "Loss against compute: AR, any-order AR and masked diffusion on two cores"
 
-# Exact FLOPs. AR reaches the losses of the others with a fraction of them, so its budgets are smaller: multipliers
-# exist only where losses overlap.
-BUDGETS = {
-    "ar": (2e9, 8e9, 3.2e10),
-    "any_order": (4e10, 1.6e11, 6.4e11),
-    "masked": (4e10, 1.6e11, 6.4e11),
+# Exact FLOPs -> sizes around the optimum. AR reaches the losses of the others with a fraction of their compute, so its
+# budgets are smaller: a multiplier exists only where losses overlap.
+DIFFUSION = {
+    3e10: ("0.53k", "2k", "8k", "33k"),
+    1.2e11: ("2k", "4.7k", "19k", "74k"),
+    4.8e11: ("4.7k", "8k", "33k", "131k"),
 }
-# A factor of about 30 around the optimum of each budget.
-SIZES = {
-    "ar": ("0.53k", "2k", "4.7k", "8k", "19k"),
-    "any_order": ("1k", "4k", "12k", "33k"),
-    "masked": ("1k", "4k", "12k", "33k"),
+GRID = {
+    "ar": {
+        2e9: ("0.53k", "2k", "4.7k", "8k", "19k"),
+        8e9: ("0.53k", "2k", "4.7k", "8k", "19k"),
+        3.2e10: ("2k", "4.7k", "8k", "19k", "33k"),
+    },
+    "any_order": DIFFUSION,
+    "masked": DIFFUSION,
 }
-# Peak learning rate, for all sizes and budgets of an objective.
-LEARNING_RATES = {"ar": 3e-2, "any_order": 1e-2, "masked": 1e-2}
+# Peak learning rate at the smallest budget, for all sizes.
+LEARNING_RATES = {"ar": 4e-2, "any_order": 1e-2, "masked": 1e-2}
+
+
+def learning_rate(objective: str, budget: float) -> float:
+    """Carried up by DeepSeek's law, C^-0.125 (arXiv 2401.02954, equation 1)."""
+    return float(f"{LEARNING_RATES[objective] * (budget / min(GRID[objective])) ** -0.125:.3g}")
 
 
 def grid() -> list[ConfigDict]:
     configs = []
-    for objective, budgets in BUDGETS.items():
-        for budget in budgets:
-            for size in SIZES[objective]:
+    for objective, budgets in GRID.items():
+        for budget, sizes in budgets.items():
+            for size in sizes:
                 config = quickstart.get_config()
                 config.objective.name = objective
                 config.budget = budget
                 config.model.size = size
-                config.optim.lr = LEARNING_RATES[objective]
+                config.optim.lr = learning_rate(objective, budget)
                 configs.append(config)
     return configs

@@ -1,6 +1,7 @@
 """The door between config and code: every check of a config, and what is built from it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -23,9 +24,9 @@ from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.scaling import ladder
 from mdlm_jax.scaling.flops import COUNTERS, Flops, attended_pairs, flops_per_sequence, steps_for_budget
 from mdlm_jax.schedules import SCHEDULES, Schedule
-from mdlm_jax.training.optimizer import DECAYS, adamw
+from mdlm_jax.training.optimizer import DECAYS, adamw, hyperparameters
 from mdlm_jax.training.sharding import RUNNERS, make_mesh
-from mdlm_jax.training.step import StepOptions
+from mdlm_jax.training.step import State, StepOptions, initial_state
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 EPSILON_CONVENTIONS = ("none", "smdm", "mdlm")
@@ -51,6 +52,8 @@ class Build(NamedTuple):
     options: StepOptions
     data: Data
     mesh: Mesh
+    make_state: Callable[..., State]
+    initial: tuple  # its arguments
 
 
 def plan(config: ConfigDict) -> Plan:
@@ -107,10 +110,6 @@ def build(config: ConfigDict) -> Build:
         data = _with_rows(data, rows_of(config))
     optim = config.optim
     optimizer = adamw(
-        learning_rate=optim.lr,
-        weight_decay=optim.weight_decay,
-        warmup_steps=planned.warmup_steps,
-        total_steps=planned.steps,
         decay=optim.decay,
         final=optim.final,
         beta_1=optim.beta_1,
@@ -136,7 +135,10 @@ def build(config: ConfigDict) -> Build:
         skip_nonfinite=optim.on_nonfinite == "skip",
     )
     model = transformer(planned.architecture, execution)
-    return Build(planned, model, planned.objective, optimizer, options, data, mesh)
+    numbers = hyperparameters(optim.lr, optim.weight_decay, planned.warmup_steps, planned.steps)
+    make_state = partial(initial_state, model, planned.objective, optimizer, optim.ema)
+    initial = (np.uint32(config.seed), numbers)
+    return Build(planned, model, planned.objective, optimizer, options, data, mesh, make_state, initial)
 
 
 def rows_of(config: ConfigDict) -> Callable[[Example], Example]:

@@ -1,7 +1,6 @@
 """Checkpoints by Orbax: the state and, because data is `batch(step)`, with its step the place in the data."""
 
 import pathlib
-from collections.abc import Callable
 
 import jax
 import orbax.checkpoint as ocp
@@ -42,13 +41,13 @@ def restore(checkpoints: ocp.CheckpointManager, abstract: State) -> tuple[int, S
         ) from error
 
 
-def restore_params(folder: pathlib.Path, make_state: Callable[[], State]) -> tuple[int, State]:
-    """(step, state) of a run's newest checkpoint on one device, for evaluation and sampling."""
+def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, State]:
+    """(step, state) of a run's newest checkpoint, for evaluation and sampling; `state` gives the shapes."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no checkpoints; accepted: a run that has saved one")
     with open_checkpoints(folder) as checkpoints:
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        restored = restore(checkpoints, shapes(make_state, device))
+        restored = restore(checkpoints, shapes(state, device))
     if restored is None:
         raise UserError(f"{folder}: no checkpoint; accepted: a run that has saved one")
     return restored

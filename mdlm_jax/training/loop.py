@@ -16,7 +16,7 @@ from mdlm_jax.training.metrics import open_writer, progress
 from mdlm_jax.training.run_folder import bits_per_byte, claim_folder, describe
 from mdlm_jax.training.sharding import RUNNERS, Runner
 from mdlm_jax.training.signals import stop_requested
-from mdlm_jax.training.step import State, initial_state, make_train_step
+from mdlm_jax.training.step import State, make_train_step
 
 
 class RunFailed(Exception):
@@ -52,12 +52,12 @@ def _run(config: ConfigDict, built: Build, folder: pathlib.Path) -> tuple[Likeli
     train_step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
     runner = make_runner(train_step, built.mesh)
 
-    def make_state() -> State:
-        return initial_state(built.model, built.objective, built.optimizer, config.seed, built.options.ema_decay)
-
     with checkpoint.open_checkpoints(folder / "checkpoints") as checkpoints:
-        restored = checkpoint.restore(checkpoints, runner.abstract(make_state))
-        start, state = (0, runner.init(make_state)) if restored is None else (restored[0], runner.scatter(restored[1]))
+        restored = checkpoint.restore(checkpoints, runner.abstract(built.make_state, *built.initial))
+        if restored is None:
+            start, state = 0, runner.init(built.make_state, *built.initial)
+        else:
+            start, state = restored[0], runner.scatter(restored[1])
         writer = open_writer(folder, settings.loggers, start)
         report = progress(steps, built.plan.tokens_per_step, flops_per_step, peak_flops())
         next(report)

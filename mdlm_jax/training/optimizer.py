@@ -28,12 +28,14 @@ def learning_rate_shape(decay: str, final: float, step, warmup_steps, total_step
     return jnp.where(step < warmup_steps, (step + 1) / warmup, after)
 
 
+def hyperparameters(learning_rate: float, weight_decay: float, warmup_steps: int, total_steps: int) -> dict:
+    """What differs between runs that share a compiled step, as leaves for the optimiser's state."""
+    values = locals()
+    return {name: jnp.float32(value) for name, value in values.items()}
+
+
 def adamw(
     *,
-    learning_rate: float,
-    weight_decay: float,
-    warmup_steps: int,
-    total_steps: int,
     decay: str,
     final: float,
     beta_1: float,
@@ -44,7 +46,8 @@ def adamw(
 ) -> optax.GradientTransformation:
     """Clipped AdamW with decoupled decay, on matrices only unless `decay_everything` (SMDM decays norms too).
 
-    Blocks are stacked over layers, so what is a matrix is told by the name of the leaf and not by its rank.
+    Its state begins with the numbers of `hyperparameters` at 0: they are put there for each run. Blocks are stacked
+    over layers, so what is a matrix is told by the name of the leaf and not by its rank.
     """
 
     def is_matrix(params):
@@ -62,4 +65,4 @@ def adamw(
             optax.scale_by_schedule(rate),
         )
 
-    return optax.inject_hyperparams(chain)(learning_rate, weight_decay, float(warmup_steps), float(total_steps))
+    return optax.inject_hyperparams(chain)(0.0, 0.0, 0.0, 0.0)

@@ -3,12 +3,12 @@
 import pathlib
 from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build, build
 from mdlm_jax.config import from_json
 from mdlm_jax.training import checkpoint
-from mdlm_jax.training.step import initial_state
 
 
 class Run(NamedTuple):
@@ -30,8 +30,6 @@ def open_run(folder: pathlib.Path, **replaced: Any) -> Run:
         # whatever it was trained on, one device serves
         config.train.update(runner="pmap", mesh_data=1, mesh_fsdp=-1)
     built = build(config)
-    step, state = checkpoint.restore_params(
-        folder / "checkpoints",
-        lambda: initial_state(built.model, built.objective, built.optimizer, config.seed, built.options.ema_decay),
-    )
+    shapes = jax.eval_shape(built.make_state, *built.initial)
+    step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
     return Run(config, built, step, state.ema if built.options.ema_decay else state.params, state.phi)

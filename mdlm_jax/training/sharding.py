@@ -19,8 +19,8 @@ ROWS = P(("data", "fsdp"))  # the batch is split over every device
 class Runner(NamedTuple):
     """One way to run a step. `State` in and out is whole (as `init` gives it); inside it lies as the runner likes."""
 
-    init: Callable[[Callable[[], State]], State]  # a function that makes the state -> the state, placed
-    abstract: Callable[[Callable[[], State]], State]  # the same as shapes and shardings, for restoring
+    init: Callable[..., State]  # (a function that makes the state, its arguments) -> the state, placed
+    abstract: Callable[..., State]  # the same as shapes and shardings, for restoring
     place: Callable[[Batch], Batch]  # this process's rows -> the global batch on devices
     step: Callable[[State, Batch], tuple[State, dict]]
     whole: Callable[[State], State]  # as it is saved and evaluated
@@ -59,11 +59,9 @@ def split_parameters(mesh: Mesh, tree: Any) -> Any:
     return jax.tree.map_with_path(spec, tree)
 
 
-def shapes(make_state: Callable[[], State], sharding: jax.sharding.Sharding) -> State:
+def shapes(state: State, sharding: jax.sharding.Sharding) -> State:
     """The state as shapes that all lie as `sharding` says."""
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), jax.eval_shape(make_state)
-    )
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
 
 
 def _place_rows(mesh: Mesh, batch: Batch) -> Batch:
@@ -74,17 +72,17 @@ def _place_rows(mesh: Mesh, batch: Batch) -> Batch:
 def jit_runner(step: Callable, mesh: Mesh) -> Runner:
     """`jit` over the mesh: parameters and optimiser split over `fsdp`, the batch over all. The default."""
 
-    def abstract(make_state):
-        state = jax.eval_shape(make_state)
+    def abstract(make_state, *arguments):
+        state = jax.eval_shape(make_state, *arguments)
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             state,
             split_parameters(mesh, state),
         )
 
-    def init(make_state):
-        shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract(make_state))
-        return jax.jit(make_state, out_shardings=shardings)()
+    def init(make_state, *arguments):
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract(make_state, *arguments))
+        return jax.jit(make_state, out_shardings=shardings)(*arguments)
 
     def pinned(state, batch):
         """Keeps the state where it lies: GSPMD would otherwise be free to move it."""
@@ -103,8 +101,8 @@ def shard_map_runner(step: Callable, mesh: Mesh) -> Runner:
     copied = NamedSharding(mesh, P())
 
     return Runner(
-        init=lambda make_state: jax.jit(make_state, out_shardings=copied)(),
-        abstract=lambda make_state: shapes(make_state, copied),
+        init=lambda make_state, *arguments: jax.jit(make_state, out_shardings=copied)(*arguments),
+        abstract=lambda make_state, *arguments: shapes(jax.eval_shape(make_state, *arguments), copied),
         place=partial(_place_rows, mesh),
         step=jax.jit(mapped, donate_argnums=0),
         whole=lambda state: state,
@@ -131,8 +129,8 @@ def pmap_runner(step: Callable, mesh: Mesh) -> Runner:
         return state, jax.tree.map(lambda copies: copies[0], metrics)
 
     return Runner(
-        init=lambda make_state: scatter(jax.jit(make_state)()),
-        abstract=lambda make_state: shapes(make_state, first),
+        init=lambda make_state, *arguments: scatter(jax.jit(make_state)(*arguments)),
+        abstract=lambda make_state, *arguments: shapes(jax.eval_shape(make_state, *arguments), first),
         place=place,
         step=first_metrics,
         whole=lambda state: jax.tree.map(lambda copies: copies[0], state),

@@ -36,13 +36,20 @@ class StepOptions(NamedTuple):
 
 
 def initial_state(
-    model: Model, objective: Objective, optimizer: optax.GradientTransformation, seed: int, ema_decay: float
+    model: Model,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    seed: Array,
+    hyperparameters: dict[str, Array],
 ) -> State:
+    """The state before the first step. Seed and numbers are arguments, so that runs share the compiled program."""
     key = jax.random.key(seed)
     key_params, key_phi, key_noise = jax.random.split(key, 3)
     params, phi = model.init(key_params), objective.init(key_phi)
+    opt_state = optimizer.init((params, phi))._replace(hyperparams=hyperparameters)
     ema = jax.tree.map(jnp.copy, params) if ema_decay else ()
-    return State(jnp.int32(0), params, phi, optimizer.init((params, phi)), ema, jax.random.key_data(key_noise))
+    return State(jnp.int32(0), params, phi, opt_state, ema, jax.random.key_data(key_noise))
 
 
 def make_train_step(

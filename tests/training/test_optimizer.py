@@ -7,13 +7,10 @@ import optax
 import pytest
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.training.optimizer import adamw, learning_rate_shape
+from mdlm_jax.training.optimizer import adamw, hyperparameters, learning_rate_shape
 
+NUMBERS = hyperparameters(learning_rate=0.1, weight_decay=0.3, warmup_steps=0, total_steps=10)
 SETTINGS = {
-    "learning_rate": 0.1,
-    "weight_decay": 0.3,
-    "warmup_steps": 0,
-    "total_steps": 10,
     "decay": "constant",
     "final": 0.1,
     "beta_1": 0.9,
@@ -54,12 +51,16 @@ def params():
     }, ()
 
 
+def begun(optimizer, params, **numbers):
+    return optimizer.init(params)._replace(hyperparams=NUMBERS | {k: jnp.float32(v) for k, v in numbers.items()})
+
+
 @pytest.mark.parametrize("decay_everything", [False, True])
 def test_the_first_update_is_the_sign_of_the_gradient_and_the_decay_of_matrices(decay_everything):
     """Adam's first step is lr * g / (|g| + epsilon); decoupled decay adds lr * decay * weight (arXiv 1711.05101)."""
     optimizer = adamw(**SETTINGS | {"decay_everything": decay_everything})
     gradients = jax.tree.map(lambda leaf: 0.01 * jnp.ones_like(leaf), params())
-    updates, _ = optimizer.update(gradients, optimizer.init(params()), params())
+    updates, _ = optimizer.update(gradients, begun(optimizer, params()), params())
     plain, decayed = -0.1, -0.1 - 0.1 * 0.3 * 2.0
     tree = updates[0]
     np.testing.assert_allclose(tree["blocks"]["kernel"], decayed, rtol=1e-5)
@@ -70,19 +71,19 @@ def test_the_first_update_is_the_sign_of_the_gradient_and_the_decay_of_matrices(
 
 def test_the_gradient_is_clipped_by_its_global_norm():
     """Two steps, the first with a gradient 100 times too long: its second moment is that of the clipped one."""
-    optimizer = adamw(**SETTINGS | {"weight_decay": 0.0})
+    optimizer = adamw(**SETTINGS)
     start = {"kernel": jnp.zeros((2, 2))}, ()
     long = {"kernel": jnp.full((2, 2), 50.0)}, ()
-    _, state = optimizer.update(long, optimizer.init(start), start)
+    _, state = optimizer.update(long, begun(optimizer, start, weight_decay=0), start)
     second_moment = next(leaf for leaf in jax.tree.leaves(optax.tree.get(state, "nu")) if leaf.shape == (2, 2))
     np.testing.assert_allclose(second_moment, 0.05 * 0.5**2, rtol=1e-5)
 
 
 def test_its_numbers_are_leaves_so_that_one_compiled_step_serves_many_runs():
     optimizer = adamw(**SETTINGS)
-    state = optimizer.init(params())
-    assert {"learning_rate", "weight_decay", "warmup_steps", "total_steps"} <= set(state.hyperparams)
-    faster = state._replace(hyperparams=state.hyperparams | {"learning_rate": jnp.float32(0.2)})
+    assert set(optimizer.init(params()).hyperparams) == set(NUMBERS)
     gradients = jax.tree.map(jnp.ones_like, params())
-    slow, fast = (optimizer.update(gradients, s, params())[0] for s in (state, faster))
+    slow, fast = (
+        optimizer.update(gradients, begun(optimizer, params(), learning_rate=rate), params())[0] for rate in (0.1, 0.2)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(2 * a, b, rtol=1e-5), slow, fast)
