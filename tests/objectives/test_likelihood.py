@@ -29,7 +29,6 @@ CASES = {
     "any_order": (any_order(V), MASKED, DRAWS),
     "any_order_causal": (any_order_causal(V), CAUSAL, 10),
     "masked linear": (masked(V, linear()), MASKED, DRAWS),
-    "masked linear, independent times": (masked(V, linear(), independent_times=True), MASKED, DRAWS),
     "masked cosine": (masked(V, cosine()), MASKED, DRAWS),
     "masked square": (masked(V, polynomial(2.0)), MASKED, DRAWS),
     "masked geometric": (masked(V, geometric(1e-6)), MASKED, DRAWS),
