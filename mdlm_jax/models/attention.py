@@ -30,14 +30,17 @@ def allowed(mask: MaskFn, queries: Array, num_keys: int, segments: Array | None)
 
 
 def einsum_attention(q, k, v, mask: MaskFn, seen: Array | None):
-    """Scores over [B, H, N, M] in float32: the plain formula, and the fastest on a CPU."""
-    # [B, G, ...] first: products over leading axes need no copy of the scores
-    q, k, v = jnp.moveaxis(q * q.shape[-1] ** -0.5, 1, 3), jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
-    scores = jnp.einsum("bghnd,bgmd->bghnm", q, k, preferred_element_type=jnp.float32)
+    """All scores at once, in float32: the plain formula."""
+    batch, num_queries, groups, per_group, width = q.shape
+    # heads before places, and those of a group as one: products over leading axes need no copies of the scores
+    rows = jnp.moveaxis(q * width**-0.5, 1, 3).reshape(batch, groups, -1, width)
+    keys, values = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
+    scores = jnp.einsum("bgrd,bgmd->bgrm", rows, keys, preferred_element_type=jnp.float32)
     if seen is not None:
-        scores = jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
-    mixed = jnp.einsum("bghnm,bgmd->bghnd", jax.nn.softmax(scores, axis=-1).astype(v.dtype), v)
-    return jnp.moveaxis(mixed, 3, 1)
+        apart = scores.reshape(batch, groups, per_group, num_queries, -1)
+        scores = jnp.where(seen[:, None, None], apart, jnp.finfo(jnp.float32).min).reshape(scores.shape)
+    mixed = jnp.einsum("bgrm,bgmd->bgrd", jax.nn.softmax(scores, axis=-1).astype(v.dtype), values)
+    return jnp.moveaxis(mixed.reshape(batch, groups, per_group, num_queries, width), 3, 1)
 
 
 def library_attention(q, k, v, mask: MaskFn, seen: Array | None):
