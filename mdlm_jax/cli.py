@@ -91,7 +91,10 @@ def _add_source(verb: argparse.ArgumentParser) -> None:
 
 
 def _prepare_devices() -> None:
-    """Compiled programs are kept between runs, unless the environment says where or whether."""
+    """Before jax is imported: memory is kept by the process; after: compiled programs are kept between runs."""
+    from mdlm_jax.training.malloc import keep_freed_memory
+
+    keep_freed_memory()
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
