@@ -24,7 +24,8 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.scaling import launch, live
 from mdlm_jax.scaling.flops import Flops, Parameters, num_parameters, steps_for_budget
 from mdlm_jax.scaling.report import write_report
-from mdlm_jax.scaling.result import FILE_NAME, Result, read_result, read_results
+from mdlm_jax.scaling.result import read_results
+from mdlm_jax.training.run_folder import finished
 
 
 class Experiment(NamedTuple):
@@ -187,16 +188,6 @@ def prepare(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
                 f"{folder}: can not be written ({error.strerror}); accepted: a folder to write to"
             ) from error
     _refuse(mistakes)
-
-
-def finished(folder: pathlib.Path) -> Result | None:
-    """The result of a run that is done with the config in its folder; None while there is none."""
-    try:
-        result = read_result(folder / FILE_NAME)
-    except UserError:
-        return None
-    current = result.config_hash == config_hash(from_json(folder / "config.json"))
-    return result if result.status == "done" and current else None
 
 
 def run(

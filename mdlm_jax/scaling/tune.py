@@ -20,6 +20,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.scaling import launch, sweep
 from mdlm_jax.scaling.fit import MIN_SIZES, Minimum, PowerLaw, isoflop_minimum, power_law
 from mdlm_jax.scaling.result import Result
+from mdlm_jax.training.run_folder import finished
 
 
 class Tuned(NamedTuple):
@@ -167,7 +168,7 @@ def tune(
         raise UserError(f"{seeds} seeds; accepted: 1 or more, 2 for a standard error")
     grid = tuning_grid(experiment.configs, factors, seeds)
     summary = sweep.run(experiment._replace(configs=grid), folder, workers, command)
-    results = [sweep.finished(folder / sweep.run_id(config)) for config in grid]
+    results = [finished(folder / sweep.run_id(config)) for config in grid]
     found = tuned([result for result in results if result is not None], experiment.configs)
     if not summary.failed and not summary.left:
         write_tuned(found, folder / "learning_rates.json")

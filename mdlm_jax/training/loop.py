@@ -13,7 +13,7 @@ from mdlm_jax.scaling.result import Result, write_result
 from mdlm_jax.training import checkpoint
 from mdlm_jax.training.hardware import peak_flops
 from mdlm_jax.training.metrics import open_writer, progress
-from mdlm_jax.training.run_folder import bits_per_byte, claim_folder, describe
+from mdlm_jax.training.run_folder import bits_per_byte, claim_folder, describe, finished
 from mdlm_jax.training.sharding import RUNNERS, Runner
 from mdlm_jax.training.signals import stop_requested
 from mdlm_jax.training.step import State, make_train_step
@@ -31,6 +31,8 @@ def train(config: ConfigDict, folder: pathlib.Path) -> Result | None:
     """
     built = build(config)
     claim_folder(config, folder)
+    if (before := finished(folder)) is not None:
+        return before
     started, found, compile_seconds, cause = time.perf_counter(), None, 0.0, ""
     try:
         ended = _run(config, built, folder)
@@ -106,19 +108,26 @@ def _run(config: ConfigDict, built: Build, folder: pathlib.Path) -> tuple[Likeli
                 read(*unread)
             unread = (step, metrics)
             stopping = stop(step)
-            if stopping or step == steps or (settings.checkpoint_every and step % settings.checkpoint_every == 0):
+            saving = stopping or step == steps or _due(settings.checkpoint_every, step)
+            validating = step < steps and _due(settings.validate_every, step)
+            if saving or validating:
                 read(*unread)  # what is not finite is never saved
                 unread = None
+            if saving:
                 checkpoint.save(checkpoints, step, runner.whole(state))
             if stopping and step < steps:
                 checkpoints.wait_until_finished()
                 writer.say(f"stopped at step {step:,} of {steps:,}, state saved; the same command goes on from there")
                 return None
-            if settings.validate_every and step % settings.validate_every == 0 and step < steps:
+            if validating:
                 validate(step)
         found = validate(steps)
         writer.close()
     return found, compile_seconds
+
+
+def _due(every: int, step: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def _validation(config: ConfigDict, built: Build, runner: Runner, state: State) -> Likelihood:

@@ -14,7 +14,7 @@ from mdlm_jax.config import config_hash, differing_keys, from_json, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import Likelihood
 from mdlm_jax.scaling.flops import num_parameters
-from mdlm_jax.scaling.result import SCHEMA_VERSION, Result
+from mdlm_jax.scaling.result import FILE_NAME, SCHEMA_VERSION, Result, read_result
 
 
 def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
@@ -38,6 +38,16 @@ def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
         raise UserError(
             f"--run={folder}: can not be written ({error.strerror}); accepted: a folder to write to"
         ) from error
+
+
+def finished(folder: pathlib.Path) -> Result | None:
+    """The result of a run that is done with the config in its folder; None while there is none."""
+    try:
+        result = read_result(folder / FILE_NAME)
+    except UserError:
+        return None
+    current = result.config_hash == config_hash(from_json(folder / "config.json"))
+    return result if result.status == "done" and current else None
 
 
 def bits_per_byte(found: Likelihood, built: Build) -> float:
