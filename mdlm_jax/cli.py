@@ -182,14 +182,10 @@ def _sweep_folder(options) -> pathlib.Path:
 
 
 def _sweep_plan(options) -> int:
-    from rich.console import Console
-
-    from mdlm_jax.scaling import sweep
+    from mdlm_jax.scaling import live, sweep
 
     experiment = sweep.load_experiment(options.experiment)
-    table = sweep.plan_table(sweep.plan(experiment.configs))
-    # a line a run, however narrow the terminal or the pipe
-    Console(width=Console(width=1000).measure(table).maximum).print(table)
+    live.show(sweep.plan_table(sweep.plan(experiment.configs)))
     return 0
 
 
@@ -207,11 +203,9 @@ def _sweep_run(options) -> int:
 
 
 def _sweep_status(options) -> int:
-    from rich.console import Console
+    from mdlm_jax.scaling import live, sweep
 
-    from mdlm_jax.scaling import sweep
-
-    Console().print(sweep.status_table(_sweep_folder(options)))
+    live.show(sweep.status_table(_sweep_folder(options)))
     return 0
 
 
@@ -223,14 +217,12 @@ def _sweep_report(options) -> int:
 
 
 def _sweep_tune(options) -> int:
-    from rich.console import Console
-
-    from mdlm_jax.scaling import sweep, tune
+    from mdlm_jax.scaling import live, sweep, tune
 
     experiment = sweep.load_experiment(options.experiment)
     folder = options.folder or pathlib.Path(f"{sweep.default_folder(options.experiment)}-tune")
     summary, found = tune.tune(experiment, folder, options.workers)
-    Console().print(tune.tuned_table(found))
+    live.show(tune.tuned_table(found))
     return 1 if summary.failed else 0
 
 

@@ -177,7 +177,7 @@ def multipliers(analysis: Analysis) -> Figure:
         axis.axhline(1.0, color="black", linewidth=1.0)
         axis.fill_between(value.loss, value.low, value.high, color=style["color"], alpha=0.2, linewidth=0)
         axis.plot(value.loss, value.value, color=style["color"], linewidth=2)
-        words = f"×{value.mean:.2f}  [{value.mean_low:.2f}, {value.mean_high:.2f}]"
+        words = f"×{value.mean:.3g}  [{value.mean_low:.3g}, {value.mean_high:.3g}]"
         axis.text(0.5, 0.97, words, transform=axis.transAxes, ha="center", va="top", fontsize=12)
         low, high = min(0.9, value.low.min()), max(1.1, value.high.max())
         axis.set_ylim(low / (high / low) ** 0.1, high * (high / low) ** 0.25)

@@ -40,16 +40,21 @@ class Tuned(NamedTuple):
     noise: float  # standard deviation of the loss over seeds, pooled over the objective; NaN with one seed
 
 
-def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: int) -> list[ConfigDict]:
-    """The runs of an experiment at each objective's smallest budget, with their learning rate times each factor."""
+def at_smallest_budget(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
+    """The configs of each objective's smallest budget."""
     smallest = {}
     for config in configs:
         spent = config.budget or config.steps
         smallest[config.objective.name] = min(spent, smallest.get(config.objective.name, spent))
+    return [config for config in configs if (config.budget or config.steps) == smallest[config.objective.name]]
+
+
+def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: int) -> list[ConfigDict]:
+    """The runs of an experiment at each objective's smallest budget, with their learning rate times each factor."""
     first = min(config.seed for config in configs)
     grid = []
-    for config in configs:
-        if (config.budget or config.steps) > smallest[config.objective.name] or config.seed != first:
+    for config in at_smallest_budget(configs):
+        if config.seed != first:
             continue
         for factor in factors:
             for seed in range(first, first + seeds):
@@ -61,8 +66,8 @@ def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: 
 
 
 def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tuned]:
-    """What the runs of `tuning_grid` say of the learning rates that `configs` have, by objective and size."""
-    chosen = {(config.objective.name, sweep.size_name(config)): config.optim.lr for config in configs}
+    """What the runs of `tuning_grid` say of the learning rates of `configs` at that budget, by objective and size."""
+    chosen = {(c.objective.name, sweep.size_name(c)): c.optim.lr for c in at_smallest_budget(configs)}
     runs = defaultdict(lambda: defaultdict(list))  # losses over seeds, by curve and rate
     for run in results:
         if run.status == "done":

@@ -12,7 +12,7 @@ def verdict(comparison: Comparison) -> tuple[bool, str]:
         name = "Control, " if comparison.control else ""
         return False, f"{name}{pair}: the compute multiplier is refused. {value.reason[0].upper()}{value.reason[1:]}."
     measured = (
-        f"×{value.mean:.2f} (95% interval {value.mean_low:.2f} to {value.mean_high:.2f}; "
+        f"×{value.mean:.3g} (95% interval {value.mean_low:.3g} to {value.mean_high:.3g}; "
         f"geometric mean over {value.loss[0]:.3f} to {value.loss[-1]:.3f} nats per token)"
     )
     covers = value.mean_low <= 1 <= value.mean_high
