@@ -85,7 +85,7 @@ def _cautions(analysis: Analysis) -> list[str]:
         f"beyond, and the fits refuse to go further than {MAX_DECADES} decades."
     )
     sentences.append(
-        f"Exponents hold for C of the counter '{analysis.counter}'; another one moves those of N* and D* noticeably."
+        f"Exponents hold for C of the counter '{analysis.counter}'; another one may move those of N* and D*."
     )
     bounds = {name: mine[0].bound for name, mine in analysis.runs.items()}
     upper = [name for name in likelihoods(analysis) if bounds[name] == "upper"]
