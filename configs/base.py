@@ -35,13 +35,13 @@ def get_config() -> ConfigDict:
     config.data.seed = 0  # of the order of rows
 
     config.model = ConfigDict()
-    config.model.size = ""  # a name of the ladder (scaling/ladder.py); empty: the five numbers below
+    config.model.size = "131k"  # a name of the ladder (scaling/ladder.py); empty: the five numbers after the next
     config.model.vocab_size = 0  # V; 0: as many as the tokenizer has; more: the rest is never seen (padding)
-    config.model.layers = 2  # transformer blocks
-    config.model.width = 64  # d, of the residual stream
-    config.model.heads = 4  # attention heads; they divide the width
-    config.model.key_value_heads = 4  # fewer than heads: grouped-query attention
-    config.model.mlp_width = 256  # hidden width of the MLP
+    config.model.layers = 0  # transformer blocks
+    config.model.width = 0  # d, of the residual stream
+    config.model.heads = 0  # attention heads; they divide the width
+    config.model.key_value_heads = 0  # fewer than heads: grouped-query attention
+    config.model.mlp_width = 0  # hidden width of the MLP
     config.model.mlp = "swiglu"  # swiglu | gelu
     config.model.norm = "rmsnorm"  # rmsnorm | layernorm
     config.model.norm_epsilon = 1e-5  # added under the root
@@ -90,4 +90,4 @@ def get_config() -> ConfigDict:
     config.eval.sequences = 256  # held-out rows
     config.eval.draws = 4  # views of each row, for objectives that draw noise
     config.eval.batch_size = 64  # sequences at once
-    return config
+    return config.lock()

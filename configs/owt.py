@@ -1,7 +1,9 @@
 """OpenWebText in 1,024 GPT-2 tokens, as MDLM (arXiv 2406.07524) trains it: GPT-2 small's size, 1M steps of 512.
 
-    mdlm-jax data build --out openwebtext --source tfds --path openwebtext --tokenizer gpt2
-    mdlm-jax train --run runs/owt --config configs/owt.py --config.data.path=openwebtext
+    mdlm-jax data build --out openwebtext --source text --path 'owt/*.parquet' --tokenizer gpt2
+    mdlm-jax train --run runs/owt --config configs/owt.py
+
+`gpt2` is a folder with GPT-2's encoder.json and vocab.bpe.
 
 Published perplexities on held-out OpenWebText: AR 17.54, MDLM <= 22.98, SEDD <= 24.10. MDLM's code also carries an
 unused time embedding (7.4M parameters); this model has none.
@@ -18,7 +20,10 @@ def get_config() -> ConfigDict:
     config.objective.epsilon_convention = "mdlm"
     config.data.source = "tokens"
     config.data.path = "openwebtext"
+    config.data.tokenizer = "gpt2"
+    config.model.vocab_size = 50_257
     config.data.sequence_length = 1024
+    config.model.size = ""
     config.model.layers = 12
     config.model.width = 768
     config.model.heads = 12

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
     config.data.source = "text"
     config.data.path = "text8.txt"
     config.data.sequence_length = 256
+    config.model.size = ""
     config.model.layers = 12
     config.model.width = 768
     config.model.heads = 12

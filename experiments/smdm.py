@@ -1,6 +1,6 @@
 """SMDM's scaling study (arXiv 2410.18514, section 3): AR against masked diffusion, 30 sizes by five budgets.
 
-mdlm-jax data build --out slimpajama --source tfds --path slim_pajama --tokenizer llama2.json
+mdlm-jax data build --out slimpajama --source text --path 'SlimPajama/*.jsonl' --tokenizer llama2.json
 mdlm-jax sweep run experiments/smdm.py
 
 300 runs, 1.2e22 FLOPs by 6 N D (N without embeddings), 1.75e22 by the exact count: a cluster's work.

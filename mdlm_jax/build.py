@@ -1,6 +1,7 @@
 """The door between config and code: every check of a config, and what is built from it."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import choose, refuse
+from mdlm_jax.config import choose, flatten, refuse
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.pipeline import Data, open_data
@@ -58,10 +59,10 @@ class Build(NamedTuple):
 
 def plan(config: ConfigDict) -> Plan:
     """Checks every key that needs no data and counts steps and FLOPs. Raises UserError naming the key at fault."""
+    _check_execution(config)
     vocab_size = _vocabulary_size(config)
     objective = _objective(config, mask_id=vocab_size)
     architecture = _architecture(config, objective, vocab_size)
-    _check_execution(config)
     length = config.data.sequence_length
     row = rows_of(config)(_blank_row(config))
     view = jax.eval_shape(lambda row: objective.view((), jax.random.key(0), row, jnp.float32(0)), row)
@@ -86,10 +87,10 @@ def plan(config: ConfigDict) -> Plan:
     return Plan(architecture, objective, steps, warmup_steps, batch_size * length, per_step, total)
 
 
-def build(config: ConfigDict) -> Build:
+def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Build:
     """(model, objective, optimiser, data, mesh) of a config. Below this, plain arguments. Raises UserError."""
     planned, train = plan(config), config.train
-    mesh = make_mesh(train.mesh_data, train.mesh_fsdp)
+    mesh = make_mesh(train.mesh_data, train.mesh_fsdp, devices or jax.devices())
     rows_at_once = train.batch_size // train.microbatches
     if rows_at_once % mesh.size:
         refuse("train.batch_size", train.batch_size, f"microbatches x a multiple of {mesh.size}, the number of devices")
@@ -106,6 +107,8 @@ def build(config: ConfigDict) -> Build:
         refuse(
             "data.epochs", config.data.epochs, f"more: {planned.steps} steps are asked for, it ends at {data.max_steps}"
         )
+    if data.vocab_size > planned.architecture.vocab_size:
+        refuse("model.vocab_size", config.model.vocab_size, f"0, or at least the {data.vocab_size} tokens of the data")
     if config.data.extra_token:
         data = _with_rows(data, rows_of(config))
     optim = config.optim
@@ -222,6 +225,9 @@ def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> 
     fields = {name: m[name] for name in Architecture._fields if name not in ("vocab_size", *shape)}
     if m.size:
         choose(config, "model.size", ladder.SMALL | ladder.SMDM)
+        told = [name for name in shape if m[name]]
+        if told:
+            refuse(f"model.{told[0]}", m[told[0]], f"0, where model.size is {m.size!r}, or another with model.size=''")
         a = ladder.architecture(m.size, vocab_size, **fields)
     else:
         a = Architecture(vocab_size, **{name: m[name] for name in shape}, **fields)
@@ -237,8 +243,6 @@ def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> 
         refuse("model.width", a.width, f"{accepted}; it is {a.head_width} with {a.heads} heads")
     if not 0 <= a.dropout < 1:
         refuse("model.dropout", a.dropout, "0 or more and below 1")
-    if objective.needs_time and not a.time_conditioning:
-        refuse("model.time_conditioning", False, f"True, which objective {config.objective.name} needs")
     if a.time_conditioning and (config.objective.name != "masked" or config.objective.schedule != "linear"):
         refuse("model.time_conditioning", True, "False, unless the objective is masked with the linear schedule")
     return a
@@ -252,16 +256,24 @@ def _check_execution(config: ConfigDict) -> None:
     choose(config, "train.attention", BACKENDS)
     choose(config, "optim.decay", DECAYS)
     choose(config, "optim.on_nonfinite", ("stop", "skip"))
+    for key, value in flatten(config):
+        if isinstance(value, float) and not math.isfinite(value):
+            refuse(key, value, "a finite number")
+    if config.seed < 0 or config.data.seed < 0:
+        refuse("seed" if config.seed < 0 else "data.seed", min(config.seed, config.data.seed), "0 or more")
     for key in ("batch_size", "microbatches", "loss_chunk", "log_every"):
         if train[key] < 1:
             refuse(f"train.{key}", train[key], "at least 1")
-    for key in ("sequences", "draws", "batch_size"):
-        if config.eval[key] < 1:
-            refuse(f"eval.{key}", config.eval[key], "at least 1")
+    for key, least in (("sequences", 1), ("draws", 2), ("batch_size", 1)):
+        if config.eval[key] < least:
+            refuse(f"eval.{key}", config.eval[key], f"at least {least}")
     if train.batch_size % train.microbatches:
         refuse("train.microbatches", train.microbatches, f"a divisor of train.batch_size = {train.batch_size}")
-    if not 0 <= optim.ema < 1:
-        refuse("optim.ema", optim.ema, "0 or more and below 1")
+    for key in ("ema", "beta_1", "beta_2"):
+        if not 0 <= optim[key] < 1:
+            refuse(f"optim.{key}", optim[key], "0 or more and below 1")
+    if optim.weight_decay < 0:
+        refuse("optim.weight_decay", optim.weight_decay, "0 or more")
     for key in ("lr", "clip"):
         if not optim[key] > 0:
             refuse(f"optim.{key}", optim[key], "above 0")

@@ -94,7 +94,9 @@ def _prepare_devices() -> None:
     """Before jax is imported: memory is kept by the process; after: compiled programs are kept between runs."""
     from mdlm_jax.training.malloc import keep_freed_memory
 
-    keep_freed_memory()
+    accelerators = ("nvidiactl", "accel0", "vfio")
+    if not any(pathlib.Path("/dev", name).exists() for name in accelerators):
+        keep_freed_memory()  # it is a CPU's temporaries that it is for
     import jax
 
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -134,9 +136,15 @@ def _join_processes(options) -> None:
     """jax.distributed: as told by the options, else as SLURM or a TPU pod says; alone otherwise."""
     import jax
 
+    if bool(options.coordinator) != (options.processes > 0) or not 0 <= options.process < max(options.processes, 1):
+        raise UserError(
+            f"--coordinator={options.coordinator} --processes={options.processes} --process={options.process}; "
+            "accepted: all three together, with --process from 0 to one less than --processes"
+        )
     if options.coordinator:
         jax.distributed.initialize(options.coordinator, options.processes, options.process)
-    elif int(os.environ.get("SLURM_NTASKS", "1")) > 1 or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ:
+    # of the tasks of an srun, and not of the batch script around it; of a TPU pod with more than one host
+    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1 or "," in os.environ.get("TPU_WORKER_HOSTNAMES", ""):
         jax.distributed.initialize()
 
 
@@ -151,8 +159,11 @@ def _evaluate(options) -> int:
     print(text)
     if options.out:
         temporary = options.out.with_suffix(".partial")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        os.replace(temporary, options.out)
+        try:
+            temporary.write_text(text + "\n", encoding="utf-8")
+            os.replace(temporary, options.out)
+        except OSError as error:
+            raise UserError(f"--out={options.out}: can not be written ({error.strerror})") from error
     return 0
 
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from absl import flags
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict, config_flags
 from mdlm_jax.errors import UserError
 
 
-def load_config(path: str, overrides: list[str] = ()) -> ConfigDict:
+def load_config(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """The config that `get_config()` of a Python file returns, with `--config.key=value` overrides.
 
     Raises UserError where the file is missing, a key is unknown (the nearest known one is named) or a type is wrong.
@@ -33,12 +34,12 @@ def load_config(path: str, overrides: list[str] = ()) -> ConfigDict:
         raise UserError(
             f"--{error.flagname} is not an option of train; accepted: --run, --config, --config.KEY"
         ) from error
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever a file of Python can raise
         _explain(error, path, overrides)
     return values.config
 
 
-def _explain(error: Exception, path: str, overrides: list[str]) -> NoReturn:
+def _explain(error: Exception, path: str, overrides: Sequence[str]) -> NoReturn:
     """Turns what absl and ml_collections raise into a line that names the key and the nearest known one."""
     known = dict(flatten(load_config(path))) if overrides else {}
     for override in overrides:
@@ -85,6 +86,8 @@ def from_json(path: str | os.PathLike) -> ConfigDict:
         return ConfigDict(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; accepted: the folder of a run, with its config.json") from error
+    except OSError as error:
+        raise UserError(f"{path}: can not be read ({error.strerror}); accepted: the folder of a run") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not whole JSON, line {error.lineno} ({error.msg})") from error
 

@@ -2,12 +2,20 @@
 
 import pytest
 
-from mdlm_jax.build import plan
-from mdlm_jax.config import config_hash, differing_keys, from_json, load_config, to_json
+from mdlm_jax.build import build, plan
+from mdlm_jax.config import config_hash, differing_keys, flatten, from_json, load_config, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.scaling.flops import num_parameters
 from tests.runs import ROOT
 
+SHAPE = [
+    "model.size=",
+    "model.layers=2",
+    "model.width=64",
+    "model.heads=4",
+    "model.key_value_heads=4",
+    "model.mlp_width=256",
+]
 BASE = str(ROOT / "configs" / "base.py")
 
 
@@ -19,7 +27,7 @@ def load(*overrides):
 def test_every_config_in_the_folder_loads_and_has_the_keys_of_base(name):
     config = load_config(str(ROOT / "configs" / f"{name}.py"))
     assert differing_keys(config, config) == []
-    assert set(config.keys()) == set(load().keys())
+    assert set(dict(flatten(config))) == set(dict(flatten(load())))
 
 
 def test_every_key_of_base_has_a_comment():
@@ -42,11 +50,14 @@ def test_every_key_of_base_has_a_comment():
         (["objective.schedule=square"], "config.objective.schedule is 'square'; accepted: linear, cosine"),
         (["objective.epsilon_convention=mdlm", "objective.schedule=cosine"], "config.objective.schedule is 'cosine'"),
         (["objective.name=masked_lm", "objective.mask_rate=0.0"], "config.objective.mask_rate is 0.0"),
-        (["model.heads=3"], "config.model.heads is 3; accepted: a divisor of model.width = 64"),
-        (["model.key_value_heads=3"], "config.model.key_value_heads is 3; accepted: a divisor of model.heads = 4"),
+        ([*SHAPE, "model.heads=3"], "config.model.heads is 3; accepted: a divisor of model.width = 64"),
+        (
+            [*SHAPE, "model.key_value_heads=3"],
+            "model.key_value_heads is 3; accepted: a divisor of model.heads = 4",
+        ),
         (["model.size=7k"], "config.model.size is '7k'; accepted: 0.53k"),
-        (["model.width=12"], "config.model.width is 12; accepted: a head width that is a multiple of 2"),
-        (["objective.name=any_order_causal", "model.width=8"], "multiple of 4, for any_order_causal; it is 2"),
+        ([*SHAPE, "model.width=12"], "config.model.width is 12; accepted: a head width that is a multiple of 2"),
+        ([*SHAPE, "objective.name=any_order_causal", "model.width=8"], "multiple of 4, for any_order_causal; it is 2"),
         (
             ["model.time_conditioning=True", "objective.name=ar"],
             "config.model.time_conditioning is True; accepted: False",
@@ -57,6 +68,11 @@ def test_every_key_of_base_has_a_comment():
         (["train.loggers=mlflow"], "config.train.loggers is 'mlflow'; accepted: tensorboard, wandb"),
         (["budget=1e3"], "a budget of 1e+03 FLOPs is smaller than one step"),
         (["budget=1e12", "budget_counter=flops"], "config.budget_counter is 'flops'; accepted: six_nonembedding"),
+        (["budget=inf"], "config.budget is inf; accepted: a finite number"),
+        (["seed=-1"], "config.seed is -1; accepted: 0 or more"),
+        (["optim.beta_2=1.5"], "config.optim.beta_2 is 1.5; accepted: 0 or more and below 1"),
+        (["eval.draws=1"], "config.eval.draws is 1; accepted: at least 2"),
+        (["model.layers=6"], "config.model.layers is 6; accepted: 0, where model.size is '131k'"),
         (["steps=0"], "config.steps is 0; accepted: at least 1"),
         (["optim.lr=-1.0"], "config.optim.lr is -1.0; accepted: above 0"),
         (["data.sequence_length=0"], "config.data.sequence_length is 0; accepted: at least 1"),
@@ -66,6 +82,24 @@ def test_one_clear_line(overrides, message):
     with pytest.raises(UserError) as refused:
         plan(load(*overrides))
     assert message in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_key_that_a_file_invents_is_refused(tmp_path):
+    (tmp_path / "configs").mkdir()
+    path = tmp_path / "configs" / "mine.py"
+    path.write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom configs import base\n"
+        "def get_config():\n    config = base.get_config()\n    config.optim.warmup_mim = 5\n    return config\n"
+    )
+    with pytest.raises(UserError, match="warmup_mim"):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize("vocab_size", [4, 7])
+def test_a_head_narrower_than_the_data_is_refused(vocab_size):
+    overrides = ["data.source=markov", "data.path=vocab=8,concentration=0.3", f"model.vocab_size={vocab_size}"]
+    with pytest.raises(UserError, match=f"config.model.vocab_size is {vocab_size}; accepted: 0, or at least the 8"):
+        build(load(*overrides))
 
 
 def test_a_missing_file_is_named():

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import evaluate
 from mdlm_jax.training.restore import open_run
 from mdlm_jax.training.run_folder import bits_per_byte
@@ -12,15 +13,17 @@ def evaluate_run(folder: pathlib.Path, *, draws: int | None, sequences: int | No
 
     The noise of each sequence is fixed, so two calls give the same number. Raises UserError where there is no run.
     """
-    replaced = {} if sequences is None else {"eval__sequences": sequences}
-    run = open_run(folder, **replaced)
+    run = open_run(folder, sequences)
+    draws = run.config.eval.draws if draws is None else draws
+    if draws < 2:
+        raise UserError(f"--draws={draws}; accepted: 2 or more, which give an error")
     found = evaluate(
         run.built.model,
         run.built.objective,
         run.params,
         run.phi,
         run.built.data.validation,
-        draws=draws or run.config.eval.draws,
+        draws=draws,
         batch_size=run.config.eval.batch_size,
         chunk=run.config.train.loss_chunk,
     )

@@ -82,9 +82,9 @@ class Block(nn.Module):
         def modulated(x, shift, scale):
             return x if condition is None else (x * (1 + scale) + shift).astype(x.dtype)
 
-        def gated(x, gate):
+        def gated(x, gate, branch):
             x = x if condition is None else (x * gate).astype(x.dtype)
-            return _dropout(x.reshape(batch, places, width), dropout_keys, a.dropout, self.name)
+            return _dropout(x.reshape(batch, places, width), dropout_keys, a.dropout, branch)
 
         flat = modulated(Norm(a, name="norm_1")(x.reshape(-1, width)), *parts[:2])
         q, k, v = (
@@ -102,7 +102,7 @@ class Block(nn.Module):
             v = jax.lax.dynamic_update_slice_in_dim(old_values, v, length, axis=1)
         mixed = attend(q, k, v, mask, seen, self.execution.attention).reshape(-1, width)
         mixed = dense_out(width, use_bias=a.attention_bias, name="attention_out")(mixed)
-        x = x + gated(mixed, parts[2])
+        x = x + gated(mixed, parts[2], 0)
 
         flat = modulated(Norm(a, name="norm_2")(x.reshape(-1, width)), *parts[3:5])
         up = dense(a.mlp_width, use_bias=a.mlp_bias, name="up")(flat)
@@ -110,7 +110,7 @@ class Block(nn.Module):
             up = nn.silu(dense(a.mlp_width, use_bias=a.mlp_bias, name="gate")(flat)) * up
         else:
             up = nn.gelu(up)
-        x = x + gated(dense_out(width, use_bias=a.mlp_bias, name="down")(up), parts[5])
+        x = x + gated(dense_out(width, use_bias=a.mlp_bias, name="down")(up), parts[5], 1)
         return x, None if cached is None else (k, v)
 
 
@@ -254,9 +254,10 @@ def _modulation(width: int, name: str | None = None):
     return nn.Dense(width, kernel_init=nn.initializers.zeros, name=name)
 
 
-def _dropout(x: Float[Array, "B N d"], keys, rate: float, name: str | None):
+def _dropout(x: Float[Array, "B N d"], keys, rate: float, branch: int):
     """Dropout whose randomness belongs to the example, so that it is the same on any number of devices."""
     if keys is None or rate == 0:
         return x
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, branch)
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
     return jnp.where(kept, x / (1 - rate), 0)

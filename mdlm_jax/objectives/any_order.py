@@ -44,7 +44,7 @@ def any_order(mask_id: int) -> Objective:
         share = num_hidden / jnp.maximum(num_tokens, 1)
         return hide(example, hidden, 1 / share, mask_id, share)
 
-    return Objective(view, cross_entropy, full, bound="upper")
+    return Objective(view, cross_entropy, full, bound="upper", estimator="any-order k-form, stratified counts")
 
 
 def any_order_causal(mask_id: int) -> Objective:
@@ -77,4 +77,4 @@ def any_order_causal(mask_id: int) -> Objective:
             constant=jnp.zeros(()),
         )
 
-    return Objective(view, cross_entropy, causal, bound="upper", coordinates=2)
+    return Objective(view, cross_entropy, causal, bound="upper", estimator="random orders", coordinates=2)

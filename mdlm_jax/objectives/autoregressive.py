@@ -29,7 +29,7 @@ def ar(mask_id: int) -> Objective:
             constant=jnp.zeros(()),
         )
 
-    return Objective(view, cross_entropy, causal, bound="exact")
+    return Objective(view, cross_entropy, causal, bound="exact", estimator="chain rule")
 
 
 def ar_without_start(mask_id: int) -> Objective:

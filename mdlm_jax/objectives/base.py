@@ -32,17 +32,20 @@ class View(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """How to look at a sequence and how to score logits. `phi` holds the objective's own parameters, () for most."""
+    """How to look at a sequence and how to score logits. `phi` holds the objective's own parameters, () for most.
+
+    Gradients reach `phi` through `token_loss`; a view is given, and lets none through but by its `constant`.
+    """
 
     view: Callable[..., View]  # (phi, key, example, u in [0, 1)) -> View with a leading axis K; their mean counts
     token_loss: Callable[..., Array]  # (phi, logits f32[..., V], view) -> nats f32[...]
     mask: MaskFn
     bound: str  # how its mean nats relate to -log p(x): 'exact' | 'upper' | 'none'
+    estimator: str  # of that mean, as results name it
     evaluate: "Objective | None" = None  # what is reported, where it is not the loss that is trained
     init: Callable[[Array], Any] = lambda key: ()  # key -> phi
     views: int = 1  # K
     coordinates: int = 1  # P
-    needs_time: bool = False  # serves only networks that are told the noise level
 
 
 def full(query: Array, key: Array) -> Array:

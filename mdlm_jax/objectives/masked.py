@@ -30,7 +30,7 @@ def masked(mask_id: int, schedule: Schedule, time_epsilon: float = 0.0, independ
         hidden = scored(example) & (jax.random.uniform(key_hidden, example.tokens.shape) < noised)
         return hide(example, hidden, rate, mask_id, t)
 
-    return Objective(view, cross_entropy, full, bound="upper", evaluate=any_order(mask_id))
+    return Objective(view, cross_entropy, full, bound="upper", estimator="random times", evaluate=any_order(mask_id))
 
 
 def masked_lm(mask_id: int, rate: float = 0.15) -> Objective:
@@ -46,4 +46,4 @@ def masked_lm(mask_id: int, rate: float = 0.15) -> Objective:
         hidden = eligible & (random_ranks(key, eligible) < num_hidden)
         return hide(example, hidden, num_tokens / num_hidden, mask_id, num_hidden / jnp.maximum(num_tokens, 1))
 
-    return Objective(view, cross_entropy, full, bound="none", evaluate=any_order(mask_id))
+    return Objective(view, cross_entropy, full, bound="none", estimator="random sets", evaluate=any_order(mask_id))

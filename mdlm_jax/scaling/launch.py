@@ -168,7 +168,8 @@ def _start(job: Job, place: Place, claim: TextIO, command: Sequence[str]) -> Run
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=os.environ | place.environment,
+                # a run of a sweep is a process by itself, also where the sweep is one task of several
+                env=os.environ | {"SLURM_STEP_NUM_TASKS": "1"} | place.environment,
                 pass_fds=[claim.fileno()],
                 start_new_session=True,  # Ctrl-C in the terminal reaches the pool alone, which tells its runs
             )

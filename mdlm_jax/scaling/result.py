@@ -46,7 +46,7 @@ class Result(NamedTuple):
     bits_per_byte: float | None  # None where tokens are not bytes of text
     learning_rate: float
     batch_size: int  # sequences
-    wall_seconds: float
+    wall_seconds: float  # of the process that finished it
     compile_seconds: float
     device: str
     versions: dict[str, str]

@@ -1,6 +1,6 @@
-"""Peak learning rates by objective and size: a small grid at the smallest budget, and a rule that carries them up.
+"""How good an experiment's learning rates are: a small grid around them at the smallest budget of each objective.
 
-The rule is lr = coefficient x N^exponent, N without embeddings, one pair for each objective, the same at all budgets.
+What carries them up to larger budgets is the experiment's own rule, stated in its file.
 """
 
 import json
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.scaling import launch, sweep
-from mdlm_jax.scaling.fit import MIN_SIZES, Minimum, PowerLaw, isoflop_minimum, power_law
+from mdlm_jax.scaling.fit import MIN_SIZES, Minimum, isoflop_minimum
 from mdlm_jax.scaling.result import Result
 from mdlm_jax.training.run_folder import finished
 
@@ -111,17 +111,6 @@ def _excess(rates: Float[np.ndarray, "rates"], losses: Float[np.ndarray, "rates"
     return float(np.interp(math.log(chosen), np.log(rates), losses) - losses.min())
 
 
-def rules(found: Sequence[Tuned]) -> dict[str, PowerLaw]:
-    """lr = coefficient x N^exponent through the interior optima of each objective that has two sizes of them."""
-    laws = {}
-    for objective in dict.fromkeys(curve.objective for curve in found):
-        best = [curve for curve in found if curve.objective == objective and curve.interior]
-        if len({curve.parameters for curve in best}) >= 2:
-            parameters, rates = (np.array([getattr(c, key) for c in best], float) for key in ("parameters", "best"))
-            laws[objective] = power_law(parameters, rates)
-    return laws
-
-
 def tuned_table(found: Sequence[Tuned]) -> Table:
     """Losses by learning rate, the optimum, and what the chosen rate loses against it."""
     table = Table("objective", "size", "budget", "lr: loss", "optimum", "chosen", "nats lost", "noise", box=None)
@@ -141,15 +130,8 @@ def tuned_table(found: Sequence[Tuned]) -> Table:
 
 
 def write_tuned(found: Sequence[Tuned], path: pathlib.Path) -> None:
-    """The curves and the rule of each objective, as JSON."""
-    text = json.dumps(
-        {
-            "rule": "lr = coefficient x N^exponent, N without embeddings, the same at all budgets",
-            "objectives": {name: law._asdict() for name, law in rules(found).items()},
-            "curves": [curve._asdict() for curve in found],
-        },
-        indent=1,
-    )
+    """The curves, as JSON."""
+    text = json.dumps([curve._asdict() for curve in found], indent=1)
     temporary = path.with_suffix(f".{os.getpid()}.partial")
     temporary.write_text(text + "\n", encoding="utf-8")
     os.replace(temporary, path)

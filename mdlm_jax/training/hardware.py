@@ -11,14 +11,15 @@ DATASHEET = {
     "NVIDIA H100": 989e12,
     "NVIDIA A100": 312e12,
     "TPU v6": 918e12,
-    "TPU v5p": 459e12,
-    "TPU v5": 197e12,  # v5e
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
     "TPU v4": 275e12,
 }
 
 
 def peak_flops() -> float:
-    """FLOP/s of all devices together: the datasheet's, or where there is none (a CPU) a measured float32 matmul's."""
+    """FLOP/s of all devices together: the datasheet's, or where it is not known (a CPU) a measured float32 matmul's."""
     kind = jax.devices()[0].device_kind
     known = [rate for name, rate in DATASHEET.items() if kind.startswith(name)]
     if known:
@@ -30,5 +31,6 @@ def peak_flops() -> float:
     start = time.perf_counter()
     for _ in range(4):
         product(square, square).block_until_ready()
+    rate = 4 * 2 * width**3 / (time.perf_counter() - start)
     # the devices of one CPU share its cores
-    return 4 * 2 * width**3 / (time.perf_counter() - start)
+    return rate if jax.default_backend() == "cpu" else rate * jax.device_count()

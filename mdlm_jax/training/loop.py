@@ -3,6 +3,7 @@
 import math
 import pathlib
 import time
+from contextlib import ExitStack
 
 import jax
 from ml_collections import ConfigDict
@@ -54,13 +55,14 @@ def _run(config: ConfigDict, built: Build, folder: pathlib.Path) -> tuple[Likeli
     train_step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
     runner = make_runner(train_step, built.mesh)
 
-    with checkpoint.open_checkpoints(folder / "checkpoints") as checkpoints:
+    with ExitStack() as stack:
+        checkpoints = stack.enter_context(checkpoint.open_checkpoints(folder / "checkpoints"))
         restored = checkpoint.restore(checkpoints, runner.abstract(built.make_state, *built.initial))
         if restored is None:
             start, state = 0, runner.init(built.make_state, *built.initial)
         else:
             start, state = restored[0], runner.scatter(restored[1])
-        writer = open_writer(folder, settings.loggers, start)
+        writer = stack.enter_context(open_writer(folder, settings.loggers, start))
         report = progress(steps, built.plan.tokens_per_step, flops_per_step, peak_flops())
         next(report)
         stop = stop_requested(checkpoints)
@@ -82,6 +84,8 @@ def _run(config: ConfigDict, built: Build, folder: pathlib.Path) -> tuple[Likeli
 
         def validate(step: int) -> Likelihood:
             found = _validation(config, built, runner, state)
+            if not math.isfinite(found.nats_per_token):
+                raise RunFailed(f"step {step}: the validation loss is {found.nats_per_token}")
             writer.write(
                 {
                     "step": step,
@@ -122,7 +126,6 @@ def _run(config: ConfigDict, built: Build, folder: pathlib.Path) -> tuple[Likeli
             if validating:
                 validate(step)
         found = validate(steps)
-        writer.close()
     return found, compile_seconds
 
 

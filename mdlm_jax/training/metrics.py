@@ -1,11 +1,13 @@
 """What a person sees of a run: metrics.jsonl always, one live line, TensorBoard and Weights & Biases when asked for."""
 
+import contextlib
 import json
+import math
 import pathlib
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import jax
@@ -21,33 +23,43 @@ class Writer(NamedTuple):
     say: Callable[[str], None] = lambda line: None
 
 
-def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Writer:
+@contextlib.contextmanager
+def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator[Writer]:
     """metrics.jsonl in `folder`, and the loggers named, separated by commas.
 
     What an interrupted run wrote after its last checkpoint is dropped: those steps are taken again. Raises UserError
     where a logger is not installed.
     """
     if jax.process_index() > 0:
-        return Writer(lambda scalars: None, lambda: None)
+        yield Writer(lambda scalars: None, lambda: None)
+        return
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     # a line that was being written when the run was killed has no end
     kept = [line + "\n" for line in lines if line.endswith("}") and json.loads(line)["step"] <= start_step]
-    path.write_text("".join(kept), encoding="utf-8")
+    temporary = path.with_suffix(".partial")
+    temporary.write_text("".join(kept), encoding="utf-8")
+    temporary.replace(path)
     file = path.open("a", encoding="utf-8", buffering=1)
     sinks = [SINKS[name](folder) for name in filter(None, loggers.split(","))]
 
     def write(scalars: dict) -> None:
+        scalars = {
+            name: value if value is not None and math.isfinite(value) else None for name, value in scalars.items()
+        }  # NaN is not JSON
         file.write(json.dumps(scalars) + "\n")
         for sink in sinks:
-            sink.write(scalars)
+            sink.write({name: value for name, value in scalars.items() if value is not None})
 
     def close() -> None:
         file.close()
         for sink in sinks:
             sink.close()
 
-    return Writer(write, close, lambda line: print(line, file=sys.stderr, flush=True))
+    try:
+        yield Writer(write, close, lambda line: print(line, file=sys.stderr, flush=True))
+    finally:
+        close()
 
 
 def _tensorboard(folder: pathlib.Path) -> Writer:
@@ -90,7 +102,8 @@ def progress(steps: int, tokens_per_step: int, flops_per_step: float, peak: floa
         step, loss = yield scalars
         now = time.perf_counter()
         rate = (step - before) / (now - then)
-        recent.append(loss)
+        if math.isfinite(loss):
+            recent.append(loss)
         mean, before, then = sum(recent) / len(recent), step, now
         scalars = {
             "loss_mean": mean,

@@ -30,8 +30,12 @@ def learning_rate_shape(decay: str, final: float, step, warmup_steps, total_step
 
 def hyperparameters(learning_rate: float, weight_decay: float, warmup_steps: int, total_steps: int) -> dict:
     """What differs between runs that share a compiled step, as leaves for the optimiser's state."""
-    values = locals()
-    return {name: jnp.float32(value) for name, value in values.items()}
+    return {
+        "learning_rate": jnp.float32(learning_rate),
+        "weight_decay": jnp.float32(weight_decay),
+        "warmup_steps": jnp.float32(warmup_steps),
+        "total_steps": jnp.float32(total_steps),
+    }
 
 
 def adamw(

@@ -19,17 +19,17 @@ class Run(NamedTuple):
     phi: Any
 
 
-def open_run(folder: pathlib.Path, **replaced: Any) -> Run:
-    """The run in `folder` at its newest checkpoint, on one device. `replaced` are dotted config keys with __ for dots.
+def open_run(folder: pathlib.Path, sequences: int | None = None) -> Run:
+    """The run in `folder` at its newest checkpoint, on one device, with `sequences` held-out rows (its own by default).
 
     Raises UserError where there is no run or no checkpoint.
     """
     config = from_json(folder / "config.json")
-    with config.unlocked():
-        config.update_from_flattened_dict({key.replace("__", "."): value for key, value in replaced.items()})
-        # whatever it was trained on, one device serves
-        config.train.update(runner="pmap", mesh_data=1, mesh_fsdp=-1)
-    built = build(config)
+    if sequences is not None:
+        config.eval.sequences = sequences
+    # whatever it was trained on, one device serves
+    config.train.mesh_data, config.train.mesh_fsdp = 1, 1
+    built = build(config, jax.devices()[:1])
     shapes = jax.eval_shape(built.make_state, *built.initial)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
     return Run(config, built, step, state.ema if built.options.ema_decay else state.params, state.phi)

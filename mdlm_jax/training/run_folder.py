@@ -50,8 +50,10 @@ def finished(folder: pathlib.Path) -> Result | None:
     return result if result.status == "done" and current else None
 
 
-def bits_per_byte(found: Likelihood, built: Build) -> float:
-    """Nats per token / ln 2 / bytes per token."""
+def bits_per_byte(found: Likelihood, built: Build) -> float | None:
+    """Nats per token / ln 2 / bytes per token; None where tokens are no text."""
+    if built.data.tokenizer.separator < 0:
+        return None
     return found.nats_per_token / math.log(2) / built.data.bytes_per_token
 
 

@@ -1,6 +1,6 @@
 """Ways to run the one train step: jit over a mesh, pmap, shard_map. Each only places arrays; none changes a number."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -27,9 +27,9 @@ class Runner(NamedTuple):
     scatter: Callable[[State], State]  # the inverse
 
 
-def make_mesh(data: int, fsdp: int) -> Mesh:
-    """`data` x `fsdp` devices; fsdp = -1 takes all that are left. Raises UserError where they do not multiply up."""
-    count = len(jax.devices())
+def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device]) -> Mesh:
+    """`data` x `fsdp` of the devices; fsdp = -1 takes all that are left. Raises UserError where that is not all."""
+    count = len(devices)
     if fsdp == -1 and data >= 1 and count % data == 0:
         fsdp = count // data
     if data < 1 or fsdp < 1 or data * fsdp != count:
@@ -37,7 +37,7 @@ def make_mesh(data: int, fsdp: int) -> Mesh:
             f"config.train.mesh_data x mesh_fsdp is {data} x {fsdp}; accepted: a product of {count}, as many as devices"
         )
     # Explicit axes, the default of make_mesh, put shardings into types, which Flax's Embed does not take
-    return jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
+    return jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
 
 
 def split_parameters(mesh: Mesh, tree: Any) -> Any:

@@ -14,6 +14,8 @@ from mdlm_jax.objectives.base import Objective, scored
 from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.noise import noise_of
 
+DROPOUT = 2**31  # folded into an example's key; objectives split that key, which folds small numbers into it
+
 
 class State(NamedTuple):
     """All that training carries from step to step: a plain pytree."""
@@ -69,7 +71,7 @@ def make_train_step(
         params, phi = trainable
         keys, u = noise_of(key, step, batch.index, options.batch_size)
         view = look(objective, phi, keys, batch.example, u)
-        dropout_keys = jnp.repeat(jax.vmap(jax.random.fold_in, (0, None))(keys, 1), objective.views, axis=0)
+        dropout_keys = jnp.repeat(jax.vmap(jax.random.fold_in, (0, None))(keys, DROPOUT), objective.views, axis=0)
         total, _ = nats(
             model, objective, params, phi, view, options.loss_chunk, dropout_keys if options.dropout else None
         )

@@ -9,7 +9,7 @@ import pytest
 
 from mdlm_jax.data import Example
 from mdlm_jax.models.architecture import Architecture
-from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.models.transformer import Execution, _dropout, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.base import View, causal, full
 from mdlm_jax.scaling.flops import num_parameters
@@ -204,5 +204,12 @@ def test_dropout_belongs_to_the_example():
     both, _ = model.hidden(params, view, full, dropout_keys=keys)
     second, _ = model.hidden(params, jax.tree.map(lambda field: field[1:], view), full, dropout_keys=keys[1:])
     still, _ = model.hidden(params, view, full)
+    other, _ = model.hidden(params, view, full, dropout_keys=jax.random.split(jax.random.key(2), 2))
     np.testing.assert_allclose(both[1:], second, atol=1e-5)
-    assert float(jnp.abs(both - still).max()) > 0.1
+    assert min(float(jnp.abs(both - x).max()) for x in (still, other)) > 0.1
+
+
+def test_dropout_of_the_two_branches_of_a_block_is_independent():
+    x, keys = jnp.ones((2, 64, 64)), jax.random.split(jax.random.key(0), 2)
+    attention, mlp = (_dropout(x, keys, 0.5, branch) for branch in (0, 1))
+    assert abs(float(jnp.mean(attention * mlp)) - 1.0) < 0.1  # 2 if they were one mask, with what is kept doubled

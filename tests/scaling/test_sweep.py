@@ -64,7 +64,10 @@ def config(**keys) -> ConfigDict:
 def test_identity():
     assert sweep.run_id(config(objective__name="ar", budget=3e9)) == "ar-3e9-4k-lr0.01-seed0"
     assert sweep.run_id(config(budget=6e18, seed=2, optim__lr=4e-4)) == "masked-6e18-4k-lr0.0004-seed2"
-    assert sweep.run_id(config(budget=0.0, model__size="", steps=7)) == "masked-7steps-2x64-lr0.01-seed0"
+    assert (
+        sweep.run_id(config(budget=0.0, model__size="", model__layers=2, model__width=64, steps=7))
+        == "masked-7steps-2x64-lr0.01-seed0"
+    )
 
 
 @pytest.mark.parametrize(

