@@ -24,4 +24,5 @@ def test_notebook_is_stored_executed_and_small(path):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert not [output for cell in code for output in cell.outputs if output.output_type == "error"]
+    assert not [output for cell in code for output in cell.outputs if output.get("name") == "stderr"]
     assert path.stat().st_size < 600_000
