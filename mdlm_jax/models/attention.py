@@ -15,7 +15,7 @@ def rotate(x: Float[Array, "B N H d"], positions: Int[Array, "B N P"], base: flo
     frequency = base ** (-jnp.arange(per_coordinate) / per_coordinate)
     angle = (positions[..., None] * frequency).reshape(*positions.shape[:2], 1, half)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
-    first, second = x[..., :half], x[..., half:]
+    first, second = jnp.split(x, 2, axis=-1)
     rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return rotated.astype(x.dtype)
 
