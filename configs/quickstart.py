@@ -19,6 +19,6 @@ def get_config() -> ConfigDict:
     config.train.scan_layers = True  # compiles in a third of the time, which is what counts here
     config.train.log_every = 100
     config.eval.sequences = 512
-    config.eval.draws = 8
+    config.eval.draws = 32
     config.eval.batch_size = 512
     return config
