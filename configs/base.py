@@ -79,8 +79,8 @@ def get_config() -> ConfigDict:
     config.train.compute_dtype = "float32"  # float32 | bfloat16 (weights stay float32)
     config.train.scan_layers = False  # one compiled block: right on accelerators, slower on a CPU
     config.train.remat = "none"  # none | dots | full
-    config.train.attention = "einsum"  # einsum | library (fused kernels on accelerators)
-    config.train.loss_chunk = 512  # places whose logits exist at once
+    config.train.attention = "einsum"  # einsum | blocked (linear memory) | library (cuDNN's on a GPU in bfloat16)
+    config.train.loss_chunk = 128  # places whose logits exist at once
     config.train.log_every = 50  # steps
     config.train.validate_every = 0  # steps; 0: at the end only
     config.train.checkpoint_every = 500  # steps; 0: at the end only

@@ -44,15 +44,18 @@ def einsum_attention(q, k, v, mask: MaskFn, seen: Array | None):
 
 
 def library_attention(q, k, v, mask: MaskFn, seen: Array | None):
-    """`jax.nn.dot_product_attention`: the fused kernel of the platform where there is one (cuDNN on GPU)."""
+    """`jax.nn.dot_product_attention`: cuDNN's flash kernel on a GPU in half precision, XLA's formula elsewhere."""
     batch, num_queries, groups, per_group, width = q.shape
-    alone = mask is causal and num_queries == k.shape[1] and (seen is None or seen.shape[0] == 1)
+    # one mask for several rows has no segments in it: the kernel then needs no mask, only its name
+    alone = mask is causal and num_queries == k.shape[1] and seen.shape[0] < batch
+    half = q.dtype in (jnp.bfloat16, jnp.float16)
     out = jax.nn.dot_product_attention(
         q.reshape(batch, num_queries, groups * per_group, width),
         k,
         v,
         mask=None if alone or seen is None else seen[:, None],
         is_causal=alone,
+        implementation="cudnn" if half and jax.default_backend() == "gpu" else None,
     )
     return out.reshape(q.shape)
 

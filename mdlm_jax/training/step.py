@@ -31,7 +31,7 @@ class State(NamedTuple):
 class StepOptions(NamedTuple):
     batch_size: int  # global
     microbatches: int = 1
-    loss_chunk: int = 512  # places whose logits exist at once
+    loss_chunk: int = 128  # places whose logits exist at once
     ema_decay: float = 0.0
     dropout: bool = False
     skip_nonfinite: bool = False  # a step whose loss or gradient is not finite changes nothing
