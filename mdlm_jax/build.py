@@ -140,7 +140,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Bu
     model = transformer(planned.architecture, execution)
     numbers = hyperparameters(optim.lr, optim.weight_decay, planned.warmup_steps, planned.steps)
     make_state = partial(initial_state, model, planned.objective, optimizer, optim.ema)
-    initial = (np.uint32(config.seed), numbers)
+    initial = (jnp.uint32(config.seed), numbers)
     return Build(planned, model, planned.objective, optimizer, options, data, mesh, make_state, initial)
 
 
