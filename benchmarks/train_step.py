@@ -4,8 +4,8 @@
 
 Forward, backward, clip and AdamW in float32. Each side is a process of its own that starts from the same weights and
 reads the same corrupted batches; that the losses of the first steps agree to 1e-4 is checked before anything is told.
-Turns in which other processes held the cores are taken again.
-Every pair is run with the allocator's defaults and with `keep_freed_memory`, always the same on both sides.
+Turns in which other processes held the cores are taken again. Every pair is run with the allocator's defaults and with
+`keep_freed_memory`, always the same on both sides.
 """
 
 import argparse
@@ -155,7 +155,8 @@ def table(results: list[dict]) -> str:
             f"| {r['workload']} | {r['allocator']} | {1e3 * r['ours_seconds']:,.0f} | {1e3 * r['torch_seconds']:,.0f} "
             f"| {r['torch_over_ours']:.2f} | {r['torch_over_ours_cpu']:.2f} | {r['flops'] / 1e9:.0f} "
             f"| {1e3 * r['floor_seconds']:,.0f} | {r['share_of_matmul']:.2f} "
-            f"| {r['our_matmul_flops_per_second'] / 1e9:.0f} | {r['torch_matmul_flops_per_second'] / 1e9:.0f} | {r['cores_had']:.1f} |"
+            f"| {r['our_matmul_flops_per_second'] / 1e9:.0f} | {r['torch_matmul_flops_per_second'] / 1e9:.0f} "
+            f"| {r['cores_had']:.2f} |"
         )
     return "\n".join(lines)
 
