@@ -6,6 +6,7 @@ import pathlib
 import sys
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -158,10 +159,8 @@ def _evaluate(options) -> int:
     text = json.dumps(found, indent=1)
     print(text)
     if options.out:
-        temporary = options.out.with_suffix(".partial")
         try:
-            temporary.write_text(text + "\n", encoding="utf-8")
-            os.replace(temporary, options.out)
+            write_whole(options.out, text + "\n")
         except OSError as error:
             raise UserError(f"--out={options.out}: can not be written ({error.strerror})") from error
     return 0

@@ -12,6 +12,7 @@ from jaxtyping import Integer
 from numpy.typing import ArrayLike
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
 
 END_OF_TEXT = "<|endoftext|>"
 # What published vocabularies call the token between two documents, the commonest first.
@@ -96,9 +97,7 @@ def train_bpe(documents: Iterable[str], size: int, path: str | os.PathLike) -> T
         raise UserError(f"tokenizer size {size}: the text only yields {model.get_vocab_size()} tokens")
     path = pathlib.Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(model.to_str(pretty=True), encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, model.to_str(pretty=True))
     return open_tokenizer(str(path))
 
 

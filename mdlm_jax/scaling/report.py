@@ -13,6 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
 from mdlm_jax.scaling import figures, words
 from mdlm_jax.scaling.analysis import Analysis, analyse
 from mdlm_jax.scaling.fit import Optima
@@ -91,12 +92,6 @@ def _draw(analysis: Analysis, metrics: Mapping[str, str | os.PathLike]) -> list[
     return drawn
 
 
-def _save(path: pathlib.Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
 def _render(figure: Figure, format: str) -> bytes:
     buffer = io.BytesIO()
     # No date and fixed identifiers: the same results give the same bytes.
@@ -125,8 +120,8 @@ def write_report(
     shown = []
     for name, caption, figure in _draw(analysis, metrics or {}):
         svg = _render(figure, "svg")
-        _save(folder / f"{name}.svg", svg)
-        _save(folder / f"{name}.png", _render(figure, "png"))
+        write_whole(folder / f"{name}.svg", svg)
+        write_whole(folder / f"{name}.png", _render(figure, "png"))
         inline = svg.decode()
         shown.append({"name": name, "caption": caption, "svg": Markup(inline[inline.index("<svg") :])})
     template = pathlib.Path(__file__).with_name(REPORT_NAME).read_text(encoding="utf-8")
@@ -144,5 +139,5 @@ def write_report(
         number=figures.number,
     )
     path = folder / REPORT_NAME
-    _save(path, html.encode())
+    write_whole(path, html.encode())
     return path

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
 from mdlm_jax.scaling.flops import COUNTERS
 
 SCHEMA_VERSION = 1
@@ -98,9 +99,7 @@ def write_result(folder: str | os.PathLike, result: Result) -> pathlib.Path:
     """Writes `folder`/result.json, whole or not at all. Raises UserError where a field breaks the schema."""
     path = pathlib.Path(folder) / FILE_NAME
     validate(result._asdict(), str(path))
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    temporary.write_text(json.dumps(result._asdict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(result._asdict(), indent=1, allow_nan=False) + "\n")
     return path
 
 

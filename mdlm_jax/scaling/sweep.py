@@ -21,6 +21,7 @@ from rich.table import Table
 from mdlm_jax import build
 from mdlm_jax.config import config_hash, differing_keys, from_json, to_json
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
 from mdlm_jax.scaling import launch, live
 from mdlm_jax.scaling.flops import Flops, Parameters, num_parameters, steps_for_budget
 from mdlm_jax.scaling.report import write_report
@@ -180,9 +181,7 @@ def prepare(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
             continue
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}.partial")
-            temporary.write_text(to_json(run.config), encoding="utf-8")
-            os.replace(temporary, path)
+            write_whole(path, to_json(run.config))
         except OSError as error:
             raise UserError(
                 f"{folder}: can not be written ({error.strerror}); accepted: a folder to write to"

@@ -5,7 +5,6 @@ What carries them up to larger budgets is the experiment's own rule, stated in i
 
 import json
 import math
-import os
 import pathlib
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
 from mdlm_jax.scaling import launch, sweep
 from mdlm_jax.scaling.fit import MIN_SIZES, Minimum, isoflop_minimum
 from mdlm_jax.scaling.result import Result
@@ -132,9 +132,7 @@ def tuned_table(found: Sequence[Tuned]) -> Table:
 def write_tuned(found: Sequence[Tuned], path: pathlib.Path) -> None:
     """The curves, as JSON."""
     text = json.dumps([curve._asdict() for curve in found], indent=1)
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(path, text + "\n")
 
 
 def tune(

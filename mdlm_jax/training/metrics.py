@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
 
 
 class Writer(NamedTuple):
@@ -37,9 +38,7 @@ def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     # a line that was being written when the run was killed has no end
     kept = [line + "\n" for line in lines if line.endswith("}") and json.loads(line)["step"] <= start_step]
-    temporary = path.with_suffix(".partial")
-    temporary.write_text("".join(kept), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, "".join(kept))
     file = path.open("a", encoding="utf-8", buffering=1)
     sinks = [SINKS[name](folder) for name in filter(None, loggers.split(","))]
 

@@ -1,7 +1,6 @@
 """What a run leaves on disk besides its metrics and checkpoints: config.json at the start, result.json at the end."""
 
 import math
-import os
 import pathlib
 import platform
 
@@ -13,6 +12,7 @@ from mdlm_jax.build import Build
 from mdlm_jax.config import config_hash, differing_keys, from_json, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import Likelihood
+from mdlm_jax.files import write_whole
 from mdlm_jax.scaling.flops import num_parameters
 from mdlm_jax.scaling.result import FILE_NAME, SCHEMA_VERSION, Result, read_result
 
@@ -31,9 +31,7 @@ def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.partial")
-        temporary.write_text(to_json(config), encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, to_json(config))
     except OSError as error:
         raise UserError(
             f"--run={folder}: can not be written ({error.strerror}); accepted: a folder to write to"

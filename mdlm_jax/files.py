@@ -1,0 +1,11 @@
+"""Files are there whole or not at all."""
+
+import os
+import pathlib
+
+
+def write_whole(path: pathlib.Path, content: str | bytes) -> None:
+    """Writes `content` under another name beside `path`, then renames: who looks sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    os.replace(temporary, path)
