@@ -9,6 +9,7 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
+from mdlm_jax.files import write_whole
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, Model, transformer
 from mdlm_jax.objectives import OBJECTIVES
@@ -43,8 +44,8 @@ def main() -> None:
     folder.mkdir(exist_ok=True)
     setting = {"V": V, "L": LENGTH, "B": BATCH, "width": WIDTH, "jax": jax.__version__}
     text = json.dumps({**setting, "temporary_bytes": found}, indent=1)
-    (folder / "loss_memory.json").write_text(text + "\n", encoding="utf-8")
-    (folder / "loss_memory.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_whole(folder / "loss_memory.json", text + "\n")
+    write_whole(folder / "loss_memory.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import workload
 
+from mdlm_jax.files import write_whole
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.objectives.base import causal, full
 from mdlm_jax.scaling.flops import attended_pairs, flops_per_sequence
@@ -176,10 +177,8 @@ def main() -> None:
             results.append(measure(name, tuned, options.rounds, options.torch_python))
             print(table(results[-1:]).splitlines()[-1], flush=True)
     options.out.parent.mkdir(exist_ok=True)
-    temporary = options.out.with_suffix(".partial")
-    temporary.write_text(json.dumps({"machine": machine(), "results": results}, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, options.out)
-    options.out.with_suffix(".md").write_text(table(results) + "\n", encoding="utf-8")
+    write_whole(options.out, json.dumps({"machine": machine(), "results": results}, indent=1) + "\n")
+    write_whole(options.out.with_suffix(".md"), table(results) + "\n")
     print(table(results))
 
 
