@@ -32,7 +32,11 @@ LEARNING_RATES = {"ar": 4e-2, "any_order": 1e-2, "masked": 1e-2}
 
 
 def learning_rate(objective: str, budget: float) -> float:
-    """Carried up by DeepSeek's law, C^-0.125 (arXiv 2401.02954, equation 1)."""
+    """Carried up by DeepSeek's law, C^-0.125 (arXiv 2401.02954, equation 1).
+
+    `mdlm-jax sweep tune` found no rate around these that is better by more than its noise at the smallest budgets; at
+    the largest, half and twice the rate are worse (results/quickstart_learning_rates*.json).
+    """
     return float(f"{LEARNING_RATES[objective] * (budget / min(GRID[objective])) ** -0.125:.3g}")
 
 
