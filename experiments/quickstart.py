@@ -34,8 +34,9 @@ LEARNING_RATES = {"ar": 4e-2, "any_order": 1e-2, "masked": 1e-2}
 def learning_rate(objective: str, budget: float) -> float:
     """Carried up by DeepSeek's law, C^-0.125 (arXiv 2401.02954, equation 1).
 
-    `mdlm-jax sweep tune` found no rate around these that is better by more than its noise at the smallest budgets; at
-    the largest, half and twice the rate are worse (results/quickstart_learning_rates*.json).
+    At the smallest budgets `mdlm-jax sweep tune` found none of half and twice the rate better by more than 1.3 standard
+    errors; at the largest both were worse for the two runs tried, masked with one seed and by one to two times the
+    noise between seeds (results/quickstart_learning_rates*.json).
     """
     return float(f"{LEARNING_RATES[objective] * (budget / min(GRID[objective])) ** -0.125:.3g}")
 

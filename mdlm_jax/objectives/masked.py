@@ -15,8 +15,9 @@ def masked(mask_id: int, schedule: Schedule, time_epsilon: float = 0.0, independ
     Times are uniform in [time_epsilon, 1]. The two published conventions for staying away from t = 0:
     SMDM and LLaDA draw p = (1 - 1e-3) t + 1e-3 and weigh by 1 / p: `linear(0)`, time_epsilon = 1e-3;
     MDLM and RADD draw t in [1e-3, 1], hide with (1 - 1e-3) t and weigh by 1 / t: `linear(1e-3)`, time_epsilon = 1e-3.
-    Both leave out what happens below epsilon and so differ from the bound by about epsilon; with epsilon = 0 it is
-    the bound. `independent_times` draws each time by itself instead of stratified over the batch.
+    Both leave out what happens below epsilon, MDLM's also what happens above 1 - epsilon, and so differ from the bound
+    by about epsilon; with epsilon = 0 it is the bound. `independent_times` draws each time by itself instead of
+    stratified over the batch.
 
     Reported by the k-form (`any_order`), which has the same expectation and finite variance.
     """
