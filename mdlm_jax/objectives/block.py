@@ -16,7 +16,7 @@ def block(objective: Objective, size: int, length: int, low: float = 0.0, high: 
 
     One pass over [x_t ; x_0], 2 L places: a noised block sees itself and the clean blocks before it. Every block has
     its own noise level, stratified over the row; [low, high] is the part of [0, 1] they are drawn from in training. A
-    clipped range is no bound (but for one token a block): what is reported draws from all of [0, 1].
+    clipped range is no bound (it is one for masked tokens in blocks of one): what is reported draws from all of [0, 1].
 
     Raises UserError where the size does not divide the length, the objective is no diffusion, or the range is none.
     """
@@ -27,7 +27,8 @@ def block(objective: Objective, size: int, length: int, low: float = 0.0, high: 
             "objective: block diffusion needs one that sees the whole row as tokens, such as masked or sedd"
         )
     if not 0 <= low < high <= 1:
-        raise UserError(f"low={low}, high={high} (objective.clip); accepted: 0 <= low < high <= 1")
+        keys = "objective.block_low, objective.block_high"
+        raise UserError(f"low={low}, high={high} ({keys}); accepted: 0 <= low < high <= 1")
     num_blocks = length // size
 
     def view(phi, key, example: Example, u) -> View:
@@ -56,11 +57,11 @@ def block(objective: Objective, size: int, length: int, low: float = 0.0, high: 
 
     reported = objective.evaluate or objective
     whole = (low, high) == (0.0, 1.0)
-    changed = reported is not objective or not (whole or size == 1)
+    changed = reported is not objective or not whole
     return objective._replace(
         view=view,
         mask=block_mask(size, length),
-        bound=objective.bound if whole or size == 1 else "none",
+        bound=objective.bound if whole else "none",
         estimator=f"{objective.estimator}, blocks of {size}",
         evaluate=block(reported, size, length) if changed else None,
     )

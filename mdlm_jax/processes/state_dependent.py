@@ -4,11 +4,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mdlm_jax.errors import UserError
 from mdlm_jax.processes.base import Process, check_time
 
 
 def powers(vocab: int, power: Float[Array, "V"]) -> Process:
-    """Token v is the mask at t with probability t ** power[v], power above 0. All are at t = 1."""
+    """Token v is the mask at t with probability t ** power[v], power above 0. All are at t = 1.
+
+    Raises UserError for a power of 0 or less, where it is a number and not learned.
+    """
+    if not isinstance(power, jax.core.Tracer) and not bool((power > 0).all()):
+        raise UserError(f"power: from {float(power.min()):g}; accepted: above 0")
 
     def masked(t):
         return t[..., None] ** power

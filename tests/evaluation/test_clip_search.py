@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mdlm_jax.data import Example
 from mdlm_jax.evaluation.clip_search import clip_variances, ranges
@@ -15,6 +16,7 @@ from mdlm_jax.schedules import linear
 V, L = 5, 4
 
 
+@pytest.mark.slow  # every range is compiled
 def test_one_token_a_block_has_the_variance_of_its_formula():
     """A hidden token costs CE / t, hidden with probability t in [low, high]: variance CE^2 (ln(high/low)/(high-low) -
     1).

@@ -18,7 +18,7 @@ from mdlm_jax.exact import (
 )
 from mdlm_jax.objectives.any_order import any_order
 from mdlm_jax.objectives.masked import masked
-from mdlm_jax.schedules import linear
+from mdlm_jax.schedules import linear, with_ends
 from mdlm_jax.training.noise import noise_of
 
 V, L = 3, 4
@@ -84,6 +84,31 @@ def test_price_of_the_mdlm_convention(epsilon):
     share, weight = gauss_legendre(L, epsilon * (1 - epsilon), 1 - epsilon)
     exact = weight / share @ hiding_law(share, L) @ SETS / (1 - epsilon)
     assert value == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-2])
+def test_price_of_the_md4_convention(epsilon):
+    """Shares from eps to 1 - eps, and log V for each token that is hidden before them or visible after."""
+    schedule = with_ends(linear(), epsilon)
+    value = expected_by_quadrature(masked(V, schedule), schedule)
+    share, weight = gauss_legendre(L, epsilon, 1 - epsilon)
+    assert value == pytest.approx(weight / share @ hiding_law(share, L) @ SETS, rel=1e-6)
+    constant = masked(V, schedule).view((), jax.random.key(0), EXAMPLE, 0.5).constant
+    np.testing.assert_allclose(constant, 2 * epsilon * L * np.log(V), rtol=1e-5)
+
+
+def test_a_complementary_view_hides_the_rest_and_has_the_same_mean():
+    """In the second view a token is hidden with what is shown in the first; its mean is the bound by itself."""
+    objective = masked(V, linear(), complementary=True)
+    u, weights = gauss_legendre(12)
+    keys = jax.random.split(jax.random.key(0), 2000)
+    views = jax.jit(jax.vmap(lambda u: jax.vmap(lambda key: objective.view((), key, EXAMPLE, u))(keys)))(jnp.asarray(u))
+    hidden = np.asarray(views.tokens == V)
+    assert (hidden[:, :, 0] != hidden[:, :, 1]).all() and ((views.weight > 0) == hidden).all()
+    weight = np.float64(views.weight).max(axis=(1, 3))
+    for number, share in enumerate((u, 1 - u)):
+        value = weights * weight[:, number] @ hiding_law(share, L) @ SETS
+        assert value == pytest.approx(BOUND, rel=1e-5)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-3])

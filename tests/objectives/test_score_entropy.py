@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, xlogy
 
+from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.exact import nats, random_world
 from mdlm_jax.exact.bounds import tanh_sinh
@@ -323,3 +324,18 @@ def test_a_clipped_schedule_leaves_out_what_is_clipped():
     part = sedd(mixture.absorbing(V, clipped(LINEAR, 0.1, 0.9)), "denoiser")
     prior = part.answer(()).process.prior_nats(jnp.asarray(some)).sum(axis=1)
     np.testing.assert_allclose(bounds(part, network, some, times, weights) - prior, inside, rtol=1e-9)
+
+
+def test_spread_times_are_weighed_by_how_thin_they_lie():
+    """The weight is dt/dv, so that the mean over v is the mean over t."""
+    example = Example(jnp.array([0, 1], jnp.int32), jnp.ones(2, jnp.int32), jnp.zeros(2, bool))
+    spread = udlm(3, linear()).evaluate
+
+    def view(v):
+        return spread.view((), jax.random.key(0), example, v)
+
+    v = jnp.linspace(0.02, 0.98, 49)
+    slope = jax.vmap(jax.grad(lambda v: view(v).t[0, 0]))(v)
+    np.testing.assert_allclose(jax.vmap(view)(v).weight[:, 0, 0], slope, rtol=1e-5)
+    ends = [float(view(v).t[0, 0]) for v in (0.0, 1.0)]
+    np.testing.assert_allclose(ends, [0, 1], atol=2e-6)

@@ -11,9 +11,12 @@ from scipy.special import log_softmax
 from scipy.stats import chi2
 
 from mdlm_jax.data import Example
+from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.any_order import any_order, any_order_causal
 from mdlm_jax.objectives.autoregressive import ar, ar_without_start
+from mdlm_jax.objectives.block import block
 from mdlm_jax.objectives.masked import masked, masked_lm
+from mdlm_jax.processes import PROCESSES
 from mdlm_jax.schedules import cosine, linear, polynomial
 
 V, DRAWS = 100, 5040  # 5040 draws: every count of hidden tokens comes equally often, up to 10 and 12 tokens
@@ -211,3 +214,45 @@ def test_token_loss_is_weighted_cross_entropy(objective):
     expected = -log_softmax(np.float64(logits), axis=1)[np.arange(12), view.targets] * view.weight
     assert (expected > 0).any()
     np.testing.assert_allclose(objective.token_loss((), jnp.asarray(logits), view), expected, rtol=1e-5, atol=1e-5)
+
+
+NOISING = {
+    "d3pm": OBJECTIVES["d3pm"](PROCESSES["hybrid"](V, linear(), 0.5), 10, 0.0),
+    "sedd": OBJECTIVES["sedd"](PROCESSES["uniform"](V, linear()), "raw"),
+    "gidd": OBJECTIVES["gidd"](V, linear(), 0.2, 1.0),
+    "udlm": OBJECTIVES["udlm"](V, linear()),
+    "tauldr": OBJECTIVES["tauldr"](PROCESSES["uniform"](V, linear())),
+    "csm": OBJECTIVES["csm"](V, linear(), "implicit"),
+    "genmd4": OBJECTIVES["genmd4"](V),
+    "gaussian": OBJECTIVES["gaussian"](V),
+    "masked, complementary": masked(V, cosine(), complementary=True),
+}
+NOISING |= {f"{name}, blocks": block(NOISING[name], 4, 12) for name in ("udlm", "masked, complementary")}
+
+
+@pytest.mark.parametrize("name", NOISING)
+def test_what_is_given_or_padded_is_shown_as_it_is_and_costs_nothing(name):
+    """At every time, in every view, whatever the logits; and a row with nothing to score costs nothing at all."""
+    objective = NOISING[name]
+    phi = objective.init(jax.random.key(0))
+    keys, u = jax.random.split(jax.random.key(1), 100), jnp.linspace(0, 1, 100, endpoint=False)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(0, None, 0))
+    def look_and_score(key, example, u):
+        view = objective.view(phi, key, example, u)
+        logits = jax.random.normal(key, (*view.targets.shape, V))
+        return view, objective.token_loss(phi, logits, view)
+
+    for row in ROWS.values():
+        example = example_of(row)
+        eligible = eligible_of(example)
+        views, loss = look_and_score(keys, example, u)
+        assert (views.weight[..., ~eligible] == 0).all() and (loss[..., ~eligible] == 0).all()
+        shown = np.asarray(views.tokens[..., :12])
+        np.testing.assert_array_equal(
+            shown[..., ~eligible], np.broadcast_to(example.tokens, shown.shape)[..., ~eligible]
+        )
+        assert jnp.isfinite(loss).all() and (eligible.any() or (views.constant == 0).all())
+        if name not in ("gaussian", "csm") and eligible.any():
+            assert (shown != np.asarray(example.tokens))[..., eligible].any()
