@@ -56,6 +56,16 @@ def _parser() -> argparse.ArgumentParser:
         "--correctors", type=int, help="predictor_corrector: corrector steps after each step (default: 2)"
     )
     verb.add_argument("--seed", type=int, default=0)
+    plan = verb.add_argument_group("of the sampler `confidence`").add_argument
+    plan("--block-size", type=int, help="tokens of a block, from left to right (default: all are one block)")
+    plan("--confidence", help="what places are ranked by: probability (default), margin, entropy or random")
+    plan("--rule", help="how many of a step are kept: quota (default), threshold, factor or entropy_bound")
+    plan("--limit", type=float, help="of the rule: a probability, the factor, or nats")
+    plan("--cache", help="none (default), prefix or dual")
+    plan("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
+    plan("--top-k", type=int, help="draw from so many tokens")
+    plan("--top-p", type=float, help="draw from the likeliest tokens of this probability together")
+    plan("--stop", type=int, help="id of the token after whose block a text ends")
     verb.set_defaults(run_verb=_sample)
 
     verb = verbs.add_parser("check", help="what an objective promises, against a world whose law is known")
@@ -162,6 +172,11 @@ def _search_clip(options) -> int:
     return 0
 
 
+# arguments of a sampler that are passed on where they are given
+PLAN = ("temperature", "correctors", "block_size", "confidence", "rule", "limit", "cache", "guidance", "top_k", "top_p")
+PLAN += ("stop",)
+
+
 def _sample(options) -> int:
     prepare_devices()
     from mdlm_jax.sampling.run import sample_run
@@ -172,10 +187,9 @@ def _sample(options) -> int:
         count=options.count,
         length=options.length,
         steps=options.steps,
-        temperature=options.temperature,
         sampler=options.sampler,
-        correctors=options.correctors,
         seed=options.seed,
+        **{name: getattr(options, name) for name in PLAN if getattr(options, name) is not None},
     )
     for text in texts:
         print(text, end="")

@@ -12,6 +12,9 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.sampling.ancestral import ancestral
 from mdlm_jax.sampling.autoregressive import autoregressive, ordered
 from mdlm_jax.sampling.base import Plan, Trace
+from mdlm_jax.sampling.confidence import ARGUMENTS as confidence_arguments
+from mdlm_jax.sampling.confidence import check as check_confidence
+from mdlm_jax.sampling.confidence import confidence
 from mdlm_jax.sampling.gaussian import gaussian
 from mdlm_jax.sampling.reverse import metropolis, reverse
 
@@ -19,6 +22,7 @@ SAMPLERS = {
     "autoregressive": autoregressive,
     "ordered": ordered,
     "ancestral": ancestral,
+    "confidence": confidence,
     "posterior": reverse,
     "tweedie": reverse,
     "euler": reverse,
@@ -29,15 +33,22 @@ SAMPLERS = {
 }
 
 OF_A_PROCESS = ("posterior", "tweedie", "euler", "tau_leaping", "predictor_corrector")
+OF_MASKS = ("ancestral", "confidence", *OF_A_PROCESS)
+
+# what a plan may say beyond its length and temperature, and to which samplers
+TAKEN_BY = {
+    "steps": tuple(name for name in SAMPLERS if name not in ("autoregressive", "ordered")),
+    "correctors": ("predictor_corrector",),
+} | dict.fromkeys(confidence_arguments, ("confidence",))
 
 # objective -> the samplers that ask of the network what it was trained to answer, the usual one first
 SERVED_BY = {
     "ar": ("autoregressive",),
-    "any_order": ("ancestral", *OF_A_PROCESS),
+    "any_order": OF_MASKS,
     "any_order_causal": ("ordered",),
-    "masked": ("ancestral", *OF_A_PROCESS),
-    "masked_lm": ("ancestral", *OF_A_PROCESS),
-    "masked_plain": ("ancestral", *OF_A_PROCESS),
+    "masked": OF_MASKS,
+    "masked_lm": OF_MASKS,
+    "masked_plain": OF_MASKS,
     # Tweedie tau-leaping undoes noise that treats all tokens alike
     "genmd4": tuple(name for name in OF_A_PROCESS if name != "tweedie"),
     # a chain of steps has no rates, and no states between the steps
@@ -85,10 +96,10 @@ def _check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
         raise UserError(f"prompt token {outside[0]} is outside the vocabulary; accepted: 0 to {vocab_size - 1}")
     if not plan.temperature >= 0:
         raise UserError(f"temperature {plan.temperature}: accepted is 0 (the likeliest token) or more")
-    if plan.steps is not None and plan.sampler in ("autoregressive", "ordered"):
-        raise UserError(
-            f"steps {plan.steps}: {plan.sampler} has none, it draws one token at a time; accepted: no steps"
-        )
+    for argument, samplers in TAKEN_BY.items():
+        value = getattr(plan, argument)
+        if value != Plan._field_defaults[argument] and plan.sampler not in samplers:
+            raise UserError(f"{argument} {value}: {plan.sampler} has none; accepted with {', '.join(samplers)}")
     if plan.steps is not None and plan.steps < 1:
         raise UserError(f"steps {plan.steps}: accepted is 1 or more")
     of_a_process = SAMPLERS[plan.sampler] in (reverse, metropolis)
@@ -96,9 +107,9 @@ def _check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
         raise UserError(f"answer None: {plan.sampler} undoes a noise process; accepted: the answer of its objective")
     if of_a_process and plan.temperature != 1:
         raise UserError(f"temperature {plan.temperature}: {plan.sampler} follows its process; accepted: 1")
-    if plan.correctors is not None and plan.sampler != "predictor_corrector":
-        raise UserError(f"correctors {plan.correctors}: {plan.sampler} has none; accepted with predictor_corrector")
     if plan.correctors is not None and plan.correctors < 1:
         raise UserError(f"correctors {plan.correctors}: accepted is 1 or more")
+    if plan.sampler == "confidence":
+        check_confidence(plan, given, vocab_size)
     if not plan.reads_start and not given:
         raise UserError("this network was trained without a start symbol; accepted: a prompt of at least one token")

@@ -23,6 +23,18 @@ class Plan(NamedTuple):
     answer: Callable[..., Answer] | None = None  # samplers of a process: the objective's, phi -> Answer
     phi: Any = ()  # its argument: the objective's own parameters
     correctors: int | None = None  # predictor_corrector: corrector steps after each step; None: 2
+    # confidence:
+    block_size: int | None = None  # tokens of a block, decoded from left to right; None: one block
+    confidence: str = "probability"  # a key of placing.CONFIDENCES
+    rule: str = "quota"  # a key of placing.RULES
+    limit: float | None = None  # of the rule
+    cache: str = "none"  # none | prefix | dual
+    guidance: float = 0.0  # weight of classifier-free guidance; 0: none
+    top_k: int | None = None  # draws are from the k likeliest tokens
+    top_p: float | None = None  # .. and from the smallest set of tokens that has this probability
+    suppress: tuple[int, ...] = ()  # tokens that are never drawn
+    delay: tuple[int, ...] = ()  # tokens that are placed when nothing else is left
+    stop: int | None = None  # token that ends a text
 
 
 class Trace(NamedTuple):

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,17 +23,16 @@ def sample_run(
     prompts: list[str],
     count: int = 1,
     length: int | None = None,
-    steps: int | None = None,
-    temperature: float = 1.0,
     sampler: str | None = None,
-    correctors: int | None = None,
+    steps: int | None = None,
     seed: int = 0,
+    **arguments: Any,
 ) -> Iterator[str]:
     """For each prompt `count` samples of the newest checkpoint, as text; an empty prompt is one.
 
     `length` counts tokens, the prompt's included, at most those that the run was trained on (the default). The samples
-    of a prompt depend on `seed` and on no other prompt. Raises UserError where there is no run, the run's objective
-    cannot serve the sampler, or a prompt cannot be followed.
+    of a prompt depend on `seed` and on no other prompt. `arguments` are further ones of the `Plan`. Raises UserError
+    where there is no run, the run's objective cannot serve the sampler, or a prompt or the plan cannot be followed.
     """
     run = open_run(folder)
     config, context = run.config, run.config.data.sequence_length
@@ -53,13 +53,12 @@ def sample_run(
     plan = Plan(
         sampler=sampler or accepted[0],
         length=length or context,
-        temperature=temperature,
         steps=_steps(config, steps),
         schedule=schedule_of(config) if config.objective.name == "masked" else linear(),
         reads_start=not (config.objective.name == "ar" and config.data.extra_token),
         answer=run.built.objective.answer,
         phi=run.phi,
-        correctors=correctors,
+        **arguments,
     )
     tokenizer = run.built.data.tokenizer
     for prompt in prompts:

@@ -1,0 +1,116 @@
+"""One step of decoding by confidence: a token for every hidden place, how sure the network is, and which are kept.
+
+Every published rule ranks the hidden places by a confidence and keeps some number of the best; ties go to the left.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def filtered(logits: Float[Array, "*n V"], top_k: int | None, top_p: float | None) -> Float[Array, "*n V"]:
+    """Logits with -inf for tokens outside the k likeliest, and outside the smallest set that holds top_p of what is
+    left."""
+    if top_k is not None:
+        least = jax.lax.top_k(logits, top_k)[0][..., -1:]
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if top_p is not None:
+        ordered = jnp.sort(logits, axis=-1, descending=True)
+        law = jax.nn.softmax(ordered, axis=-1)
+        # a token is in the set while those before it hold less than top_p: the likeliest always is
+        inside = law.cumsum(axis=-1) - law < top_p
+        least = jnp.where(inside, ordered, jnp.inf).min(axis=-1, keepdims=True)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    return logits
+
+
+def candidates(
+    noise: Float[Array, "*n V"] | None,
+    logits: Float[Array, "*n V"],
+    temperature: Float[Array, ""],
+    top_k: int | None,
+    top_p: float | None,
+) -> Int[Array, "*n"]:
+    """A token of each place: the likeliest without noise, or drawn by Gumbel noise from softmax(logits / temperature),
+    filtered."""
+    if noise is None:
+        return logits.argmax(axis=-1).astype(jnp.int32)
+    return (filtered(logits / temperature, top_k, top_p) + noise).argmax(axis=-1).astype(jnp.int32)
+
+
+def of_the_token(key: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+    """The token's probability (LLaDA, arXiv 2502.09992: low-confidence remasking; MaskGIT, arXiv 2202.04200)."""
+    return jnp.take_along_axis(law, tokens[:, None], axis=-1)[:, 0]
+
+
+def of_the_margin(key: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+    """How far the likeliest token is ahead of the next (arXiv 2502.06768)."""
+    first, second = jnp.moveaxis(jax.lax.top_k(law, 2)[0], -1, 0)
+    return first - second
+
+
+def of_the_entropy(key: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+    """Minus the entropy, in nats."""
+    return jax.scipy.special.xlogy(law, law).sum(axis=-1)
+
+
+def of_nothing(key: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+    """A random order."""
+    return jax.random.uniform(key, tokens.shape)
+
+
+CONFIDENCES = {
+    "probability": of_the_token,
+    "margin": of_the_margin,
+    "entropy": of_the_entropy,
+    "random": of_nothing,
+}
+
+
+def quota(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]) -> Int[Array, ""]:
+    """As many as planned for the step, whatever the confidence."""
+    return planned
+
+
+def threshold(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]) -> Int[Array, ""]:
+    """All that reach the limit (Fast-dLLM, arXiv 2505.22618)."""
+    return (ranked >= limit).sum()
+
+
+def factor(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]) -> Int[Array, ""]:
+    """The most, n, for which (n + 1) (1 - confidence of the n-th) < limit (Fast-dLLM, arXiv 2505.22618, theorem 1).
+
+    As published: the place that fails first is the last to be kept out, unless it is the last of all, which is kept.
+    """
+    num_hidden, places = (ranked > -jnp.inf).sum(), jnp.arange(ranked.size)
+    fails = (places > 0) & (places < num_hidden) & (ranked < 1 - limit / (places + 2))
+    first = jnp.where(fails.any(), fails.argmax(), num_hidden - 1)
+    return first + ((first == 0) | (first == num_hidden - 1))
+
+
+def entropy_bound(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]) -> Int[Array, ""]:
+    """The most whose entropies, less the largest, sum to the limit at most: it bounds their joint dependence, in nats
+    (EB-Sampler, arXiv 2505.24857). Needs the confidence `entropy`."""
+    entropies = jnp.where(ranked > -jnp.inf, -ranked, jnp.inf)
+    return ((entropies.cumsum() - entropies) <= limit).sum()
+
+
+RULES = {"quota": quota, "threshold": threshold, "factor": factor, "entropy_bound": entropy_bound}
+
+
+def best(
+    rule: str, confidence: Float[Array, "n"], hidden: Bool[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]
+) -> Bool[Array, "n"]:
+    """The hidden places that are kept. Every rule but the quota keeps at least one."""
+    confidence = jnp.where(hidden, confidence, -jnp.inf)
+    order = jnp.argsort(-confidence, stable=True)
+    count = RULES[rule](confidence[order], planned, limit)
+    if rule != "quota":
+        count = jnp.maximum(count, 1)
+    rank = jnp.zeros(confidence.shape, jnp.int32).at[order].set(jnp.arange(confidence.size, dtype=jnp.int32))
+    return hidden & (rank < count)
+
+
+def planned_of(num_hidden: Int[Array, "*n"], steps: int, step: Int[Array, "*n"]) -> Int[Array, "*n"]:
+    """How many of a block's hidden tokens a step places: evenly, the first steps one more where they must (LLaDA)."""
+    return num_hidden // steps + (step < num_hidden % steps)

@@ -1,0 +1,202 @@
+"""Decoding by confidence: its law where that is known, and what must not change it."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates, filtered
+from tests.sampling.worlds import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
+
+ROWS, LENGTH, VOCABULARY = 20_000, 12, 11
+EMPTY = jnp.zeros((ROWS, 0), int)
+MODEL = transformer(Architecture(VOCABULARY, 2, 32, 4, 2, 48, time_conditioning=True), Execution(use_segments=False))
+PROMPT = jax.random.randint(jax.random.key(2), (3, 4), 0, VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Far from the start: adaLN begins at zero, and small logits would leave every confidence below its limit."""
+    noise = iter(jax.random.split(jax.random.key(9), 99))
+    return jax.tree.map(
+        lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), jax.jit(MODEL.init)(jax.random.key(1))
+    )
+
+
+def run(params, **arguments):
+    return sample(jax.random.key(0), MODEL, params, PROMPT, Plan("confidence", LENGTH, **arguments))
+
+
+@pytest.mark.parametrize("confidence", ["probability", "margin", "entropy", "random"])
+def test_one_token_at_a_time_has_the_joint_law_if_its_order_does_not_look_at_the_draw(confidence):
+    """The order may depend on what the network says, but not on the token that was drawn: of the probabilities of drawn
+    tokens the largest is taken, and likely tokens become likelier."""
+    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("confidence", L, confidence=confidence))
+    exact = chisquare(counts(tokens), ROWS * JOINT).pvalue
+    assert exact < 1e-6 if confidence == "probability" else exact > RARE
+    np.testing.assert_array_equal(np.sort(trace.step, axis=1), np.broadcast_to(np.arange(L), (ROWS, L)))
+
+
+def test_all_tokens_at_once_are_independent():
+    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("confidence", L, steps=1))
+    law = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
+    assert chisquare(counts(tokens), ROWS * law).pvalue > RARE
+    np.testing.assert_array_equal(trace.evaluations, 1)
+
+
+def test_the_probability_is_the_one_at_temperature_1_of_what_was_read():
+    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("confidence", L, temperature=0.7))
+    for row, step, nats in zip(*(np.asarray(field)[:50] for field in (tokens, *trace[:2])), strict=True):
+        for place in range(L):
+            read = np.where(step < step[place], row, V)
+            np.testing.assert_allclose(nats[place], np.log(TABLE[tuple(read)][place, row[place]]), atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
+def test_a_limit_that_none_reaches_places_one_token_a_step(params, cache, temperature):
+    arguments = {"cache": cache, "temperature": temperature, "block_size": 4}
+    one_by_one, trace = run(params, **arguments)
+    strict, strict_trace = run(params, rule="threshold", limit=1.1, **arguments)
+    np.testing.assert_array_equal(one_by_one, strict)
+    np.testing.assert_array_equal(trace.step, strict_trace.step)
+    np.testing.assert_array_equal(strict_trace.evaluations, LENGTH - 4)
+    loose, loose_trace = run(params, rule="threshold", limit=0.0, **arguments)
+    np.testing.assert_array_equal(loose_trace.evaluations, 2)
+    assert (np.asarray(loose) < VOCABULARY).all()
+
+
+@pytest.mark.parametrize("cache", ["prefix", "dual"])
+def test_a_cache_that_is_always_fresh_is_none(params, cache):
+    """Blocks of one token, and blocks in one step, read everything anew; larger ones do not."""
+    for arguments in ({"block_size": 1}, {"block_size": 4, "rule": "threshold", "limit": 0.0}):
+        plain, plain_trace = run(params, **arguments)
+        cached, cached_trace = run(params, cache=cache, **arguments)
+        np.testing.assert_array_equal(plain, cached)
+        np.testing.assert_allclose(plain_trace.log_probability, cached_trace.log_probability, atol=1e-5)
+    plain, plain_trace = run(params, block_size=4)
+    cached, cached_trace = run(params, block_size=4, cache=cache)
+    assert (np.abs(plain_trace.log_probability - cached_trace.log_probability) > 1e-3).any()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"rule": "threshold", "limit": 0.3, "cache": "dual"},
+        {"rule": "factor", "limit": 0.5, "guidance": 1.0},
+        {"rule": "entropy_bound", "limit": 0.5, "confidence": "entropy", "stop": 3},
+        {"confidence": "random", "steps": 4, "cache": "prefix"},
+    ],
+)
+def test_a_row_is_the_same_alone_and_in_any_company(params, arguments):
+    """Though rows need different numbers of steps."""
+    plan = Plan("confidence", LENGTH, block_size=4, **arguments)
+    together, trace = sample(jax.random.key(1), MODEL, params, PROMPT, plan)
+    alone, trace_alone = sample(jax.random.key(1), MODEL, params, PROMPT[:1], plan)
+    np.testing.assert_array_equal(together[:1], alone)
+    np.testing.assert_array_equal(trace.step[:1], trace_alone.step)
+    np.testing.assert_array_equal(trace.evaluations[:1], trace_alone.evaluations)
+    np.testing.assert_array_equal(together[:, :4], PROMPT)
+
+
+def test_guidance_is_the_formula(params):
+    """Weight -1 leaves the logits without the prompt: then all rows with one key are one."""
+    plan = Plan("confidence", LENGTH, temperature=0.0, guidance=-1.0)
+    tokens, _ = sample(jax.random.key(1), MODEL, params, PROMPT, plan)
+    blank, _ = sample(jax.random.key(1), MODEL, params, PROMPT[:, :0], plan._replace(guidance=0.0))
+    assert (np.asarray(tokens)[:, 4:] == np.asarray(tokens)[:1, 4:]).all()
+    plain, _ = sample(jax.random.key(1), MODEL, params, PROMPT, plan._replace(guidance=0.0))
+    assert (np.asarray(plain) != np.asarray(tokens)).any() and blank.shape == tokens.shape
+
+
+def test_suppressed_tokens_never_come_and_delayed_ones_last(params):
+    wild = {"temperature": 3.0}
+    tokens, _ = run(params, suppress=(0, 1, 2), **wild)
+    assert (np.asarray(tokens)[:, 4:] > 2).all()
+    delayed = (0, 1, 2, 3, 4, 5)
+    many = jnp.tile(PROMPT, (50, 1))
+    tokens, trace = sample(jax.random.key(3), MODEL, params, many, Plan("confidence", LENGTH, delay=delayed, **wild))
+    tokens, step = np.asarray(tokens)[:, 4:], np.asarray(trace.step)[:, 4:]
+    late = np.isin(tokens, delayed)
+    # what waits is drawn anew in every step: the last place takes what comes, and no delayed one comes with others left
+    assert late.any() and (step[late] > step.max() / 2).mean() > step[~late].mean() / step.max()
+
+
+def test_after_a_block_that_ends_the_rest_is_the_end(params):
+    many = jnp.tile(PROMPT, (20, 1))
+    plan = Plan("confidence", 20, temperature=3.0, block_size=4)
+    free, _ = sample(jax.random.key(3), MODEL, params, many, plan)
+    stop = int(np.bincount(np.asarray(free)[:, 4:].ravel()).argsort()[-4])
+    tokens, trace = sample(jax.random.key(3), MODEL, params, many, plan._replace(stop=stop))
+    blocks = np.asarray(tokens)[:, 4:].reshape(len(many), -1, 4)
+    ended = (blocks == stop).any(axis=2)
+    first = np.where(ended.any(axis=1), ended.argmax(axis=1), blocks.shape[1] - 1)
+    assert len(set(first)) > 1
+    for row, last, evaluations in zip(blocks, first, np.asarray(trace.evaluations), strict=True):
+        assert (row[last + 1 :] == stop).all() and evaluations == 4 * (last + 1)
+
+
+def test_filters_keep_the_likeliest():
+    logits = jnp.log(jnp.array([0.05, 0.4, 0.25, 0.2, 0.1]))
+    kept = {
+        (1, None): [1],
+        (3, None): [1, 2, 3],
+        (None, 0.39): [1],
+        (None, 0.41): [1, 2],
+        (None, 0.86): [1, 2, 3, 4],
+        (None, 1.0): [0, 1, 2, 3, 4],
+        (3, 0.5): [1, 2],  # 0.4 / 0.85 is below a half
+        (2, 0.6): [1],
+    }
+    for (top_k, top_p), tokens in kept.items():
+        np.testing.assert_array_equal(np.flatnonzero(np.isfinite(filtered(logits, top_k, top_p))), tokens)
+
+
+def test_candidates_have_the_law_of_their_temperature():
+    law = np.array([0.5, 0.3, 0.15, 0.05])
+    logits = jnp.broadcast_to(jnp.log(law), (40_000, 4))
+    noise = jax.random.gumbel(jax.random.key(0), logits.shape, mode="high")
+    drawn = np.bincount(candidates(noise, logits, jnp.float32(0.5), None, None), minlength=4)
+    assert chisquare(drawn, 40_000 * law**2 / (law**2).sum()).pvalue > RARE
+    assert (candidates(None, logits[:1], jnp.float32(0), None, None) == 0).all()
+
+
+def test_rules_by_enumeration():
+    """Every set of the k surest places, for the largest k that the definition allows."""
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        law = random.dirichlet(np.full(5, 0.3), size=6)
+        hidden = random.random(6) < 0.8
+        entropy = -(law * np.log(law + 1e-30)).sum(axis=1)
+        if not hidden.any():
+            continue
+        for limit in (0.01, 0.3, 1.0):
+            found = best(
+                "entropy_bound",
+                jnp.asarray(-entropy, jnp.float32),
+                jnp.asarray(hidden),
+                jnp.int32(0),
+                jnp.float32(limit),
+            )
+            allowed = [
+                places
+                for size in range(1, hidden.sum() + 1)
+                for places in itertools.combinations(np.flatnonzero(hidden), size)
+                if size == 1 or entropy[list(places)].sum() - entropy[list(places)].max() <= limit
+            ]
+            assert found.sum() == max(len(places) for places in allowed)
+            assert entropy[found].max() <= entropy[hidden & ~np.asarray(found)].min(initial=np.inf)
+
+
+def test_confidences_are_their_definitions():
+    law = jnp.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
+    tokens, key = jnp.array([1, 1], jnp.int32), jax.random.key(0)
+    expected = {"probability": [0.3, 0.5], "margin": [0.3, 0.2], "entropy": (np.asarray(law) * np.log(law)).sum(axis=1)}
+    for name, values in expected.items():
+        np.testing.assert_allclose(CONFIDENCES[name](key, law, tokens), values, rtol=1e-5)
