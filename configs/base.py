@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.objective.complementary = False  # masked, masked_plain: a second view hides what the first shows
     config.objective.mask_rate = 0.15  # masked_lm: share of hidden tokens
     config.objective.num_steps = 0  # T of a discrete time; d3pm: 0 is 1000; masked: 0 is continuous time
-    config.objective.process = "absorbing"  # d3pm, sedd, tauldr: a key of mdlm_jax.processes.PROCESSES
+    config.objective.process = "absorbing"  # d3pm, sedd, tauldr: a key of PROCESSES (gaussian_matrix: d3pm)
     config.objective.mask_share = 0.5  # of the hybrid process: share of the noise that masks
     config.objective.uniform_share = 0.2  # gidd: uniform noise at the middle of the schedule
     config.objective.gamma = 1.0  # gidd: how fast the uniform noise comes and goes

@@ -14,6 +14,7 @@ from mdlm_jax.processes import PROCESSES, Process
 from mdlm_jax.schedules import SCHEDULES, Schedule, with_ends
 
 EPSILON_CONVENTIONS = ("none", "smdm", "mdlm", "md4")
+LARGEST_POWER = 6.0  # of the earliest time, 1e-6, that float32 can tell from 0
 DISCRETE_STEPS = 1000  # of d3pm, where `objective.num_steps` is 0
 
 
@@ -56,8 +57,8 @@ def schedule_of(config: ConfigDict) -> Schedule:
             refuse("objective.schedule", options.schedule, "linear, where epsilon_convention is mdlm")
         return schedule(options.epsilon)
     if options.schedule == "polynomial":
-        if options.power <= 0:
-            refuse("objective.power", options.power, "above 0")
+        if not 0 < options.power <= LARGEST_POWER:
+            refuse("objective.power", options.power, f"above 0 and at most {LARGEST_POWER:g}")
         made = schedule(options.power)
     else:
         made = schedule()
@@ -90,6 +91,8 @@ def _called(factory: Callable, config: ConfigDict, mask_id: int) -> Any:
 
 
 def _process(config: ConfigDict, mask_id: int) -> Process:
+    if config.objective.process == "gaussian_matrix" and config.objective.name != "d3pm":
+        refuse("objective.process", "gaussian_matrix", "absorbing, uniform, hybrid or gidd; a chain of steps is d3pm's")
     return _called(choose(config, "objective.process", PROCESSES), config, mask_id)
 
 

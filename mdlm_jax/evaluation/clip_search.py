@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mdlm_jax.build_objective import objective_of
@@ -14,7 +15,7 @@ from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import EVALUATION_KEY
 from mdlm_jax.models.transformer import Model
-from mdlm_jax.objectives.base import Objective
+from mdlm_jax.objectives.base import Objective, scored
 from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.restore import open_run
 
@@ -43,6 +44,7 @@ def clip_variances(
     Every range sees the same rows with the same keys.
     """
     found = []
+    num_scored = np.maximum(np.asarray(scored(rows)).sum(axis=1), 1)
     keys = jax.random.split(jax.random.key(EVALUATION_KEY), len(rows.tokens))
     for low, high in ranges():
         objective = objective_of_clip(low, high)
@@ -55,8 +57,9 @@ def clip_variances(
         each = []
         for draw in range(draws):
             keys_now = jax.vmap(jax.random.fold_in, (0, None))(keys, draw)
-            u = jax.vmap(jax.random.uniform)(keys_now)
-            each.append(np.asarray(row_nats(keys_now, u)) / rows.tokens.shape[1])
+            keys_time, keys_view = jnp.unstack(jax.vmap(jax.random.split)(keys_now), axis=1)
+            u = jax.vmap(jax.random.uniform)(keys_time)
+            each.append(np.asarray(row_nats(keys_view, u)) / num_scored)
         found.append(Clip(low, high, float(np.mean(each)), float(np.var(each))))
     return sorted(found, key=lambda clip: clip.variance)
 

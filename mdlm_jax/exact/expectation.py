@@ -30,7 +30,7 @@ def bound_of(
             raise UserError("objective: its views weigh places; accepted: one that weighs them alike, as sedd or d3pm")
         integrand = jax.jit(lambda tokens, t: nats_at(objective, oracle, tokens, t, phi))
         nats = np.array([integrand(tokens, t) for t in np.asarray(times, np.float64)])
-        prior = float(objective.answer(phi).process.prior_nats(tokens).sum())
+        prior = float(objective.answer(phi).process.end_nats(tokens).sum())
     return float(weights @ nats) + prior
 
 

@@ -20,6 +20,8 @@ def check_objective(
     for key, value, least in (("--vocab", vocab, 2), ("--length", length, 2), ("--draws", draws, 2)):
         if value < least:
             raise UserError(f"{key}={value}; accepted: {least} or more")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed={seed}; accepted: 0 to {2**32 - 1}")
     if vocab**length > 1000:
         raise UserError(f"--vocab={vocab} --length={length}: {vocab**length:,} sequences; accepted: at most 1,000")
     rows = check(maker(name, config, overrides), vocab, length, draws, seed)
@@ -61,4 +63,11 @@ def from_file(name: str):
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     if not callable(made):
         raise UserError(f"{path} has no function {function!r}; accepted: one that takes the mask's id")
-    return lambda mask_id, length: made(mask_id)
+
+    def make(mask_id: int, length: int) -> Objective:
+        objective = made(mask_id)
+        if not isinstance(objective, Objective):
+            raise UserError(f"{name} gave {type(objective).__name__}; accepted: an Objective")
+        return objective
+
+    return make

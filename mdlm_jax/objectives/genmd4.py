@@ -39,7 +39,7 @@ def genmd4(mask_id: int) -> Objective:
         log_normaliser = jax.nn.logsumexp(logits, axis=-1)
         # as a product with a vector: the mean of the powers under the network's law
         weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
-        mean_power = (weights @ power) / weights.sum(axis=-1)
+        mean_power = jnp.matmul(weights, power, precision="highest") / weights.sum(axis=-1)
         surprise = power[view.targets] * (log_normaliser - at(logits, view.targets) - 1) + mean_power
         hidden = noisy_tokens(view) == mask_id
         return view.weight * jnp.where(hidden, surprise / times(view), 0)

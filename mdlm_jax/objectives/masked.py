@@ -11,7 +11,7 @@ from mdlm_jax.objectives.answers import leave_one_out
 from mdlm_jax.objectives.any_order import any_order, hide, random_ranks
 from mdlm_jax.objectives.base import Objective, View, cross_entropy, full, scored
 from mdlm_jax.processes.mixture import absorbing
-from mdlm_jax.schedules import Schedule, noise_rate
+from mdlm_jax.schedules import Schedule, check_schedule, noise_rate
 
 
 def masked(
@@ -35,10 +35,14 @@ def masked(
     of a chain of T steps, of which one is drawn. `complementary`: a second view hides what the first shows.
 
     In continuous time it is reported by the k-form (`any_order`), which has the same expectation and finite variance.
-    Raises UserError for fewer than 0 steps.
+    Raises UserError for fewer than 0 steps, steps with a time_epsilon or complementary views, a schedule that is none.
     """
     if num_steps < 0:
         raise UserError(f"num_steps={num_steps}; accepted: 0 (continuous time) or more")
+    if num_steps and (time_epsilon or complementary):
+        # the rest of what a step hides is another chain's view, and a chain stays away from 0 by itself
+        raise UserError(f"num_steps={num_steps}; accepted: 0 with time_epsilon (smdm, mdlm) or complementary views")
+    check_schedule("schedule", schedule)
     with jax.ensure_compile_time_eval():
         first, last = (float(schedule(jnp.float32(t))) for t in (0, 1))
     ends = 0.0 if time_epsilon else (first + 1 - last) * math.log(mask_id)
@@ -110,7 +114,9 @@ def _hidden_views(key, example, mask_id, t, noised, rate, complementary, ends) -
     hidden = eligible & (jax.random.uniform(key, example.tokens.shape) < noised)
     view = hide(example, hidden, 1.0 if rate is None else rate, mask_id, t)
     if complementary:
-        other_rate = 1.0 if rate is None else rate * noised / jnp.maximum(1 - noised, 1e-6)
+        # in float32 a power of t may be 0, and its rate 0 / 0
+        slope = 1.0 if rate is None else jnp.where(noised > 0, rate * noised, 0)
+        other_rate = 1.0 if rate is None else slope / jnp.maximum(1 - noised, 1e-6)
         other = hide(example, eligible & ~hidden, other_rate, mask_id, 1 - t)
         view = jax.tree.map(lambda one, two: jnp.concatenate([one, two]), view, other)
     return view._replace(constant=view.constant + ends * eligible.sum())

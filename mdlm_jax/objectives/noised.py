@@ -14,7 +14,7 @@ EARLIEST = 1e-6  # of continuous time: at 0 nothing is noised, and rates are 0 /
 def noised(process: Process, example: Example, key, t) -> View:
     """The example at time t: every scored token through the process by itself, weight 1 where scored.
 
-    The constant is KL(q(x_1 | x_0) || prior), 0 where the process ends in its prior.
+    The constant is what the ends cost: 0 where the process begins clean and ends in its prior.
     """
     places = jnp.arange(example.tokens.shape[-1])[:, None]
     eligible, t = scored(example), jnp.asarray(t)
@@ -26,7 +26,7 @@ def noised(process: Process, example: Example, key, t) -> View:
         positions=places,
         key_positions=places,
         segments=example.segments,
-        constant=jnp.where(eligible, process.prior_nats(example.tokens), 0).sum(),
+        constant=jnp.where(eligible, process.end_nats(example.tokens), 0).sum(),
     )
 
 

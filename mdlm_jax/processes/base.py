@@ -25,7 +25,7 @@ class Process(NamedTuple):
     vocab: int  # V
     states: int  # S
     prior: Float[Array, "S"]  # the law that x_1 is taken to have when it is drawn backwards
-    prior_nats: Callable  # (x_0 i32[*n]) -> f32[*n]: KL(q(x_1 | x_0) || prior)
+    end_nats: Callable  # (x_0 i32[*n]) -> f32[*n]: KL(q(x at t = 1 | x_0) || prior), and to read x_0 at t = 0
     sample: Callable  # (key, x_0 i32[*n], t f32[*n]) -> x_t i32[*n]
     forward: Callable  # (law f32[*n V], t) -> f32[*n S]: of x_t, where x_0 has that law
     backward: Callable  # (z i32[*n], s, t) -> f32[*n S]: q(x_t = z | x_s = y) of every y
@@ -53,7 +53,9 @@ def posterior(
     twice (arXiv 2107.03006 does not say which; only at a mask do the two coincide).
     """
     joint = process.backward(z, s, t) * process.forward(law, s)
-    return joint / joint.sum(axis=-1, keepdims=True)
+    total = joint.sum(axis=-1, keepdims=True)
+    # a law that rules out what is seen, as float32 may: then it stays
+    return jnp.where(total > 0, joint / jnp.where(total > 0, total, 1), jnp.arange(process.states) == z[..., None])
 
 
 def ratio(

@@ -46,17 +46,23 @@ def chain(generator: Float[np.ndarray, "S S"], schedule: Schedule, vocab: int | 
 
     def forward(law, t):
         check_time("t", t)
-        return jnp.einsum("...v,...vy->...y", law, transition(jnp.zeros_like(t), t)[..., :vocab, :])
+        return jnp.einsum(
+            "...v,...vy->...y", law, transition(jnp.zeros_like(t), t)[..., :vocab, :], precision="highest"
+        )
 
     def backward(z, s, t):
         check_time("t", t)
-        return jnp.einsum("...yz,...z->...y", transition(s, t), jax.nn.one_hot(z, states, dtype=t.dtype))
+        return jnp.einsum(
+            "...yz,...z->...y", transition(s, t), jax.nn.one_hot(z, states, dtype=t.dtype), precision="highest"
+        )
 
     def rate(z, t):
+        check_time("t", t)
         into = jnp.asarray(off_diagonal, t.dtype).T[z]
         return speed(t)[..., None] * into
 
     def exit(x, t):
+        check_time("t", t)
         return speed(t) * jnp.asarray(out, t.dtype)[x]
 
     with jax.ensure_compile_time_eval():

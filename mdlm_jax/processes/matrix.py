@@ -58,14 +58,14 @@ def from_matrices(steps: Float[np.ndarray, "T V V"], prior: Float[np.ndarray, "V
 
     def forward(law, t):
         check_time("t", t)
-        return jnp.einsum("...v,...vy->...y", law, at(cumulative, place(t), law.dtype))
+        return jnp.einsum("...v,...vy->...y", law, at(cumulative, place(t), law.dtype), precision="highest")
 
     def backward(z, s, t):
         check_time("t", t)
         from_start = at(cumulative, place(t), t.dtype)
         one_step = at(single, jnp.maximum(place(t) - 1, 0), t.dtype)
         matrix = jnp.where((place(s) == 0)[..., None, None], from_start, one_step)
-        return jnp.einsum("...yz,...z->...y", matrix, jax.nn.one_hot(z, vocab, dtype=t.dtype))
+        return jnp.einsum("...yz,...z->...y", matrix, jax.nn.one_hot(z, vocab, dtype=t.dtype), precision="highest")
 
     return Process(
         vocab,

@@ -117,6 +117,8 @@ def mix(vocab: int, amounts: Callable[[Array], Amounts], mask_absorbs: bool) -> 
         return jnp.concatenate([real, now.masked[..., None] * law.sum(axis=-1, keepdims=True)], axis=-1)
 
     def backward(z, s, t):
+        check_time("s", s)
+        check_time("t", t)
         kept, into_real, into_mask = between(mixture, s, t, vocab)
         state = jnp.arange(vocab + 1)
         same, from_mask = state == z[..., None], state == vocab
@@ -127,6 +129,7 @@ def mix(vocab: int, amounts: Callable[[Array], Amounts], mask_absorbs: bool) -> 
         return into_z + jnp.where(same, kept[..., None], 0)
 
     def rate(z, t):
+        check_time("t", t)
         into_real, into_mask = rates(mixture, t, vocab)
         state = jnp.arange(vocab + 1)
         into_z = jnp.where(z == vocab, into_mask, into_real)[..., None]
@@ -134,6 +137,7 @@ def mix(vocab: int, amounts: Callable[[Array], Amounts], mask_absorbs: bool) -> 
         return jnp.where(leaves, into_z, 0)
 
     def exit(x, t):
+        check_time("t", t)
         into_real, into_mask = rates(mixture, t, vocab)
         from_mask = jnp.zeros_like(into_real) if mask_absorbs else vocab * into_real
         return jnp.where(x == vocab, from_mask, (vocab - 1) * into_real + into_mask)
@@ -146,17 +150,19 @@ def mix(vocab: int, amounts: Callable[[Array], Amounts], mask_absorbs: bool) -> 
 
     with jax.ensure_compile_time_eval():
         kept, uniform, masked = (float(amount) for amount in amounts(jnp.ones(())))
+        at_start = Amounts(*(float(amount) for amount in amounts(jnp.zeros(()))))
         prior = jnp.append(jnp.full(vocab, (kept + uniform) / vocab), masked)
     # where some token survives until t = 1: tokens are alike, so it costs the same for each
     share = uniform / vocab
     gap = xlogy(kept + share, kept + share) + (vocab - 1) * xlogy(share, share)
     gap -= xlogy(kept + uniform, (kept + uniform) / vocab)
+    gap += _reading_nats(vocab, *at_start)
 
-    def prior_nats(x):
+    def end_nats(x):
         return jnp.full(x.shape, gap)
 
     sample = _sampler(vocab, amounts)
-    return Process(vocab, vocab + 1, prior, prior_nats, sample, forward, backward, rate, exit, jump, mixture)
+    return Process(vocab, vocab + 1, prior, end_nats, sample, forward, backward, rate, exit, jump, mixture)
 
 
 def rates(mixture: Mixture, t: Float[Array, "*n"], vocab: int) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
@@ -182,6 +188,14 @@ def between(
         unmasked = (after.kept + after.uniform) / unmasked_before
         return kept, (unmasked - kept) / vocab, (after.masked - before.masked) / unmasked_before
     return kept, (after.uniform - kept * before.uniform) / vocab, after.masked - kept * before.masked
+
+
+def _reading_nats(vocab: int, kept: float, uniform: float, masked: float) -> float:
+    """E[-log p(x_0 | x)], x what x_0 is at t = 0, all tokens alike: 0 but for schedules that begin above 0."""
+    share = uniform / vocab
+    return float(-xlogy(kept + share, kept + share) - (vocab - 1) * xlogy(share, share) + masked * math.log(vocab)) + (
+        float(xlogy(kept + uniform, kept + uniform))
+    )
 
 
 def _sampler(vocab: int, amounts: Callable) -> Callable:

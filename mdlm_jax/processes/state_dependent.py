@@ -29,6 +29,8 @@ def powers(vocab: int, power: Float[Array, "V"]) -> Process:
         return jnp.concatenate([law - lost, lost.sum(axis=-1, keepdims=True)], axis=-1)
 
     def backward(z, s, t):
+        check_time("s", s)
+        check_time("t", t)
         # 1 - alpha_t / alpha_s of each token; at s = 0 nothing is masked yet
         lost = (masked(t) - masked(s)) / jnp.maximum(1 - masked(s), 1e-30)
         into_mask = jnp.concatenate([lost, jnp.ones_like(lost[..., :1])], axis=-1)
@@ -41,10 +43,12 @@ def powers(vocab: int, power: Float[Array, "V"]) -> Process:
         return power * t[..., None] ** (power - 1) / jnp.maximum(1 - masked(t), 1e-30)
 
     def rate(z, t):
+        check_time("t", t)
         into_mask = jnp.concatenate([leaving(t), jnp.zeros_like(t)[..., None]], axis=-1)
         return jnp.where((z == vocab)[..., None], into_mask, 0)
 
     def exit(x, t):
+        check_time("t", t)
         at_x = power[jnp.minimum(x, vocab - 1)]
         return jnp.where(x == vocab, 0, at_x * t ** (at_x - 1) / jnp.maximum(1 - t**at_x, 1e-30))
 

@@ -113,7 +113,12 @@ def _walk(keys, params, phi, prompt, times, *, model: Model, answer, sampler: st
 
 
 def latest_time(process: Process) -> Float[Array, ""]:
-    """The last time at which a token survives with probability SURVIVORS: beyond it rates and scores are 0 / 0."""
+    """The last time at which a token survives with probability SURVIVORS: beyond it rates and scores are 0 / 0.
+
+    1 for a chain of steps, which has none.
+    """
+    if process.rate is None:
+        return jnp.ones(())
 
     def survive(t):
         law = process.forward(jnp.zeros(process.vocab).at[0].set(1), t)

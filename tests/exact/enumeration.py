@@ -13,7 +13,7 @@ def bounds(objective, oracle, sequences, times, weights, phi=()):
         x = jnp.asarray(sequences)
         at_time = jax.vmap(lambda x, t: nats_at(objective, oracle, x, t, phi), (0, None))
         nats = jax.jit(lambda times: jax.lax.map(lambda t: at_time(x, t), times))(jnp.asarray(times, jnp.float64))
-        prior = objective.answer(phi).process.prior_nats(x).sum(axis=1)
+        prior = objective.answer(phi).process.end_nats(x).sum(axis=1)
         return np.asarray(jnp.asarray(weights) @ nats + prior)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mdlm_jax.data import Example
+from mdlm_jax.errors import UserError
 from mdlm_jax.exact import (
     any_order_bound,
     conditionals,
@@ -18,7 +19,7 @@ from mdlm_jax.exact import (
 )
 from mdlm_jax.objectives.any_order import any_order
 from mdlm_jax.objectives.masked import masked
-from mdlm_jax.schedules import linear, with_ends
+from mdlm_jax.schedules import linear, polynomial, with_ends
 from mdlm_jax.training.noise import noise_of
 
 V, L = 3, 4
@@ -179,3 +180,20 @@ def test_independent_times_ignore_the_stratified_ones():
     keys = jax.random.split(jax.random.key(5), 5000)
     times = np.asarray(jax.jit(jax.vmap(lambda key: objective.view((), key, EXAMPLE, 0.0).t[0, 0]))(keys))
     assert abs(times.mean() - 0.5) < 5 * (1 / 12 / 5000) ** 0.5 and abs(times.var() - 1 / 12) < 0.005
+
+
+@pytest.mark.parametrize("arguments", [{"complementary": True}, {"time_epsilon": 1e-3}])
+def test_a_chain_of_steps_has_no_second_view_and_no_earliest_time(arguments):
+    with pytest.raises(UserError, match="num_steps=8; accepted: 0 with time_epsilon"):
+        masked(V, linear(), num_steps=8, **arguments)
+
+
+def test_a_schedule_that_falls_is_refused():
+    with pytest.raises(UserError, match="schedule"):
+        masked(V, lambda t: t * (1 - t))
+
+
+def test_a_power_that_float32_cannot_tell_from_0_costs_nothing():
+    for objective in (masked(V, polynomial(10.0), complementary=True), masked(V, polynomial(10.0))):
+        view = objective.view((), jax.random.key(0), EXAMPLE, 5e-5)
+        assert jnp.isfinite(view.weight).all()

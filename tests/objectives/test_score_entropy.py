@@ -322,7 +322,7 @@ def test_a_clipped_schedule_leaves_out_what_is_clipped():
     times, weights = tanh_sinh(40)
     inside = bounds(sedd(process, "denoiser"), network, some, 0.1 + 0.8 * times, 0.8 * weights)
     part = sedd(mixture.absorbing(V, clipped(LINEAR, 0.1, 0.9)), "denoiser")
-    prior = part.answer(()).process.prior_nats(jnp.asarray(some)).sum(axis=1)
+    prior = part.answer(()).process.end_nats(jnp.asarray(some)).sum(axis=1)
     np.testing.assert_allclose(bounds(part, network, some, times, weights) - prior, inside, rtol=1e-9)
 
 

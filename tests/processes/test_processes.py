@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.linalg import expm
+from scipy.special import xlogy
 from scipy.stats import chi2
 
 from mdlm_jax.errors import UserError
@@ -14,9 +15,9 @@ from mdlm_jax.processes import PROCESSES, posterior
 from mdlm_jax.processes.base import check_law
 from mdlm_jax.processes.chain import chain
 from mdlm_jax.processes.matrix import discretised_gaussian, from_matrices
-from mdlm_jax.processes.mixture import absorbing, gidd, hybrid, uniform
+from mdlm_jax.processes.mixture import Amounts, absorbing, gidd, hybrid, mix, uniform
 from mdlm_jax.processes.state_dependent import powers
-from mdlm_jax.schedules import cosine, linear, polynomial
+from mdlm_jax.schedules import clipped, cosine, linear, polynomial
 
 V, T = 3, 4
 BIRTH_DEATH = np.array([[-1.0, 1.0, 0.0], [0.5, -1.5, 1.0], [0.0, 2.0, -2.0]])
@@ -190,17 +191,17 @@ def assert_drawn(counts, law, num):
 
 
 @every
-def test_prior_nats_are_the_divergence_of_the_end_from_the_prior(name):
+def test_end_nats_are_the_divergence_of_the_end_from_the_prior(name):
     process = make(name)
     ends, prior = cumulative(process, 1.0), np.asarray(process.prior)
     np.testing.assert_allclose(prior.sum(), 1, atol=1e-12)
     known = np.where(ends > 1e-25, ends * (np.log(np.maximum(ends, 1e-300)) - np.log(np.maximum(prior, 1e-300))), 0)
-    np.testing.assert_allclose(process.prior_nats(jnp.arange(V)), known.sum(axis=1), atol=1e-12)
+    np.testing.assert_allclose(process.end_nats(jnp.arange(V)), known.sum(axis=1), atol=1e-12)
 
 
 def test_a_schedule_that_stops_short_costs_log_v_for_each_token_that_is_left():
     process = absorbing(V, lambda t: 0.9 * t)
-    np.testing.assert_allclose(process.prior_nats(jnp.arange(V)), 0.1 * np.log(V), atol=1e-12)
+    np.testing.assert_allclose(process.end_nats(jnp.arange(V)), 0.1 * np.log(V), atol=1e-12)
 
 
 def test_absorbing_reveals_with_the_share_of_the_noise_that_goes():
@@ -235,13 +236,19 @@ def test_gidd_is_the_published_family(uniform_share, gamma):
 
 
 def test_beyond_gamma_2_a_rate_of_gidd_is_negative():
-    """The rate into a token is (gamma / 2)(1 - 2 t) + t up to positive factors: at least 0 for gamma <= 2 only."""
-    times = np.linspace(0.01, 0.99, 99)
-    for gamma, lowest in ((2.0, 0.0), (2.1, -0.01)):
-        sign = gamma / 2 * (1 - 2 * times) + times
-        assert (sign.min() >= -1e-12) == (lowest == 0.0)
-    z = jnp.zeros(len(times), jnp.int32)
-    assert gidd(V, linear(), 0.3, 2.0).rate(z, jnp.asarray(times)).min() >= 0
+    """So it is refused: the same amounts by hand have rates below 0, and at 2 they do not."""
+
+    def by_hand(gamma):
+        def amounts(t):
+            bump = 2**gamma * 0.3 / 0.7 * (t * (1 - t)) ** (gamma / 2)
+            return Amounts((1 - t) / (1 + bump), bump / (1 + bump), t / (1 + bump))
+
+        return mix(V, amounts, mask_absorbs=False)
+
+    times = jnp.linspace(0.01, 0.99, 99)
+    z = jnp.repeat(jnp.array([[0], [V]]), 99, axis=1)
+    for process, lowest in ((gidd(V, linear(), 0.3, 2.0), 0), (by_hand(2.0), 0), (by_hand(2.1), -1)):
+        assert np.sign(min(float(process.rate(z, times).min()), 0.0)) == lowest
     with pytest.raises(UserError, match="gamma=2.1; accepted: above 0 and at most 2"):
         gidd(V, linear(), 0.3, 2.1)
 
@@ -252,7 +259,7 @@ def test_the_discretised_gaussian_is_doubly_stochastic_and_ends_uniform():
         step = np.asarray(process.forward(jnp.eye(16), jnp.full(16, t)))
         np.testing.assert_allclose(step.sum(axis=0), 1, atol=1e-13)
         np.testing.assert_allclose(step.sum(axis=1), 1, atol=1e-13)
-    assert process.prior_nats(jnp.arange(16)).max() < 0.01
+    assert process.end_nats(jnp.arange(16)).max() < 0.01
     np.testing.assert_allclose(process.prior, 1 / 16)
 
 
@@ -293,3 +300,21 @@ def test_bad_input_is_refused_by_name(message):
 
 def test_every_process_of_the_package_is_among_these():
     assert set(PROCESSES) <= set(ALL)
+
+
+@pytest.mark.parametrize("name", ["absorbing", "uniform", "hybrid"])
+def test_a_schedule_that_begins_above_0_pays_for_reading_the_first_token(name):
+    """The entropy of x_0 given what it is at t = 0, all tokens alike: Bayes over the law of that."""
+    arguments = (0.3,) if name == "hybrid" else ()
+    with jax.enable_x64(True):
+        process = PROCESSES[name](V, clipped(linear(), 0.1, 1.0), *arguments)
+        law = np.asarray(process.forward(jnp.eye(V), jnp.zeros(V)))
+        known = -xlogy(law, law / law.sum(axis=0)).sum(axis=1)
+        np.testing.assert_allclose(process.end_nats(jnp.arange(V)), known, atol=1e-12)
+        clean = PROCESSES[name](V, linear(), *arguments)
+        np.testing.assert_allclose(clean.end_nats(jnp.arange(V)), 0, atol=1e-12)
+
+
+def test_a_law_that_rules_out_what_is_seen_leaves_it():
+    law = posterior(absorbing(3, linear()), jnp.array([0, 3]), jnp.array([[0.0, 1.0, 0.0]] * 2), *jnp.array([0.2, 0.5]))
+    np.testing.assert_allclose(law, [[1, 0, 0, 0], [0, 0.6, 0, 0.4]], atol=1e-6)

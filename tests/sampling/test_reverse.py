@@ -15,8 +15,10 @@ from mdlm_jax.objectives.genmd4 import genmd4
 from mdlm_jax.objectives.jumps import csm, tauldr
 from mdlm_jax.objectives.masked import masked
 from mdlm_jax.objectives.score_entropy import duo, gidd, sedd, udlm
+from mdlm_jax.processes.matrix import discretised_gaussian
 from mdlm_jax.processes.mixture import absorbing, hybrid, uniform
 from mdlm_jax.sampling import OF_A_PROCESS, Plan, sample
+from mdlm_jax.sampling.reverse import latest_time
 from mdlm_jax.schedules import cosine, geometric, linear
 from tests.sampling.chains import law_of_samples, total_variation
 from tests.sampling.worlds import JOINT, RARE, STATES, L, V, counts, oracle_of
@@ -49,6 +51,11 @@ def test_the_error_falls_as_the_step(process, sampler):
         errors = [error_of(sampler, PROCESSES[process], joint, num_steps) for num_steps in (128, 256, 512)]
     slopes = np.log2(np.array(errors[:-1]) / errors[1:])
     assert errors[-1] > 1e-5 and abs(slopes[-1] - 1) < 0.06 and abs(slopes[0] - 1) < 0.1
+
+
+def test_a_chain_of_steps_begins_at_its_end():
+    """Neighbouring tokens part slowly there: no share of survivors says when to begin."""
+    assert latest_time(discretised_gaussian(64, 100)) == 1 and latest_time(uniform(V, linear())) < 1
 
 
 @every_process
