@@ -50,7 +50,7 @@ def logarithmic() -> Schedule:
 def geometric(sigma_min: float = 1e-4, sigma_max: float = 20.0) -> Schedule:
     """-expm1(-sigma) with sigma = sigma_min^(1 - t) sigma_max^t (SEDD, arXiv 2310.16834).
 
-    Starts at sigma_min instead of 0: the bound lacks what happens below it, about sigma_min nats per nat.
+    Starts at sigma_min instead of 0, so that a token may be noised at t = 0: bounds add the nats of reading it there.
     """
     span = math.log(sigma_max / sigma_min)
     return lambda t: -jnp.expm1(-sigma_min * jnp.exp(span * t))

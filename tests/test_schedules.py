@@ -191,3 +191,12 @@ def test_a_schedule_that_falls_or_leaves_the_unit_interval_is_refused():
         check_schedule("schedule", schedule)
     with pytest.raises(UserError, match=r"schedule: P\(noised\) is .* at t=.*; accepted: a schedule that never falls"):
         check_schedule("schedule", lambda t: jnp.sin(3 * t))
+
+
+@pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"polynomial"}))
+def test_the_rate_is_that_of_the_total_noise(name):
+    """sigma' / (e^sigma - 1), sigma = -log alpha (SEDD), is -alpha' / (1 - alpha)."""
+    with jax.enable_x64(True):
+        t, schedule = jnp.linspace(0.05, 0.95, 19), SCHEDULES[name]()
+        sigma, slope = jax.jvp(lambda t: -jnp.log1p(-schedule(t)), (t,), (jnp.ones_like(t),))
+        np.testing.assert_allclose(slope / jnp.expm1(sigma), noise_rate(schedule, t)[1], rtol=1e-12)

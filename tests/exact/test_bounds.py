@@ -38,6 +38,15 @@ def test_optimal_network_is_tight_for_every_sequence():
     np.testing.assert_allclose(bounds, nats(WORLD), rtol=1e-12)
 
 
+def test_nats_of_a_hidden_token_rise_with_how_many_are_hidden_and_sum_to_the_entropy():
+    """h_k, the mean over sequences, sets of k hidden tokens and their members (Han's inequalities)."""
+    probability = WORLD.probability.ravel()
+    table = np.einsum("x,xsl->s", probability, [hidden_nats(OPTIMAL, V, x) for x in WORLD.tokens])
+    h = np.array([table[k == SIZES].mean() / k for k in range(1, L + 1)])
+    assert (np.diff(h) >= -1e-14).all()
+    assert h.sum() == pytest.approx(probability @ nats(WORLD), rel=1e-12)
+
+
 @pytest.mark.parametrize("x", SOME)
 def test_sum_over_sets_is_mean_over_orders(x):
     each = order_nats(ARBITRARY, V, x)

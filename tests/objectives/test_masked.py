@@ -197,3 +197,19 @@ def test_a_power_that_float32_cannot_tell_from_0_costs_nothing():
     for objective in (masked(V, polynomial(10.0), complementary=True), masked(V, polynomial(10.0))):
         view = objective.view((), jax.random.key(0), EXAMPLE, 5e-5)
         assert jnp.isfinite(view.weight).all()
+
+
+@pytest.mark.parametrize("schedule", [linear(), polynomial(2.0)])
+def test_a_step_weighs_as_in_md4s_code(schedule):
+    """-T expm1(g_t - g_s) alpha_s, g the log odds of survival: T (alpha_s - alpha_t) / (1 - alpha_t)."""
+    num_steps = 10
+    objective = masked(V, schedule, num_steps=num_steps)
+    for step in range(2, num_steps):  # at the ends the odds are 0 or infinite
+        views = [
+            objective.view((), key, EXAMPLE, (step - 0.5) / num_steps) for key in jax.random.split(jax.random.key(0))
+        ]
+        weight = max(float(view.weight.max()) for view in views)
+        alpha_t, alpha_s = (1 - np.float64(schedule(number / num_steps)) for number in (step, step - 1))
+        g_t, g_s = (np.log(alpha / (1 - alpha)) for alpha in (alpha_t, alpha_s))
+        assert weight in (0, pytest.approx(-num_steps * np.expm1(g_t - g_s) * alpha_s, rel=1e-5))
+    assert weight > 0
