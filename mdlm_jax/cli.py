@@ -51,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
     verb.add_argument("--steps", type=int, help="of the noise undone (default: one per token)")
     verb.add_argument("--temperature", type=float, default=1.0)
+    verb.add_argument("--top-k", type=int, help="draw from so many of the likeliest tokens")
+    verb.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this probability together")
     verb.add_argument("--sampler", help="default: the one that fits the objective")
     verb.add_argument(
         "--correctors", type=int, help="predictor_corrector: corrector steps after each step (default: 2)"
@@ -63,8 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     plan("--limit", type=float, help="of the rule: a probability, the factor, or nats")
     plan("--cache", help="none (default), prefix or dual")
     plan("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
-    plan("--top-k", type=int, help="draw from so many tokens")
-    plan("--top-p", type=float, help="draw from the likeliest tokens of this probability together")
     plan("--stop", type=int, help="id of the token after whose block a text ends")
     verb.set_defaults(run_verb=_sample)
 

@@ -33,11 +33,14 @@ SAMPLERS = {
 }
 
 OF_A_PROCESS = ("posterior", "tweedie", "euler", "tau_leaping", "predictor_corrector")
+ONE_BY_ONE = ("autoregressive", "ordered", "ancestral", "confidence")  # every token is drawn from the network's law
 OF_MASKS = ("ancestral", "confidence", *OF_A_PROCESS)
 
 # what a plan may say beyond its length and temperature, and to which samplers
 TAKEN_BY = {
     "steps": tuple(name for name in SAMPLERS if name not in ("autoregressive", "ordered")),
+    "top_k": ONE_BY_ONE,
+    "top_p": ONE_BY_ONE,
     "correctors": ("predictor_corrector",),
 } | dict.fromkeys(confidence_arguments, ("confidence",))
 
@@ -109,6 +112,10 @@ def _check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
         raise UserError(f"temperature {plan.temperature}: {plan.sampler} follows its process; accepted: 1")
     if plan.correctors is not None and plan.correctors < 1:
         raise UserError(f"correctors {plan.correctors}: accepted is 1 or more")
+    if plan.top_k is not None and not 1 <= plan.top_k <= vocab_size:
+        raise UserError(f"top_k {plan.top_k}: accepted is 1 to {vocab_size}")
+    if plan.top_p is not None and not 0 < plan.top_p <= 1:
+        raise UserError(f"top_p {plan.top_p}: accepted is above 0 and at most 1")
     if plan.sampler == "confidence":
         check_confidence(plan, given, vocab_size)
     if not plan.reads_start and not given:

@@ -22,8 +22,8 @@ def ancestral(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"],
     noised = plan.schedule(times)
     # the chances of staying hidden multiply to this; the last step leaves nothing hidden, whatever the schedule
     hidden = (noised / noised[0]).at[-1].set(0.0)
-    temperature = jnp.float32(plan.temperature)
-    return _run_backwards(keys, params, prompt, times, hidden, temperature, model=model, length=plan.length)
+    static = {"model": model, "length": plan.length, "top_k": plan.top_k, "top_p": plan.top_p}
+    return _run_backwards(keys, params, prompt, times, hidden, jnp.float32(plan.temperature), **static)
 
 
 def reveal_steps(key: Array, hidden: Float[Array, "n"], length: int) -> Int[Array, "L"]:
@@ -35,8 +35,8 @@ def reveal_steps(key: Array, hidden: Float[Array, "n"], length: int) -> Int[Arra
     return jnp.searchsorted(-hidden[1:], -u, side="left").astype(jnp.int32)
 
 
-@partial(jax.jit, static_argnames=("model", "length"))
-def _run_backwards(keys, params, prompt, times, hidden, temperature, *, model: Model, length: int):
+@partial(jax.jit, static_argnames=("model", "length", "top_k", "top_p"))
+def _run_backwards(keys, params, prompt, times, hidden, temperature, *, model: Model, length: int, top_k, top_p):
     (batch, given), mask_id = prompt.shape, model.architecture.vocab_size
     rows, places = jnp.arange(batch), jnp.broadcast_to(jnp.arange(length)[None, :, None], (batch, length, 1))
     keys_steps, keys_tokens = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
@@ -54,7 +54,7 @@ def _run_backwards(keys, params, prompt, times, hidden, temperature, *, model: M
             tokens, log_probability, revealed = state
             place, any_left = revealed.argmax(axis=1), revealed.any(axis=1)
             keys_here = jax.vmap(jax.random.fold_in)(keys_tokens, place)
-            token, nats = draw(keys_here, model.head(params, out[rows, place]), temperature)
+            token, nats = draw(keys_here, model.head(params, out[rows, place]), temperature, top_k, top_p)
             return (
                 tokens.at[rows, place].set(jnp.where(any_left, token, tokens[rows, place])),
                 log_probability.at[rows, place].set(jnp.where(any_left, nats, log_probability[rows, place])),

@@ -39,19 +39,21 @@ def decode_in_order(
 def decode(keys, model, params, prompt, order, positions, key_positions, plan: Plan) -> tuple[Array, Trace]:
     """Reads the mask and the prompt in one pass, then a token at a time with the cache."""
     first = 0 if plan.reads_start else 1
-    temperature = jnp.float32(plan.temperature)
-    return _decode(keys, params, prompt, order, positions, key_positions, temperature, model=model, first=first)
+    said = (params, prompt, order, positions, key_positions, jnp.float32(plan.temperature))
+    return _decode(keys, *said, model=model, first=first, top_k=plan.top_k, top_p=plan.top_p)
 
 
-@partial(jax.jit, static_argnames=("model", "first"))
-def _decode(keys, params, prompt, order, positions, key_positions, temperature, *, model: Model, first: int):
+@partial(jax.jit, static_argnames=("model", "first", "top_k", "top_p"))
+def _decode(
+    keys, params, prompt, order, positions, key_positions, temperature, *, model: Model, first: int, top_k, top_p
+):
     (batch, given), length = prompt.shape, order.shape[1]
 
     def step(cache, tokens, positions, key_positions, place):
         view = reading(tokens, positions, key_positions, jnp.zeros(batch))
         hidden, cache = model.hidden(params, view, causal, cache=cache)
         keys_here = jax.vmap(jax.random.fold_in)(keys, place)
-        return cache, *draw(keys_here, model.head(params, hidden[:, -1]), temperature)
+        return cache, *draw(keys_here, model.head(params, hidden[:, -1]), temperature, top_k, top_p)
 
     def body(carry, inputs):
         cache, token = carry

@@ -22,6 +22,8 @@ class Plan(NamedTuple):
     reads_start: bool = True  # autoregressive: the network was trained to begin with the mask
     answer: Callable[..., Answer] | None = None  # samplers of a process: the objective's, phi -> Answer
     phi: Any = ()  # its argument: the objective's own parameters
+    top_k: int | None = None  # draws are from the k likeliest tokens
+    top_p: float | None = None  # .. and from the smallest set of tokens that has this probability
     correctors: int | None = None  # predictor_corrector: corrector steps after each step; None: 2
     # confidence:
     block_size: int | None = None  # tokens of a block, decoded from left to right; None: one block
@@ -30,8 +32,6 @@ class Plan(NamedTuple):
     limit: float | None = None  # of the rule
     cache: str = "none"  # none | prefix | dual
     guidance: float = 0.0  # weight of classifier-free guidance; 0: none
-    top_k: int | None = None  # draws are from the k likeliest tokens
-    top_p: float | None = None  # .. and from the smallest set of tokens that has this probability
     suppress: tuple[int, ...] = ()  # tokens that are never drawn
     delay: tuple[int, ...] = ()  # tokens that are placed when nothing else is left
     stop: int | None = None  # token that ends a text
@@ -46,18 +46,38 @@ class Trace(NamedTuple):
 
 
 def draw(
-    keys: Array, logits: Float[Array, "B V"], temperature: Float[Array, ""]
+    keys: Array,
+    logits: Float[Array, "B V"],
+    temperature: Float[Array, ""],
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
-    """One token a row, and its log probability in nats at temperature 1.
+    """One token a row, of the likeliest by `filtered`, and its log probability in nats at temperature 1, unfiltered.
 
     The default Gumbel noise of float32 ends near 16: a tail of 1% over 5e4 tokens is drawn 0.7% of the time, a hidden
     top-p (MD4, arXiv 2406.04329, appendix G). mode='high' moves the end to where it does not matter.
     """
-    scaled = logits / jnp.where(temperature > 0, temperature, 1.0)
+    scaled = filtered(logits / jnp.where(temperature > 0, temperature, 1.0), top_k, top_p)
     drawn = jax.vmap(lambda key, row: jax.random.categorical(key, row, mode="high"))(keys, scaled)
     tokens = jnp.where(temperature > 0, drawn, logits.argmax(axis=-1)).astype(jnp.int32)
     log_probability = jax.nn.log_softmax(logits, axis=-1)
     return tokens, jnp.take_along_axis(log_probability, tokens[:, None], axis=-1)[:, 0]
+
+
+def filtered(logits: Float[Array, "*n V"], top_k: int | None, top_p: float | None) -> Float[Array, "*n V"]:
+    """Logits with -inf for tokens outside the k likeliest, and outside the smallest set that holds top_p of what is
+    left."""
+    if top_k is not None:
+        least = jax.lax.top_k(logits, top_k)[0][..., -1:]
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    if top_p is not None:
+        ordered = jnp.sort(logits, axis=-1, descending=True)
+        law = jax.nn.softmax(ordered, axis=-1)
+        # a token is in the set while those before it hold less than top_p: the likeliest always is
+        inside = law.cumsum(axis=-1) - law < top_p
+        least = jnp.where(inside, ordered, jnp.inf).min(axis=-1, keepdims=True)
+        logits = jnp.where(logits < least, -jnp.inf, logits)
+    return logits
 
 
 def reading(

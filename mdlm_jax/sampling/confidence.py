@@ -19,7 +19,7 @@ from mdlm_jax.sampling.placing import CONFIDENCES, RULES, best, candidates, plan
 
 CACHES = ("none", "prefix", "dual")
 CHOICES = {"confidence": tuple(CONFIDENCES), "rule": tuple(RULES), "cache": CACHES}
-ARGUMENTS = (*CHOICES, "block_size", "limit", "guidance", "top_k", "top_p", "suppress", "delay", "stop")
+ARGUMENTS = (*CHOICES, "block_size", "limit", "guidance", "suppress", "delay", "stop")
 
 
 class _State(NamedTuple):
@@ -44,9 +44,8 @@ def confidence(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"]
     steps = max((plan.steps or plan.length - given) // ((plan.length - given) // size), 1)
     numbers = (jnp.float32(number or 0) for number in (plan.temperature, plan.limit, plan.guidance))
     # compiled once for all temperatures but 0, all limits, all weights but 0
-    fixed = plan._replace(
-        temperature=float(plan.temperature > 0), limit=None, guidance=float(plan.guidance != 0), answer=None, phi=()
-    )
+    fixed = plan._replace(temperature=float(plan.temperature > 0), limit=None, guidance=float(plan.guidance != 0))
+    fixed = fixed._replace(answer=None, phi=(), schedule=Plan._field_defaults["schedule"])
     return _decode(keys, params, prompt, *numbers, model=model, plan=fixed, size=size, steps=steps)
 
 
@@ -71,10 +70,6 @@ def check(plan: Plan, given: int, vocab_size: int) -> None:
         raise UserError(f"confidence {plan.confidence}: entropy_bound adds up entropies; accepted: entropy")
     if plan.guidance and not given:
         raise UserError(f"guidance {plan.guidance}: there is no prompt to be guided by; accepted: 0")
-    if plan.top_k is not None and not 1 <= plan.top_k <= vocab_size:
-        raise UserError(f"top_k {plan.top_k}: accepted is 1 to {vocab_size}")
-    if plan.top_p is not None and not 0 < plan.top_p <= 1:
-        raise UserError(f"top_p {plan.top_p}: accepted is above 0 and at most 1")
     named = (*plan.suppress, *plan.delay, *(() if plan.stop is None else (plan.stop,)))
     if any(not 0 <= token < vocab_size for token in named):
         raise UserError(f"suppress, delay or stop names a token of {named}; accepted: 0 to {vocab_size - 1}")

@@ -7,21 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-
-def filtered(logits: Float[Array, "*n V"], top_k: int | None, top_p: float | None) -> Float[Array, "*n V"]:
-    """Logits with -inf for tokens outside the k likeliest, and outside the smallest set that holds top_p of what is
-    left."""
-    if top_k is not None:
-        least = jax.lax.top_k(logits, top_k)[0][..., -1:]
-        logits = jnp.where(logits < least, -jnp.inf, logits)
-    if top_p is not None:
-        ordered = jnp.sort(logits, axis=-1, descending=True)
-        law = jax.nn.softmax(ordered, axis=-1)
-        # a token is in the set while those before it hold less than top_p: the likeliest always is
-        inside = law.cumsum(axis=-1) - law < top_p
-        least = jnp.where(inside, ordered, jnp.inf).min(axis=-1, keepdims=True)
-        logits = jnp.where(logits < least, -jnp.inf, logits)
-    return logits
+from mdlm_jax.sampling.base import filtered
 
 
 def candidates(

@@ -11,7 +11,8 @@ from scipy.stats import chisquare
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates, filtered
+from mdlm_jax.sampling.base import filtered
+from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
 from tests.sampling.worlds import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
 
 ROWS, LENGTH, VOCABULARY = 20_000, 12, 11

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.architecture import Architecture
@@ -11,13 +12,15 @@ from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.answers import score
 from mdlm_jax.processes.mixture import uniform
-from mdlm_jax.sampling import SAMPLERS, SERVED_BY, Plan, sample, samplers_for
+from mdlm_jax.sampling import ONE_BY_ONE, SAMPLERS, SERVED_BY, Plan, sample, samplers_for
 from mdlm_jax.schedules import linear
+from tests.sampling.worlds import RARE
 
 LENGTH, VOCABULARY = 8, 11
 MODEL = transformer(Architecture(VOCABULARY, 1, 32, 4, 4, 48), Execution(scan_layers=True))
 PARAMS = jax.jit(MODEL.init)(jax.random.key(0))
 EMPTY = jnp.zeros((1, 0), int)
+FLAT = 0.4 * jnp.arange(VOCABULARY)
 
 
 def scores(phi):
@@ -71,6 +74,7 @@ def test_a_row_is_the_same_alone_and_in_any_company(sampler):
         (Plan("metropolis", LENGTH, answer=scores, temperature=0.5), EMPTY, "temperature 0.5: .* accepted: 1"),
         (Plan("euler", LENGTH, answer=scores, correctors=1), EMPTY, "accepted with predictor_corrector"),
         (Plan("predictor_corrector", LENGTH, answer=scores, correctors=0), EMPTY, "accepted is 1 or more"),
+        (Plan("euler", LENGTH, answer=scores, top_k=2), EMPTY, "accepted with autoregressive, ordered, ancestral"),
         (Plan("ancestral", LENGTH, cache="dual"), EMPTY, "cache dual: ancestral has none; accepted with confidence"),
         (Plan("confidence", LENGTH, cache="triple"), EMPTY, "accepted are none, prefix, dual"),
         (Plan("confidence", LENGTH, block_size=3), EMPTY, "a divisor of the 8 tokens"),
@@ -93,3 +97,22 @@ def test_what_cannot_be_followed_is_refused_in_one_line(plan, prompt, message):
     with pytest.raises(UserError, match=message) as refused:
         sample(jax.random.key(0), MODEL, PARAMS, prompt, plan)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("sampler", ONE_BY_ONE)
+def test_draws_are_from_the_likeliest(sampler):
+    """One token is the likeliest; a set of them leaves each of its tokens its share."""
+    # in a random order: the surest of drawn tokens would be the likeliest oftener
+    plan = Plan(sampler, 2, confidence="random" if sampler == "confidence" else "probability")
+    greedy, _ = sample(jax.random.key(3), MODEL, PARAMS, EMPTY, plan._replace(temperature=0.0))
+    if sampler == "autoregressive":
+        np.testing.assert_array_equal(
+            greedy, sample(jax.random.key(4), MODEL, PARAMS, EMPTY, plan._replace(top_k=1))[0]
+        )
+    flat = MODEL._replace(head=lambda params, hidden: jnp.broadcast_to(FLAT, (*hidden.shape[:-1], VOCABULARY)))
+    many = jnp.zeros((4000, 0), int)
+    tokens, trace = sample(jax.random.key(5), flat, PARAMS, many, plan._replace(top_k=5, top_p=0.6))
+    kept = np.exp(np.float64(FLAT))[-2:]  # 0.38 and 0.26 of the five
+    counts = np.bincount(np.asarray(tokens)[:, 0], minlength=VOCABULARY)
+    assert counts[:-2].sum() == 0 and chisquare(counts[-2:], 4000 * kept / kept.sum()).pvalue > RARE
+    np.testing.assert_allclose(trace.log_probability, jax.nn.log_softmax(FLAT)[tokens], rtol=1e-5)
