@@ -80,6 +80,8 @@ def sample(
 ) -> tuple[Int[Array, "B L"], Trace]:
     """B rows of L tokens that begin with their prompts, and how they came about.
 
+    A prompt token that is the mask (V) is to be filled as well: text may be given anywhere, up to all L places.
+
     Row i draws from fold_in(key, i) alone: it is the same whatever the other rows are, and whether there are any.
     Raises UserError where the plan or the prompt cannot be followed.
     """
@@ -90,13 +92,17 @@ def sample(
 
 def _check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
     given = prompt.shape[1]
-    outside = prompt[(prompt < 0) | (prompt >= vocab_size)]
+    hidden = prompt == vocab_size
+    outside = prompt[(prompt < 0) | (prompt > vocab_size)]
     if plan.sampler not in SAMPLERS:
         raise UserError(f"sampler {plan.sampler!r}: accepted are {', '.join(SAMPLERS)}")
-    if given >= plan.length:
+    if given > plan.length or (given == plan.length and not hidden.any(axis=1).all()):
         raise UserError(f"a prompt of {given} tokens leaves none of the {plan.length} to draw; accepted: fewer")
+    if hidden.any() and plan.sampler in ("autoregressive", "ordered"):
+        raise UserError(f"a prompt with masks: {plan.sampler} draws what follows it; accepted: tokens alone")
     if outside.size:
-        raise UserError(f"prompt token {outside[0]} is outside the vocabulary; accepted: 0 to {vocab_size - 1}")
+        accepted = f"0 to {vocab_size - 1}, and the mask {vocab_size}"
+        raise UserError(f"prompt token {outside[0]} is outside the vocabulary; accepted: {accepted}")
     if not plan.temperature >= 0:
         raise UserError(f"temperature {plan.temperature}: accepted is 0 (the likeliest token) or more")
     for argument, samplers in TAKEN_BY.items():
@@ -117,6 +123,6 @@ def _check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
     if plan.top_p is not None and not 0 < plan.top_p <= 1:
         raise UserError(f"top_p {plan.top_p}: accepted is above 0 and at most 1")
     if plan.sampler == "confidence":
-        check_confidence(plan, given, vocab_size)
+        check_confidence(plan, prompt, vocab_size)
     if not plan.reads_start and not given:
         raise UserError("this network was trained without a start symbol; accepted: a prompt of at least one token")

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import full
-from mdlm_jax.sampling.base import Plan, Trace, draw, reading
+from mdlm_jax.sampling.base import Plan, Trace, canvas, draw, reading
 
 
 def ancestral(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], plan: Plan) -> tuple[Array, Trace]:
@@ -37,10 +37,11 @@ def reveal_steps(key: Array, hidden: Float[Array, "n"], length: int) -> Int[Arra
 
 @partial(jax.jit, static_argnames=("model", "length", "top_k", "top_p"))
 def _run_backwards(keys, params, prompt, times, hidden, temperature, *, model: Model, length: int, top_k, top_p):
-    (batch, given), mask_id = prompt.shape, model.architecture.vocab_size
+    batch, mask_id = len(prompt), model.architecture.vocab_size
+    tokens, free = canvas(prompt, length, mask_id)
     rows, places = jnp.arange(batch), jnp.broadcast_to(jnp.arange(length)[None, :, None], (batch, length, 1))
     keys_steps, keys_tokens = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
-    step = jax.vmap(lambda key: reveal_steps(key, hidden, length))(keys_steps).at[:, :given].set(-1)
+    step = jnp.where(free, jax.vmap(lambda key: reveal_steps(key, hidden, length))(keys_steps), -1)
 
     def next_step(state):
         """Each row goes straight to the next step that reveals something: the network runs for no other (RADD)."""
@@ -67,7 +68,6 @@ def _run_backwards(keys, params, prompt, times, hidden, temperature, *, model: M
         )
         return tokens, log_probability, evaluations + waiting.any(axis=1)
 
-    tokens = jnp.full((batch, length), mask_id, jnp.int32).at[:, :given].set(prompt)
     state = tokens, jnp.zeros(tokens.shape), jnp.zeros(batch, jnp.int32)
     tokens, log_probability, evaluations = jax.lax.while_loop(
         lambda state: (state[0] == mask_id).any(), next_step, state

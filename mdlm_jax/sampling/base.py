@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mdlm_jax.objectives.base import Answer, View
 from mdlm_jax.schedules import Schedule, linear
@@ -43,6 +43,12 @@ class Trace(NamedTuple):
     step: Int[Array, "B L"]  # in which step a token was placed for good, from 0; -1 where it was given
     log_probability: Float[Array, "B L"]  # nats that the network gave it then, at temperature 1; 0 where it was given
     evaluations: Int[Array, "B"]  # times the network had to run for a row
+
+
+def canvas(prompt: Int[Array, "B P"], length: int, mask_id: int) -> tuple[Int[Array, "B L"], Bool[Array, "B L"]]:
+    """The rows to be filled, the mask wherever the prompt says nothing, and which places these are."""
+    tokens = jnp.full((prompt.shape[0], length), mask_id, jnp.int32).at[:, : prompt.shape[1]].set(prompt)
+    return tokens, tokens == mask_id
 
 
 def draw(

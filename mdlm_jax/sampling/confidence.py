@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import full
-from mdlm_jax.sampling.base import Plan, Trace, reading
+from mdlm_jax.sampling.base import Plan, Trace, canvas, reading
 from mdlm_jax.sampling.placing import CONFIDENCES, RULES, best, candidates, planned_of
 
 CACHES = ("none", "prefix", "dual")
@@ -39,24 +40,32 @@ def confidence(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"]
     (SMDM, arXiv 2410.18514, section 4.2). Tokens in `suppress` are never drawn, those in `delay` are kept last. After a
     block with the token `stop`, the rest of a row is filled with it.
     """
-    given = prompt.shape[1]
-    size = plan.block_size or plan.length - given
-    steps = max((plan.steps or plan.length - given) // ((plan.length - given) // size), 1)
+    first = first_free(np.asarray(prompt), model.architecture.vocab_size)
+    size = plan.block_size or plan.length - first
+    steps = max((plan.steps or plan.length - first) // ((plan.length - first) // size), 1)
     numbers = (jnp.float32(number or 0) for number in (plan.temperature, plan.limit, plan.guidance))
     # compiled once for all temperatures but 0, all limits, all weights but 0
     fixed = plan._replace(temperature=float(plan.temperature > 0), limit=None, guidance=float(plan.guidance != 0))
     fixed = fixed._replace(answer=None, phi=(), schedule=Plan._field_defaults["schedule"])
-    return _decode(keys, params, prompt, *numbers, model=model, plan=fixed, size=size, steps=steps)
+    return _decode(keys, params, prompt, *numbers, model=model, plan=fixed, first=first, size=size, steps=steps)
 
 
-def check(plan: Plan, given: int, vocab_size: int) -> None:
-    """Raises UserError for an argument that cannot be followed after a prompt of `given` tokens."""
-    free = plan.length - given
+def first_free(prompt: Int[np.ndarray, "B P"], mask_id: int) -> int:
+    """Where the first block begins: behind the prompt, or at the first hidden token inside it, of all rows."""
+    hidden = (prompt == mask_id).any(axis=0)
+    return int(hidden.argmax()) if hidden.any() else prompt.shape[1]
+
+
+def check(plan: Plan, prompt: Int[np.ndarray, "B P"], vocab_size: int) -> None:
+    """Raises UserError for an argument that cannot be followed after this prompt."""
+    free = plan.length - first_free(prompt, vocab_size)
     for name, accepted in CHOICES.items():
         if getattr(plan, name) not in accepted:
             raise UserError(f"{name} {getattr(plan, name)!r}: accepted are {', '.join(accepted)}")
     if plan.block_size is not None and (plan.block_size < 1 or free % plan.block_size):
-        raise UserError(f"block_size {plan.block_size}: accepted is a divisor of the {free} tokens to draw")
+        raise UserError(
+            f"block_size {plan.block_size}: accepted is a divisor of the {free} tokens from the first to draw"
+        )
     num_blocks = free // (plan.block_size or free)
     if plan.steps is not None and plan.rule != "quota":
         raise UserError(f"steps {plan.steps}: {plan.rule} takes as many as it needs; accepted with quota")
@@ -68,19 +77,20 @@ def check(plan: Plan, given: int, vocab_size: int) -> None:
         raise UserError(f"limit {plan.limit}: accepted is 0 or more")
     if plan.rule == "entropy_bound" and plan.confidence != "entropy":
         raise UserError(f"confidence {plan.confidence}: entropy_bound adds up entropies; accepted: entropy")
-    if plan.guidance and not given:
+    if plan.guidance and not (prompt < vocab_size).any():
         raise UserError(f"guidance {plan.guidance}: there is no prompt to be guided by; accepted: 0")
     named = (*plan.suppress, *plan.delay, *(() if plan.stop is None else (plan.stop,)))
     if any(not 0 <= token < vocab_size for token in named):
         raise UserError(f"suppress, delay or stop names a token of {named}; accepted: 0 to {vocab_size - 1}")
 
 
-@partial(jax.jit, static_argnames=("model", "plan", "size", "steps"))
-def _decode(keys, params, prompt, temperature, limit, guidance, *, model: Model, plan: Plan, size: int, steps: int):
-    (batch, given), mask_id, length = prompt.shape, model.architecture.vocab_size, plan.length
+@partial(jax.jit, static_argnames=("model", "plan", "first", "size", "steps"))
+def _decode(
+    keys, params, prompt, temperature, limit, guidance, *, model: Model, plan: Plan, first: int, size: int, steps: int
+):
+    batch, mask_id, length = len(prompt), model.architecture.vocab_size, plan.length
     places = jnp.broadcast_to(jnp.arange(length)[None, :, None], (batch, length, 1))
-    is_given = jnp.broadcast_to(jnp.arange(length) < given, (batch, length))
-    tokens = jnp.full((batch, length), mask_id, jnp.int32).at[:, :given].set(prompt)
+    tokens, free = canvas(prompt, length, mask_id)
     guided = plan.guidance != 0
 
     def part(field, start, width):
@@ -91,7 +101,7 @@ def _decode(keys, params, prompt, temperature, limit, guidance, *, model: Model,
         one without what is given."""
         where = places
         if guided:
-            tokens = jnp.concatenate([tokens, jnp.where(is_given, mask_id, tokens)])
+            tokens = jnp.concatenate([tokens, jnp.where(free, tokens, mask_id)])
             where = jnp.concatenate([places, places])
         share = (tokens == mask_id).mean(axis=1)
         read, where = part(tokens, start, width), part(where, start, width)
@@ -132,7 +142,7 @@ def _decode(keys, params, prompt, temperature, limit, guidance, *, model: Model,
     def block(state: _State, start, window) -> _State:
         """All steps of the block at `start`; after the first, the network reads `window` places from it."""
         if plan.stop is not None:
-            ended = (jnp.where(is_given, mask_id, state.tokens) == plan.stop).any(axis=1, keepdims=True)
+            ended = (free & (state.tokens == plan.stop)).any(axis=1, keepdims=True)
             waits = (state.tokens == mask_id) & ended
             state = state._replace(tokens=jnp.where(waits, plan.stop, state.tokens))
         hidden = (part(state.tokens, start, size) == mask_id).sum(axis=1)
@@ -167,9 +177,9 @@ def _decode(keys, params, prompt, temperature, limit, guidance, *, model: Model,
     )
     if plan.cache == "prefix":
         # what is read again is shorter with every block: a body of its own for each
-        for start in range(given, length, size):
+        for start in range(first, length, size):
             state = block(state, start, length - start)
     else:
-        num_blocks = (length - given) // size
-        state = jax.lax.fori_loop(0, num_blocks, lambda index, state: block(state, given + index * size, size), state)
+        num_blocks = (length - first) // size
+        state = jax.lax.fori_loop(0, num_blocks, lambda index, state: block(state, first + index * size, size), state)
     return state.tokens, Trace(state.when, state.nats, state.evaluations)

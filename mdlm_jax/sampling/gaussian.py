@@ -11,7 +11,7 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import full
 from mdlm_jax.objectives.gaussian import LOG_SNR, embedding, estimate, evidence
 from mdlm_jax.processes.gaussian import reverse_step
-from mdlm_jax.sampling.base import Plan, Trace, draw, reading
+from mdlm_jax.sampling.base import Plan, Trace, canvas, draw, reading
 
 
 def gaussian(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], plan: Plan) -> tuple[Array, Trace]:
@@ -25,13 +25,12 @@ def gaussian(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], 
 
 @partial(jax.jit, static_argnames=("model", "length"))
 def _walk(keys, params, phi, prompt, times, temperature, *, model: Model, length: int):
-    (batch, given), vectors, num_steps = prompt.shape, embedding(phi), len(times) - 1
+    batch, vectors, num_steps = len(prompt), embedding(phi), len(times) - 1
+    tokens, free = canvas(prompt, length, model.architecture.vocab_size)
     places = jnp.broadcast_to(jnp.arange(length)[None, :, None], (batch, length, 1))
-    free = jnp.arange(length) >= given
-    tokens = jnp.zeros((batch, length), jnp.int32).at[:, :given].set(prompt)
 
     def with_prompt(noisy):
-        return jnp.where(free[:, None], noisy, vectors[tokens])
+        return jnp.where(free[..., None], noisy, vectors[jnp.where(free, 0, tokens)])
 
     def next_step(index, noisy):
         t, (now, after) = times[index], LOG_SNR(times[index + jnp.arange(2)])

@@ -11,7 +11,7 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import full
 from mdlm_jax.objectives.noised import EARLIEST
 from mdlm_jax.processes.base import Process, draw, posterior
-from mdlm_jax.sampling.base import Plan, Trace, reading
+from mdlm_jax.sampling.base import Plan, Trace, canvas, reading
 from mdlm_jax.sampling.steps import (
     corrector_step,
     euler_law,
@@ -62,12 +62,12 @@ def _follow(keys, model, params, prompt, plan: Plan, correctors: int) -> tuple[A
 
 @partial(jax.jit, static_argnames=("model", "answer", "sampler", "length", "correctors"))
 def _walk(keys, params, phi, prompt, times, *, model: Model, answer, sampler: str, length: int, correctors: int):
-    answer, (batch, given), num_steps = answer(phi), prompt.shape, len(times) - 1
+    answer, batch, num_steps = answer(phi), len(prompt), len(times) - 1
+    given, free = canvas(prompt, length, model.architecture.vocab_size)
     process = answer.process
     places = jnp.broadcast_to(jnp.arange(length)[None, :, None], (batch, length, 1))
-    free = jnp.arange(length) >= given
 
-    def predict(key, x, law, log_ratio, t, s):
+    def predict(key, x, free, law, log_ratio, t, s):
         """One row from t to s."""
         if sampler == "metropolis":
             return metropolis_step(key, x, log_ratio, free)
@@ -76,7 +76,7 @@ def _walk(keys, params, phi, prompt, times, *, model: Model, answer, sampler: st
         # a chance that is a difference may round to below 0
         return draw(key, jnp.maximum(jnp.where(s > 0, moved, without_mask(process, x, moved, law)), 0))
 
-    def correct(key, x, law, log_ratio, t, s):
+    def correct(key, x, free, law, log_ratio, t, s):
         return corrector_step(key, process, x, log_ratio, t[None], jnp.float32(CORRECTOR_SIZE / num_steps))
 
     def move(state, step, index, kind, t, s):
@@ -86,7 +86,7 @@ def _walk(keys, params, phi, prompt, times, *, model: Model, answer, sampler: st
         logits, everywhere = model.head(params, hidden), t[None, None]
         law, log_ratio = answer.law(logits, tokens, everywhere), answer.log_ratio(logits, tokens, everywhere)
         keys_here = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, index), kind))(keys)
-        moved = jax.vmap(step, (0, 0, 0, 0, None, None))(keys_here, tokens, law, log_ratio, t, s)
+        moved = jax.vmap(step, (0, 0, 0, 0, 0, None, None))(keys_here, tokens, free, law, log_ratio, t, s)
         placed = free & ((moved != tokens) | (index == 0))
         chance = jnp.take_along_axis(law, jnp.minimum(moved, process.vocab - 1)[..., None], axis=-1)[..., 0]
         return (
@@ -105,7 +105,7 @@ def _walk(keys, params, phi, prompt, times, *, model: Model, answer, sampler: st
 
     keys_start = jax.vmap(lambda key: jax.random.fold_in(key, num_steps))(keys)
     start = jax.vmap(lambda key: draw(key, jnp.broadcast_to(process.prior, (length, process.states))))(keys_start)
-    start = start.at[:, :given].set(prompt)
+    start = jnp.where(free, start, given)
     state = start, jnp.full(start.shape, -1, jnp.int32), jnp.zeros(start.shape)
     tokens, when, nats = jax.lax.fori_loop(0, num_steps, next_step, state)
     evaluations = num_steps + correctors * (num_steps - 1)

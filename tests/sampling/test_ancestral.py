@@ -137,3 +137,11 @@ def test_each_step_draws_from_what_training_scores():
         np.testing.assert_allclose(np.asarray(trace.log_probability)[now], np.asarray(expected)[now], atol=1e-5)
     np.testing.assert_array_equal(tokens[:, :given], prompt)
     assert int(tokens.max()) < vocabulary
+
+
+def test_what_is_drawn_around_given_tokens_has_their_conditional_law():
+    prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
+    tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Plan("ancestral", L, steps=100_000))
+    follows = STATES[:, 1] == 1
+    assert counts(tokens)[~follows].sum() == 0
+    assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE

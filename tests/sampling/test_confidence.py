@@ -201,3 +201,11 @@ def test_confidences_are_their_definitions():
     expected = {"probability": [0.3, 0.5], "margin": [0.3, 0.2], "entropy": (np.asarray(law) * np.log(law)).sum(axis=1)}
     for name, values in expected.items():
         np.testing.assert_allclose(CONFIDENCES[name](key, law, tokens), values, rtol=1e-5)
+
+
+def test_what_is_drawn_around_given_tokens_has_their_conditional_law():
+    prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
+    tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Plan("confidence", L, confidence="random"))
+    follows = STATES[:, 1] == 1
+    assert counts(tokens)[~follows].sum() == 0
+    assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE

@@ -65,7 +65,12 @@ def test_a_row_is_the_same_alone_and_in_any_company(sampler):
         (Plan("greedy", LENGTH), EMPTY, "accepted are autoregressive, ordered, ancestral"),
         (Plan("ancestral", LENGTH), jnp.zeros((1, LENGTH), int), "8 tokens leaves none of the 8"),
         (Plan("autoregressive", LENGTH), jnp.zeros((1, 20), int), "accepted: fewer"),
-        (Plan("ancestral", LENGTH), jnp.array([[3, VOCABULARY]]), "token 11 .* accepted: 0 to 10"),
+        (Plan("ancestral", LENGTH), jnp.array([[3, VOCABULARY + 1]]), "token 12 .* accepted: 0 to 10, and the mask 11"),
+        (
+            Plan("autoregressive", LENGTH),
+            jnp.array([[3, VOCABULARY]]),
+            "a prompt with masks: .* accepted: tokens alone",
+        ),
         (Plan("ancestral", LENGTH), jnp.array([[-1]]), "token -1 "),
         (Plan("ancestral", 0), EMPTY, "leaves none of the 0"),
         (Plan("ancestral", LENGTH, steps=0), EMPTY, "accepted is 1 or more"),
@@ -116,3 +121,14 @@ def test_draws_are_from_the_likeliest(sampler):
     counts = np.bincount(np.asarray(tokens)[:, 0], minlength=VOCABULARY)
     assert counts[:-2].sum() == 0 and chisquare(counts[-2:], 4000 * kept / kept.sum()).pvalue > RARE
     np.testing.assert_allclose(trace.log_probability, jax.nn.log_softmax(FLAT)[tokens], rtol=1e-5)
+
+
+@pytest.mark.parametrize("sampler", [n for n in OF_TOKENS if n not in ("autoregressive", "ordered", *SLOW)])
+def test_what_is_given_stays_wherever_it_stands(sampler):
+    hidden = jnp.array([[1, 0, 1, 1, 0, 0, 1, 0], [0, 0, 0, 1, 1, 1, 1, 1]], bool)
+    given = jax.random.randint(jax.random.key(7), hidden.shape, 0, VOCABULARY)
+    prompt = jnp.where(hidden, VOCABULARY, given)
+    tokens, trace = sample(jax.random.key(8), MODEL, PARAMS, prompt, Plan(sampler, LENGTH, answer=scores))
+    np.testing.assert_array_equal(tokens[~hidden], given[~hidden])
+    np.testing.assert_array_equal(trace.step < 0, ~hidden)
+    assert int(tokens.max()) < VOCABULARY
