@@ -1,7 +1,7 @@
 """Decoding by confidence: block after block, the network reads all tokens, and the surest of the hidden are kept.
 
-LLaDA's and SMDM's remasking, MaskGIT, margin and entropy orders, Fast-dLLM's parallel decoding and EB-Sampler are
-choices of the plan: what confidence is, the rule of how many are kept, and what the network is spared of reading again.
+LLaDA's remasking, margin and entropy orders, Fast-dLLM's parallel decoding and EB-Sampler are choices of the plan: what
+confidence is, the rule of how many are kept, and what the network is spared of reading again.
 """
 
 from functools import partial
@@ -51,7 +51,7 @@ def confidence(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"]
 
 
 def first_free(prompt: Int[np.ndarray, "B P"], mask_id: int) -> int:
-    """Where the first block begins: behind the prompt, or at the first hidden token inside it, of all rows."""
+    """Where the first block begins, the same for all rows: behind the prompt, or at the first hidden token inside it."""
     hidden = (prompt == mask_id).any(axis=0)
     return int(hidden.argmax()) if hidden.any() else prompt.shape[1]
 
