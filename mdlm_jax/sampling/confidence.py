@@ -51,7 +51,7 @@ def confidence(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"]
 
 
 def first_free(prompt: Int[np.ndarray, "B P"], mask_id: int) -> int:
-    """Where the first block begins, the same for all rows: behind the prompt, or at the first hidden token inside it."""
+    """Where the first block of all rows begins: behind the prompt, or at the first hidden token inside it."""
     hidden = (prompt == mask_id).any(axis=0)
     return int(hidden.argmax()) if hidden.any() else prompt.shape[1]
 
