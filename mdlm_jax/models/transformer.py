@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import allowed, attend, rotate
@@ -34,11 +34,13 @@ class Execution(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """Keys and values of the places read so far, for decoding left to right."""
+    """Keys and values of the places read so far; a view is read into it from place `length` on."""
 
     keys: Float[Array, "layers B M G d"]
     values: Float[Array, "layers B M G d"]
     length: Array  # i32[]
+    filled: Bool[Array, "B M"] | None = None  # which places hold a token at all; None: all
+    kept: Array | None = None  # i32[]: places before it stay as they are, though they be read; None: all change
 
 
 class Model(NamedTuple):
@@ -100,9 +102,7 @@ class Block(nn.Module):
             q, k = Norm(a, name="query_norm")(q), Norm(a, name="key_norm")(k)
         q, k = rotate(q, view.positions, a.rope_base), rotate(k, view.key_positions, a.rope_base)
         if cached is not None:
-            old_keys, old_values, length = cached
-            k = jax.lax.dynamic_update_slice_in_dim(old_keys, k, length, axis=1)
-            v = jax.lax.dynamic_update_slice_in_dim(old_values, v, length, axis=1)
+            k, v = _into_cache(cached, k, v)
         mixed = attend(q, k, v, mask, seen, self.execution.attention).reshape(-1, width)
         mixed = dense_out(width, use_bias=a.attention_bias, name="attention_out")(mixed)
         x = x + gated(mixed, parts[2], 0)
@@ -205,6 +205,9 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
             seen = allowed(mask, jnp.arange(num_places), num_places, segments)
         else:
             seen = allowed(mask, cache.length + jnp.arange(num_places), cache.keys.shape[2], None)
+            if cache.filled is not None:
+                filled = jnp.broadcast_to(cache.filled[:, None], (len(x), num_places, cache.keys.shape[2]))
+                seen = filled if seen is None else seen & filled
 
         def layer(x, params, layer_index, cached):
             keys = dropout_keys
@@ -217,7 +220,9 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
             layer = jax.checkpoint(layer, policy=policy)
         x, new = _through(layer, x, params["blocks"], cache, architecture.layers, execution.scan_layers)
         x = ends.apply({"params": params["ends"]}, x, condition, method="end")
-        return x, None if cache is None else Cache(*new, cache.length + num_places)
+        if cache is not None:
+            cache = cache._replace(keys=new[0], values=new[1], length=cache.length + num_places)
+        return x, cache
 
     def head(params, hidden):
         return ends.apply({"params": params["ends"]}, hidden, method="head")
@@ -241,7 +246,7 @@ def _through(layer, x, blocks, cache, num_layers, scan):
 
         def body(x, inputs):
             params, index, stored = inputs
-            return layer(x, params, index, None if cache is None else (*stored, cache.length))
+            return layer(x, params, index, None if cache is None else (*stored, cache.length, cache.kept))
 
         stored = None if cache is None else (cache.keys, cache.values)
         return jax.lax.scan(body, x, (blocks, jnp.arange(num_layers), stored))
@@ -249,10 +254,23 @@ def _through(layer, x, blocks, cache, num_layers, scan):
     per_layer = zip(*(jnp.unstack(leaf) for leaf in leaves), strict=True)
     stored = []
     for index, leaves in enumerate(per_layer):
-        cached = None if cache is None else (cache.keys[index], cache.values[index], cache.length)
+        cached = None if cache is None else (cache.keys[index], cache.values[index], cache.length, cache.kept)
         x, new = layer(x, tree.unflatten(leaves), index, cached)
         stored.append(new)
     return x, None if cache is None else jax.tree.map(lambda *layers: jnp.stack(layers), *stored)
+
+
+def _into_cache(cached, keys, values):
+    """One layer's keys and values with the new ones in their places, but for those that are to be kept."""
+    old_keys, old_values, length, kept = cached
+    stays = None if kept is None else (length + jnp.arange(keys.shape[1]) < kept)[:, None, None]
+
+    def put(old, new):
+        if stays is not None:
+            new = jnp.where(stays, jax.lax.dynamic_slice_in_dim(old, length, new.shape[1], axis=1), new)
+        return jax.lax.dynamic_update_slice_in_dim(old, new, length, axis=1)
+
+    return put(old_keys, keys), put(old_values, values)
 
 
 def _std_in(architecture: Architecture) -> float:

@@ -1,61 +1,83 @@
-"""Masked diffusion run backwards: every hidden token waits for its step, and is then drawn from the network."""
-
-from functools import partial
-from typing import Any
+"""Masked diffusion run backwards: every hidden token waits for its time, and is then drawn from the network."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mdlm_jax.models.transformer import Model
-from mdlm_jax.objectives.base import full
-from mdlm_jax.sampling.base import Plan, Trace, canvas, draw, reading
+from mdlm_jax.sampling.base import Numbers, Plan, Trace, draw
+from mdlm_jax.sampling.network import Network, logits_of, places_of, read
 
 
-def ancestral(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], plan: Plan) -> tuple[Array, Trace]:
+def ancestral(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
     """T steps from t = 1 to 0: from t to s a mask is revealed with probability (alpha_s - alpha_t) / (1 - alpha_t).
 
     MDLM (arXiv 2406.07524) and RADD (arXiv 2406.03736). Tends to the network's own law as T grows; in one
     step tokens are drawn independently. At most min(T, L - P) evaluations a row.
     """
-    times = jnp.linspace(1.0, 0.0, (plan.steps or plan.length) + 1)
+    num_steps = plan.steps or tokens.shape[1]
+    times = jnp.linspace(1.0, 0.0, num_steps + 1)
     noised = plan.schedule(times)
     # the chances of staying hidden multiply to this; the last step leaves nothing hidden, whatever the schedule
     hidden = (noised / noised[0]).at[-1].set(0.0)
-    static = {"model": model, "length": plan.length, "top_k": plan.top_k, "top_p": plan.top_p}
-    return _run_backwards(keys, params, prompt, times, hidden, jnp.float32(plan.temperature), **static)
+    step = jax.vmap(lambda key, places: reveal_steps(key, hidden, places))(_halves(keys)[0], places_of(network, tokens))
+    times = jnp.broadcast_to(times, (len(tokens), num_steps + 1))
+    return _reveal(keys, network, tokens, step, times, plan, numbers)
 
 
-def reveal_steps(key: Array, hidden: Float[Array, "n"], length: int) -> Int[Array, "L"]:
+def first_hitting(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
+    """T = infinity: the masks are revealed one by one, at the times at which the reverse process reveals them.
+
+    Of n masks the next goes at t u^(1 / n) (arXiv 2409.02908): the n times are n uniform numbers in falling order.
+    Exact for its network; L - P evaluations. For the linear schedule, or a network that is not told the time.
+    """
+    chance = _uniform(_halves(keys)[0], places_of(network, tokens))
+    chance = jnp.where(tokens == network.mask_id, chance, -1.0)
+    order = jnp.argsort(-chance, axis=1)
+    step = jnp.argsort(order, axis=1).astype(jnp.int32)
+    times = jnp.take_along_axis(chance, order, axis=1)
+    times = jnp.concatenate([times, jnp.zeros_like(times[:, :1])], axis=1)
+    return _reveal(keys, network, tokens, step, times, plan, numbers)
+
+
+def reveal_steps(key: Array, hidden: Float[Array, "n"], places: Int[Array, "L"]) -> Int[Array, "L"]:
     """In which step 0 .. T-1 each place is revealed; hidden[k] is its chance to be so in none of the first k.
 
     The network has no say in it, so the steps are drawn before it is run, all at once.
     """
-    u = jax.random.uniform(key, (length,))
-    return jnp.searchsorted(-hidden[1:], -u, side="left").astype(jnp.int32)
+    return jnp.searchsorted(-hidden[1:], -_uniform(key[None], places[None])[0], side="left").astype(jnp.int32)
 
 
-@partial(jax.jit, static_argnames=("model", "length", "top_k", "top_p"))
-def _run_backwards(keys, params, prompt, times, hidden, temperature, *, model: Model, length: int, top_k, top_p):
-    batch, mask_id = len(prompt), model.architecture.vocab_size
-    tokens, free = canvas(prompt, length, mask_id)
-    rows, places = jnp.arange(batch), jnp.broadcast_to(jnp.arange(length)[None, :, None], (batch, length, 1))
-    keys_steps, keys_tokens = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
-    step = jnp.where(free, jax.vmap(lambda key: reveal_steps(key, hidden, length))(keys_steps), -1)
+def _halves(keys: Array) -> tuple[Array, Array]:
+    """Each row's key for the times and for the tokens."""
+    return tuple(jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1))
+
+
+def _uniform(keys: Array, places: Int[Array, "B L"]) -> Float[Array, "B L"]:
+    """A number in [0, 1) for every place, which depends on its row's key and on the place alone."""
+    of_place = jax.vmap(lambda key, place: jax.random.uniform(jax.random.fold_in(key, place)), (None, 0))
+    return jax.vmap(of_place)(keys, places)
+
+
+def _reveal(keys, network: Network, tokens, step, times, plan: Plan, numbers: Numbers):
+    """Every place in its step, by what the network says then at times[row, step]."""
+    batch, mask_id, num_steps = len(tokens), network.mask_id, times.shape[1] - 1
+    rows, places, keys_tokens = jnp.arange(batch), places_of(network, tokens), _halves(keys)[1]
+    step = jnp.where(tokens == mask_id, step, -1)
 
     def next_step(state):
         """Each row goes straight to the next step that reveals something: the network runs for no other (RADD)."""
         tokens, log_probability, evaluations = state
         waiting = tokens == mask_id
-        now = jnp.where(waiting, step, len(times) - 1).min(axis=1)
-        out, _ = model.hidden(params, reading(tokens, places, places, times[now]), full)
+        now = jnp.where(waiting, step, num_steps).min(axis=1)
+        out, _ = read(network, network.cache, tokens, times[rows, now])
 
         def next_place(state):
             """One place of each row, so that logits exist for as many places as there are rows."""
             tokens, log_probability, revealed = state
             place, any_left = revealed.argmax(axis=1), revealed.any(axis=1)
-            keys_here = jax.vmap(jax.random.fold_in)(keys_tokens, place)
-            token, nats = draw(keys_here, model.head(params, out[rows, place]), temperature, top_k, top_p)
+            keys_here = jax.vmap(jax.random.fold_in)(keys_tokens, places[rows, place])
+            logits = logits_of(network, out[rows, place])
+            token, nats = draw(keys_here, logits, numbers.temperature, plan.top_k, plan.top_p)
             return (
                 tokens.at[rows, place].set(jnp.where(any_left, token, tokens[rows, place])),
                 log_probability.at[rows, place].set(jnp.where(any_left, nats, log_probability[rows, place])),

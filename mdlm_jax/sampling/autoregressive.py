@@ -1,88 +1,106 @@
 """One token after another, each seeing those before it: left to right, or in a random order. Exact for its network."""
 
-from functools import partial
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import causal
-from mdlm_jax.sampling.base import Plan, Trace, draw, reading
+from mdlm_jax.sampling.base import Numbers, Plan, Trace, draw
+from mdlm_jax.sampling.network import Network, logits_of, new_cache, places_of, reading
 
 
-def autoregressive(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], plan: Plan):
-    """Left to right, for `ar`: a place reads the token before it, the first the mask. L - P evaluations."""
-    order = jnp.broadcast_to(jnp.arange(plan.length), (prompt.shape[0], plan.length))
-    positions = order[..., None]
-    return decode(keys, model, params, prompt, order, positions, positions, plan)
+def autoregressive(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
+    """Left to right, for `ar`: a place reads the token before it, the first the mask. L - P evaluations, or as many as
+    it takes until every row has said `stop`."""
+    order = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    positions = places_of(network, tokens)[..., None]
+    return _decode(keys, network, tokens, order, positions, positions, plan, numbers)
 
 
-def ordered(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], plan: Plan):
+def ordered(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
     """In a random order of each row's own, for `any_order_causal`: the prompt comes first. L - P evaluations."""
-    given, key_order = prompt.shape[1], jax.vmap(lambda key: jax.random.fold_in(key, plan.length))(keys)
-    rest = jax.vmap(lambda key: given + jax.random.permutation(key, plan.length - given))(key_order)
-    before = jnp.broadcast_to(jnp.arange(given), prompt.shape)
-    return decode_in_order(keys, model, params, prompt, jnp.concatenate([before, rest], axis=1), plan)
+    places = places_of(network, tokens)
+    chance = jax.vmap(lambda key, places: jax.vmap(lambda n: jax.random.uniform(jax.random.fold_in(key, n)))(places))(
+        jax.vmap(lambda key: jax.random.split(key, 3)[2])(keys), places
+    )
+    order = jnp.argsort(jnp.where(tokens == network.mask_id, chance, -1.0), axis=1, stable=True)
+    return decode_in_order(keys, network, tokens, order, plan, numbers)
 
 
-def decode_in_order(
-    keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], order: Int[Array, "B L"], plan: Plan
-):
+def decode_in_order(keys, network: Network, tokens: Int[Array, "B L"], order: Int[Array, "B L"], plan, numbers):
     """In this order, whose first P places are the prompt's: a query turns by (own, target), a key by (own, own)."""
-    own = jnp.concatenate([jnp.full_like(order[:, :1], -1), order[:, :-1]], axis=1)
-    positions, key_positions = jnp.stack([own, order], axis=-1), jnp.stack([own, own], axis=-1)
-    return decode(keys, model, params, prompt, order, positions, key_positions, plan)
+    padding = jnp.zeros(len(tokens), jnp.int32) if network.padding is None else network.padding
+    target = order - padding[:, None]
+    before = jnp.concatenate([jnp.full_like(target[:, :1], -1), target[:, :-1]], axis=1)
+    own = jnp.maximum(before, -1)  # the start symbol follows what pads the row
+    positions, key_positions = jnp.stack([own, target], axis=-1), jnp.stack([own, own], axis=-1)
+    return _decode(keys, network, tokens, order, positions, key_positions, plan, numbers)
 
 
-def decode(keys, model, params, prompt, order, positions, key_positions, plan: Plan) -> tuple[Array, Trace]:
-    """Reads the mask and the prompt in one pass, then a token at a time with the cache."""
-    first = 0 if plan.reads_start else 1
-    said = (params, prompt, order, positions, key_positions, jnp.float32(plan.temperature))
-    return _decode(keys, *said, model=model, first=first, top_k=plan.top_k, top_p=plan.top_p)
+def _decode(keys, network: Network, tokens, order, positions, key_positions, plan: Plan, numbers: Numbers):
+    """The n-th place read holds the token before the n-th of the order, the first the mask: all that is given in one
+    pass, then one at a time with the cache."""
+    (batch, length), first = tokens.shape, numbers.first
+    rows, padding = jnp.arange(batch), jnp.zeros(batch, jnp.int32) if network.padding is None else network.padding
+    places = places_of(network, tokens)
 
+    def read(cache, tokens, at, width):
+        """Places at .. at + width of the order."""
+        here = jax.lax.dynamic_slice_in_dim(jnp.arange(-1, length - 1), at, width)
+        before = jnp.take_along_axis(tokens, order[:, jnp.maximum(here, 0)], axis=1)
+        before = jnp.where(here + 1 == padding[:, None], network.mask_id, jnp.maximum(before, 0))
+        turns = (jax.lax.dynamic_slice_in_dim(field, at, width, axis=1) for field in (positions, key_positions))
+        if network.watch is not None:
+            jax.debug.callback(network.watch, tokens, ordered=True)
+        view = reading(before, *turns, jnp.zeros(batch))
+        return network.model.hidden(
+            network.params, view, causal, cache=cache._replace(length=jnp.asarray(at, jnp.int32))
+        )
 
-@partial(jax.jit, static_argnames=("model", "first", "top_k", "top_p"))
-def _decode(
-    keys, params, prompt, order, positions, key_positions, temperature, *, model: Model, first: int, top_k, top_p
-):
-    (batch, given), length = prompt.shape, order.shape[1]
+    def place(state, hidden, n):
+        """The token of the n-th place of the order."""
+        tokens, when, nats, evaluations, ended = state
+        target = order[:, n]
+        keys_here = jax.vmap(jax.random.fold_in)(keys, places[rows, target])
+        token, log_probability = draw(
+            keys_here, logits_of(network, hidden), numbers.temperature, plan.top_k, plan.top_p
+        )
+        if plan.stop is not None:
+            token = jnp.where(ended, plan.stop, token)
+        return (
+            tokens.at[rows, target].set(token),
+            when.at[rows, target].set(n - first),
+            nats.at[rows, target].set(jnp.where(ended, 0, log_probability)),
+            evaluations + ~ended,
+            ended | (False if plan.stop is None else token == plan.stop),
+        )
 
-    def step(cache, tokens, positions, key_positions, place):
-        view = reading(tokens, positions, key_positions, jnp.zeros(batch))
-        hidden, cache = model.hidden(params, view, causal, cache=cache)
-        keys_here = jax.vmap(jax.random.fold_in)(keys, place)
-        return cache, *draw(keys_here, model.head(params, hidden[:, -1]), temperature, top_k, top_p)
-
-    def body(carry, inputs):
-        cache, token = carry
-        cache, token, log_probability = step(cache, token[:, None], *inputs)
-        return (cache, token), (token, log_probability)
-
-    start = jnp.full((batch, 1), model.architecture.vocab_size, jnp.int32)
-    read = jnp.concatenate([start, prompt], axis=1)
-    known = slice(first, given + 1)
-    cache, token, log_probability = step(
-        model.empty_cache(batch, length), read[:, known], positions[:, known], key_positions[:, known], order[:, given]
+    cache = new_cache(network)
+    if network.padding is not None or not plan.reads_start:
+        # a network that was trained without a start symbol does not see it
+        begin = padding[:, None] + (0 if plan.reads_start else 1)
+        cache = cache._replace(filled=jnp.arange(length) >= begin)
+    # what is read behind the prompt is read again before anything sees it
+    width = min(length, plan.bucket + 1)
+    hidden, cache = read(cache, tokens, 0, width)
+    state = (
+        tokens,
+        jnp.full(tokens.shape, -1, jnp.int32),
+        jnp.zeros(tokens.shape),
+        jnp.zeros(batch, jnp.int32),
+        jnp.zeros(batch, bool),
     )
-    one_by_one = (
-        positions[:, given + 1 :, None].swapaxes(0, 1),
-        key_positions[:, given + 1 :, None].swapaxes(0, 1),
-        order[:, given + 1 :].swapaxes(0, 1),
-    )
-    _, (tokens, log_probabilities) = jax.lax.scan(body, (cache, token), one_by_one)
+    state = place(state, jax.lax.dynamic_index_in_dim(hidden, first, axis=1, keepdims=False), first)
 
-    def in_place(before, one, others):
-        """(B, P), (B,) and (L - P - 1, B) in the order of reading, to (B, L) in the order of the text."""
-        values = jnp.concatenate([before, one[:, None], others.swapaxes(0, 1)], axis=1)
-        return jnp.zeros_like(values).at[jnp.arange(batch)[:, None], order].set(values)
+    def step(carry):
+        n, cache, state = carry
+        hidden, cache = read(cache, state[0], n, 1)
+        return n + 1, cache, place(state, hidden[:, 0], n)
 
-    num_drawn = length - given
-    steps = jnp.broadcast_to(jnp.arange(num_drawn, dtype=jnp.int32)[:, None], (num_drawn, batch))
-    trace = Trace(
-        step=in_place(jnp.full((batch, given), -1, jnp.int32), steps[0], steps[1:]),
-        log_probability=in_place(jnp.zeros((batch, given)), log_probability, log_probabilities),
-        evaluations=jnp.full(batch, num_drawn, jnp.int32),
+    n, _, (tokens, when, nats, evaluations, _) = jax.lax.while_loop(
+        lambda carry: (carry[0] < length) & ~carry[2][-1].all(), step, (first + 1, cache, state)
     )
-    return in_place(prompt, token, tokens), trace
+    rest = tokens == network.mask_id  # every row has ended
+    if plan.stop is not None:
+        tokens, when = jnp.where(rest, plan.stop, tokens), jnp.where(rest, n - first, when)
+    return tokens, Trace(when, nats, evaluations)

@@ -1,21 +1,24 @@
 """What every sampler shares: how it is asked, what it tells of its work, and how one token is drawn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Float, Int
 
-from mdlm_jax.objectives.base import Answer, View
+from mdlm_jax.objectives.base import Answer
 from mdlm_jax.schedules import Schedule, linear
+
+BUCKET = 64  # places: prompts whose lengths round up to the same multiple share a program
 
 
 class Plan(NamedTuple):
     """Which sampler, and its arguments."""
 
     sampler: str  # a key of SAMPLERS
-    length: int  # L: tokens in all, the prompt included
+    length: int  # L: tokens in all, the prompt and what pads it included
     temperature: float = 1.0  # divides the logits; 0 takes the likeliest token
     steps: int | None = None  # of the grid of times, where there is one; None: as many as there are tokens
     schedule: Schedule = linear()  # ancestral: the one of the training
@@ -25,16 +28,29 @@ class Plan(NamedTuple):
     top_k: int | None = None  # draws are from the k likeliest tokens
     top_p: float | None = None  # .. and from the smallest set of tokens that has this probability
     correctors: int | None = None  # predictor_corrector: corrector steps after each step; None: 2
+    guidance: float = 0.0  # weight of classifier-free guidance by what is given; 0: none
+    guidance_ramp: bool = False  # the weight grows from 0 to that as noise goes (UniDisc)
+    stop: int | None = None  # token that ends a text
+    trained_blocks: int = 0  # the network was trained in blocks of so many tokens and sees no later ones; 0: it was not
+    bucket: int = 0  # set by `sample`: the prompt's width, rounded up, so that prompts near in length share a program
     # confidence:
     block_size: int | None = None  # tokens of a block, decoded from left to right; None: one block
     confidence: str = "probability"  # a key of placing.CONFIDENCES
     rule: str = "quota"  # a key of placing.RULES
     limit: float | None = None  # of the rule
     cache: str = "none"  # none | prefix | dual
-    guidance: float = 0.0  # weight of classifier-free guidance; 0: none
     suppress: tuple[int, ...] = ()  # tokens that are never drawn
+    anneal: float = 0.0  # noise of the order, less as masks go (MaskGIT)
     delay: tuple[int, ...] = ()  # tokens that are placed when nothing else is left
-    stop: int | None = None  # token that ends a text
+
+
+class Numbers(NamedTuple):
+    """What a plan says that nothing has to be compiled anew for."""
+
+    first: Int[Array, ""]  # the first place to be drawn in any row
+    temperature: Float[Array, ""]
+    limit: Float[Array, ""]
+    phi: Any
 
 
 class Trace(NamedTuple):
@@ -45,10 +61,10 @@ class Trace(NamedTuple):
     evaluations: Int[Array, "B"]  # times the network had to run for a row
 
 
-def canvas(prompt: Int[Array, "B P"], length: int, mask_id: int) -> tuple[Int[Array, "B L"], Bool[Array, "B L"]]:
-    """The rows to be filled, the mask wherever the prompt says nothing, and which places these are."""
-    tokens = jnp.full((prompt.shape[0], length), mask_id, jnp.int32).at[:, : prompt.shape[1]].set(prompt)
-    return tokens, tokens == mask_id
+def left_padded(prompts: Sequence[Sequence[int]]) -> Int[np.ndarray, "B P"]:
+    """Prompts of several lengths as one array: -1 at the left of the shorter ones."""
+    width = max(map(len, prompts), default=0)
+    return np.array([[-1] * (width - len(prompt)) + list(prompt) for prompt in prompts], np.int32).reshape(-1, width)
 
 
 def draw(
@@ -84,22 +100,3 @@ def filtered(logits: Float[Array, "*n V"], top_k: int | None, top_p: float | Non
         least = jnp.where(inside, ordered, jnp.inf).min(axis=-1, keepdims=True)
         logits = jnp.where(logits < least, -jnp.inf, logits)
     return logits
-
-
-def reading(
-    tokens: Int[Array, "B N"],
-    positions: Int[Array, "B N P"],
-    key_positions: Int[Array, "B N P"],
-    t: Float[Array, "B"],
-) -> View:
-    """A view that is only read: one document a row, nothing scored."""
-    return View(
-        tokens=tokens,
-        targets=tokens,
-        weight=jnp.zeros(tokens.shape),
-        t=t[:, None],
-        positions=positions,
-        key_positions=key_positions,
-        segments=jnp.ones_like(tokens),
-        constant=jnp.zeros(tokens.shape[0]),
-    )

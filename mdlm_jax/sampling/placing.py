@@ -24,25 +24,30 @@ def candidates(
     return (filtered(logits / temperature, top_k, top_p) + noise).argmax(axis=-1).astype(jnp.int32)
 
 
-def of_the_token(key: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+def of_the_token(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
     """The token's probability (LLaDA, arXiv 2502.09992: low-confidence remasking; MaskGIT, arXiv 2202.04200)."""
     return jnp.take_along_axis(law, tokens[:, None], axis=-1)[:, 0]
 
 
-def of_the_margin(key: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+def of_the_margin(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
     """How far the likeliest token is ahead of the next (arXiv 2502.06768)."""
     first, second = jnp.moveaxis(jax.lax.top_k(law, 2)[0], -1, 0)
     return first - second
 
 
-def of_the_entropy(key: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+def of_the_entropy(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
     """Minus the entropy, in nats."""
     return jax.scipy.special.xlogy(law, law).sum(axis=-1)
 
 
-def of_nothing(key: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
-    """A random order."""
-    return jax.random.uniform(key, tokens.shape)
+def of_nothing(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+    """A random order, by a key of each place."""
+    return jax.vmap(jax.random.uniform)(keys)
+
+
+def of_the_left(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+    """From left to right."""
+    return -jnp.arange(len(tokens), dtype=law.dtype)
 
 
 CONFIDENCES = {
@@ -50,6 +55,7 @@ CONFIDENCES = {
     "margin": of_the_margin,
     "entropy": of_the_entropy,
     "random": of_nothing,
+    "left": of_the_left,
 }
 
 
@@ -61,6 +67,11 @@ def quota(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Array
 def threshold(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]) -> Int[Array, ""]:
     """All that reach the limit (Fast-dLLM, arXiv 2505.22618)."""
     return (ranked >= limit).sum()
+
+
+def dynamic(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]) -> Int[Array, ""]:
+    """All above the limit, and as many as planned where they are fewer (SDAR, arXiv 2510.06303)."""
+    return jnp.maximum((ranked > limit).sum(), planned)
 
 
 def factor(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]) -> Int[Array, ""]:
@@ -81,22 +92,29 @@ def entropy_bound(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Flo
     return ((entropies.cumsum() - entropies) <= limit).sum()
 
 
-RULES = {"quota": quota, "threshold": threshold, "factor": factor, "entropy_bound": entropy_bound}
+RULES = {
+    "quota": quota,
+    "threshold": threshold,
+    "dynamic": dynamic,
+    "factor": factor,
+    "entropy_bound": entropy_bound,
+}
+PLANNED = ("quota", "dynamic")  # rules that heed how many are planned for a step
 
 
 def best(
     rule: str, confidence: Float[Array, "n"], hidden: Bool[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]
 ) -> Bool[Array, "n"]:
-    """The hidden places that are kept. Every rule but the quota keeps at least one."""
+    """The hidden places that are kept. Every rule but the planned ones keeps at least one."""
     confidence = jnp.where(hidden, confidence, -jnp.inf)
     order = jnp.argsort(-confidence, stable=True)
     count = RULES[rule](confidence[order], planned, limit)
-    if rule != "quota":
+    if rule not in PLANNED:
         count = jnp.maximum(count, 1)
     rank = jnp.zeros(confidence.shape, jnp.int32).at[order].set(jnp.arange(confidence.size, dtype=jnp.int32))
     return hidden & (rank < count)
 
 
-def planned_of(num_hidden: Int[Array, "*n"], steps: int, step: Int[Array, "*n"]) -> Int[Array, "*n"]:
+def planned_of(num_hidden: Int[Array, "*n"], steps: Int[Array, ""] | int, step: Int[Array, "*n"]) -> Int[Array, "*n"]:
     """How many of a block's hidden tokens a step places: evenly, the first steps one more where they must (LLaDA)."""
     return num_hidden // steps + (step < num_hidden % steps)

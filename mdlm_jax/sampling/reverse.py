@@ -1,17 +1,13 @@
 """A noise process run backwards over a whole row at once: from its prior at t = 1, in T steps, to text at t = 0."""
 
-from functools import partial
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mdlm_jax.models.transformer import Model
-from mdlm_jax.objectives.base import full
 from mdlm_jax.objectives.noised import EARLIEST
 from mdlm_jax.processes.base import Process, draw, posterior
-from mdlm_jax.sampling.base import Plan, Trace, canvas, reading
+from mdlm_jax.sampling.base import Numbers, Plan, Trace
+from mdlm_jax.sampling.network import Network, logits_of, read
 from mdlm_jax.sampling.steps import (
     corrector_step,
     euler_law,
@@ -35,7 +31,7 @@ LAWS = {
 }
 
 
-def reverse(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], plan: Plan) -> tuple[Array, Trace]:
+def reverse(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
     """T equal steps from t to s = t - 1 / T by the law that `plan.sampler` names; T evaluations a row.
 
     `predictor_corrector` is `euler` and `plan.correctors` steps of half that size at every s > 0, an evaluation each.
@@ -43,29 +39,21 @@ def reverse(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], p
     network as it is at every t, as given tokens are in training.
     """
     correctors = (plan.correctors or CORRECTORS) if plan.sampler == "predictor_corrector" else 0
-    return _follow(keys, model, params, prompt, plan, correctors)
+    return _walk(keys, network, tokens, plan, numbers, correctors)
 
 
-def metropolis(keys: Array, model: Model, params: Any, prompt: Int[Array, "B P"], plan: Plan) -> tuple[Array, Trace]:
+def metropolis(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
     """T proposals of one changed token each (arXiv 2211.00802), the k-th accepted by p_t at t = 1 - k / T.
 
     A cooling so slow that every p_t is followed ends in p_(1 / T): T has to be many times L V. T evaluations a row.
     """
-    return _follow(keys, model, params, prompt, plan, correctors=0)
+    return _walk(keys, network, tokens, plan, numbers, correctors=0)
 
 
-def _follow(keys, model, params, prompt, plan: Plan, correctors: int) -> tuple[Array, Trace]:
-    times = jnp.linspace(1.0, 0.0, (plan.steps or plan.length) + 1)
-    static = {"model": model, "answer": plan.answer, "sampler": plan.sampler, "length": plan.length}
-    return _walk(keys, params, plan.phi, prompt, times, **static, correctors=correctors)
-
-
-@partial(jax.jit, static_argnames=("model", "answer", "sampler", "length", "correctors"))
-def _walk(keys, params, phi, prompt, times, *, model: Model, answer, sampler: str, length: int, correctors: int):
-    answer, batch, num_steps = answer(phi), len(prompt), len(times) - 1
-    given, free = canvas(prompt, length, model.architecture.vocab_size)
-    process = answer.process
-    places = jnp.broadcast_to(jnp.arange(length)[None, :, None], (batch, length, 1))
+def _walk(keys, network: Network, given, plan: Plan, numbers: Numbers, correctors: int) -> tuple[Array, Trace]:
+    (batch, length), answer, sampler = given.shape, plan.answer(numbers.phi), plan.sampler
+    free, process, num_steps = given == network.mask_id, answer.process, plan.steps or given.shape[1]
+    times = jnp.linspace(1.0, 0.0, num_steps + 1)
 
     def predict(key, x, free, law, log_ratio, t, s):
         """One row from t to s."""
@@ -82,8 +70,8 @@ def _walk(keys, params, phi, prompt, times, *, model: Model, answer, sampler: st
     def move(state, step, index, kind, t, s):
         """Every row, by one evaluation of the network at t. Randomness: of the row, the step and the kind of move."""
         tokens, when, nats = state
-        hidden, _ = model.hidden(params, reading(tokens, places, places, jnp.full(batch, t)), full)
-        logits, everywhere = model.head(params, hidden), t[None, None]
+        hidden, _ = read(network, network.cache, tokens, jnp.full(batch, t))
+        logits, everywhere = logits_of(network, hidden), t[None, None]
         law, log_ratio = answer.law(logits, tokens, everywhere), answer.log_ratio(logits, tokens, everywhere)
         keys_here = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, index), kind))(keys)
         moved = jax.vmap(step, (0, 0, 0, 0, 0, None, None))(keys_here, tokens, free, law, log_ratio, t, s)

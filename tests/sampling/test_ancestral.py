@@ -94,7 +94,7 @@ def test_one_token_at_a_time_is_exact_in_an_order_that_depends_on_what_came(sure
 def test_a_mask_is_revealed_with_the_chance_of_the_reverse_step():
     steps, length = 5, 40_000
     noised = cosine()(jnp.linspace(1.0, 0.0, steps + 1))
-    revealed = np.asarray(reveal_steps(jax.random.key(4), noised, length))
+    revealed = np.asarray(reveal_steps(jax.random.key(4), noised, jnp.arange(length)))
     for step in range(steps):
         waiting = (revealed >= step).sum()
         alpha_t, alpha_s = 1 - float(noised[step]), 1 - float(noised[step + 1])
@@ -106,7 +106,7 @@ def test_a_mask_is_revealed_with_the_chance_of_the_reverse_step():
 def test_the_network_runs_only_where_something_is_revealed():
     """n (1 - (1 - 1/n)^l) evaluations in the mean, for l tokens in n steps (RADD, arXiv 2406.03736)."""
     steps, length, rows = 6, 4, 4000
-    model = ORACLE._replace(hidden=lambda params, view, mask: (jnp.zeros((*view.tokens.shape, V)), None))
+    model = ORACLE._replace(hidden=lambda params, view, mask, cache=None: (jnp.zeros((*view.tokens.shape, V)), None))
     _, trace = sample(jax.random.key(5), model, (), jnp.zeros((rows, 0), int), Plan("ancestral", length, steps=steps))
     evaluations = np.asarray(trace.evaluations)
     np.testing.assert_array_equal(evaluations, [len(set(row)) for row in np.asarray(trace.step)])

@@ -16,7 +16,8 @@ from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.base import causal
 from mdlm_jax.sampling import Plan, sample
 from mdlm_jax.sampling.autoregressive import decode_in_order
-from mdlm_jax.sampling.base import reading
+from mdlm_jax.sampling.base import Numbers
+from mdlm_jax.sampling.network import Network, reading
 from mdlm_jax.training.loss import look
 from tests.sampling.worlds import JOINT, ORACLE, RARE, STATES, L, V, counts
 
@@ -104,7 +105,10 @@ def test_a_random_order_draws_from_what_training_scores():
     # the orders of training depend on the keys alone, so those of any rows serve
     order = seen_by(RANDOM_ORDER, jnp.zeros((B, LENGTH), jnp.int32), given).positions[..., 1]
     keys = jax.random.split(jax.random.key(6), B)
-    tokens, trace = decode_in_order(keys, model, params, prompt, order, Plan("ordered", LENGTH))
+    blank = jnp.concatenate([prompt, jnp.full((B, LENGTH - given), VOCABULARY)], axis=1).astype(jnp.int32)
+    numbers = Numbers(jnp.int32(given), jnp.float32(1), jnp.float32(0), ())
+    plan = Plan("ordered", LENGTH, bucket=LENGTH)
+    tokens, trace = decode_in_order(keys, Network(model, params, blank), blank, order, plan, numbers)
     expected = log_probabilities(model, params, seen_by(RANDOM_ORDER, tokens, given))
     got = jnp.take_along_axis(trace.log_probability, order, axis=1)
     np.testing.assert_array_equal(tokens[:, :given], prompt)

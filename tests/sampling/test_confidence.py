@@ -197,10 +197,10 @@ def test_rules_by_enumeration():
 
 def test_confidences_are_their_definitions():
     law = jnp.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
-    tokens, key = jnp.array([1, 1], jnp.int32), jax.random.key(0)
+    tokens, keys = jnp.array([1, 1], jnp.int32), jax.random.split(jax.random.key(0), 2)
     expected = {"probability": [0.3, 0.5], "margin": [0.3, 0.2], "entropy": (np.asarray(law) * np.log(law)).sum(axis=1)}
     for name, values in expected.items():
-        np.testing.assert_allclose(CONFIDENCES[name](key, law, tokens), values, rtol=1e-5)
+        np.testing.assert_allclose(CONFIDENCES[name](keys, law, tokens), values, rtol=1e-5)
 
 
 def test_what_is_drawn_around_given_tokens_has_their_conditional_law():

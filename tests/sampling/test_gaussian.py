@@ -10,8 +10,9 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.gaussian import LOG_SNR, embedding, evidence
 from mdlm_jax.objectives.gaussian import gaussian as objective
-from mdlm_jax.sampling.base import Plan
+from mdlm_jax.sampling.base import Numbers, Plan
 from mdlm_jax.sampling.gaussian import gaussian
+from mdlm_jax.sampling.network import Network
 
 V, L, ROWS = 3, 2, 10_000
 WORLD = random_world(4, V, L)
@@ -24,7 +25,7 @@ def oracle(given: int):
     """Answers with the law of each place given the other, whose first `given` are without noise."""
     joint = jnp.asarray(WORLD.probability, jnp.float32)
 
-    def hidden(params, view, mask):
+    def hidden(params, view, mask, cache=None):
         shown = jax.nn.softmax(evidence(VECTORS, view.noisy, LOG_SNR(view.t)), axis=-1)
         shown = jnp.where((jnp.arange(L) < given)[:, None], jnp.arange(V) == view.tokens[..., None], shown)
         return jnp.log(jax.vmap(lambda shown: leave_one_out(joint, shown))(shown)), None
@@ -35,7 +36,10 @@ def oracle(given: int):
 
 def sampled(steps: int, prompt, keys):
     rows = jnp.tile(jnp.asarray(prompt, jnp.int32), (len(keys), 1))
-    return gaussian(keys, oracle(len(prompt)), (), rows, Plan("gaussian", L, steps=steps, phi=PHI))
+    blank = jnp.concatenate([rows, jnp.full((len(rows), L - len(prompt)), V, jnp.int32)], axis=1)
+    network = Network(oracle(len(prompt)), (), blank)
+    numbers = Numbers(jnp.int32(len(prompt)), jnp.float32(1), jnp.float32(0), PHI)
+    return jax.jit(lambda keys: gaussian(keys, network, blank, Plan("gaussian", L, steps=steps), numbers))(keys)
 
 
 def total_variation(tokens, law) -> float:

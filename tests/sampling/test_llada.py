@@ -7,7 +7,7 @@ import pytest
 
 from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.sampling.base import reading
+from mdlm_jax.sampling.network import reading
 from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
 from tests.sampling.golden import EOS, EOT, llada, load
 

@@ -1,0 +1,117 @@
+"""A trained model as the samplers see it: it reads places of their rows, and answers for them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mdlm_jax.models.transformer import Cache, Model
+from mdlm_jax.objectives.base import MaskFn, View, full
+
+
+class Network(NamedTuple):
+    """What a sampler may ask, and what it need not know of."""
+
+    model: Model
+    params: Any
+    row: Int[Array, "B N"]  # all there is of a text; the sampler's tokens are a part of it
+    mask: MaskFn = full  # who sees whom, by places of the row
+    start: Int[Array, ""] | int = 0  # the place of the sampler's first token
+    cache: Cache | None = None  # keys and values of the places before it, where the network reads no others
+    padding: Int[Array, "B"] | None = None  # places at the left of a row that hold nothing
+    guidance: Float[Array, ""] | None = None  # weight of classifier-free guidance
+    ramp: bool = False  # the weight grows as noise goes: it is multiplied by 1 - t
+    given: Bool[Array, "B N"] | None = None  # what guidance hides
+    watch: Callable | None = None  # is told every row that is read
+
+    @property
+    def mask_id(self) -> int:
+        return self.model.architecture.vocab_size
+
+
+def read(
+    network: Network,
+    cache: Cache | None,
+    tokens: Int[Array, "B L"],
+    t: Float[Array, "B"],
+    at: Int[Array, ""] | int = 0,
+    width: int | None = None,
+) -> tuple[Float[Array, "B width d"], Cache | None]:
+    """One evaluation: what the network says, before its head, of `width` of the sampler's tokens, from `at`.
+
+    With a cache, places that are not read are as they were when they last were; what is read goes into it.
+
+    Guided, a row is read with what is given and without it, c and u: u + (weight + 1) (c - u) (SMDM, arXiv 2410.18514,
+    section 4.2). The formula is for logits; since the head is affine and the weights sum to one, it may come before it.
+    """
+    width = width or tokens.shape[1]
+    if network.watch is not None:
+        rows = jax.lax.dynamic_update_slice_in_dim(network.row, tokens, network.start, axis=1)
+        jax.debug.callback(network.watch, rows, ordered=True)
+    part, first = jax.lax.dynamic_slice_in_dim(tokens, at, width, axis=1), network.start + at
+    if network.guidance is not None:
+        given = jax.lax.dynamic_slice_in_dim(network.given, first, width, axis=1)
+        part = jnp.concatenate([part, jnp.where(given, network.mask_id, part)])
+    copies = len(part) // len(tokens)
+    places = jnp.broadcast_to(first + jnp.arange(width), part.shape)
+    if network.padding is not None:
+        places = places - jnp.tile(network.padding, copies)[:, None]
+        part = jnp.where(places >= 0, part, 0)
+        # a cache is told which places hold nothing
+        cache = new_cache(network) if cache is None else cache
+    view = reading(part, places[..., None], places[..., None], jnp.tile(t, copies))
+    cache = None if cache is None else cache._replace(length=jnp.asarray(first, jnp.int32))
+    hidden, cache = network.model.hidden(network.params, view, network.mask, cache=cache)
+    if network.guidance is not None:
+        with_given, without = jnp.split(hidden, 2)
+        weight = network.guidance * (1 - t)[:, None, None] if network.ramp else network.guidance
+        hidden = without + (weight + 1) * (with_given - without)
+    return hidden, cache
+
+
+def new_cache(network: Network) -> Cache:
+    """An empty cache for all places of the rows, each twice where they are guided."""
+    copies = 1 if network.guidance is None else 2
+    batch, length = network.row.shape
+    cache = network.model.empty_cache(copies * batch, length)
+    if network.padding is None:
+        return cache
+    return cache._replace(filled=jnp.arange(length) >= jnp.tile(network.padding, copies)[:, None])
+
+
+def logits_of(network: Network, hidden: Float[Array, "*n d"]) -> Float[Array, "*n V"]:
+    """What the network says, from what it says before its head."""
+    return network.model.head(network.params, hidden)
+
+
+def places_of(network: Network, tokens: Int[Array, "B L"]) -> Int[Array, "B L"]:
+    """Of the sampler's tokens in their rows, counted from the first that holds something: randomness is folded by them,
+    so that a row is the same whatever stands to its left."""
+    places = jnp.broadcast_to(network.start + jnp.arange(tokens.shape[1]), tokens.shape)
+    return places if network.padding is None else places - network.padding[:, None]
+
+
+def hidden_share(network: Network, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
+    """Of each row, how much is still a mask: the noise level that it looks like."""
+    return (tokens == network.mask_id).sum(axis=1) / jnp.maximum((places_of(network, tokens) >= 0).sum(axis=1), 1)
+
+
+def reading(
+    tokens: Int[Array, "B N"],
+    positions: Int[Array, "B N P"],
+    key_positions: Int[Array, "B N P"],
+    t: Float[Array, "B"],
+) -> View:
+    """A view that is only read: one document a row, nothing scored."""
+    return View(
+        tokens=tokens,
+        targets=tokens,
+        weight=jnp.zeros(tokens.shape),
+        t=t[:, None],
+        positions=positions,
+        key_positions=key_positions,
+        segments=jnp.ones_like(tokens),
+        constant=jnp.zeros(tokens.shape[0]),
+    )
