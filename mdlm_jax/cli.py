@@ -58,14 +58,22 @@ def _parser() -> argparse.ArgumentParser:
         "--correctors", type=int, help="predictor_corrector: corrector steps after each step (default: 2)"
     )
     verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
+    verb.add_argument("--stop", type=int, help="id of the token that ends a text")
+    verb.add_argument("--out", type=pathlib.Path, help="folder for a replay: replay.html, replay.json")
+    verb.add_argument(
+        "--compare",
+        action="append",
+        metavar="PLAN",
+        help="several plans side by side, into --out: confidence:rule=threshold,limit=0.9; may be given several times",
+    )
+    verb.add_argument("--judge", type=pathlib.Path, help="compare: a run of `ar` that scores the text")
     plan = verb.add_argument_group("of the sampler `confidence`").add_argument
     plan("--block-size", type=int, help="tokens of a block, from left to right (default: all are one block)")
     plan("--confidence", help="what places are ranked by: probability (default), margin, entropy or random")
     plan("--rule", help="how many of a step are kept: quota (default), threshold, factor or entropy_bound")
     plan("--limit", type=float, help="of the rule: a probability, the factor, or nats")
     plan("--cache", help="none (default), prefix or dual")
-    plan("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
-    plan("--stop", type=int, help="id of the token after whose block a text ends")
     verb.set_defaults(run_verb=_sample)
 
     verb = verbs.add_parser("check", help="what an objective promises, against a world whose law is known")
@@ -181,10 +189,13 @@ def _sample(options) -> int:
     prepare_devices()
     from mdlm_jax.sampling.run import sample_run
 
+    if options.compare:
+        return _compare(options)
     texts = sample_run(
         options.run,
         prompts=options.prompt or [""],
         count=options.count,
+        out=options.out,
         length=options.length,
         steps=options.steps,
         sampler=options.sampler,
@@ -193,6 +204,29 @@ def _sample(options) -> int:
     )
     for text in texts:
         print(text, end="")
+    return 0
+
+
+def _compare(options) -> int:
+    from mdlm_jax.sampling.compare_run import compare_run
+    from mdlm_jax.sampling.comparison import table
+    from mdlm_jax.scaling import live
+
+    prompts, out = options.prompt or [""], options.out
+    if out is None or len(prompts) > 1:
+        raise UserError("--compare needs --out=FOLDER for its picture, and takes one --prompt at most")
+    rows = compare_run(
+        options.run,
+        plans=options.compare,
+        out=out,
+        judge=options.judge,
+        prompt=prompts[0],
+        count=options.count,
+        length=options.length,
+        seed=options.seed,
+    )
+    live.show(table(rows))
+    print(f"{out / 'compare.png'}")
     return 0
 
 

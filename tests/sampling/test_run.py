@@ -8,6 +8,7 @@ from mdlm_jax.build_objective import schedule_of
 from mdlm_jax.config import load_config
 from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.sampling.compare_run import compare_run
 from mdlm_jax.sampling.run import encode_prompt, sample_run
 from tests import runs
 
@@ -75,10 +76,36 @@ def test_a_chain_of_steps_is_undone_in_its_own(tmp_path):
 
 
 @pytest.mark.slow
-def test_blocks_have_no_sampler(tmp_path):
-    runs.train(tmp_path, steps=2, objective__name="masked", objective__block_size=4)
-    with pytest.raises(UserError, match="objective.block_size=4: .* accepted: runs without"):
-        list(sample_run(tmp_path, prompts=[""]))
+@pytest.mark.parametrize(("objective", "sampler"), [("masked", "confidence"), ("sedd", "euler"), ("d3pm", "posterior")])
+def test_blocks_are_sampled_one_by_one(tmp_path, objective, sampler):
+    keys = {"objective__num_steps": 3} if objective == "d3pm" else {}
+    runs.train(tmp_path, steps=2, objective__name=objective, objective__block_size=4, **keys)
+    steps = None if objective == "d3pm" else 8
+    shown = next(sample_run(tmp_path, prompts=["1 0 1"], sampler=sampler, steps=steps))
+    heading, row = shown.splitlines()
+    assert row.startswith("1 0 1") and len(row.split()) == 16
+    # four blocks, of which the first three are read once more
+    assert heading == f"--- 0: {(12 if objective == 'd3pm' else 8) + 3 - (sampler == 'confidence')} network evaluations"
+    with pytest.raises(UserError, match="length 15: accepted is a multiple of the 4"):
+        list(sample_run(tmp_path, prompts=[""], length=15))
+
+
+@pytest.mark.slow
+def test_plans_are_compared_and_replayed(tmp_path):
+    runs.train(tmp_path / "run", steps=2, objective__name="masked")
+    runs.train(tmp_path / "judge", steps=2, objective__name="ar")
+    plans = ["ancestral:steps=4", "confidence:rule=threshold,limit=0.9,cache=dual,block_size=4"]
+    rows = compare_run(
+        tmp_path / "run", plans=plans, out=tmp_path / "out", judge=tmp_path / "judge", prompt="1 0 1 1", count=3
+    )
+    assert [row.label for row in rows] == plans and all(
+        row.quality.judge_nats and row.quality.divergence for row in rows
+    )
+    assert (tmp_path / "out" / "compare.png").stat().st_size > 10_000
+    with pytest.raises(UserError, match="objective masked; accepted: a run of ar"):
+        compare_run(tmp_path / "run", plans=plans, out=tmp_path / "out", judge=tmp_path / "run")
+    list(sample_run(tmp_path / "run", prompts=["1", ""], out=tmp_path / "seen"))
+    assert (tmp_path / "seen" / "1" / "replay.html").exists() and (tmp_path / "seen" / "0" / "replay.json").exists()
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

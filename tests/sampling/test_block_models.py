@@ -1,0 +1,187 @@
+"""Networks trained in blocks, against what SDAR's and BD3-LM's public code gave on tiny models, token for token."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdlm_jax.objectives.base import View, cross_entropy
+from mdlm_jax.objectives.block import block_mask
+from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling.base import filtered
+from mdlm_jax.sampling.blocks import causal_blocks
+from mdlm_jax.sampling.network import Network, logits_of, new_cache, read, reading
+from mdlm_jax.sampling.placing import candidates
+from mdlm_jax.schedules import linear, logarithmic, noise_rate, polynomial, square_root
+from tests.sampling.golden import MASK, bd3lm, load, sdar
+
+# name -> (block, steps of a block, rule, confidence, temperature, top_k, top_p)
+GREEDY = {
+    "greedy_sequential_b4_s4": (4, 4, "quota", "left", 1.0, None, None),
+    "greedy_sequential_b8_s4": (8, 4, "quota", "left", 1.0, None, None),
+    "argmax_top_p0.8_T0.7": (4, 4, "dynamic", "probability", 0.7, 20, 0.8),
+    "argmax_stop": (4, 4, "quota", "probability", 1.0, None, None),
+}
+for rule, short in {"quota": "static", "dynamic": "dynamic"}.items():
+    for temperature in (1.0, 0.5):
+        for block, steps in ((4, 4), (8, 8), (8, 4)):
+            name = f"argmax_{short}_b{block}_s{steps}_T{temperature}"
+            GREEDY[name] = (block, steps, rule, "probability", temperature, None, None)
+# two a step where an odd number is hidden: the last step there writes over a token, whichever its sort puts first
+WRITES_OVER = {"argmax_static_b8_s4_T1.0", "argmax_static_b8_s4_T0.5", "argmax_dynamic_b8_s4_T1.0"}
+for name in WRITES_OVER:
+    del GREEDY[name]
+
+
+@pytest.fixture(autouse=True)
+def exact_products():
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+def test_every_stable_case_of_sdar_is_here(shared):
+    """But those that write over what is there, and those whose confidences are all 1."""
+    _, description = load(shared, "sdar")
+    sound = {name for name, case in description["cases"].items() if case.get("stable") and case["prompt_kept"]}
+    assert sound - WRITES_OVER - {"greedy_static_b4_topk1", "greedy_dynamic_b4_topk1"} == set(GREEDY)
+
+
+@pytest.mark.parametrize("name", GREEDY)
+def test_sequences_of_sdar(shared, name):
+    """Its confidence is the probability in the law that is drawn from: what the head says is sharpened beforehand."""
+    arrays, description = load(shared, "sdar")
+    (block, steps, rule, confidence, temperature, top_k, top_p), (model, params) = GREEDY[name], sdar(arrays)
+    head = model.head
+    model = model._replace(head=lambda params, hidden: filtered(head(params, hidden) / temperature, top_k, top_p))
+    expected = arrays[f"seq/{name}"]
+    length = expected.shape[1]
+    plan = Plan(
+        "confidence",
+        length,
+        temperature=0.0,
+        trained_blocks=block,
+        steps=steps * length // block,
+        rule=rule,
+        limit=0.6 if rule == "dynamic" else None,
+        confidence=confidence,
+        stop=13 if name == "argmax_stop" else None,
+    )
+    tokens, trace = sample(jax.random.key(0), model, params, arrays["prompt"], plan)
+    # what follows the block that ends is left as it is there, and is the end here
+    np.testing.assert_array_equal(tokens, np.where(expected == MASK, 13, expected))
+    assert (trace.evaluations <= description["cases"][name]["forward_calls"]).all()
+
+
+def test_logits_of_sdar(shared):
+    arrays, _ = load(shared, "sdar")
+    model, params = sdar(arrays)
+    tokens = jnp.asarray(arrays["logits_in"], jnp.int32)
+    places = jnp.arange(tokens.shape[1])[None, :, None]
+    out, _ = model.hidden(params, reading(tokens, places, places, jnp.zeros(1)), causal_blocks(4))
+    np.testing.assert_allclose(model.head(params, out), arrays["logits_block_causal_b4"], atol=1e-4)
+
+
+def both(noised, clean) -> View:
+    """[x_t ; x_0]."""
+    tokens = jnp.concatenate([jnp.asarray(noised), jnp.asarray(clean)], axis=1).astype(jnp.int32)
+    places = jnp.broadcast_to(jnp.tile(jnp.arange(clean.shape[1]), 2)[None, :, None], (*tokens.shape, 1))
+    return reading(tokens, places, places, jnp.zeros(len(tokens)))
+
+
+def test_logits_of_bd3lm(shared):
+    arrays, _ = load(shared, "bd3lm")
+    model, params = bd3lm(arrays)
+    out, _ = model.hidden(params, both(arrays["xt"], arrays["x0"]), block_mask(4, 16))
+    logits = model.head(params, out[:, :16])
+    np.testing.assert_allclose(logits, arrays["raw_logits_train"][..., :-1], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["n8_b2", "n12_b4", "n16_b4", "n16_b16", "n8_b1"])
+def test_masks_of_bd3lm(shared, name):
+    arrays, _ = load(shared, "bd3lm")
+    length, size = (int(part[1:]) for part in name.split("_"))
+    places = np.arange(2 * length)
+    seen = block_mask(size, length)(places[:, None], places[None])
+    np.testing.assert_array_equal(seen, arrays[f"mask/bd3lm_{name}"])
+
+
+def below(logits, top_p: float):
+    """BD3-LM's nucleus: the tokens whose cumulated probability is at most top_p, and the likeliest. Ours has one more,
+    the token with which the set reaches top_p."""
+    order = jnp.argsort(-logits, axis=-1)
+    law = jax.nn.softmax(logits, axis=-1)
+    kept = jnp.take_along_axis(law, order, axis=-1).cumsum(axis=-1) <= top_p
+    kept = kept.at[..., 0].set(True)
+    return jnp.where(jnp.take_along_axis(kept, jnp.argsort(order, axis=-1), axis=-1), logits, -jnp.inf)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("name", ["first_hitting_p1.0", "first_hitting_p0.9", "ddpm_p1.0", "ddpm_p0.9"])
+def test_sequences_of_bd3lm_with_the_recorded_noise(shared, name, cached):
+    """Four blocks of four behind a given first token: the pieces of a step, given the draws of the public code."""
+    arrays, description = load(shared, "bd3lm")
+    prefix = f"sample/{name}_nokv"
+    draws = iter([arrays[f"{prefix}/draw{number:03d}"] for number in range(description["cases"][prefix]["draws"])])
+    (model, params), top_p = bd3lm(arrays), float(name[-3:])
+    tokens = jnp.full((1, 16), 31, jnp.int32).at[0, 0].set(1)
+    network = Network(model, params, tokens, mask=causal_blocks(4))
+    cache, num_steps = new_cache(network) if cached else None, 5000 if "hitting" in name else 8
+
+    for block in range(4):
+        here = slice(4 * block, 4 * block + 4)
+        times, step = np.linspace(1, 0, num_steps), 0
+        while (tokens[0, here] == 31).any():
+            if cached:
+                out, _ = read(network, cache, tokens, jnp.zeros(1), 4 * block, 4)
+            else:
+                out = read(network, None, tokens, jnp.zeros(1))[0][:, here]
+            logits = logits_of(network, out)[0]
+            hidden = np.flatnonzero(tokens[0, here] == 31)
+            if "hitting" in name:
+                next(draws)  # of the time, which this network is not told
+            u = next(draws)[0]
+            gumbel = jnp.asarray(-np.log(1e-10 - np.log(u + 1e-10)), jnp.float32)
+            logits = below(logits, top_p)
+            if "hitting" in name:
+                drawn = candidates(gumbel[:, :-1], logits, jnp.float32(1), None, None)
+                place = hidden[int(next(draws)[0])]
+                tokens = tokens.at[0, 4 * block + place].set(drawn[place])
+            else:
+                t = times[step]
+                stays = jnp.log((t - 1 / num_steps) / t)
+                law = jax.nn.log_softmax(logits) + jnp.log1p(-jnp.exp(stays))
+                drawn = (jnp.concatenate([law, jnp.full((4, 1), stays)], axis=1) + gumbel).argmax(axis=1)
+                tokens = tokens.at[0, here].set(jnp.where(tokens[0, here] == 31, drawn, tokens[0, here]))
+            step += 1
+        if cached:
+            _, cache = read(network, cache, tokens, jnp.zeros(1), 4 * block, 4)
+    np.testing.assert_array_equal(tokens, arrays[f"{prefix}/seq"])
+
+
+LOSSES = {"uniform": (1e-3, 1.0), "clip_.45_.95": (0.45, 0.95), "nll_b1": (1.0, 1.0), "ignore_bos": (1e-3, 1.0)}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_bd3lm_with_the_recorded_noise(shared, name):
+    arrays, _ = load(shared, "bd3lm")
+    (low, high), (model, params), x = LOSSES[name], bd3lm(arrays), jnp.asarray(arrays["x0"], jnp.int32)
+    ranks = np.arange(8).reshape(2, 4) / 8
+    t = low + (high - low) * ((arrays[f"loss/{name}/draw0"] / 8 + ranks) % 1)
+    chance = np.repeat(t, 4, axis=1)
+    masked = arrays[f"loss/{name}/draw1"] <= chance
+    masked[:, 0] &= name != "ignore_bos"
+    view = both(np.where(masked, 31, x), x)._replace(targets=x, weight=jnp.asarray(masked / chance, jnp.float32))
+    out, _ = model.hidden(params, view, block_mask(4, 16))
+    nats = cross_entropy((), model.head(params, out[:, :16]), view)
+    np.testing.assert_allclose(nats, arrays[f"loss/{name}/nlls"], rtol=1e-4, atol=1e-5)
+
+
+def test_schedules_of_bd3lm(shared):
+    """The chance of a mask and the weight of its loss. What it calls cosine is none of ours."""
+    arrays, _ = load(shared, "bd3lm")
+    t = jnp.asarray(arrays["noise/t"])
+    schedules = {"loglinear": linear(), "square": polynomial(2.0), "square_root": square_root(), "log": logarithmic()}
+    for name, schedule in schedules.items():
+        noised, weight = noise_rate(schedule, t)
+        np.testing.assert_allclose(noised, arrays[f"noise/{name}/p"], rtol=1e-5)
+        np.testing.assert_allclose(-weight, arrays[f"noise/{name}/loss_scale"], rtol=1e-4)

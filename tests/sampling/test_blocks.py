@@ -1,0 +1,139 @@
+"""Samplers inside the blocks of a network that was trained in blocks: what is kept of finished blocks is exact."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Cache, Execution, transformer
+from mdlm_jax.objectives.answers import score
+from mdlm_jax.objectives.block import block_mask
+from mdlm_jax.processes.mixture import uniform
+from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling.network import reading
+from mdlm_jax.schedules import linear
+from tests.sampling.worlds import JOINT, ORACLE, RARE, L, counts
+
+LENGTH, SIZE, VOCABULARY = 12, 4, 11
+MODEL = transformer(Architecture(VOCABULARY, 2, 32, 4, 2, 48, time_conditioning=True), Execution(scan_layers=True))
+PROMPT = jax.random.randint(jax.random.key(2), (3, 5), 0, VOCABULARY)
+PLANS = {
+    "ancestral": Plan("ancestral", LENGTH, steps=9),
+    "first_hitting": Plan("first_hitting", LENGTH, top_p=0.9),
+    "static": Plan("confidence", LENGTH, steps=6),
+    "dynamic": Plan("confidence", LENGTH, rule="dynamic", limit=0.15, steps=6),
+    "threshold": Plan("confidence", LENGTH, rule="threshold", limit=0.15, stop=3),
+    "sub-blocks": Plan("confidence", LENGTH, block_size=2),
+    "guided": Plan("confidence", LENGTH, guidance=1.5, guidance_ramp=True),
+}
+PLANS = {name: plan._replace(trained_blocks=SIZE) for name, plan in PLANS.items()}
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Far from the start, where adaLN is zero."""
+    noise = iter(jax.random.split(jax.random.key(9), 99))
+    return jax.tree.map(
+        lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), jax.jit(MODEL.init)(jax.random.key(1))
+    )
+
+
+def forgetful(model):
+    """The model without keys and values: what it keeps is the tokens, and it reads all of a row every time."""
+
+    def hidden(params, view, mask, cache=None):
+        def put(old, new):
+            new = jnp.broadcast_to(new, (*view.tokens.shape,)) if new.ndim < 3 else new
+            return jax.lax.dynamic_update_slice_in_dim(old, new, cache.length, axis=1)
+
+        tokens, t = put(cache.keys, view.tokens), put(cache.values, view.t)
+        places = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :, None], (*tokens.shape, 1))
+        whole = reading(tokens, places, places, jnp.zeros(len(tokens)))._replace(t=t)
+        out, _ = model.hidden(params, whole, mask)
+        num_read = view.tokens.shape[1]
+        out = jax.lax.dynamic_slice_in_dim(out, cache.length, num_read, axis=1)
+        return out, Cache(tokens, t, cache.length + num_read)
+
+    def empty_cache(batch, places):
+        return Cache(jnp.zeros((batch, places), jnp.int32), jnp.zeros((batch, places)), jnp.int32(0))
+
+    return model._replace(hidden=hidden, empty_cache=empty_cache)
+
+
+FORGETFUL = forgetful(MODEL)
+
+
+def scores(phi):
+    return score(uniform(VOCABULARY, linear()))
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_what_is_kept_of_finished_blocks_changes_nothing(params, name):
+    tokens, trace = sample(jax.random.key(0), MODEL, params, PROMPT, PLANS[name])
+    plain, plain_trace = sample(jax.random.key(0), FORGETFUL, params, PROMPT, PLANS[name])
+    np.testing.assert_array_equal(tokens, plain)
+    np.testing.assert_array_equal(trace.step, plain_trace.step)
+    np.testing.assert_array_equal(trace.evaluations, plain_trace.evaluations)
+    np.testing.assert_allclose(trace.log_probability, plain_trace.log_probability, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_row_is_the_same_alone_and_in_any_company(params, name):
+    together, trace = sample(jax.random.key(0), MODEL, params, PROMPT, PLANS[name])
+    alone, trace_alone = sample(jax.random.key(0), MODEL, params, PROMPT[:1], PLANS[name])
+    np.testing.assert_array_equal(together[:1], alone)
+    np.testing.assert_array_equal(trace.evaluations[:1], trace_alone.evaluations)
+    np.testing.assert_array_equal(together[:, :5], PROMPT)
+
+
+def test_each_step_draws_from_what_training_scores(params):
+    """[x_t ; x_0] through the mask of training, at the noise level of the step."""
+    plan = PLANS["ancestral"]
+    tokens, trace = sample(jax.random.key(4), MODEL, params, PROMPT, plan)
+    start = LENGTH - SIZE  # the last block: its steps are behind all others
+    steps = np.asarray(trace.step)[:, start:]
+    for row in range(len(PROMPT)):
+        for step in sorted(set(steps[row])):
+            noised = np.where(np.arange(LENGTH) < start, 0, VOCABULARY)
+            noised[start:] = np.where(steps[row] < step, tokens[row, start:], VOCABULARY)
+            shown = jnp.concatenate([jnp.asarray(noised), tokens[row]])[None]
+            places = jnp.tile(jnp.arange(LENGTH), 2)[None, :, None]
+            # which of the three steps of a block this was is in no trace: one of their times has the logits
+            found = []
+            for t in (1.0, 2 / 3, 1 / 3):
+                times = jnp.concatenate([jnp.full(LENGTH, t), jnp.zeros(LENGTH)])[None]
+                view = reading(shown, places, places, jnp.zeros(1))._replace(t=times)
+                out, _ = MODEL.hidden(params, view, block_mask(SIZE, LENGTH))
+                law = jax.nn.log_softmax(MODEL.head(params, out[:, :LENGTH]))[0]
+                now = start + np.flatnonzero(steps[row] == step)
+                said = law[now, tokens[row, now]]
+                found.append(np.allclose(said, trace.log_probability[row, now], atol=1e-4))
+            assert any(found)
+
+
+@pytest.mark.parametrize("sampler", ["posterior", "euler"])
+def test_processes_run_backwards_in_blocks(params, sampler):
+    plan = Plan(sampler, LENGTH, steps=6, trained_blocks=SIZE, answer=scores)
+    tokens, trace = sample(jax.random.key(0), MODEL, params, PROMPT, plan)
+    np.testing.assert_array_equal(tokens[:, :5], PROMPT)
+    # two blocks of two steps, the prompt, and the first block when it is done
+    np.testing.assert_array_equal(trace.evaluations, 6)
+    plain, _ = sample(jax.random.key(0), FORGETFUL, params, PROMPT, plan)
+    np.testing.assert_array_equal(tokens, plain)
+
+
+def test_evaluations_are_those_of_the_algorithm(params):
+    """Prompt of one block and a part, two blocks: one for the prompt, three hidden and one more, four hidden."""
+    _, trace = sample(jax.random.key(0), MODEL, params, PROMPT, PLANS["first_hitting"])
+    np.testing.assert_array_equal(trace.evaluations, 1 + 3 + 1 + 4)
+    _, trace = sample(jax.random.key(0), MODEL, params, PROMPT[:, :0], PLANS["first_hitting"])
+    np.testing.assert_array_equal(trace.evaluations, 3 * 4 + 2)
+
+
+def test_one_block_of_all_tokens_has_the_joint_law():
+    plan = Plan("first_hitting", L, trained_blocks=L)
+    blind = ORACLE._replace(hidden=lambda params, view, mask, cache: (ORACLE.hidden(params, view, mask)[0], cache))
+    tokens, _ = sample(jax.random.key(0), blind, (), jnp.zeros((20_000, 0), int), plan)
+    assert chisquare(counts(tokens), 20_000 * JOINT).pvalue > RARE
