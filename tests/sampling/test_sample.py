@@ -12,7 +12,7 @@ from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.answers import score
 from mdlm_jax.processes.mixture import uniform
-from mdlm_jax.sampling import ONE_BY_ONE, SAMPLERS, SERVED_BY, Plan, sample, samplers_for
+from mdlm_jax.sampling import ONE_BY_ONE, SAMPLERS, SERVED_BY, Plan, _run, left_padded, sample, samplers_for
 from mdlm_jax.schedules import linear
 from tests.sampling.worlds import RARE
 
@@ -57,6 +57,59 @@ def test_a_row_is_the_same_alone_and_in_any_company(sampler):
     # the same prompt in another row is drawn anew
     twins, _ = sample(key, MODEL, PARAMS, jnp.tile(batch[:1], (4, 1)), plan)
     assert (twins[0] != twins[1]).any()
+
+
+PADDED = [
+    Plan("autoregressive", LENGTH),
+    Plan("autoregressive", LENGTH, reads_start=False, stop=2),
+    Plan("ordered", LENGTH),
+    Plan("ancestral", LENGTH, steps=4),
+    Plan("first_hitting", LENGTH),
+    Plan("confidence", LENGTH, guidance=0.5),
+    Plan("confidence", LENGTH, confidence="random", block_size=2, cache="dual"),
+    Plan("confidence", LENGTH, block_size=1, cache="prefix"),
+]
+
+
+@pytest.mark.parametrize("plan", PADDED)
+def test_prompts_of_several_lengths_are_what_they_are_alone(plan):
+    """A row with two places of padding is the shorter row, token for token, and shows its padding."""
+    long, short = [3, 1, 4, 1], [5, 9]
+    prompts = left_padded([long, short])
+    tokens, trace = sample(jax.random.key(4), MODEL, PARAMS, prompts, plan)
+    np.testing.assert_array_equal(tokens[:, :4], prompts)
+    np.testing.assert_array_equal(trace.step[1, :4], -1)
+    shorter = plan._replace(length=LENGTH - 2)
+    second = jnp.array([short, short])
+    alone, trace_alone = sample(jax.random.key(4), MODEL, PARAMS, second, shorter)
+    np.testing.assert_array_equal(tokens[1, 2:], alone[1])
+    np.testing.assert_array_equal(trace.step[1, 2:], trace_alone.step[1])
+    np.testing.assert_allclose(trace.log_probability[1, 2:], trace_alone.log_probability[1], atol=1e-5)
+    first, _ = sample(jax.random.key(4), MODEL, PARAMS, jnp.array([long]), plan)
+    np.testing.assert_array_equal(tokens[:1], first)
+
+
+def test_prompts_of_one_bucket_share_a_program():
+    for plan in (Plan("autoregressive", 80), Plan("ancestral", 80), Plan("confidence", 80, block_size=1, cache="dual")):
+        before = _run._cache_size()
+        for given in (5, 17, 40, 64):
+            sample(jax.random.key(given), MODEL, PARAMS, jnp.zeros((1, given), int), plan)
+        assert _run._cache_size() == before + 1
+
+
+def test_a_watcher_sees_every_evaluation():
+    for plan in (Plan("autoregressive", LENGTH), Plan("ancestral", LENGTH), Plan("confidence", LENGTH, block_size=2)):
+        seen = []
+        prompt = jnp.array([[3, 1], [4, 1]])
+        tokens, trace = sample(
+            jax.random.key(4), MODEL, PARAMS, prompt, plan, lambda rows, seen=seen: seen.append(np.array(rows))
+        )
+        jax.effects_barrier()
+        assert len(seen) == int(trace.evaluations.max()) and (seen[0][:, 2:] == VOCABULARY).all()
+        for before, after in zip(seen, [*seen[1:], np.asarray(tokens)], strict=True):
+            shown = before != VOCABULARY
+            np.testing.assert_array_equal(before[shown], after[shown])
+            assert (after != VOCABULARY).sum() > shown.sum()
 
 
 @pytest.mark.parametrize(
