@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdlm_jax.models.attention import allowed
+from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.base import View, cross_entropy
 from mdlm_jax.objectives.block import block_mask
 from mdlm_jax.sampling import Plan, sample
@@ -185,3 +187,30 @@ def test_schedules_of_bd3lm(shared):
         noised, weight = noise_rate(schedule, t)
         np.testing.assert_allclose(noised, arrays[f"noise/{name}/p"], rtol=1e-5)
         np.testing.assert_allclose(-weight, arrays[f"noise/{name}/loss_scale"], rtol=1e-4)
+
+
+def test_training_of_sdar(shared):
+    """Two samples of 8 and 4 tokens in one row: there [x_t ; x_0] of the one, then of the other; here both halves of a
+    row with segments. Attention does not mind the order."""
+    arrays, description = load(shared, "sdar")
+    model, params = sdar(arrays)
+    model = transformer(model.architecture, Execution(use_segments=True))
+    noised, clean = (
+        np.concatenate([arrays["train/concat_ids"][0, part] for part in parts])[None]
+        for parts in ((slice(0, 8), slice(16, 20)), (slice(8, 16), slice(20, 24)))
+    )
+    np.testing.assert_array_equal(clean, arrays["train/ids"])
+    segments = np.repeat([1, 2], [8, 4])
+    view = both(noised, clean)._replace(segments=jnp.tile(segments, 2)[None])
+    seen = allowed(block_mask(4, 12), jnp.arange(24), 24, view.segments)[0]
+    order = np.concatenate([np.arange(8), 12 + np.arange(8), 8 + np.arange(4), 20 + np.arange(4)])
+    np.testing.assert_array_equal(seen[order][:, order], arrays["train/mask"][0])
+
+    masked = noised == MASK
+    weight = np.zeros((1, 12))
+    weight[masked] = 1 / arrays["train/p_mask"]
+    out, _ = model.hidden(params, view, block_mask(4, 12))
+    scored = view._replace(targets=jnp.asarray(clean, jnp.int32), weight=jnp.asarray(weight, jnp.float32))
+    nats = cross_entropy((), model.head(params, out[:, :12]), scored)
+    num_labels = (arrays["train/labels"] >= 0).sum()
+    np.testing.assert_allclose(nats.sum() / num_labels, description["train_loss"], rtol=1e-4)
