@@ -9,6 +9,7 @@ def get_config() -> ConfigDict:
     config.budget = 0.0  # training FLOPs, in the counter below; 0: `steps` says how long
     config.budget_counter = "exact"  # exact | six_nonembedding | six_total | six_attention
     config.steps = 1000  # optimiser steps, when budget is 0
+    config.start_from = ""  # folder of a run with the same network, whose weights this one begins with
 
     config.objective = ConfigDict()
     config.objective.name = "masked"  # a key of mdlm_jax.objectives.OBJECTIVES
@@ -32,6 +33,8 @@ def get_config() -> ConfigDict:
     config.objective.block_size = 0  # autoregressive over blocks of so many tokens, the objective inside; 0: no blocks
     config.objective.block_low = 0.0  # blocks: noise levels in training are drawn from here ..
     config.objective.block_high = 1.0  # .. to here
+    config.objective.block_shared_level = False  # one noise level for all blocks of a row
+    config.objective.block_shift = False  # a place predicts the token after the one it reads, as in ar
 
     config.data = ConfigDict()
     config.data.source = "stdlib"  # stdlib | markov | text | tfds | tokens

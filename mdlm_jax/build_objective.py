@@ -29,7 +29,13 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
             length = config.data.sequence_length
             refuse("objective.block_size", options.block_size, f"a divisor of data.sequence_length = {length}, or 0")
         objective = block(
-            objective, options.block_size, config.data.sequence_length, options.block_low, options.block_high
+            objective,
+            options.block_size,
+            config.data.sequence_length,
+            options.block_low,
+            options.block_high,
+            options.block_shared_level,
+            mask_id if options.block_shift else None,
         )
     return objective
 
@@ -43,7 +49,10 @@ def objective_label(config: ConfigDict) -> str:
         label += f"-T{options.num_steps}"
     if "complementary" in asked and options.complementary:
         label += "-complementary"
-    return f"{label}-block{options.block_size}" if options.block_size else label
+    if not options.block_size:
+        return label
+    label += f"-block{options.block_size}"
+    return label + "-shared" * options.block_shared_level + "-shift" * options.block_shift
 
 
 def schedule_of(config: ConfigDict) -> Schedule:

@@ -31,6 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("train", help="train one model; goes on by itself where it was interrupted")
     verb.add_argument("--run", type=pathlib.Path, required=True, help="the run's folder")
     verb.add_argument("--config", help="a file in configs/; not needed to go on. --config.KEY=VALUE overrides a key")
+    verb.add_argument("--from", dest="donor", type=pathlib.Path, help="a run of `ar` that goes on as one in blocks")
+    verb.add_argument("--recipe", help="how it does: sdar or fastdllm_v2. --config.KEY=VALUE overrides a key")
     verb.add_argument("--coordinator", default="", help="host:port of process 0, to train in several processes")
     verb.add_argument("--processes", type=int, default=0, help="how many there are")
     verb.add_argument("--process", type=int, default=0, help="which one this is, from 0")
@@ -50,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--count", type=int, default=1, help="samples of each prompt")
     verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
     verb.add_argument("--steps", type=int, help="of the noise undone (default: one per token)")
-    verb.add_argument("--temperature", type=float, default=1.0)
+    verb.add_argument("--temperature", type=float, help="default: 1; 0 takes the likeliest token")
     verb.add_argument("--top-k", type=int, help="draw from so many of the likeliest tokens")
     verb.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this probability together")
     verb.add_argument("--sampler", help="default: the one that fits the objective")
@@ -60,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
     verb.add_argument("--stop", type=int, help="id of the token that ends a text")
+    verb.add_argument("--plan", help="sampler and arguments as text, such as remasking:strategy=cap,eta=0.01,steps=64")
     verb.add_argument("--out", type=pathlib.Path, help="folder for a replay: replay.html, replay.json")
     verb.add_argument(
         "--compare",
@@ -70,10 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--judge", type=pathlib.Path, help="compare: a run of `ar` that scores the text")
     plan = verb.add_argument_group("of the sampler `confidence`").add_argument
     plan("--block-size", type=int, help="tokens of a block, from left to right (default: all are one block)")
-    plan("--confidence", help="what places are ranked by: probability (default), margin, entropy or random")
-    plan("--rule", help="how many of a step are kept: quota (default), threshold, factor or entropy_bound")
+    plan("--confidence", help="what places are ranked by: probability (default), margin, entropy, left or random")
+    plan("--rule", help="how many of a step are kept: quota (default), threshold, dynamic, factor or entropy_bound")
     plan("--limit", type=float, help="of the rule: a probability, the factor, or nats")
-    plan("--cache", help="none (default), prefix or dual")
+    plan("--cache", help="none (default), prefix, dual or features")
     verb.set_defaults(run_verb=_sample)
 
     verb = verbs.add_parser("check", help="what an objective promises, against a world whose law is known")
@@ -129,8 +132,13 @@ def _train(options) -> int:
     prepare_devices()
     join_processes(options.coordinator, options.processes, options.process)
     from mdlm_jax.training.loop import train
+    from mdlm_jax.training.recipes import recipe_config
 
-    if options.config:
+    if options.donor or options.recipe:
+        if not (options.donor and options.recipe) or options.config:
+            raise UserError("--from=RUN and --recipe=NAME go together, and without --config=FILE")
+        config = recipe_config(options.donor, options.recipe, options.overrides)
+    elif options.config:
         config = load_config(options.config, options.overrides)
     else:
         if options.overrides:
@@ -181,8 +189,8 @@ def _search_clip(options) -> int:
 
 
 # arguments of a sampler that are passed on where they are given
-PLAN = ("temperature", "correctors", "block_size", "confidence", "rule", "limit", "cache", "guidance", "top_k", "top_p")
-PLAN += ("stop",)
+PLAN = ("sampler", "steps", "temperature", "top_k", "top_p", "guidance", "stop", "correctors")
+PLAN += ("block_size", "confidence", "rule", "limit", "cache")
 
 
 def _sample(options) -> int:
@@ -191,16 +199,16 @@ def _sample(options) -> int:
 
     if options.compare:
         return _compare(options)
+    said = {name: getattr(options, name) for name in PLAN if getattr(options, name) is not None}
+    if options.plan:
+        from mdlm_jax.sampling.compare import parse_plan
+
+        if said:
+            raise UserError(f"--plan says all of it; accepted without --{next(iter(said)).replace('_', '-')}")
+        said = parse_plan(options.plan)
+    prompts, seed = options.prompt or [""], options.seed
     texts = sample_run(
-        options.run,
-        prompts=options.prompt or [""],
-        count=options.count,
-        out=options.out,
-        length=options.length,
-        steps=options.steps,
-        sampler=options.sampler,
-        seed=options.seed,
-        **{name: getattr(options, name) for name in PLAN if getattr(options, name) is not None},
+        options.run, prompts=prompts, count=options.count, seed=seed, out=options.out, length=options.length, **said
     )
     for text in texts:
         print(text, end="")

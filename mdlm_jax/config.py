@@ -68,6 +68,28 @@ def unknown_key(key: str, known: list[str]) -> NoReturn:
     raise UserError(f"config.{key} is not a key; the nearest is config.{nearest[0]}, configs/base.py lists all")
 
 
+def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
+    """A copy of the config with `--config.key=value` overrides, the last of a key counting.
+
+    Raises UserError where a key is unknown (the nearest known one is named) or a type is wrong.
+    """
+    config = ConfigDict(config.to_dict())
+    for item in overrides:
+        key, _, value = item.removeprefix("--config.").partition("=")
+        known = dict(flatten(config))
+        if key not in known:
+            unknown_key(key, list(known))
+        kind = type(known[key])
+        if kind is not str and not _reads_as(kind, value):
+            raise UserError(f"config.{key} is {value!r}; accepted: {kind.__name__}, such as {known[key]!r}")
+        *parents, leaf = key.split(".")
+        node = config
+        for parent in parents:
+            node = node[parent]
+        node[leaf] = value.lower() in ("true", "t", "1") if kind is bool else kind(value)
+    return config
+
+
 def flatten(config: ConfigDict, prefix: str = "") -> list[tuple[str, Any]]:
     """(dotted key, value) of every leaf."""
     pairs = []

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import allowed, attend, rotate
+from mdlm_jax.models.feature_cache import WHOLE, Features, Layer, by_step, changed, put, take, valued
 from mdlm_jax.objectives.base import MaskFn, View, full
 
 REMAT_POLICIES = {
@@ -47,7 +48,8 @@ class Model(NamedTuple):
     """Pure functions of the parameters."""
 
     init: Callable[[Array], Any]  # key -> params
-    hidden: Callable[..., tuple[Array, Cache | None]]  # (params, view, mask, cache=None, dropout_keys=None)
+    # (params, view, mask, cache=None, dropout_keys=None) -> what is before the head, and the cache thereafter
+    hidden: Callable[..., tuple[Array, Cache | Features | None]]
     head: Callable[[Any, Array], Array]  # (params, hidden) -> logits, float32
     gather: Callable[[Any], Any]  # parameters -> the same, whole on every device of the mesh
     empty_cache: Callable[[int, int], Cache]  # (B, M) -> Cache
@@ -72,7 +74,8 @@ class Block(nn.Module):
     execution: Execution
 
     @nn.compact
-    def __call__(self, x, condition, view, mask, seen, cached, dropout_keys):
+    def __call__(self, x, condition, view, mask, seen, cached, part, dropout_keys):
+        """x after the layer, and what may be kept of it. Only the `part` is computed, the rest is as it was."""
         a, (batch, places, width) = self.architecture, x.shape
         dense = partial(nn.Dense, dtype=self.execution.compute_dtype, kernel_init=nn.initializers.normal(_std_in(a)))
         # SMDM: what writes to the residual stream starts smaller, by depth
@@ -88,33 +91,44 @@ class Block(nn.Module):
             return x if condition is None else (x * (1 + scale) + shift).astype(x.dtype)
 
         def gated(x, gate, branch):
+            x = x.reshape(-1, width)
             x = x if condition is None else (x * gate).astype(x.dtype)
             return _dropout(x.reshape(batch, places, width), dropout_keys, a.dropout, branch)
 
+        def flat_at(flat, at):
+            return flat if at is None else take(flat.reshape(x.shape), at).reshape(-1, width)
+
+        def heads(name, count, flat):
+            flat = dense(count * a.head_width, use_bias=a.attention_bias, name=name)(flat)
+            return flat.reshape(batch, -1, count, a.head_width)
+
         flat = modulated(Norm(a, name="norm_1")(x.reshape(-1, width)), *parts[:2])
-        q, k, v = (
-            dense(heads * a.head_width, use_bias=a.attention_bias, name=name)(flat).reshape(
-                batch, places, heads, a.head_width
-            )
-            for name, heads in (("query", a.heads), ("key", a.key_value_heads), ("value", a.key_value_heads))
-        )
+        at = valued(part)
+        v = put(part.old.values, heads("value", a.key_value_heads, flat_at(flat, at)), at)
+        at = changed(part, v)
+        flat = flat_at(flat, at)
+        q, k = heads("query", a.heads, flat), heads("key", a.key_value_heads, flat)
         if a.qk_norm:
             q, k = Norm(a, name="query_norm")(q), Norm(a, name="key_norm")(k)
-        q, k = rotate(q, view.positions, a.rope_base), rotate(k, view.key_positions, a.rope_base)
+        q = rotate(q, take(view.positions, at), a.rope_base)
+        k = put(part.old.keys, rotate(k, take(view.key_positions, at), a.rope_base), at)
         if cached is not None:
             k, v = _into_cache(cached, k, v)
-        mixed = attend(q, k, v, mask, seen, self.execution.attention).reshape(-1, width)
+        mixed = attend(q, k, v, mask, take(seen, at), self.execution.attention).reshape(-1, width)
         mixed = dense_out(width, use_bias=a.attention_bias, name="attention_out")(mixed)
+        mixed = put(part.old.attention, mixed.reshape(batch, -1, width), at)
         x = x + gated(mixed, parts[2], 0)
 
-        flat = modulated(Norm(a, name="norm_2")(x.reshape(-1, width)), *parts[3:5])
+        flat = flat_at(modulated(Norm(a, name="norm_2")(x.reshape(-1, width)), *parts[3:5]), at)
         up = dense(a.mlp_width, use_bias=a.mlp_bias, name="up")(flat)
         if a.mlp == "swiglu":
             up = nn.silu(dense(a.mlp_width, use_bias=a.mlp_bias, name="gate")(flat)) * up
         else:
             up = nn.gelu(up)
-        x = x + gated(dense_out(width, use_bias=a.mlp_bias, name="down")(up), parts[5], 1)
-        return x, None if cached is None else (k, v)
+        down = dense_out(width, use_bias=a.mlp_bias, name="down")(up)
+        down = put(part.old.mlp, down.reshape(batch, -1, width), at)
+        x = x + gated(down, parts[5], 1)
+        return x, Layer(k, v, mixed, down)
 
 
 class Ends(nn.Module):
@@ -181,7 +195,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         condition = jnp.zeros((1, 1, architecture.time_width)) if architecture.time_conditioning else None
         places = jnp.zeros((1, 2, 1), jnp.int32)
         view = View(tokens, tokens, t, t, places, places, tokens, jnp.zeros(1))
-        arguments = (x, condition, view, full, None, None, None)
+        arguments = (x, condition, view, full, None, None, WHOLE, None)
         blocks = jax.vmap(lambda key: block.init(key, *arguments)["params"])(
             jax.random.split(key_blocks, architecture.layers)
         )
@@ -195,32 +209,50 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
     def gather(params):
         return placed(params, P())
 
-    def hidden(params, view: View, mask: MaskFn, cache: Cache | None = None, dropout_keys=None):
-        """Float[B N d] before the head, and the cache with this view's keys and values in it."""
+    def hidden(params, view: View, mask: MaskFn, cache: Cache | Features | None = None, dropout_keys=None):
+        """Float[B N d] before the head, and the cache with what is to be kept of this view in it.
+
+        With features of earlier steps (`feature_cache`), N is the whole row and most of it need not be computed.
+        """
         read = view.noisy if architecture.input_width else view.tokens
         x, condition = ends.apply({"params": params["ends"]}, read, view.t, method="start")
         num_places = view.tokens.shape[1]
         if cache is None:
             segments = view.segments if execution.use_segments else None
-            seen = allowed(mask, jnp.arange(num_places), num_places, segments)
+            seen, stored = allowed(mask, jnp.arange(num_places), num_places, segments), None
         else:
-            seen = allowed(mask, cache.length + jnp.arange(num_places), cache.keys.shape[2], None)
+            whole = isinstance(cache, Features)
+            stored, first = (cache.layers, 0) if whole else ((cache.keys, cache.values), cache.length)
+            num_keys = stored[0].shape[2]
+            seen = allowed(mask, first + jnp.arange(num_places), num_keys, None)
             if cache.filled is not None:
-                filled = jnp.broadcast_to(cache.filled[:, None], (len(x), num_places, cache.keys.shape[2]))
+                filled = jnp.broadcast_to(cache.filled[:, None], (len(x), num_places, num_keys))
                 seen = filled if seen is None else seen & filled
 
-        def layer(x, params, layer_index, cached):
-            keys = dropout_keys
+        def layer(x, params, layer_index, old):
+            keys, params = dropout_keys, gather(params)
             if keys is not None:
                 keys = jax.vmap(jax.random.fold_in, (0, None))(keys, layer_index)
-            x, new = block.apply({"params": gather(params)}, x, condition, view, mask, seen, cached, keys)
+
+            def run(part, cached=None):
+                return block.apply({"params": params}, x, condition, view, mask, seen, cached, part, keys)
+
+            if cache is None:
+                x, new = run(WHOLE)[0], None
+            elif isinstance(cache, Features):
+                x, new = by_step(cache, layer_index, old, run)
+            else:
+                x, new = run(WHOLE, (*old, cache.length, cache.kept))
+                new = new.keys, new.values
             return placed(x, P(execution.mesh and execution.mesh.axis_names)), new
 
         if execution.remat != "none":
             layer = jax.checkpoint(layer, policy=policy)
-        x, new = _through(layer, x, params["blocks"], cache, architecture.layers, execution.scan_layers)
+        x, new = _through(layer, x, params["blocks"], stored, architecture.layers, execution.scan_layers)
         x = ends.apply({"params": params["ends"]}, x, condition, method="end")
-        if cache is not None:
+        if isinstance(cache, Features):
+            cache = cache._replace(layers=new, step=cache.step + 1)
+        elif cache is not None:
             cache = cache._replace(keys=new[0], values=new[1], length=cache.length + num_places)
         return x, cache
 
@@ -240,24 +272,21 @@ def sinusoids(t: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
-def _through(layer, x, blocks, cache, num_layers, scan):
+def _through(layer, x, blocks, stored, num_layers, scan):
     """x through every block: one scanned body, or unrolled over the split tree (its gradient is one stack)."""
     if scan:
 
         def body(x, inputs):
-            params, index, stored = inputs
-            return layer(x, params, index, None if cache is None else (*stored, cache.length, cache.kept))
+            return layer(x, *inputs)
 
-        stored = None if cache is None else (cache.keys, cache.values)
         return jax.lax.scan(body, x, (blocks, jnp.arange(num_layers), stored))
     leaves, tree = jax.tree.flatten(blocks)
     per_layer = zip(*(jnp.unstack(leaf) for leaf in leaves), strict=True)
-    stored = []
+    kept = []
     for index, leaves in enumerate(per_layer):
-        cached = None if cache is None else (cache.keys[index], cache.values[index], cache.length, cache.kept)
-        x, new = layer(x, tree.unflatten(leaves), index, cached)
-        stored.append(new)
-    return x, None if cache is None else jax.tree.map(lambda *layers: jnp.stack(layers), *stored)
+        x, new = layer(x, tree.unflatten(leaves), index, jax.tree.map(lambda leaf, index=index: leaf[index], stored))
+        kept.append(new)
+    return x, jax.tree.map(lambda *layers: jnp.stack(layers), *kept)
 
 
 def _into_cache(cached, keys, values):

@@ -11,12 +11,24 @@ from mdlm_jax.objectives.base import MaskFn, Objective, View, full
 from mdlm_jax.training.noise import spread
 
 
-def block(objective: Objective, size: int, length: int, low: float = 0.0, high: float = 1.0) -> Objective:
+def block(
+    objective: Objective,
+    size: int,
+    length: int,
+    low: float = 0.0,
+    high: float = 1.0,
+    shared_level: bool = False,
+    start: int | None = None,
+) -> Objective:
     """-log p(x) <= sum over blocks b of the objective's bound for x^b, given the clean blocks before it.
 
     One pass over [x_t ; x_0], 2 L places: a noised block sees itself and the clean blocks before it. Every block has
     its own noise level, stratified over the row; [low, high] is the part of [0, 1] they are drawn from in training. A
     clipped range is no bound (it is one for masked tokens in blocks of one): what is reported draws from all of [0, 1].
+
+    `shared_level`: the blocks of a row have one noise level (SDAR, arXiv 2510.06303). With a token `start` a place
+    predicts the token after the one it reads, as in `ar`, from [start, x_t ; start, x_0], 2 L + 2 places (Fast-dLLM v2,
+    arXiv 2509.26328): the first token of a block then comes from a place of the block before.
 
     Raises UserError where the size does not divide the length, the objective is no diffusion, or the range is none.
     """
@@ -29,29 +41,37 @@ def block(objective: Objective, size: int, length: int, low: float = 0.0, high: 
     if not 0 <= low < high <= 1:
         keys = "objective.block_low, objective.block_high"
         raise UserError(f"low={low}, high={high} ({keys}); accepted: 0 <= low < high <= 1")
-    num_blocks = length // size
+    num_blocks, shift = length // size, int(start is not None)
 
     def view(phi, key, example: Example, u) -> View:
         blocks = jax.tree.map(lambda field: field.reshape(num_blocks, size), example)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_blocks))
-        levels = low + (high - low) * ((u + spread(num_blocks) / num_blocks) % 1)
+        levels = u + (jnp.zeros(num_blocks) if shared_level else spread(num_blocks) / num_blocks)
+        levels = low + (high - low) * (levels % 1)
         inner = jax.vmap(objective.view, (None, 0, 0, 0))(phi, keys, blocks, levels)
 
         def joined(field):
             """[blocks, K, size] -> [K, L]."""
             return jnp.moveaxis(jnp.broadcast_to(field, (*field.shape[:2], size)), 0, 1).reshape(-1, length)
 
-        targets = joined(inner.targets)
-        places = jnp.broadcast_to(jnp.tile(jnp.arange(length), 2)[:, None], (len(targets), 2 * length, 1))
-        clean, t = jnp.broadcast_to(example.tokens, targets.shape), joined(inner.t)
+        def both(noised, clean, first):
+            """The two halves, with `first` in front of each where there is a start."""
+            clean = jnp.broadcast_to(clean, noised.shape)
+            front = [jnp.broadcast_to(first, (len(noised), 1)).astype(noised.dtype)] * shift
+            return jnp.concatenate([*front, noised, *front, clean], axis=1)
+
+        targets, t = joined(inner.targets), joined(inner.t)
+        segments = jnp.broadcast_to(example.segments, targets.shape)
+        tokens = both(joined(inner.tokens), example.tokens, start or 0)
+        places = jnp.broadcast_to(jnp.tile(jnp.arange(length + shift), 2)[:, None], (*tokens.shape, 1))
         return View(
-            tokens=jnp.concatenate([joined(inner.tokens), clean], axis=1),
+            tokens=tokens,
             targets=targets,
             weight=joined(inner.weight),
-            t=jnp.concatenate([t, jnp.zeros_like(t)], axis=1),
+            t=both(t, jnp.zeros_like(t), 0.0),
             positions=places,
             key_positions=places,
-            segments=jnp.broadcast_to(jnp.tile(example.segments, 2), places.shape[:2]),
+            segments=both(segments, segments, example.segments[0]),
             constant=inner.constant.sum(axis=0),
         )
 
@@ -60,21 +80,23 @@ def block(objective: Objective, size: int, length: int, low: float = 0.0, high: 
     changed = reported is not objective or not whole
     return objective._replace(
         view=view,
-        mask=block_mask(size, length),
+        mask=block_mask(size, length, shift),
         bound=objective.bound if whole else "none",
         estimator=f"{objective.estimator}, blocks of {size}",
-        evaluate=block(reported, size, length) if changed else None,
+        evaluate=block(reported, size, length, shared_level=shared_level, start=start) if changed else None,
     )
 
 
-def block_mask(size: int, length: int) -> MaskFn:
+def block_mask(size: int, length: int, shift: int = 0) -> MaskFn:
     """Who sees whom in [x_t ; x_0]: a noised place its own block and the clean blocks before; a clean one those up to
-    its own. Half of the square, and a quarter of it for large numbers of blocks.
+    its own. Half of the square, and a quarter of it for large numbers of blocks. With `shift` 1 each half has a start
+    in front, a block of its own.
     """
+    half = length + shift
 
     def mask(query, key):
-        query_block, key_block = query % length // size, key % length // size
-        query_clean, key_clean = query >= length, key >= length
+        query_block, key_block = (query % half - shift) // size, (key % half - shift) // size
+        query_clean, key_clean = query >= half, key >= half
         own = ~query_clean & ~key_clean & (query_block == key_block)
         before = ~query_clean & key_clean & (key_block < query_block)
         return own | before | (query_clean & key_clean & (key_block <= query_block))

@@ -33,15 +33,25 @@ class Plan(NamedTuple):
     stop: int | None = None  # token that ends a text
     trained_blocks: int = 0  # the network was trained in blocks of so many tokens and sees no later ones; 0: it was not
     bucket: int = 0  # set by `sample`: the prompt's width, rounded up, so that prompts near in length share a program
+    shift: bool = False  # .. and a place predicts the token after the one it reads
     # confidence:
     block_size: int | None = None  # tokens of a block, decoded from left to right; None: one block
     confidence: str = "probability"  # a key of placing.CONFIDENCES
     rule: str = "quota"  # a key of placing.RULES
     limit: float | None = None  # of the rule
-    cache: str = "none"  # none | prefix | dual
+    cache: str = "none"  # none | prefix | dual | features
+    prompt_interval: int | None = None  # features: steps from one reading of the whole prompt to the next; None: 100
+    response_interval: int | None = None  # .. of the whole response; None: 7
+    update_share: float | None = None  # .. the part of the response that is computed in the other steps; None: 0.25
     suppress: tuple[int, ...] = ()  # tokens that are never drawn
     anneal: float = 0.0  # noise of the order, less as masks go (MaskGIT)
     delay: tuple[int, ...] = ()  # tokens that are placed when nothing else is left
+    # remasking:
+    strategy: str = "cap"  # a key of remasking.STRATEGIES
+    eta: float | None = None  # how much of what is there goes in a step; None: the strategy's own
+    loop_on: float = 0.55  # loop: the time at which tokens begin to go
+    loop_off: float = 0.05  # .. and at which they end to
+    loop_alpha: float = 0.9  # .. and the share of places that hold a token in between
 
 
 class Numbers(NamedTuple):

@@ -22,7 +22,7 @@ def in_blocks(
     """
     (batch, length), size = tokens.shape, plan.trained_blocks
     free, num_blocks = tokens == network.mask_id, length // size
-    network = network._replace(mask=causal_blocks(size))
+    network = network._replace(mask=causal_blocks(size, int(plan.shift)), shift=int(plan.shift))
     inner = plan._replace(steps=None if plan.steps is None else max(plan.steps // num_blocks, 1), bucket=0)
     numbers, first_block = numbers._replace(first=jnp.int32(0)), numbers.first // size
 
@@ -72,10 +72,10 @@ def in_blocks(
     return tokens, Trace(when, nats, evaluations)
 
 
-def causal_blocks(size: int) -> MaskFn:
-    """A place sees its own block and those before it."""
+def causal_blocks(size: int, shift: int = 0) -> MaskFn:
+    """A place sees its own block and those before it. With `shift` 1 a start stands in front, a block of its own."""
 
     def mask(query, key):
-        return key // size <= query // size
+        return (key - shift) // size <= (query - shift) // size
 
     return mask

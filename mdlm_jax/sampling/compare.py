@@ -13,12 +13,12 @@ from jaxtyping import Array
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.quality import Quality
-from mdlm_jax.sampling import SAMPLERS
 from mdlm_jax.sampling.base import Plan, Trace
 from mdlm_jax.sampling.confidence import CHOICES
+from mdlm_jax.sampling.samplers import SAMPLERS
 
 # what the run says, or what is the same for all that are compared
-NOT_OF_A_PLAN = ("sampler", "length", "schedule", "reads_start", "answer", "phi", "trained_blocks", "bucket")
+NOT_OF_A_PLAN = ("sampler", "length", "schedule", "reads_start", "answer", "phi", "trained_blocks", "shift", "bucket")
 FIELDS = {name: kind for name, kind in Plan.__annotations__.items() if name not in NOT_OF_A_PLAN}
 
 

@@ -1,7 +1,7 @@
 """Decoding by confidence: block after block, the network reads all tokens, and the surest of the hidden are kept.
 
-LLaDA's remasking, margin and entropy orders, Fast-dLLM's parallel decoding and EB-Sampler are choices of the plan: what
-confidence is, the rule of how many are kept, and what the network is spared of reading again.
+LLaDA's remasking, margin and entropy orders, Fast-dLLM's parallel decoding, EB-Sampler and dLLM-Cache are choices of
+the plan: what confidence is, the rule of how many are kept, and what the network is spared of reading again.
 """
 
 from functools import partial
@@ -13,13 +13,15 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.models.feature_cache import Reuse
 from mdlm_jax.sampling.base import BUCKET, Numbers, Plan, Trace
-from mdlm_jax.sampling.network import Network, hidden_share, logits_of, new_cache, places_of, read
+from mdlm_jax.sampling.network import Network, hidden_share, logits_of, new_cache, new_features, places_of, read
 from mdlm_jax.sampling.placing import CONFIDENCES, PLANNED, RULES, best, candidates, planned_of
 
-CACHES = ("none", "prefix", "dual")
+CACHES = ("none", "prefix", "dual", "features")
+OF_FEATURES = {"prompt_interval": 100, "response_interval": 7, "update_share": 0.25}  # dLLM-Cache's own demonstration
 CHOICES = {"confidence": tuple(CONFIDENCES), "rule": tuple(RULES), "cache": CACHES}
-ARGUMENTS = (*CHOICES, "block_size", "limit", "anneal", "suppress", "delay")
+ARGUMENTS = (*CHOICES, *OF_FEATURES, "block_size", "limit", "anneal", "suppress", "delay")
 
 
 class _State(NamedTuple):
@@ -35,9 +37,11 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
     `steps`.
 
     `cache`: none; dual, keys and values of all other blocks are as they were when the block was begun (Fast-dLLM);
-    prefix, those of the blocks before it. Tokens in `suppress` are never drawn, those in `delay` are kept last. After a
-    block with the token `stop`, the rest of a row is filled with it. `anneal` a: the order is by log p + a t Gumbel, t
-    the share that is hidden (MaskGIT, arXiv 2202.04200).
+    prefix, those of the blocks before it; features, most of what a layer computes is that of earlier steps, which are
+    counted for all rows together (dLLM-Cache, `models/feature_cache.py`): where rows differ in the steps of a block,
+    one depends on the others. Tokens in `suppress` are never drawn, those in `delay` are kept last. After a block with
+    the token `stop`, the rest of a row is filled with it. `anneal` a: the order is by log p + a t Gumbel, t the share
+    that is hidden (MaskGIT, arXiv 2202.04200).
     """
     (batch, length), mask_id, free = tokens.shape, network.mask_id, tokens == network.mask_id
     # one block begins where the bucket of the prompt does: what is given in it is never hidden
@@ -98,13 +102,11 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
 
         def step(state: _State, at, width, kept=None) -> _State:
             """By one evaluation that reads `width` places from `at`."""
-            cache = state.cache if kept is None else state.cache._replace(kept=kept)
-            share = hidden_share(network, state.tokens)
-            if plan.cache == "none":
-                out, _ = read(network, network.cache, state.tokens, share)
-            else:
-                out, cache = read(network, cache, state.tokens, share, at, width)
-                state = state._replace(cache=cache._replace(kept=None))
+            cache = network.cache if plan.cache == "none" else state.cache
+            cache = cache if kept is None else cache._replace(kept=kept)
+            out, cache = read(network, cache, state.tokens, hidden_share(network, state.tokens), at, width)
+            if plan.cache != "none":
+                state = state._replace(cache=cache if kept is None else cache._replace(kept=None))
             logits = logits_from(part(out, start - at))
             return place(state, logits, start, planned_of(hidden, steps, state.evaluations - before))
 
@@ -121,20 +123,32 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
             branches = [partial(step, at=length - width, width=width, kept=start) for width in widths]
             return jax.lax.switch(sum((length - start > width) * 1 for width in widths[:-1]), branches, state)
 
-        if plan.cache == "none":
+        if plan.cache in ("none", "features"):
             return jax.lax.while_loop(any_hidden, whole, state)
         state = jax.lax.cond(any_hidden(state), whole, lambda state: state, state)
         return jax.lax.while_loop(any_hidden, again, state)
 
     widths = [min(size * 2**power, length) for power in range((-(-length // size) - 1).bit_length() + 1)]
     cache = None
-    if plan.cache != "none":
+    if plan.cache == "features":
+        cache = new_features(network, _reuse(plan))
+    elif plan.cache != "none":
         cache = new_cache(network) if network.cache is None else network.cache
     state = _State(
         tokens, jnp.full(tokens.shape, -1, jnp.int32), jnp.zeros(tokens.shape), jnp.zeros(batch, jnp.int32), cache
     )
     state = jax.lax.fori_loop(0, num_blocks, lambda index, state: block(state, first + index * size), state)
     return state.tokens, Trace(state.when, state.nats, state.evaluations)
+
+
+def _said_of_features(plan: Plan) -> dict[str, int | float]:
+    return {name: getattr(plan, name) for name in OF_FEATURES if getattr(plan, name) is not None}
+
+
+def _reuse(plan: Plan) -> Reuse:
+    """What is fixed of a cache of features; the bucket is then the prompt itself."""
+    prompt_interval, response_interval, share = (OF_FEATURES | _said_of_features(plan)).values()
+    return Reuse(plan.bucket, prompt_interval, response_interval, max(int((plan.length - plan.bucket) * share), 1))
 
 
 def check(plan: Plan, prompt: Int[np.ndarray, "B P"], vocab_size: int) -> None:
@@ -164,6 +178,13 @@ def check(plan: Plan, prompt: Int[np.ndarray, "B P"], vocab_size: int) -> None:
         raise UserError(f"confidence {plan.confidence}: entropy_bound adds up entropies; accepted: entropy")
     if not plan.anneal >= 0 or (plan.anneal and (plan.confidence, plan.rule) != ("probability", "quota")):
         raise UserError(f"anneal {plan.anneal}: accepted is 0 or more, with confidence probability and rule quota")
+    for name, value in _said_of_features(plan).items():
+        if plan.cache != "features":
+            raise UserError(f"{name} {value}: cache {plan.cache} has none; accepted with features")
+        if not (0 < value <= 1 if name == "update_share" else value >= 1):
+            raise UserError(f"{name} {value}: accepted is {'above 0 to' if name == 'update_share' else 'at least'} 1")
+    if plan.cache == "features" and plan.trained_blocks:
+        raise UserError("cache features: a network trained in blocks keeps finished ones; accepted: none, prefix, dual")
     named = (*plan.suppress, *plan.delay)
     if any(not 0 <= token < vocab_size for token in named):
         raise UserError(f"suppress or delay names a token of {named}; accepted: 0 to {vocab_size - 1}")

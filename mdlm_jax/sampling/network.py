@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mdlm_jax.models.feature_cache import Features, Layer, Reuse
 from mdlm_jax.models.transformer import Cache, Model
 from mdlm_jax.objectives.base import MaskFn, View, full
 
@@ -20,6 +21,7 @@ class Network(NamedTuple):
     mask: MaskFn = full  # who sees whom, by places of the row
     start: Int[Array, ""] | int = 0  # the place of the sampler's first token
     cache: Cache | None = None  # keys and values of the places before it, where the network reads no others
+    shift: int = 0  # 1: a place answers for the token after the one it reads
     padding: Int[Array, "B"] | None = None  # places at the left of a row that hold nothing
     guidance: Float[Array, ""] | None = None  # weight of classifier-free guidance
     ramp: bool = False  # the weight grows as noise goes: it is multiplied by 1 - t
@@ -33,26 +35,33 @@ class Network(NamedTuple):
 
 def read(
     network: Network,
-    cache: Cache | None,
+    cache: Cache | Features | None,
     tokens: Int[Array, "B L"],
     t: Float[Array, "B"],
     at: Int[Array, ""] | int = 0,
     width: int | None = None,
-) -> tuple[Float[Array, "B width d"], Cache | None]:
+) -> tuple[Float[Array, "B width d"], Cache | Features | None]:
     """One evaluation: what the network says, before its head, of `width` of the sampler's tokens, from `at`.
 
-    With a cache, places that are not read are as they were when they last were; what is read goes into it.
+    With a cache, places that are not read are as they were when they last were; what is read goes into it. Features say
+    themselves what is computed of a whole row.
 
     Guided, a row is read with what is given and without it, c and u: u + (weight + 1) (c - u) (SMDM, arXiv 2410.18514,
     section 4.2). The formula is for logits; since the head is affine and the weights sum to one, it may come before it.
     """
-    width = width or tokens.shape[1]
+    # shifted, one place more is read at the left; the last is then read for the others to see
+    first, width = network.start + at, (width or tokens.shape[1]) + network.shift
+    rows = jax.lax.dynamic_update_slice_in_dim(network.row, tokens, network.start, axis=1)
     if network.watch is not None:
-        rows = jax.lax.dynamic_update_slice_in_dim(network.row, tokens, network.start, axis=1)
         jax.debug.callback(network.watch, rows, ordered=True)
-    part, first = jax.lax.dynamic_slice_in_dim(tokens, at, width, axis=1), network.start + at
+
+    def part_of(rows, front):
+        rows = jnp.pad(rows, ((0, 0), (network.shift, 0)), constant_values=front)
+        return jax.lax.dynamic_slice_in_dim(rows, first, width, axis=1)
+
+    part = part_of(rows, network.mask_id)
     if network.guidance is not None:
-        given = jax.lax.dynamic_slice_in_dim(network.given, first, width, axis=1)
+        given = part_of(network.given, False)
         part = jnp.concatenate([part, jnp.where(given, network.mask_id, part)])
     copies = len(part) // len(tokens)
     places = jnp.broadcast_to(first + jnp.arange(width), part.shape)
@@ -62,23 +71,34 @@ def read(
         # a cache is told which places hold nothing
         cache = new_cache(network) if cache is None else cache
     view = reading(part, places[..., None], places[..., None], jnp.tile(t, copies))
-    cache = None if cache is None else cache._replace(length=jnp.asarray(first, jnp.int32))
+    if network.shift:
+        # what stands before the sampler's tokens is clean
+        view = view._replace(t=jnp.where(places > network.start, view.t, 0))
+    if isinstance(cache, Cache):
+        cache = cache._replace(length=jnp.asarray(first, jnp.int32))
     hidden, cache = network.model.hidden(network.params, view, network.mask, cache=cache)
     if network.guidance is not None:
         with_given, without = jnp.split(hidden, 2)
         weight = network.guidance * (1 - t)[:, None, None] if network.ramp else network.guidance
         hidden = without + (weight + 1) * (with_given - without)
-    return hidden, cache
+    return hidden[:, : width - network.shift], cache
 
 
 def new_cache(network: Network) -> Cache:
     """An empty cache for all places of the rows, each twice where they are guided."""
     copies = 1 if network.guidance is None else 2
     batch, length = network.row.shape
-    cache = network.model.empty_cache(copies * batch, length)
+    cache = network.model.empty_cache(copies * batch, length + network.shift)
     if network.padding is None:
         return cache
     return cache._replace(filled=jnp.arange(length) >= jnp.tile(network.padding, copies)[:, None])
+
+
+def new_features(network: Network, reuse: Reuse) -> Features:
+    """No features yet, of all places of the rows, each twice where they are guided."""
+    cache, width = new_cache(network), network.model.architecture.width
+    out = jnp.zeros((*cache.keys.shape[:3], width), cache.keys.dtype)
+    return Features(Layer(cache.keys, cache.values, out, out), jnp.int32(0), reuse, cache.filled)
 
 
 def logits_of(network: Network, hidden: Float[Array, "*n d"]) -> Float[Array, "*n V"]:

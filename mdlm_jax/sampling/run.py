@@ -13,10 +13,11 @@ from rich.console import Console
 from mdlm_jax.build_objective import DISCRETE_STEPS, schedule_of
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
-from mdlm_jax.sampling import TAKEN_BY, Plan, sample, samplers_for
+from mdlm_jax.sampling import Plan, sample
 from mdlm_jax.sampling.live import live_view
 from mdlm_jax.sampling.render import render
 from mdlm_jax.sampling.replay import replay, write_replay
+from mdlm_jax.sampling.samplers import TAKEN_BY, samplers_for
 from mdlm_jax.schedules import linear
 from mdlm_jax.training.restore import Run, open_run
 
@@ -102,6 +103,7 @@ def plan_of(
         answer=run.built.objective.answer,
         phi=run.phi,
         trained_blocks=blocks,
+        shift=bool(blocks) and config.objective.block_shift,
         **arguments,
     )
 

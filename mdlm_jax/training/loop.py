@@ -14,6 +14,7 @@ from mdlm_jax.scaling.result import Result, write_result
 from mdlm_jax.training import checkpoint
 from mdlm_jax.training.hardware import peak_flops
 from mdlm_jax.training.metrics import open_writer, progress
+from mdlm_jax.training.recipes import start_from
 from mdlm_jax.training.run_folder import bits_per_byte, claim_folder, describe, finished
 from mdlm_jax.training.sharding import RUNNERS, Runner
 from mdlm_jax.training.signals import stop_requested
@@ -60,6 +61,8 @@ def _run(config: ConfigDict, built: Build, folder: pathlib.Path) -> tuple[Likeli
         restored = checkpoint.restore(checkpoints, runner.abstract(built.make_state, *built.initial))
         if restored is None:
             start, state = 0, runner.init(built.make_state, *built.initial)
+            if config.start_from:
+                state = start_from(pathlib.Path(config.start_from), built, runner, state)
         else:
             start, state = restored[0], runner.scatter(restored[1])
         writer = stack.enter_context(open_writer(folder, settings.loggers, start))

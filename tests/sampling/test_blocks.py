@@ -28,6 +28,8 @@ PLANS = {
     "sub-blocks": Plan("confidence", LENGTH, block_size=2),
     "guided": Plan("confidence", LENGTH, guidance=1.5, guidance_ramp=True),
 }
+PLANS["remasking"] = Plan("remasking", LENGTH, steps=12, eta=0.3)
+PLANS["shifted"] = PLANS["static"]._replace(shift=True)
 PLANS = {name: plan._replace(trained_blocks=SIZE) for name, plan in PLANS.items()}
 
 

@@ -17,8 +17,9 @@ from mdlm_jax.objectives.masked import masked
 from mdlm_jax.objectives.score_entropy import duo, gidd, sedd, udlm
 from mdlm_jax.processes.matrix import discretised_gaussian
 from mdlm_jax.processes.mixture import absorbing, hybrid, uniform
-from mdlm_jax.sampling import OF_A_PROCESS, Plan, sample
+from mdlm_jax.sampling import Plan, sample
 from mdlm_jax.sampling.reverse import latest_time
+from mdlm_jax.sampling.samplers import OF_A_PROCESS
 from mdlm_jax.schedules import cosine, geometric, linear
 from tests.sampling.chains import law_of_samples, total_variation
 from tests.sampling.worlds import JOINT, RARE, STATES, L, V, counts, oracle_of

@@ -12,7 +12,8 @@ from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.answers import score
 from mdlm_jax.processes.mixture import uniform
-from mdlm_jax.sampling import ONE_BY_ONE, SAMPLERS, SERVED_BY, Plan, _run, left_padded, sample, samplers_for
+from mdlm_jax.sampling import Plan, _run, left_padded, sample
+from mdlm_jax.sampling.samplers import ONE_BY_ONE, SAMPLERS, SERVED_BY, samplers_for
 from mdlm_jax.schedules import linear
 from tests.sampling.worlds import RARE
 
@@ -65,6 +66,7 @@ PADDED = [
     Plan("ordered", LENGTH),
     Plan("ancestral", LENGTH, steps=4),
     Plan("first_hitting", LENGTH),
+    Plan("remasking", LENGTH, steps=6, eta=0.3),
     Plan("confidence", LENGTH, guidance=0.5),
     Plan("confidence", LENGTH, confidence="random", block_size=2, cache="dual"),
     Plan("confidence", LENGTH, block_size=1, cache="prefix"),

@@ -1,0 +1,233 @@
+"""Features of earlier steps (dLLM-Cache) against the algorithm as published, and what must not change with them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.feature_cache import Reuse
+from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.objectives.base import full
+from mdlm_jax.sampling import Plan, left_padded, sample
+from mdlm_jax.sampling.network import Network, new_features, reading
+
+VOCABULARY, LENGTH, GIVEN = 11, 20, 6
+PLAIN = Architecture(VOCABULARY, 3, 32, 4, 2, 48, rope_base=100.0)
+TIMED = PLAIN._replace(layers=2, time_conditioning=True, qk_norm=True, mlp="gelu", attention_bias=True)
+PROMPT = np.asarray(jax.random.randint(jax.random.key(2), (3, GIVEN), 0, VOCABULARY))
+
+
+@pytest.fixture(autouse=True)
+def exact_products():
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
+def made(architecture, **execution):
+    """A network and parameters far from those at the start, where adaLN does nothing and attention is near uniform."""
+    model, random = transformer(architecture, Execution(use_segments=False, **execution)), np.random.default_rng(1)
+
+    def drawn(path, leaf):
+        is_scale = "scale" in jax.tree_util.keystr(path)
+        return jnp.asarray(is_scale + 0.2 * random.normal(size=leaf.shape), leaf.dtype)
+
+    return model, jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(model.init, jax.random.key(0)))
+
+
+def rows(steps):
+    """What is read in each step: two tokens of every row are placed between one and the next, prompts stay."""
+    random = np.random.default_rng(0)
+    text = np.concatenate([PROMPT, np.full((3, LENGTH - GIVEN), VOCABULARY)], axis=1)
+    for _ in range(steps):
+        yield text.copy()
+        for row in text:
+            row[random.choice(np.arange(GIVEN, LENGTH), 2, replace=False)] = random.integers(VOCABULARY, size=2)
+
+
+def read_all(model, params, reuse, steps):
+    """The hidden states of every step."""
+    network = Network(model, params, jnp.zeros((3, LENGTH), jnp.int32))
+    places = jnp.broadcast_to(jnp.arange(LENGTH)[:, None], (3, LENGTH, 1))
+    read = jax.jit(lambda tokens, t, cache: model.hidden(params, reading(tokens, places, places, t), full, cache=cache))
+    cache = None if reuse is None else new_features(network, reuse)
+    for index, tokens in enumerate(rows(steps)):
+        out, cache = read(jnp.asarray(tokens, jnp.int32), jnp.full(3, 1 - index / steps), cache)
+        yield np.asarray(out)
+
+
+def published(params, a, reuse):
+    """A reader of one row by the published algorithm, of a network without adaLN: loops, two regions, keys unturned."""
+    params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    ends, blocks, kept, steps = params["ends"], params["blocks"], {}, iter(range(99))
+    regions = {"prompt": np.arange(GIVEN), "response": np.arange(GIVEN, LENGTH)}
+    intervals = {"prompt": reuse.prompt_interval, "response": reuse.response_interval}
+
+    def norm(x, scale):
+        return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + a.norm_epsilon) * scale
+
+    def turned(x, places):
+        half = x.shape[-1] // 2
+        angle = (places[:, None] * a.rope_base ** (-np.arange(half) / half))[:, None]
+        (one, two), cos, sin = (x[..., :half], x[..., half:]), np.cos(angle), np.sin(angle)
+        return np.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
+
+    def attend(keys, values, queries, at):
+        keys, values = (x.reshape(LENGTH, a.key_value_heads, a.head_width) for x in (keys, values))
+        keys, queries, out = turned(keys, np.arange(LENGTH)), turned(queries.reshape(len(at), a.heads, -1), at), []
+        for head in range(a.heads):
+            group = head // (a.heads // a.key_value_heads)
+            scores = np.exp(queries[:, head] @ keys[:, group].T / np.sqrt(a.head_width))
+            out.append(scores / scores.sum(axis=1, keepdims=True) @ values[:, group])
+        return np.concatenate(out, axis=1)
+
+    def layer(index, step, x):
+        w, anew = jax.tree.map(lambda leaf: leaf[index], blocks), {}
+        normed = norm(x, w["norm_1"]["RMSNorm_0"]["scale"])
+        for region, places in regions.items():
+            here = normed[places]
+            v = here @ w["value"]["kernel"]
+            if index == 0 or step % intervals[region] == 0:
+                anew[region] = np.arange(len(places))
+                empty = {name: np.zeros_like(here) for name in ("attention", "mlp")}
+                kept[index, region] = {"k": here @ w["key"]["kernel"], "v": v} | empty
+            elif region == "response":
+                old = kept[index, region]
+                cosine = (v * old["v"]).sum(axis=1) / np.linalg.norm(v, axis=1) / np.linalg.norm(old["v"], axis=1)
+                anew[region] = np.argsort(cosine)[: reuse.updated]
+                old["k"][anew[region]] = here[anew[region]] @ w["key"]["kernel"]
+                old["v"] = v
+
+        def all_of(name):
+            return np.concatenate([kept[index, region][name] for region in regions])
+
+        for region, chosen in anew.items():
+            at = regions[region][chosen]
+            mixed = attend(all_of("k"), all_of("v"), normed[at] @ w["query"]["kernel"], at)
+            kept[index, region]["attention"][chosen] = mixed @ w["attention_out"]["kernel"]
+        x = x + all_of("attention")
+        normed = norm(x, w["norm_2"]["RMSNorm_0"]["scale"])
+        for region, chosen in anew.items():
+            here = normed[regions[region][chosen]]
+            gate = here @ w["gate"]["kernel"]
+            up = gate / (1 + np.exp(-gate)) * (here @ w["up"]["kernel"])
+            kept[index, region]["mlp"][chosen] = up @ w["down"]["kernel"]
+        return x + all_of("mlp")
+
+    def read(tokens):
+        step, x = next(steps), ends["embedding"]["embedding"][tokens]
+        for index in range(a.layers):
+            x = layer(index, step, x)
+        return norm(x, ends["norm"]["RMSNorm_0"]["scale"])
+
+    return read
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_hidden_states_of_every_step_are_the_published_ones(scan_layers):
+    """Thirteen steps: all four kinds, and both regions together once more."""
+    model, params = made(PLAIN, scan_layers=scan_layers)
+    reuse, steps = Reuse(GIVEN, 4, 3, int((LENGTH - GIVEN) * 0.25)), 13
+    readers = [published(params, PLAIN, reuse) for _ in PROMPT]
+    plain = read_all(model, params, None, steps)
+    apart = []
+    for step, tokens in zip(read_all(model, params, reuse, steps), rows(steps), strict=True):
+        expected = np.stack([read(text) for read, text in zip(readers, tokens, strict=True)])
+        np.testing.assert_allclose(step, expected, atol=1e-4)
+        apart.append(np.abs(step - next(plain)).max())
+    exact = [index % 12 == 0 for index in range(steps)]  # where both regions are computed anew
+    assert (np.array(apart)[exact] < 1e-4).all() and np.delete(apart, np.flatnonzero(exact)).min() > 1e-3
+
+
+def test_all_places_of_the_response_are_the_whole_response():
+    model, params = made(TIMED, scan_layers=True)
+    share = read_all(model, params, Reuse(GIVEN, 4, 100, LENGTH - GIVEN), 6)
+    whole = read_all(model, params, Reuse(GIVEN, 4, 1, 1), 6)
+    for one, other in zip(share, whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "architecture, execution, arguments",
+    [
+        (PLAIN._replace(layers=2), {"attention": "blocked"}, {"block_size": 2, "rule": "threshold", "limit": 0.3}),
+        (TIMED, {"attention": "library", "scan_layers": True}, {"temperature": 0.0, "guidance": 1.0}),
+    ],
+)
+def test_intervals_of_one_step_are_no_cache(architecture, execution, arguments):
+    """Whatever the network, and though prompts differ in length."""
+    model, params = made(architecture, **execution)
+    prompt = left_padded([PROMPT[0].tolist(), PROMPT[1, 2:].tolist(), PROMPT[2].tolist()])
+    plan = Plan("confidence", LENGTH, **arguments)
+    plain, trace = sample(jax.random.key(0), model, params, prompt, plan)
+    always = plan._replace(cache="features", prompt_interval=1, response_interval=1)
+    tokens, trace_always = sample(jax.random.key(0), model, params, prompt, always)
+    np.testing.assert_array_equal(tokens, plain)
+    np.testing.assert_array_equal(trace_always.step, trace.step)
+    np.testing.assert_array_equal(trace_always.evaluations, trace.evaluations)
+    np.testing.assert_allclose(trace_always.log_probability, trace.log_probability, atol=1e-5)
+
+
+def test_a_row_is_the_same_alone_and_in_a_batch():
+    """Though its prompt is shorter: what pads it is seen by no place."""
+    model, params = made(TIMED, scan_layers=True)
+    prompts = [PROMPT[0, 2:].tolist(), *PROMPT[1:].tolist()]
+    plan = Plan("confidence", LENGTH, block_size=7, cache="features", prompt_interval=5, response_interval=3)
+    together, trace = sample(jax.random.key(1), model, params, left_padded(prompts), plan)
+    alone = plan._replace(length=len(prompts[0]) + LENGTH - GIVEN)
+    tokens, trace_alone = sample(jax.random.key(1), model, params, np.array(prompts[:1]), alone)
+    np.testing.assert_array_equal(together[0, -alone.length :], tokens[0])
+    np.testing.assert_array_equal(trace.step[0, -alone.length :], trace_alone.step[0])
+    np.testing.assert_allclose(trace.log_probability[0, -alone.length :], trace_alone.log_probability[0], atol=1e-5)
+
+
+def test_nothing_given_is_all_response():
+    model, params = made(PLAIN, scan_layers=True)
+    plan = Plan("confidence", LENGTH, cache="features", response_interval=4, update_share=0.5)
+    tokens, trace = sample(jax.random.key(0), model, params, PROMPT[:, :0], plan)
+    assert (np.asarray(tokens) < VOCABULARY).all()
+    np.testing.assert_array_equal(trace.evaluations, LENGTH)
+
+
+def test_what_a_step_costs():
+    """In a layer after the first, by the compiler: the FLOPs of the places that its kind of step computes."""
+    wide, (prompt, length, updated) = Architecture(VOCABULARY, 2, 256, 4, 4, 512), (32, 64, 8)
+    places = jnp.arange(length)[None, :, None]
+    view = reading(jnp.zeros((1, length), jnp.int32), places, places, jnp.zeros(1))
+
+    def flops(layers, step):
+        model = transformer(wide._replace(layers=layers), Execution(use_segments=False))
+
+        def forward(params):
+            network = Network(model, params, view.tokens)
+            cache = new_features(network, Reuse(prompt, 100, 7, updated))._replace(step=jnp.int32(step))
+            return model.hidden(params, view, full, cache=cache)
+
+        params = jax.eval_shape(model.init, jax.random.key(0))
+        return jax.jit(forward).lower(params).compile().cost_analysis()["flops"]
+
+    first = flops(1, 0)
+    a_layer = {step: flops(2, step) - first for step in (0, 7, 100, 1)}
+    # multiplications at a place: query, key, out, the MLP's three and the scores; and those of its value alone
+    at_a_place, of_a_value = 3 * 256 * 256 + 3 * 256 * 512 + 2 * length * 256, 256 * 256
+    for step, (computed, values) in {7: (32, 32), 100: (40, 64), 1: (8, 32)}.items():
+        expected = (at_a_place * computed + of_a_value * values) / (at_a_place + of_a_value) / length
+        assert a_layer[step] / a_layer[0] == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"update_share": 0.5},
+        {"cache": "features", "prompt_interval": 0},
+        {"cache": "features", "response_interval": -1},
+        {"cache": "features", "update_share": 0.0},
+        {"cache": "features", "update_share": 1.5},
+        {"cache": "features", "trained_blocks": 5},
+        {"sampler": "ancestral", "response_interval": 2},
+    ],
+)
+def test_what_cannot_be_followed_is_refused(arguments):
+    with pytest.raises(UserError, match="accepted"):
+        sample(jax.random.key(0), *made(PLAIN), PROMPT, Plan(**{"sampler": "confidence", "length": LENGTH} | arguments))

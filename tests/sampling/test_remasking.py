@@ -1,0 +1,197 @@
+"""Remasking: noised data stays noised data, and samples have the law that theory gives them."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import chisquare
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.exact.world import random_world
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.processes.mixture import absorbing
+from mdlm_jax.sampling import Plan, left_padded, sample
+from mdlm_jax.sampling.remasking import ETA, chance_of_mask, levels, looped
+from mdlm_jax.schedules import cosine, linear, with_ends
+from tests.sampling.chains import best_laws, matrix, noised_law, states_of, total_variation
+from tests.sampling.taped import with_mask
+from tests.sampling.worlds import ORACLE, RARE, TABLE, L, V, counts
+
+ROWS, STEPS = 20_000, 3
+EMPTY = jnp.zeros((ROWS, 0), int)
+PLANS = {
+    "cap": Plan("remasking", L, strategy="cap", eta=0.9),
+    "rescale": Plan("remasking", L, strategy="rescale", eta=0.9),
+    "loop": Plan("remasking", L, strategy="loop", eta=0.9, loop_on=0.7, loop_off=0.3, loop_alpha=0.8),
+    "forward_backward": Plan("remasking", L, strategy="forward_backward"),
+    "confidence": Plan("remasking", L, strategy="confidence"),
+}
+BLIND = [name for name in PLANS if name != "confidence"]  # the chance to go is no matter of the token
+
+
+def chances(plan, t, noised_t, noised_s, hidden, nats):
+    """Of rows."""
+    numbers = (jnp.asarray(number, nats.dtype) for number in (t, noised_t, noised_s))
+    return jax.vmap(partial(chance_of_mask, plan), (None, None, None, 0, 0))(*numbers, hidden, nats)
+
+
+def step_matrix(plan, process, joint, s, t):
+    """P(row -> row) of one step with the best network."""
+    states = states_of(process, joint.ndim)
+    hidden, (noised, _) = states == V, levels(plan, jnp.array([t, s]))
+    chance = chances(plan, t, *noised, hidden, jnp.zeros(states.shape))
+    known = best_laws(process, joint, states, jnp.minimum(t, 1 - 1e-9))  # at t = 1 tokens have no chance to be seen
+    law = jnp.where(hidden[..., None], known, jax.nn.one_hot(states, V))
+    return matrix(with_mask(law, chance), states)
+
+
+def process_of(plan):
+    if plan.strategy == "loop":
+        return absorbing(V, looped(plan.schedule, plan.loop_on, plan.loop_off, plan.loop_alpha))
+    return absorbing(V, plan.schedule)
+
+
+@pytest.mark.parametrize("schedule", [linear(), cosine()])
+@pytest.mark.parametrize("name", BLIND)
+def test_noised_data_stays_noised_data(name, schedule):
+    """p_t M(s, t) = p_s for steps of any size: one place, two that know nothing of each other; and of two that do, each
+    by itself."""
+    with jax.enable_x64(True):
+        plan = PLANS[name]._replace(schedule=schedule)
+        process = process_of(plan)
+        one, dependent = (jnp.asarray(random_world(2, V, length).probability) for length in (1, 2))
+        for s, t in ((0.0, 0.2), (0.25, 0.5), (0.4, 0.9)):
+            for joint in (one, jnp.outer(one, one[::-1]), dependent):
+                states = states_of(process, joint.ndim)
+                moved = noised_law(process, joint, states, t) @ step_matrix(plan, process, joint, s, t)
+                expected = noised_law(process, joint, states, s)
+                if joint is dependent:
+                    assert np.abs(moved - expected).max() > 1e-5
+                    shape = (V + 1,) * 2
+                    moved, expected = (law.reshape(shape).sum(axis=1) for law in (moved, expected))
+                np.testing.assert_allclose(moved, expected, atol=1e-9)
+
+
+def error(plan, num_steps):
+    """Total variation of the samples' law from the joint of two places, by all its steps."""
+    joint = jnp.asarray(random_world(2, V, 2).probability)
+    process = process_of(plan)
+    states = states_of(process, 2)
+    step, law = jax.jit(partial(step_matrix, plan, process, joint)), (states == V).all(axis=1) * 1.0
+    for t, s in itertools.pairwise(np.linspace(1, 0, num_steps + 1)):
+        law = law @ step(s, t)
+    return total_variation(law, process, joint)
+
+
+@pytest.mark.parametrize("name", ["cap", "rescale", "forward_backward"])
+def test_many_small_steps_give_the_joint(name):
+    """Where sigma is of the size of a step, so is the error: twice the steps, half of it. With a constant one it falls,
+    but slower: it ends as what there is to place does."""
+    with jax.enable_x64(True):
+        plans = [PLANS[name]._replace(eta=4.0 / steps if name in ETA else None) for steps in (100, 200)]
+        few, many = (error(plan, steps) for plan, steps in zip(plans, (100, 200), strict=True))
+        assert 1.9 < few / many < 2.1
+        if name in ETA:
+            constant = PLANS[name]._replace(eta=0.2)
+            assert 1.2 < error(constant, 100) / error(constant, 200) < 1.8
+
+
+def test_in_the_loop_the_network_is_told_the_time_of_its_noise():
+    plan = PLANS["loop"]._replace(schedule=cosine())
+    noised, told = levels(plan, jnp.array([1.0, 0.9, 0.7, 0.5, 0.3, 0.1, 0.0]))
+    np.testing.assert_allclose(noised[jnp.array([0, 2, 3, 4, 6])], [1, 0.2, 0.2, 0.2, 0], atol=1e-6)
+    np.testing.assert_allclose(plan.schedule(told), noised, atol=1e-5)
+
+
+def enumerated(plan) -> np.ndarray:
+    """The law of the tokens after STEPS steps: every row, with the probabilities its tokens were placed with, and where
+    it may go."""
+    times = np.linspace(1, 0, STEPS + 1)
+    noised = np.array(levels(plan, jnp.asarray(times, jnp.float32))[0])
+    noised[-1] = 0
+    after = np.array(list(itertools.product(range(V + 1), repeat=L)))
+    rows = {((V,) * L, (0.0,) * L): 1.0}
+    for step in range(STEPS):
+        tokens, nats = (np.array([row[part] for row in rows]) for part in (0, 1))
+        hidden = jnp.asarray(tokens == V)
+        chance = np.asarray(chances(plan, times[step], *noised[step : step + 2], hidden, jnp.float32(nats)), np.float64)
+        following = {}
+        for row, mass, before, said, masks in zip(rows, rows.values(), tokens, nats, chance, strict=True):
+            law = np.where((before == V)[:, None], TABLE[row[0]], np.eye(V + 1, V)[before])
+            law = np.concatenate([law * (1 - masks[:, None]), masks[:, None]], axis=1)
+            for state, moved in zip(after, law[np.arange(L), after].prod(axis=1) * mass, strict=True):
+                if moved:
+                    placed = np.log(TABLE[row[0]][np.arange(L), np.minimum(state, V - 1)] + 1e-30)
+                    new = np.where(state == V, 0, np.where(before == V, placed, said)).round(9)
+                    if step == STEPS - 1 or plan.strategy != "confidence":
+                        new = np.zeros(L)  # nothing asks for it
+                    key = tuple(state.tolist()), tuple(new.tolist())
+                    following[key] = following.get(key, 0) + moved
+        rows = following
+    law = np.zeros((V,) * L)
+    for (state, _), mass in rows.items():
+        law[state] = mass
+    return law.ravel()
+
+
+# of three steps, rescaled and capped ones have one law
+@pytest.mark.parametrize("name", [name for name in PLANS if name != "rescale"])
+def test_few_steps_have_their_exact_law(name):
+    plan = PLANS[name]._replace(steps=STEPS, schedule=with_ends(linear(), 0.1))
+    law = enumerated(plan)
+    assert abs(law.sum() - 1) < 1e-6
+    tokens, trace = sample(jax.random.key(1), ORACLE, (), EMPTY, plan)
+    assert chisquare(counts(tokens), ROWS * law / law.sum()).pvalue > RARE
+    evaluations, last = np.asarray(trace.evaluations), np.asarray(trace.step)
+    assert evaluations.max() <= STEPS and (evaluations >= [len(set(row)) for row in last]).all()
+    # a token that went came back: another law than without
+    without = enumerated(plan._replace(strategy="cap", eta=0.0))
+    assert chisquare(counts(tokens), ROWS * without).pvalue < 1e-6
+
+
+def test_evaluations_are_the_times_the_network_was_run():
+    """With long rows most steps only take away, or do nothing: they need none. What is given stays."""
+    rows, prompt = [], jnp.array([[V, 1, V]])
+    plan = Plan("remasking", L, steps=60, eta=0.1)
+    tokens, trace = sample(jax.random.key(4), ORACLE, (), prompt, plan, watch=lambda row: rows.append(row))
+    jax.effects_barrier()
+    assert int(trace.evaluations[0]) == len(rows) < 60
+    assert len(rows) > 2  # something went, and came back
+    np.testing.assert_array_equal(np.stack(rows)[:, 0, 1], 1)
+    np.testing.assert_array_equal(trace.step[0] >= 0, [True, False, True])
+    assert int(tokens[0, 1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (Plan("remasking", L, strategy="none"), "accepted are cap, rescale, confidence, loop, forward_backward"),
+        (Plan("remasking", L, strategy="confidence", eta=0.1), "eta 0.1: confidence has none; accepted with cap"),
+        (Plan("remasking", L, eta=1.5), "eta 1.5: accepted is 0 to 1"),
+        (Plan("remasking", L, loop_on=0.5), "loop_on 0.5: cap has none; accepted with loop"),
+        (Plan("remasking", L, strategy="loop", loop_off=0.6), "accepted: 0 < loop_off < loop_on < 1"),
+        (Plan("remasking", L, strategy="loop", loop_alpha=1.0), "loop_alpha 1.0: accepted is between 0 and 1"),
+        (Plan("ancestral", L, eta=0.1), "eta 0.1: ancestral has none; accepted with remasking"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(plan, message):
+    with pytest.raises(UserError, match=message):
+        sample(jax.random.key(0), ORACLE, (), EMPTY[:1], plan)
+
+
+@pytest.mark.slow
+def test_a_row_behind_padding_is_the_shorter_row_in_blocks_too():
+    model = transformer(Architecture(11, 1, 32, 4, 4, 48), Execution())
+    params, prompts = jax.jit(model.init)(jax.random.key(0)), [[1, 2, 3, 4, 5, 6, 7, 8], [3, 4, 5, 6]]
+    plan = Plan("remasking", 16, eta=0.3, trained_blocks=4, steps=24)
+    tokens, trace = sample(jax.random.key(1), model, params, left_padded(prompts), plan)
+    # a block has its share of the steps
+    shorter, rows = plan._replace(length=12, steps=18), jnp.array([prompts[1]] * 2)
+    alone, trace_alone = sample(jax.random.key(1), model, params, rows, shorter)
+    np.testing.assert_array_equal(tokens[1, 4:], alone[1])
+    np.testing.assert_array_equal(trace.evaluations[1], trace_alone.evaluations[1])
+    assert int(alone.max()) < 11
