@@ -160,6 +160,8 @@ def check(plan: Plan, prompt: Int[np.ndarray, "B P"], vocab_size: int) -> None:
             raise UserError(f"{name} {getattr(plan, name)!r}: accepted are {', '.join(accepted)}")
     if plan.block_size is not None and (plan.block_size < 1 or free % plan.block_size):
         what = "tokens of a block in training" if plan.trained_blocks else "tokens from the first to draw"
+        if not plan.trained_blocks and 1 <= plan.block_size < free:
+            what += f", or a length of {plan.length - free % plan.block_size}"
         raise UserError(f"block_size {plan.block_size}: accepted is a divisor of the {free} {what}")
     num_blocks = free // (plan.block_size or free)
     if plan.trained_blocks:
