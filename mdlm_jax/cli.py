@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("sample", help="text from a trained run")
     verb.add_argument("--run", type=pathlib.Path, required=True)
     verb.add_argument("--prompt", action="append", help="what the text begins with; may be given several times")
-    verb.add_argument("--count", type=int, default=1, help="samples of each prompt")
+    verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
     verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
     verb.add_argument("--steps", type=int, help="of the noise undone (default: one per token)")
     verb.add_argument("--temperature", type=float, help="default: 1; 0 takes the likeliest token")
@@ -197,18 +197,23 @@ def _sample(options) -> int:
     prepare_devices()
     from mdlm_jax.sampling.run import sample_run
 
-    if options.compare:
-        return _compare(options)
     said = {name: getattr(options, name) for name in PLAN if getattr(options, name) is not None}
+    if options.compare:
+        said |= {"plan": options.plan} if options.plan else {}
+        if said:
+            raise UserError(f"--compare says all of a plan; accepted without --{next(iter(said)).replace('_', '-')}")
+        return _compare(options)
+    if options.judge:
+        raise UserError("--judge scores what is compared; accepted with --compare=PLAN")
     if options.plan:
         from mdlm_jax.sampling.compare import parse_plan
 
         if said:
             raise UserError(f"--plan says all of it; accepted without --{next(iter(said)).replace('_', '-')}")
         said = parse_plan(options.plan)
-    prompts, seed = options.prompt or [""], options.seed
+    prompts, seed, count = options.prompt or [""], options.seed, 1 if options.count is None else options.count
     texts = sample_run(
-        options.run, prompts=prompts, count=options.count, seed=seed, out=options.out, length=options.length, **said
+        options.run, prompts=prompts, count=count, seed=seed, out=options.out, length=options.length, **said
     )
     for text in texts:
         print(text, end="")
@@ -229,7 +234,7 @@ def _compare(options) -> int:
         out=out,
         judge=options.judge,
         prompt=prompts[0],
-        count=options.count,
+        count=8 if options.count is None else options.count,
         length=options.length,
         seed=options.seed,
     )

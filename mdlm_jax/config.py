@@ -105,13 +105,19 @@ def to_json(config: ConfigDict) -> str:
 def from_json(path: str | os.PathLike) -> ConfigDict:
     """The config that a run was started with. Raises UserError naming the file."""
     try:
-        return ConfigDict(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
+        config = ConfigDict(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; accepted: the folder of a run, with its config.json") from error
     except OSError as error:
         raise UserError(f"{path}: can not be read ({error.strerror}); accepted: the folder of a run") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not whole JSON, line {error.lineno} ({error.msg})") from error
+    # keys that came later, with what runs did without them
+    config.start_from = config.get("start_from", "")
+    for key in ("block_shared_level", "block_shift"):
+        if "objective" in config:
+            config.objective[key] = config.objective.get(key, False)
+    return config
 
 
 def config_hash(config: ConfigDict) -> str:

@@ -28,7 +28,8 @@ def block(
 
     `shared_level`: the blocks of a row have one noise level (SDAR, arXiv 2510.06303). With a token `start` a place
     predicts the token after the one it reads, as in `ar`, from [start, x_t ; start, x_0], 2 L + 2 places (Fast-dLLM v2,
-    arXiv 2509.26328): the first token of a block then comes from a place of the block before.
+    arXiv 2509.26328): the first token of a block then comes from a noised place of the block before,
+    in sampling from the finished one. Documents in one row are not told apart there.
 
     Raises UserError where the size does not divide the length, the objective is no diffusion, or the range is none.
     """

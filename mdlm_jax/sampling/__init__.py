@@ -31,7 +31,7 @@ def sample(
 
     A prompt token V, the mask, is to be filled as well: text may be given anywhere, up to all L places. Shorter prompts
     are padded at their left with -1 (`left_padded`): what follows is as if the padding were not there. `watch` is
-    called with all rows at every evaluation of the network, as they are then.
+    called with all rows at every evaluation of a network that reads tokens, as they are then.
 
     Row i draws from fold_in(key, i) alone: it is the same whatever the other rows are, and whether there are any.
     Compiled once for all prompts of one `bucket`, temperatures but 0, limits and weights of guidance but 0; with a

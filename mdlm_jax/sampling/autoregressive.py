@@ -69,7 +69,7 @@ def _decode(keys, network: Network, tokens, order, positions, key_positions, pla
             token = jnp.where(ended, plan.stop, token)
         return (
             tokens.at[rows, target].set(token),
-            when.at[rows, target].set(n - first),
+            when.at[rows, target].set(jnp.where(ended, -1, n - first)),
             nats.at[rows, target].set(jnp.where(ended, 0, log_probability)),
             evaluations + ~ended,
             ended | (False if plan.stop is None else token == plan.stop),
@@ -97,10 +97,10 @@ def _decode(keys, network: Network, tokens, order, positions, key_positions, pla
         hidden, cache = read(cache, state[0], n, 1)
         return n + 1, cache, place(state, hidden[:, 0], n)
 
-    n, _, (tokens, when, nats, evaluations, _) = jax.lax.while_loop(
+    _, _, (tokens, when, nats, evaluations, _) = jax.lax.while_loop(
         lambda carry: (carry[0] < length) & ~carry[2][-1].all(), step, (first + 1, cache, state)
     )
     rest = tokens == network.mask_id  # every row has ended
     if plan.stop is not None:
-        tokens, when = jnp.where(rest, plan.stop, tokens), jnp.where(rest, n - first, when)
+        tokens = jnp.where(rest, plan.stop, tokens)
     return tokens, Trace(when, nats, evaluations)

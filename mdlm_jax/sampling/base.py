@@ -66,7 +66,7 @@ class Numbers(NamedTuple):
 class Trace(NamedTuple):
     """What was placed when."""
 
-    step: Int[Array, "B L"]  # in which step a token was placed for good, from 0; -1 where it was given
+    step: Int[Array, "B L"]  # in which step a token was placed for good, from 0; -1: given, or past the end
     log_probability: Float[Array, "B L"]  # nats that the network gave it then, at temperature 1; 0 where it was given
     evaluations: Int[Array, "B"]  # times the network had to run for a row
 
@@ -74,7 +74,8 @@ class Trace(NamedTuple):
 def left_padded(prompts: Sequence[Sequence[int]]) -> Int[np.ndarray, "B P"]:
     """Prompts of several lengths as one array: -1 at the left of the shorter ones."""
     width = max(map(len, prompts), default=0)
-    return np.array([[-1] * (width - len(prompt)) + list(prompt) for prompt in prompts], np.int32).reshape(-1, width)
+    rows = [[-1] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    return np.array(rows, np.int32).reshape(len(prompts), width)
 
 
 def draw(
@@ -102,7 +103,7 @@ def filtered(logits: Float[Array, "*n V"], top_k: int | None, top_p: float | Non
     if top_k is not None:
         least = jax.lax.top_k(logits, top_k)[0][..., -1:]
         logits = jnp.where(logits < least, -jnp.inf, logits)
-    if top_p is not None:
+    if top_p is not None and top_p < 1:
         ordered = jnp.sort(logits, axis=-1, descending=True)
         law = jax.nn.softmax(ordered, axis=-1)
         # a token is in the set while those before it hold less than top_p: the likeliest always is

@@ -23,7 +23,7 @@ def in_blocks(
     (batch, length), size = tokens.shape, plan.trained_blocks
     free, num_blocks = tokens == network.mask_id, length // size
     network = network._replace(mask=causal_blocks(size, int(plan.shift)), shift=int(plan.shift))
-    inner = plan._replace(steps=None if plan.steps is None else max(plan.steps // num_blocks, 1), bucket=0)
+    inner = plan._replace(steps=None if plan.steps is None else plan.steps // num_blocks, bucket=0)
     numbers, first_block = numbers._replace(first=jnp.int32(0)), numbers.first // size
 
     def keep(cache, tokens, at, width):
@@ -54,9 +54,12 @@ def in_blocks(
         if plan.stop is not None:
             more &= ~(free & (tokens == plan.stop)).any(axis=1)
         cache = jax.lax.cond(more.any(), lambda: keep(cache, tokens, start, size), lambda: cache)
-        spent = jnp.where(waits, trace.evaluations, 0) + more
+        spent = jnp.where(waits, trace.evaluations, 0) + (more & (index >= own_first))
         return cache, tokens, put(when, step), put(nats, trace.log_probability), evaluations + spent
 
+    # a row is charged for what it would need alone
+    own_first = free.argmax(axis=1) // size
+    given_blocks = own_first - (0 if network.padding is None else network.padding // size)
     cache, begun = new_cache(network), first_block > 0
     width = min(length, -(-plan.bucket // size) * size)
     if width:
@@ -66,7 +69,7 @@ def in_blocks(
         tokens,
         jnp.full(tokens.shape, -1, jnp.int32),
         jnp.zeros(tokens.shape),
-        jnp.broadcast_to(jnp.int32(begun), (batch,)),
+        (given_blocks > 0).astype(jnp.int32),
     )
     _, tokens, when, nats, evaluations = jax.lax.fori_loop(first_block, num_blocks, next_block, state)
     return tokens, Trace(when, nats, evaluations)

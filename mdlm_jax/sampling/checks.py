@@ -1,5 +1,7 @@
 """What a plan asks and cannot have, found before anything is compiled."""
 
+import math
+
 import numpy as np
 
 from mdlm_jax.errors import UserError
@@ -12,6 +14,10 @@ from mdlm_jax.sampling.samplers import ONE_BY_ONE, SAMPLERS, TAKEN_BY
 
 def check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
     """Raises UserError, in one line: what it is, and what would be accepted."""
+    if prompt.ndim != 2 or not (np.issubdtype(prompt.dtype, np.integer) or not prompt.size):
+        raise UserError(
+            f"a prompt of {prompt.dtype}, {prompt.ndim} dimensions; accepted: whole numbers, [rows, tokens]"
+        )
     given = prompt.shape[1]
     hidden, padded = prompt == vocab_size, prompt == -1
     outside = prompt[(prompt < -1) | (prompt > vocab_size)]
@@ -34,6 +40,11 @@ def check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
             raise UserError(f"{argument} {value}: {plan.sampler} has none; accepted with {', '.join(samplers)}")
     if padded.any():
         _check_padding(plan, padded)
+    if plan.trained_blocks < 0 or (plan.shift and not plan.trained_blocks):
+        raise UserError(f"trained_blocks {plan.trained_blocks}: accepted is 0 or more, and above 0 with shift")
+    num_blocks = plan.length // plan.trained_blocks if plan.trained_blocks else 1
+    if plan.steps is not None and plan.steps % max(num_blocks, 1):
+        raise UserError(f"steps {plan.steps}: accepted is a multiple of the {num_blocks} blocks")
     if plan.trained_blocks and plan.length % plan.trained_blocks:
         raise UserError(
             f"length {plan.length}: accepted is a multiple of the {plan.trained_blocks} tokens of a block in training"
@@ -51,6 +62,10 @@ def check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
         raise UserError(f"top_k {plan.top_k}: accepted is 1 to {vocab_size}")
     if plan.top_p is not None and not 0 < plan.top_p <= 1:
         raise UserError(f"top_p {plan.top_p}: accepted is above 0 and at most 1")
+    if not math.isfinite(plan.guidance):
+        raise UserError(f"guidance {plan.guidance}: accepted is a finite number")
+    if plan.guidance_ramp and not plan.guidance:
+        raise UserError("guidance_ramp without guidance; accepted: with a weight")
     if plan.guidance and not ((prompt >= 0) & ~hidden).any():
         raise UserError(f"guidance {plan.guidance}: there is no prompt to be guided by; accepted: 0")
     if plan.stop is not None and not 0 <= plan.stop < vocab_size:

@@ -12,7 +12,7 @@ from mdlm_jax.evaluation.quality import measure, negative_log_likelihood
 from mdlm_jax.sampling import sample
 from mdlm_jax.sampling.compare import Contender, Row, compare, parse_plan
 from mdlm_jax.sampling.comparison import write_comparison
-from mdlm_jax.sampling.run import encode_prompt, plan_of
+from mdlm_jax.sampling.run import claim_output, encode_prompt, plan_of
 from mdlm_jax.training.restore import open_run
 
 
@@ -44,6 +44,7 @@ def compare_run(
         plan = plan_of(run, length=length, **parse_plan(text))
         draw = partial(sample, model=model, params=run.params, prompt=given, plan=plan)
         contenders.append(Contender(text, draw, plan.temperature, plan.top_p, config.train.compute_dtype))
+    claim_output(out)
     known = {"vocab": vocab}
     if config.data.source == "markov":
         known["source"] = markov_chain(*parse_markov(config.data.path))
@@ -61,7 +62,7 @@ def _judge(folder: pathlib.Path, vocab: int, tokenizer):
     probe = "".join(map(chr, range(32, 127)))
     same = run.built.model.architecture.vocab_size == vocab
     if run.config.data.source != "markov" and tokenizer.separator >= 0:
-        same = same and run.built.data.tokenizer.encode(probe) == tokenizer.encode(probe)
+        same = same and np.array_equal(run.built.data.tokenizer.encode(probe), tokenizer.encode(probe))
     if not same:
         raise UserError(
             f"--judge={folder}: its tokens are others; accepted: a run with the tokenizer of the one judged"

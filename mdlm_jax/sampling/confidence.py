@@ -103,7 +103,8 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
         def step(state: _State, at, width, kept=None) -> _State:
             """By one evaluation that reads `width` places from `at`."""
             cache = network.cache if plan.cache == "none" else state.cache
-            cache = cache if kept is None else cache._replace(kept=kept)
+            if kept is not None:  # told as a place of the cache
+                cache = cache._replace(kept=network.start + kept + network.shift)
             out, cache = read(network, cache, state.tokens, hidden_share(network, state.tokens), at, width)
             if plan.cache != "none":
                 state = state._replace(cache=cache if kept is None else cache._replace(kept=None))

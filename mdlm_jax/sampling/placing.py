@@ -106,8 +106,9 @@ def best(
     rule: str, confidence: Float[Array, "n"], hidden: Bool[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]
 ) -> Bool[Array, "n"]:
     """The hidden places that are kept. Every rule but the planned ones keeps at least one."""
-    confidence = jnp.where(hidden, confidence, -jnp.inf)
-    order = jnp.argsort(-confidence, stable=True)
+    # a hidden place may have no confidence at all, and still comes before what is there
+    confidence = jnp.where(hidden & ~jnp.isnan(confidence), confidence, -jnp.inf)
+    order = jnp.lexsort((-confidence, ~hidden))
     count = RULES[rule](confidence[order], planned, limit)
     if rule not in PLANNED:
         count = jnp.maximum(count, 1)

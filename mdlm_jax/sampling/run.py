@@ -1,6 +1,7 @@
 """Samples of a trained run."""
 
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -42,6 +43,8 @@ def sample_run(
     mask_id = run.built.model.architecture.vocab_size
     if count < 1:
         raise UserError(f"{count} samples: accepted is 1 or more")
+    if out:
+        claim_output(out)
     watchers: list[Callable] = []
     watch = _telling(watchers) if out or Console().is_terminal else None
     for number, prompt in enumerate(prompts):
@@ -55,6 +58,16 @@ def sample_run(
             played = replay(frames, np.asarray(tokens), trace, tokenizer, mask_id, heading)
             write_replay(out / str(number) if len(prompts) > 1 else out, played)
         yield render(tokens, trace, tokenizer)
+
+
+def claim_output(folder: pathlib.Path) -> None:
+    """Makes a folder for what will be drawn, before it is. Raises UserError where it can not be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--out={folder}: can not be written ({error.strerror}); accepted: a folder") from error
 
 
 def _telling(watchers: list[Callable]) -> Callable[[Int[Array, "B L"]], None]:

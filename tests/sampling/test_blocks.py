@@ -29,6 +29,7 @@ PLANS = {
     "guided": Plan("confidence", LENGTH, guidance=1.5, guidance_ramp=True),
 }
 PLANS["remasking"] = Plan("remasking", LENGTH, steps=12, eta=0.3)
+PLANS["dual"] = PLANS["sub-blocks"]._replace(cache="dual", rule="threshold", limit=0.0)
 PLANS["shifted"] = PLANS["static"]._replace(shift=True)
 PLANS = {name: plan._replace(trained_blocks=SIZE) for name, plan in PLANS.items()}
 
@@ -139,3 +140,36 @@ def test_one_block_of_all_tokens_has_the_joint_law():
     blind = ORACLE._replace(hidden=lambda params, view, mask, cache: (ORACLE.hidden(params, view, mask)[0], cache))
     tokens, _ = sample(jax.random.key(0), blind, (), jnp.zeros((20_000, 0), int), plan)
     assert chisquare(counts(tokens), 20_000 * JOINT).pvalue > RARE
+
+
+@pytest.mark.parametrize("shift", [False, True])
+def test_a_prefix_cache_in_blocks_keeps_what_stands_before_a_sub_block(params, shift):
+    """Places are counted alike in every block: a text of one block has the nats of the same text as the second block,
+    where nothing before it can be seen."""
+    plan = Plan("confidence", 8, trained_blocks=8, block_size=2, cache="prefix", temperature=0.0, steps=8, shift=shift)
+    blind = MODEL._replace(hidden=lambda params, view, mask, cache: MODEL.hidden(params, view, alone(8, shift), cache))
+    _, one = sample(jax.random.key(0), blind, params, jnp.zeros((1, 0), int), plan)
+    later = plan._replace(length=16, steps=16)
+    _, two = sample(jax.random.key(0), blind, params, PROMPT[:1].repeat(2, axis=1)[:, :8], later)
+    if not shift:  # else the first token follows another one
+        np.testing.assert_allclose(one.log_probability[0], two.log_probability[0, 8:], atol=1e-5)
+    _, dual = sample(jax.random.key(0), blind, params, jnp.zeros((1, 0), int), plan._replace(cache="dual"))
+    assert np.abs(one.log_probability - dual.log_probability).max() > 1e-4
+
+
+def alone(size, shift):
+    """A block sees itself alone."""
+
+    def mask(query, key):
+        return (key - shift) // size == (query - shift) // size
+
+    return mask
+
+
+def test_a_row_is_charged_for_what_it_needs_alone(params):
+    plan = PLANS["first_hitting"]
+    long, blank = jnp.arange(8)[None], jnp.full((1, 8), VOCABULARY)
+    _, company = sample(jax.random.key(0), MODEL, params, jnp.concatenate([long, blank]), plan)
+    _, single = sample(jax.random.key(0), MODEL, params, long, plan)
+    np.testing.assert_array_equal(company.evaluations[:1], single.evaluations)
+    np.testing.assert_array_equal(company.step[:1], single.step)

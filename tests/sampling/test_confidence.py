@@ -129,6 +129,14 @@ def test_suppressed_tokens_never_come_and_delayed_ones_last(params):
     assert late.any() and (step[late] > step.max() / 2).mean() > step[~late].mean() / step.max()
 
 
+def test_a_delayed_token_that_is_all_there_is_comes_in_the_end(params):
+    head = jnp.where(jnp.arange(VOCABULARY) == 3, 9.0, 0.0)
+    certain = MODEL._replace(head=lambda params, hidden: jnp.broadcast_to(head, (*hidden.shape[:-1], VOCABULARY)))
+    plan = Plan("confidence", LENGTH, temperature=0.0, delay=(3,), anneal=1.0)
+    tokens, _ = sample(jax.random.key(0), certain, params, PROMPT, plan)
+    assert (np.asarray(tokens)[:, 4:] == 3).all()
+
+
 def test_after_a_block_that_ends_the_rest_is_the_end(params):
     many = jnp.tile(PROMPT, (20, 1))
     plan = Plan("confidence", 20, temperature=3.0, block_size=4)

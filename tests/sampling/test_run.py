@@ -8,6 +8,8 @@ from mdlm_jax.build_objective import schedule_of
 from mdlm_jax.config import load_config
 from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.sampling import compare_run as compare_runs
 from mdlm_jax.sampling.compare_run import compare_run
 from mdlm_jax.sampling.run import encode_prompt, sample_run
 from tests import runs
@@ -106,6 +108,26 @@ def test_plans_are_compared_and_replayed(tmp_path):
         compare_run(tmp_path / "run", plans=plans, out=tmp_path / "out", judge=tmp_path / "run")
     list(sample_run(tmp_path / "run", prompts=["1", ""], out=tmp_path / "seen"))
     assert (tmp_path / "seen" / "1" / "replay.html").exists() and (tmp_path / "seen" / "0" / "replay.json").exists()
+
+
+def test_a_judge_has_the_same_tokens(monkeypatch, tmp_path):
+    class Opened:
+        """As much of a run as is asked for."""
+
+    def opened(tokenizer):
+        config = load_config(str(runs.ROOT / "configs" / "base.py"), ["--config.objective.name=ar"])
+        run = Opened()
+        run.config, run.params, run.built = config, (), Opened()
+        run.built.data, run.built.model = Opened(), Opened()
+        run.built.data.tokenizer, run.built.model.architecture = tokenizer, Architecture(256, 1, 8, 1, 1, 8)
+        return run
+
+    bytes_alone = byte_tokenizer()
+    monkeypatch.setattr(compare_runs, "open_run", lambda folder: opened(bytes_alone))
+    assert callable(compare_runs._judge(tmp_path, 256, byte_tokenizer()))
+    shifted = bytes_alone._replace(encode=lambda text: bytes_alone.encode(text) + 1)
+    with pytest.raises(UserError, match="its tokens are others"):
+        compare_runs._judge(tmp_path, 256, shifted)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

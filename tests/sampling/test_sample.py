@@ -13,6 +13,7 @@ from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.answers import score
 from mdlm_jax.processes.mixture import uniform
 from mdlm_jax.sampling import Plan, _run, left_padded, sample
+from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.samplers import ONE_BY_ONE, SAMPLERS, SERVED_BY, samplers_for
 from mdlm_jax.schedules import linear
 from tests.sampling.worlds import RARE
@@ -131,6 +132,10 @@ def test_a_watcher_sees_every_evaluation():
         (Plan("ancestral", LENGTH), jnp.array([[3, -1, 3]]), "-1 behind a token"),
         (Plan("euler", LENGTH, answer=scores), jnp.array([[-1, 3]]), "several lengths: euler has one"),
         (Plan("ancestral", LENGTH, trained_blocks=4), jnp.array([[-1, 3]]), "padded by 1; accepted: a multiple"),
+        (Plan("ancestral", LENGTH, shift=True), EMPTY, "above 0 with shift"),
+        (Plan("ancestral", LENGTH, trained_blocks=4, steps=3), EMPTY, "a multiple of the 2 blocks"),
+        (Plan("ancestral", LENGTH, guidance=float("nan")), jnp.array([[1]]), "accepted is a finite number"),
+        (Plan("ancestral", LENGTH, guidance_ramp=True), EMPTY, "accepted: with a weight"),
         (Plan("ancestral", LENGTH, trained_blocks=3), EMPTY, "length 8: accepted is a multiple of the 3"),
         (Plan("ancestral", 0), EMPTY, "leaves none of the 0"),
         (Plan("ancestral", LENGTH, steps=0), EMPTY, "accepted is 1 or more"),
@@ -162,6 +167,12 @@ def test_what_cannot_be_followed_is_refused_in_one_line(plan, prompt, message):
     with pytest.raises(UserError, match=message) as refused:
         sample(jax.random.key(0), MODEL, PARAMS, prompt, plan)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("prompt", [np.array([1, 2]), np.array([[1.5]])])
+def test_a_prompt_is_whole_numbers_in_rows(prompt):
+    with pytest.raises(UserError, match="dimensions; accepted: whole numbers"):
+        check(Plan("ancestral", LENGTH), prompt, VOCABULARY)
 
 
 @pytest.mark.parametrize("sampler", ONE_BY_ONE)
