@@ -1,0 +1,135 @@
+"""What decoding.py measures of quality against speed: plans of one checkpoint in turns, and what their text is."""
+
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+
+import jax
+import numpy as np
+from decoding_speed import flops, timed
+
+from mdlm_jax.data.markov import markov_chain, parse_markov
+from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihood
+from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.training.restore import Run
+
+BLOCK, BASE, FAST = 32, "LLaDA: one token a step", "threshold 0.9, dual"
+AT_ONCE = 8  # rows drawn together
+
+# what is compared: label -> arguments of a plan. Base and fast plans share their confidence
+PLANS = {
+    BASE: {"block_size": BLOCK},
+    "prefix": {"block_size": BLOCK, "cache": "prefix"},
+    "dual": {"block_size": BLOCK, "cache": "dual"},
+    "threshold 0.9": {"block_size": BLOCK, "rule": "threshold", "limit": 0.9},
+    "threshold 0.9, prefix": {"block_size": BLOCK, "rule": "threshold", "limit": 0.9, "cache": "prefix"},
+    FAST: {"block_size": BLOCK, "rule": "threshold", "limit": 0.9, "cache": "dual"},
+    "threshold 0.6, dual": {"block_size": BLOCK, "rule": "threshold", "limit": 0.6, "cache": "dual"},
+    "factor 1, dual": {"block_size": BLOCK, "rule": "factor", "limit": 1.0, "cache": "dual"},
+    "ancestral, 1024 steps": {"sampler": "ancestral", "steps": 1024},
+    "ancestral, 256 steps": {"sampler": "ancestral", "steps": 256},
+}
+# an order that does not look at the token drawn: exact where one token is placed at a time
+MARGIN = {
+    f"margin, {BASE}": PLANS[BASE] | {"confidence": "margin"},
+    f"margin, {FAST}": PLANS[FAST] | {"confidence": "margin"},
+}
+
+
+def markov_measure(run: Run) -> Callable[[np.ndarray, np.ndarray], Quality]:
+    """Nats under the source and divergence from it."""
+    source = markov_chain(*parse_markov(run.config.data.path))
+    return lambda tokens, drawn: measure(tokens, drawn, len(source[0]), source=source)
+
+
+def text_measure(judge: Run) -> Callable[[np.ndarray, np.ndarray], Quality]:
+    """Nats under the judge, and entropy of the bytes."""
+    model, config = judge.built.model, judge.config
+    nats = partial(
+        negative_log_likelihood,
+        model,
+        judge.params,
+        context=config.data.sequence_length,
+        reads_start=not config.data.extra_token,
+    )
+    return lambda tokens, drawn: measure(tokens, drawn, model.architecture.vocab_size, judge=nats)
+
+
+def drawn_in_turns(
+    run: Run, plans: dict[str, dict], num_rows: int, length: int, scored: Callable, rate: float
+) -> list[dict]:
+    """`num_rows` rows of every plan, `AT_ONCE` at a time and the plans taking turns: costs and quality of each.
+
+    All are compiled, on rows that have one token to draw, before any is timed.
+    """
+    model = run.built.model
+    prompt = np.zeros((min(AT_ONCE, num_rows), 0), np.int32)
+    full = {
+        name: Plan(**({"sampler": "confidence", "length": length, "answer": run.built.objective.answer} | said))
+        for name, said in plans.items()
+    }
+    found = {name: [] for name in plans}
+    for turn in range(-1, -(-num_rows // len(prompt))):
+        for name, plan in full.items():
+            if turn < 0:
+                compile_only(model, run.params, prompt, plan)
+                continue
+            key = jax.random.fold_in(jax.random.key(0), turn)
+            (tokens, trace), spent = timed(lambda key=key, plan=plan: sample(key, model, run.params, prompt, plan))
+            found[name].append((np.asarray(tokens), jax.tree.map(np.asarray, trace), spent))
+            print(f"  {name}, turn {turn}: {spent['seconds']:.1f} s", flush=True)
+    return [row_of(name, found[name], found[BASE], full[name], run, scored, rate) for name in plans]
+
+
+def compile_only(model, params, prompt: np.ndarray, plan: Plan) -> None:
+    """The program that will be run, on rows that have all but one token: they need one step."""
+    given = np.zeros((len(prompt), plan.length), np.int32)
+    given[:, 0] = model.architecture.vocab_size  # the first place is hidden: all blocks begin where they will
+    jax.block_until_ready(sample(jax.random.key(0), model, params, given, plan))
+
+
+def row_of(name: str, calls: list, base: list, plan: Plan, run: Run, scored: Callable, rate: float) -> dict:
+    tokens = np.concatenate([tokens for tokens, _, _ in calls])
+    steps = np.concatenate([trace.step for _, trace, _ in calls])
+    evaluations = np.concatenate([trace.evaluations for _, trace, _ in calls])
+    # a step that places something is one the algorithm needs
+    needed = np.array([len(np.unique(row[row >= 0])) for row in steps])
+    # the rows of a batch wait for the last of them
+    run_for = np.mean([trace.evaluations.max() for _, trace, _ in calls])
+    at_once = len(calls[0][0])
+    quality = scored(tokens, steps >= 0)
+
+    def per_row(clock):
+        return median(spent[clock] for _, _, spent in calls) / at_once
+
+    def ratio(clock):
+        return median(one[clock] / other[clock] for (_, _, one), (_, _, other) in zip(base, calls, strict=True))
+
+    work = evaluation_flops(plan, run, run_for)
+    return {
+        "plan": name,
+        "confidence": plan.confidence if plan.sampler == "confidence" else None,
+        "temperature": plan.temperature,
+        "rows": len(tokens),
+        "seconds": per_row("seconds"),
+        "cpu_seconds": per_row("cpu_seconds"),
+        "faster": ratio("seconds"),
+        "faster_cpu": ratio("cpu_seconds"),
+        "floor_seconds": work / rate,
+        "evaluations": float(evaluations.mean()),
+        "evaluations_of_a_batch": float(run_for),
+        "evaluations_beyond": int((evaluations - needed).max()),
+        "quality": quality._asdict(),
+        "turns": [spent for _, _, spent in calls],
+    }
+
+
+def evaluation_flops(plan: Plan, run: Run, evaluations: float) -> float:
+    """Of a row: what its evaluations read, at matrix products alone. With a cache, a block begins with a whole row."""
+    a, length = run.built.model.architecture, plan.length
+    whole = flops(a, length, length, BLOCK if plan.sampler == "confidence" else length / evaluations)
+    if plan.cache == "none":
+        return evaluations * whole
+    read = BLOCK if plan.cache == "dual" else (length + BLOCK) / 2
+    blocks = length // BLOCK
+    return blocks * whole + (evaluations - blocks) * flops(a, read, length, BLOCK)
