@@ -13,7 +13,8 @@ NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipy
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])
 def test_notebook_runs(path, tmp_path):
     folder = shutil.copytree(path.parent, tmp_path / "notebooks")
-    (tmp_path / "experiments").symlink_to(path.parents[1] / "experiments")  # 02 reads results stored there
+    for name in ("experiments", "configs"):  # 02 reads results stored there, 03 trains
+        (tmp_path / name).symlink_to(path.parents[1] / name)
     notebook = nbformat.read(folder / path.name, as_version=4)
     NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
 
