@@ -2,10 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mdlm_jax.sampling.base import Numbers, Plan, Trace, draw
-from mdlm_jax.sampling.network import Network, logits_of, places_of, read
+from mdlm_jax.sampling.network import Network, logits_of, places_of, read, uniform_at
 
 
 def ancestral(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
@@ -30,7 +30,7 @@ def first_hitting(keys: Array, network: Network, tokens: Int[Array, "B L"], plan
     Of n masks the next goes at t u^(1 / n) (arXiv 2409.02908): the n times are n uniform numbers in falling order.
     Exact for its network; L - P evaluations. For the linear schedule, or a network that is not told the time.
     """
-    chance = _uniform(_halves(keys)[0], places_of(network, tokens))
+    chance = uniform_at(_halves(keys)[0], places_of(network, tokens))
     chance = jnp.where(tokens == network.mask_id, chance, -1.0)
     order = jnp.argsort(-chance, axis=1)
     step = jnp.argsort(order, axis=1).astype(jnp.int32)
@@ -44,7 +44,7 @@ def reveal_steps(key: Array, hidden: Float[Array, "n"], places: Int[Array, "L"])
 
     The network has no say in it, so the steps are drawn before it is run, all at once.
     """
-    return jnp.searchsorted(-hidden[1:], -_uniform(key[None], places[None])[0], side="left").astype(jnp.int32)
+    return jnp.searchsorted(-hidden[1:], -uniform_at(key[None], places[None])[0], side="left").astype(jnp.int32)
 
 
 def _halves(keys: Array) -> tuple[Array, Array]:
@@ -52,16 +52,10 @@ def _halves(keys: Array) -> tuple[Array, Array]:
     return tuple(jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1))
 
 
-def _uniform(keys: Array, places: Int[Array, "B L"]) -> Float[Array, "B L"]:
-    """A number in [0, 1) for every place, which depends on its row's key and on the place alone."""
-    of_place = jax.vmap(lambda key, place: jax.random.uniform(jax.random.fold_in(key, place)), (None, 0))
-    return jax.vmap(of_place)(keys, places)
-
-
 def _reveal(keys, network: Network, tokens, step, times, plan: Plan, numbers: Numbers):
     """Every place in its step, by what the network says then at times[row, step]."""
     batch, mask_id, num_steps = len(tokens), network.mask_id, times.shape[1] - 1
-    rows, places, keys_tokens = jnp.arange(batch), places_of(network, tokens), _halves(keys)[1]
+    rows, keys_tokens = jnp.arange(batch), _halves(keys)[1]
     step = jnp.where(tokens == mask_id, step, -1)
 
     def next_step(state):
@@ -71,23 +65,8 @@ def _reveal(keys, network: Network, tokens, step, times, plan: Plan, numbers: Nu
         now = jnp.where(waiting, step, num_steps).min(axis=1)
         out, _ = read(network, network.cache, tokens, times[rows, now])
 
-        def next_place(state):
-            """One place of each row, so that logits exist for as many places as there are rows."""
-            tokens, log_probability, revealed = state
-            place, any_left = revealed.argmax(axis=1), revealed.any(axis=1)
-            keys_here = jax.vmap(jax.random.fold_in)(keys_tokens, places[rows, place])
-            logits = logits_of(network, out[rows, place])
-            token, nats = draw(keys_here, logits, numbers.temperature, plan.top_k, plan.top_p)
-            return (
-                tokens.at[rows, place].set(jnp.where(any_left, token, tokens[rows, place])),
-                log_probability.at[rows, place].set(jnp.where(any_left, nats, log_probability[rows, place])),
-                revealed.at[rows, place].set(False),
-            )
-
         revealed = waiting & (step == now[:, None])
-        tokens, log_probability, _ = jax.lax.while_loop(
-            lambda state: state[2].any(), next_place, (tokens, log_probability, revealed)
-        )
+        tokens, log_probability = place(network, keys_tokens, out, tokens, log_probability, revealed, plan, numbers)
         return tokens, log_probability, evaluations + waiting.any(axis=1)
 
     state = tokens, jnp.zeros(tokens.shape), jnp.zeros(batch, jnp.int32)
@@ -95,3 +74,33 @@ def _reveal(keys, network: Network, tokens, step, times, plan: Plan, numbers: Nu
         lambda state: (state[0] == mask_id).any(), next_step, state
     )
     return tokens, Trace(step, log_probability, evaluations)
+
+
+def place(
+    network: Network,
+    keys: Array,
+    hidden: Float[Array, "B L d"],
+    tokens: Int[Array, "B L"],
+    nats: Float[Array, "B L"],
+    chosen: Bool[Array, "B L"],
+    plan: Plan,
+    numbers: Numbers,
+) -> tuple[Int[Array, "B L"], Float[Array, "B L"]]:
+    """Tokens drawn at the chosen places from what the network says of each, and their log probabilities in nats."""
+    rows, places = jnp.arange(len(tokens)), places_of(network, tokens)
+
+    def next_place(state):
+        """One place of each row, so that logits exist for as many places as there are rows."""
+        tokens, nats, left = state
+        here, any_left = left.argmax(axis=1), left.any(axis=1)
+        keys_here = jax.vmap(jax.random.fold_in)(keys, places[rows, here])
+        logits = logits_of(network, hidden[rows, here])
+        token, new = draw(keys_here, logits, numbers.temperature, plan.top_k, plan.top_p)
+        return (
+            tokens.at[rows, here].set(jnp.where(any_left, token, tokens[rows, here])),
+            nats.at[rows, here].set(jnp.where(any_left, new, nats[rows, here])),
+            left.at[rows, here].set(False),
+        )
+
+    tokens, nats, _ = jax.lax.while_loop(lambda state: state[2].any(), next_place, (tokens, nats, chosen))
+    return tokens, nats

@@ -6,7 +6,7 @@ from jaxtyping import Array, Int
 
 from mdlm_jax.objectives.base import causal
 from mdlm_jax.sampling.base import Numbers, Plan, Trace, draw
-from mdlm_jax.sampling.network import Network, logits_of, new_cache, places_of, reading
+from mdlm_jax.sampling.network import Network, logits_of, new_cache, places_of, reading, uniform_at
 
 
 def autoregressive(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
@@ -19,10 +19,9 @@ def autoregressive(keys: Array, network: Network, tokens: Int[Array, "B L"], pla
 
 def ordered(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
     """In a random order of each row's own, for `any_order_causal`: the prompt comes first. L - P evaluations."""
-    places = places_of(network, tokens)
-    chance = jax.vmap(lambda key, places: jax.vmap(lambda n: jax.random.uniform(jax.random.fold_in(key, n)))(places))(
-        jax.vmap(lambda key: jax.random.split(key, 3)[2])(keys), places
-    )
+    # a place that no token is drawn for
+    keys_order = jax.vmap(lambda key: jax.random.fold_in(key, 2**32 - 1))(keys)
+    chance = uniform_at(keys_order, places_of(network, tokens))
     order = jnp.argsort(jnp.where(tokens == network.mask_id, chance, -1.0), axis=1, stable=True)
     return decode_in_order(keys, network, tokens, order, plan, numbers)
 

@@ -113,6 +113,12 @@ def places_of(network: Network, tokens: Int[Array, "B L"]) -> Int[Array, "B L"]:
     return places if network.padding is None else places - network.padding[:, None]
 
 
+def uniform_at(keys: Array, places: Int[Array, "B L"]) -> Float[Array, "B L"]:
+    """A number in [0, 1) for every place, which depends on its row's key and on the place alone."""
+    of_place = jax.vmap(lambda key, place: jax.random.uniform(jax.random.fold_in(key, place)), (None, 0))
+    return jax.vmap(of_place)(keys, places)
+
+
 def hidden_share(network: Network, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
     """Of each row, how much is still a mask: the noise level that it looks like."""
     return (tokens == network.mask_id).sum(axis=1) / jnp.maximum((places_of(network, tokens) >= 0).sum(axis=1), 1)

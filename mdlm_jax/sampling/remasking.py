@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sampling.base import Numbers, Plan, Trace, draw
-from mdlm_jax.sampling.network import Network, logits_of, places_of, read
+from mdlm_jax.sampling.ancestral import place
+from mdlm_jax.sampling.base import Numbers, Plan, Trace
+from mdlm_jax.sampling.network import Network, places_of, read
 from mdlm_jax.schedules import Schedule
 
 INVERSE_POINTS = 1024  # of the grid on which a schedule is inverted
@@ -114,7 +115,7 @@ def remasking(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Pl
     evaluations a row. What is given stays. A token's step and log probability are those of the last time it was placed.
     """
     (batch, length), mask_id, free = tokens.shape, network.mask_id, tokens == network.mask_id
-    num_steps, rows, places = plan.steps or length, jnp.arange(batch), places_of(network, tokens)
+    num_steps, places = plan.steps or length, places_of(network, tokens)
     times = jnp.linspace(1.0, 0.0, num_steps + 1)
     noised, told = levels(plan, times)
     noised = noised.at[-1].set(0.0)  # the last step leaves nothing hidden, whatever the schedule
@@ -148,21 +149,7 @@ def remasking(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Pl
         runs = step < num_steps
         placed = (tokens == mask_id) & ~masks & runs[:, None]
         keys_here = jax.vmap(jax.random.fold_in)(keys_tokens, step)
-
-        def next_place(state):
-            """One place of each row, so that logits exist for as many places as there are rows."""
-            tokens, nats, left = state
-            place, any_left = left.argmax(axis=1), left.any(axis=1)
-            logits = logits_of(network, out[rows, place])
-            here = jax.vmap(jax.random.fold_in)(keys_here, places[rows, place])
-            token, new = draw(here, logits, numbers.temperature, plan.top_k, plan.top_p)
-            return (
-                tokens.at[rows, place].set(jnp.where(any_left, token, tokens[rows, place])),
-                nats.at[rows, place].set(jnp.where(any_left, new, nats[rows, place])),
-                left.at[rows, place].set(False),
-            )
-
-        tokens, nats, _ = jax.lax.while_loop(lambda state: state[2].any(), next_place, (tokens, nats, placed))
+        tokens, nats = place(network, keys_here, out, tokens, nats, placed, plan, numbers)
         tokens = jnp.where(masks & runs[:, None], mask_id, tokens)
         when, evaluations = jnp.where(placed, step[:, None], when), evaluations + runs
         step, tokens, masks = jax.vmap(wait)(keys_moves, places, free, tokens, nats, jnp.where(runs, step + 1, step))
