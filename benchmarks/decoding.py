@@ -24,6 +24,7 @@ import pathlib
 import decoding_plot
 import decoding_programs
 import decoding_quality
+import decoding_similarity
 import decoding_speed
 import jax
 from train_step import machine
@@ -144,6 +145,7 @@ def main() -> None:
             text, plans, options.text_rows, options.length, quality.text_measure(judge), matmul
         ),
     }
+    found["similarity"] = decoding_similarity.similarity(text, options.length)
     found["setting"] = machine() | rates | {"jax": jax.__version__, "load": [load, os.getloadavg()]}
     tables = {
         "LLaDA's loop in PyTorch against ours": torch_table(found["torch"]),
@@ -157,6 +159,8 @@ def main() -> None:
     markdown = "\n\n".join(f"## {title}\n\n{text}" for title, text in tables.items())
     write_whole(options.out.with_suffix(".md"), markdown + "\n")
     decoding_plot.plot(found, options.out.with_suffix(".png"))
+    similar = options.out.with_name(f"{options.out.stem}_similarity.png")
+    decoding_similarity.plot_similarity(found["similarity"], similar)
     print(markdown)
 
 

@@ -27,6 +27,7 @@ def uncached(model: Model, length: int, num_steps: int):
     """
 
     def run(params, key, tokens):
+        params = model.by_layer(params)
         batch, places = len(tokens), jnp.broadcast_to(jnp.arange(length), tokens.shape)[..., None]
         mask = jnp.full((batch, 1), model.architecture.vocab_size, jnp.int32)
 

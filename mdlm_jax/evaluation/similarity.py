@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mdlm_jax.models.feature_cache import Layer
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling.network import reading
@@ -29,11 +30,12 @@ def key_value_similarity(
         share = (tokens == model.architecture.vocab_size).mean(axis=1)
         view = reading(tokens, places, places, share)
         _, cache = model.hidden(params, view, full, cache=model.empty_cache(batch, length))
-        return cache.keys, cache.values
+        scanned = isinstance(cache.layers, Layer)
+        return (cache.layers if scanned else jax.tree.map(lambda *layers: jnp.stack(layers), *cache.layers))[:2]
 
     @jax.jit
-    def cosine(one: Float[Array, "layers B L G d"], other: Float[Array, "layers B L G d"]):
-        one, other = (field.reshape(*field.shape[:3], -1) for field in (one, other))
+    def cosine(one: Float[Array, "layers B G L d"], other: Float[Array, "layers B G L d"]):
+        one, other = (jnp.moveaxis(field, 2, 3).reshape(*field.shape[:2], length, -1) for field in (one, other))
         lengths = jnp.linalg.norm(one, axis=-1) * jnp.linalg.norm(other, axis=-1)
         return ((one * other).sum(axis=-1) / jnp.maximum(lengths, 1e-12)).mean(axis=1)
 

@@ -18,12 +18,12 @@ Places = slice | Int[Array, "B R"] | None  # None: all
 
 
 class Layer(NamedTuple):
-    """What is kept of a layer, or of all of them: one more axis."""
+    """What is kept of a layer, or, with one more axis, of all of them."""
 
     keys: Float[Array, "*layers B N G d"] | None
     values: Float[Array, "*layers B N G d"] | None
-    attention: Float[Array, "*layers B N width"] | None  # before the gate of adaLN, which belongs to the step
-    mlp: Float[Array, "*layers B N width"] | None
+    attention: Float[Array, "*layers B N width"] | None = None  # before the gate of adaLN, which belongs to the step
+    mlp: Float[Array, "*layers B N width"] | None = None
 
 
 @jax.tree_util.register_static
@@ -39,7 +39,7 @@ class Reuse(NamedTuple):
 class Features(NamedTuple):
     """What is kept of all layers. The clock is one for all rows: a step computes the same regions of each."""
 
-    layers: Layer
+    layers: tuple[Layer, ...] | Layer
     step: Int[Array, ""]  # evaluations so far
     reuse: Reuse
     filled: Bool[Array, "B N"] | None = None  # which places hold a token at all; None: all
@@ -54,7 +54,7 @@ class Part(NamedTuple):
     response: bool  # all of the response, or the places that changed most
 
 
-WHOLE = Part(Layer(None, None, None, None), None, True, True)
+WHOLE = Part(Layer(None, None), None, True, True)
 
 
 def by_step(features: Features, index: Array | int, old: Layer, run: Callable[[Part], Any]) -> Any:

@@ -37,8 +37,7 @@ class Execution(NamedTuple):
 class Cache(NamedTuple):
     """Keys and values of the places read so far; a view is read into it from place `length` on."""
 
-    keys: Float[Array, "layers B M G d"]
-    values: Float[Array, "layers B M G d"]
+    layers: Any  # `Layer` of each layer, heads before places: B G M d; or one of all of them, where they are scanned
     length: Array  # i32[]
     filled: Bool[Array, "B M"] | None = None  # which places hold a token at all; None: all
     kept: Array | None = None  # i32[]: places before it stay as they are, though they be read; None: all change
@@ -52,6 +51,7 @@ class Model(NamedTuple):
     hidden: Callable[..., tuple[Array, Cache | Features | None]]
     head: Callable[[Any, Array], Array]  # (params, hidden) -> logits, float32
     gather: Callable[[Any], Any]  # parameters -> the same, whole on every device of the mesh
+    by_layer: Callable[[Any], Any]  # parameters -> the same, cut into layers once, for those who read many times
     empty_cache: Callable[[int, int], Cache]  # (B, M) -> Cache
     architecture: Architecture
 
@@ -112,8 +112,10 @@ class Block(nn.Module):
             q, k = Norm(a, name="query_norm")(q), Norm(a, name="key_norm")(k)
         q = rotate(q, take(view.positions, at), a.rope_base)
         k = put(part.old.keys, rotate(k, take(view.key_positions, at), a.rope_base), at)
+        new = k, v
         if cached is not None:
-            k, v = _into_cache(cached, k, v)
+            new = _into_cache(cached, k, v)
+            k, v = (jnp.swapaxes(field, 1, 2) for field in new)
         mixed = attend(q, k, v, mask, take(seen, at), self.execution.attention).reshape(-1, width)
         mixed = dense_out(width, use_bias=a.attention_bias, name="attention_out")(mixed)
         mixed = put(part.old.attention, mixed.reshape(batch, -1, width), at)
@@ -128,7 +130,7 @@ class Block(nn.Module):
         down = dense_out(width, use_bias=a.mlp_bias, name="down")(up)
         down = put(part.old.mlp, down.reshape(batch, -1, width), at)
         x = x + gated(down, parts[5], 1)
-        return x, Layer(k, v, mixed, down)
+        return x, Layer(*new, mixed, down)
 
 
 class Ends(nn.Module):
@@ -209,6 +211,9 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
     def gather(params):
         return placed(params, P())
 
+    def by_layer(params):
+        return params if execution.scan_layers else {**params, "blocks": _layers_of(params["blocks"])}
+
     def hidden(params, view: View, mask: MaskFn, cache: Cache | Features | None = None, dropout_keys=None):
         """Float[B N d] before the head, and the cache with what is to be kept of this view in it.
 
@@ -221,9 +226,9 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
             segments = view.segments if execution.use_segments else None
             seen, stored = allowed(mask, jnp.arange(num_places), num_places, segments), None
         else:
-            whole = isinstance(cache, Features)
-            stored, first = (cache.layers, 0) if whole else ((cache.keys, cache.values), cache.length)
-            num_keys = stored[0].shape[2]
+            stored, first, num_keys = cache.layers, 0, num_places
+            if isinstance(cache, Cache):
+                first, num_keys = cache.length, jax.tree.leaves(stored)[0].shape[-2]
             seen = allowed(mask, first + jnp.arange(num_places), num_keys, None)
             if cache.filled is not None:
                 filled = jnp.broadcast_to(cache.filled[:, None], (len(x), num_places, num_keys))
@@ -242,8 +247,8 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
             elif isinstance(cache, Features):
                 x, new = by_step(cache, layer_index, old, run)
             else:
-                x, new = run(WHOLE, (*old, cache.length, cache.kept))
-                new = new.keys, new.values
+                x, new = run(WHOLE, (old.keys, old.values, cache.length, cache.kept))
+                new = Layer(new.keys, new.values)
             return placed(x, P(execution.mesh and execution.mesh.axis_names)), new
 
         if execution.remat != "none":
@@ -253,17 +258,22 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         if isinstance(cache, Features):
             cache = cache._replace(layers=new, step=cache.step + 1)
         elif cache is not None:
-            cache = cache._replace(keys=new[0], values=new[1], length=cache.length + num_places)
+            cache = cache._replace(layers=new, length=cache.length + num_places)
         return x, cache
 
     def head(params, hidden):
         return ends.apply({"params": params["ends"]}, hidden, method="head")
 
     def empty_cache(batch: int, places: int) -> Cache:
-        shape = (architecture.layers, batch, places, architecture.key_value_heads, architecture.head_width)
-        return Cache(jnp.zeros(shape, execution.compute_dtype), jnp.zeros(shape, execution.compute_dtype), jnp.int32(0))
+        shape, count = (batch, architecture.key_value_heads, places, architecture.head_width), architecture.layers
 
-    return Model(init, hidden, head, gather, empty_cache, architecture)
+        def layer(*axes):
+            return Layer(*(jnp.zeros((*axes, *shape), execution.compute_dtype) for _ in range(2)))
+
+        layers = layer(count) if execution.scan_layers else tuple(layer() for _ in range(count))
+        return Cache(layers, jnp.int32(0))
+
+    return Model(init, hidden, head, gather, by_layer, empty_cache, architecture)
 
 
 def sinusoids(t: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
@@ -280,24 +290,29 @@ def _through(layer, x, blocks, stored, num_layers, scan):
             return layer(x, *inputs)
 
         return jax.lax.scan(body, x, (blocks, jnp.arange(num_layers), stored))
-    leaves, tree = jax.tree.flatten(blocks)
-    per_layer = zip(*(jnp.unstack(leaf) for leaf in leaves), strict=True)
     kept = []
-    for index, leaves in enumerate(per_layer):
-        x, new = layer(x, tree.unflatten(leaves), index, jax.tree.map(lambda leaf, index=index: leaf[index], stored))
+    for index, params in enumerate(blocks if isinstance(blocks, tuple) else _layers_of(blocks)):
+        x, new = layer(x, params, index, None if stored is None else stored[index])
         kept.append(new)
-    return x, jax.tree.map(lambda *layers: jnp.stack(layers), *kept)
+    return x, tuple(kept)
+
+
+def _layers_of(blocks) -> tuple:
+    """The tree of each layer, of one that is stacked over layers."""
+    leaves, tree = jax.tree.flatten(blocks)
+    return tuple(tree.unflatten(layer) for layer in zip(*(jnp.unstack(leaf) for leaf in leaves), strict=True))
 
 
 def _into_cache(cached, keys, values):
     """One layer's keys and values with the new ones in their places, but for those that are to be kept."""
     old_keys, old_values, length, kept = cached
-    stays = None if kept is None else (length + jnp.arange(keys.shape[1]) < kept)[:, None, None]
+    stays = None if kept is None else (length + jnp.arange(keys.shape[1]) < kept)[:, None]
 
     def put(old, new):
+        new = jnp.swapaxes(new, 1, 2)
         if stays is not None:
-            new = jnp.where(stays, jax.lax.dynamic_slice_in_dim(old, length, new.shape[1], axis=1), new)
-        return jax.lax.dynamic_update_slice_in_dim(old, new, length, axis=1)
+            new = jnp.where(stays, jax.lax.dynamic_slice_in_dim(old, length, new.shape[2], axis=2), new)
+        return jax.lax.dynamic_update_slice_in_dim(old, new, length, axis=2)
 
     return put(old_keys, keys), put(old_values, values)
 

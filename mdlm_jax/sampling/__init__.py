@@ -61,7 +61,7 @@ def sample(
 
 @partial(jax.jit, static_argnames=("model", "plan", "padded", "watch"))
 def _run(keys, params, tokens, numbers: Numbers, guidance, *, model: Model, plan: Plan, padded: bool, watch):
-    network = Network(model, params, tokens, watch=watch)
+    network = Network(model, model.by_layer(params), tokens, watch=watch)
     if padded:
         network = network._replace(padding=(tokens < 0).sum(axis=1))
     if plan.guidance:

@@ -97,8 +97,15 @@ def new_cache(network: Network) -> Cache:
 def new_features(network: Network, reuse: Reuse) -> Features:
     """No features yet, of all places of the rows, each twice where they are guided."""
     cache, width = new_cache(network), network.model.architecture.width
-    out = jnp.zeros((*cache.keys.shape[:3], width), cache.keys.dtype)
-    return Features(Layer(cache.keys, cache.values, out, out), jnp.int32(0), reuse, cache.filled)
+
+    def with_outputs(layer: Layer) -> Layer:
+        # here places are picked out: they stand before the heads
+        keys, values = (jnp.swapaxes(field, -3, -2) for field in layer[:2])
+        out = jnp.zeros((*keys.shape[:-2], width), keys.dtype)
+        return Layer(keys, values, out, out)
+
+    layers = jax.tree.map(with_outputs, cache.layers, is_leaf=lambda node: isinstance(node, Layer))
+    return Features(layers, jnp.int32(0), reuse, cache.filled)
 
 
 def logits_of(network: Network, hidden: Float[Array, "*n d"]) -> Float[Array, "*n V"]:

@@ -38,13 +38,16 @@ RECIPES = {
 def recipe_config(folder: pathlib.Path, recipe: str, overrides: Sequence[str]) -> ConfigDict:
     """The config of the run in `folder` with what the recipe changes, then with `--config.key=value` overrides.
 
-    Raises UserError for a recipe that is none, a run that is not autoregressive, or an override that cannot be.
+    Raises UserError for a recipe that is none, a run that is not autoregressive or has saved no checkpoint, or an
+    override that cannot be.
     """
     if recipe not in RECIPES:
         raise UserError(f"--recipe={recipe}; accepted: {', '.join(RECIPES)}")
     config = from_json(folder / "config.json")
     if config.objective.name != "ar" or config.data.extra_token:
         raise UserError(f"--from={folder}: objective {config.objective.name}; accepted: a run of ar that reads a start")
+    if not any((folder / "checkpoints").glob("*")):
+        raise UserError(f"--from={folder}: no checkpoint; accepted: a run that has saved one")
     flat = [f"--config.{key}={value}" for key, value in RECIPES[recipe].items()]
     return override(config, [f"--config.start_from={os.path.abspath(folder)}", *flat, *overrides])
 

@@ -51,16 +51,16 @@ def forgetful(model):
             new = jnp.broadcast_to(new, (*view.tokens.shape,)) if new.ndim < 3 else new
             return jax.lax.dynamic_update_slice_in_dim(old, new, cache.length, axis=1)
 
-        tokens, t = put(cache.keys, view.tokens), put(cache.values, view.t)
+        tokens, t = (put(old, new) for old, new in zip(cache.layers, (view.tokens, view.t), strict=True))
         places = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :, None], (*tokens.shape, 1))
         whole = reading(tokens, places, places, jnp.zeros(len(tokens)))._replace(t=t)
         out, _ = model.hidden(params, whole, mask)
         num_read = view.tokens.shape[1]
         out = jax.lax.dynamic_slice_in_dim(out, cache.length, num_read, axis=1)
-        return out, Cache(tokens, t, cache.length + num_read)
+        return out, Cache((tokens, t), cache.length + num_read)
 
     def empty_cache(batch, places):
-        return Cache(jnp.zeros((batch, places), jnp.int32), jnp.zeros((batch, places)), jnp.int32(0))
+        return Cache((jnp.zeros((batch, places), jnp.int32), jnp.zeros((batch, places))), jnp.int32(0))
 
     return model._replace(hidden=hidden, empty_cache=empty_cache)
 

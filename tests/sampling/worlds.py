@@ -42,20 +42,29 @@ def oracle() -> Model:
         if view.positions.shape[-1] == 1:  # left to right, a place reads the token before its target
             own = own - 1
         # the cache holds the tokens read so far and where each stands; the start symbol stands at -1
-        stored = zip((cache.keys, cache.values), (view.tokens, own), strict=True)
+        stored = zip(cache.layers, (view.tokens, own), strict=True)
         tokens, places = (jax.lax.dynamic_update_slice_in_dim(old, new, cache.length, axis=1) for old, new in stored)
         rows, out = jnp.arange(len(tokens)), []
         for n in range(view.tokens.shape[1]):
             read = (jnp.arange(L)[None] <= cache.length + n) & (places >= 0)
             partial = jnp.full((len(tokens), L + 1), V).at[rows[:, None], jnp.where(read, places, L)].set(tokens)
             out.append(log_table[tuple(partial[:, :L].T)][rows, target[:, n]])
-        return jnp.stack(out, axis=1), Cache(tokens, places, cache.length + len(out))
+        return jnp.stack(out, axis=1), Cache((tokens, places), cache.length + len(out))
 
     def empty_cache(batch, places):
-        return Cache(jnp.zeros((batch, places), jnp.int32), jnp.full((batch, places), -1), jnp.int32(0))
+        return Cache((jnp.zeros((batch, places), jnp.int32), jnp.full((batch, places), -1)), jnp.int32(0))
+
+    def same(params):
+        return params
 
     return Model(
-        lambda key: (), hidden, lambda params, hidden: hidden, lambda params: params, empty_cache, architecture
+        lambda key: (),
+        hidden,
+        lambda params, hidden: hidden,
+        gather=same,
+        by_layer=same,
+        empty_cache=empty_cache,
+        architecture=architecture,
     )
 
 

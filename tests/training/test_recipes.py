@@ -64,6 +64,9 @@ def test_what_no_recipe_takes_is_refused(tmp_path):
         with pytest.raises(UserError, match=message):
             recipe_config(tmp_path, recipe, [])
     (tmp_path / "config.json").write_text(runs_config("ar"))
+    with pytest.raises(UserError, match="no checkpoint; accepted: a run that has saved one"):
+        recipe_config(tmp_path, "sdar", [])
+    (tmp_path / "checkpoints" / "3").mkdir(parents=True)
     with pytest.raises(UserError, match="the nearest is config.optim.lr"):
         recipe_config(tmp_path, "sdar", ["--config.optim.lrr=1"])
     with pytest.raises(UserError, match="accepted: float"):

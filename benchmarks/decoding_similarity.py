@@ -1,0 +1,58 @@
+"""What a cache of keys and values lives on, for decoding.py: how little they change while a block is decoded."""
+
+import pathlib
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from decoding_quality import BLOCK
+
+from mdlm_jax.evaluation.similarity import key_value_similarity
+from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.training.restore import Run
+
+ROWS = 2
+REGIONS = {"before": "before the block", "block": "the block", "after": "after the block"}
+FIELDS = ("keys", "values")
+
+
+def similarity(run: Run, length: int) -> dict:
+    """Cosines of keys and values with what they were when a block was begun, by evaluations since, one token each.
+
+    Mean over layers, rows and the places of a region; of a block early, in the middle, and late in the row.
+    """
+    model, frames = run.built.model, []
+    plan = Plan("confidence", length, answer=run.built.objective.answer, block_size=BLOCK)
+    prompt = np.zeros((ROWS, 0), np.int32)
+    tokens, _ = sample(jax.random.key(0), model, run.params, prompt, plan, watch=lambda rows: frames.append(rows))
+    jax.block_until_ready(tokens)
+    found, last = {}, length // BLOCK - 1
+    for block in (1, last // 2, last - 1):
+        begun = block * BLOCK
+        # the function compares neighbours: the first frame stands before each of the others
+        pairs = [frame for since in range(1, BLOCK) for frame in (frames[begun], frames[begun + since])]
+        cosines = key_value_similarity(model, run.params, pairs)
+        where = {"before": slice(0, begun), "block": slice(begun, begun + BLOCK), "after": slice(begun + BLOCK, None)}
+        found[f"places {begun} to {begun + BLOCK - 1}"] = {
+            name: {region: field[::2, :, places].mean(axis=(1, 2)).tolist() for region, places in where.items()}
+            for name, field in zip(FIELDS, cosines, strict=True)
+        }
+    return found
+
+
+def plot_similarity(found: dict, path: pathlib.Path) -> None:
+    """A row of panels for keys and one for values, a column for each block."""
+    figure, axes = plt.subplots(len(FIELDS), len(found), figsize=(12, 6.5), sharex=True, sharey=True)
+    for column, (block, cosines) in enumerate(found.items()):
+        for axis, name in zip(axes[:, column], FIELDS, strict=True):
+            for region, label in REGIONS.items():
+                axis.plot(range(1, BLOCK), cosines[name][region], label=label)
+            axis.grid(alpha=0.3)
+        axes[0, column].set_title(f"block: {block}")
+        axes[-1, column].set_xlabel("evaluations since the block was begun")
+    for axis, name in zip(axes[:, 0], FIELDS, strict=True):
+        axis.set_ylabel(f"cosine, {name}")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
