@@ -9,7 +9,8 @@ import pytest
 
 from mdlm_jax.data import Example
 from mdlm_jax.models.architecture import Architecture
-from mdlm_jax.models.transformer import Execution, _dropout, transformer
+from mdlm_jax.models.layers import _dropout
+from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.base import View, causal, full
 from mdlm_jax.scaling.flops import num_parameters

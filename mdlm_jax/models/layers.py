@@ -1,0 +1,198 @@
+"""The parts of the network: a block, and what stands before and after the blocks. Flax is used here alone."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.attention import attend, rotate
+from mdlm_jax.models.feature_cache import Layer, changed, put, take, valued
+
+
+class Execution(NamedTuple):
+    """How the same mathematics is run. No choice here changes a checkpoint."""
+
+    compute_dtype: Any = jnp.float32  # bfloat16 on accelerators; weights, norms, softmax and logits stay float32
+    scan_layers: bool = False  # one compiled block, right on accelerators; unrolled is faster on a CPU
+    remat: str = "none"
+    attention: str = "einsum"
+    use_segments: bool = True  # False where every row is one document: saves the mask
+    mesh: Mesh | None = None  # FSDP: weights are gathered a layer at a time, rows stay where they are
+
+
+class Norm(nn.Module):
+    architecture: Architecture
+    affine: bool = True
+
+    @nn.compact
+    def __call__(self, x):
+        kind = nn.RMSNorm if self.architecture.norm == "rmsnorm" else nn.LayerNorm
+        options = {"use_scale": self.affine} | ({} if kind is nn.RMSNorm else {"use_bias": self.affine})
+        return kind(epsilon=self.architecture.norm_epsilon, dtype=jnp.float32, **options)(x).astype(x.dtype)
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP. Dense layers see [B N, d]: on a CPU the flat matmul saves the layout copies."""
+
+    architecture: Architecture
+    execution: Execution
+
+    @nn.compact
+    def __call__(self, x, condition, view, mask, seen, cached, part, dropout_keys):
+        """x after the layer, and what may be kept of it. Only the `part` is computed, the rest is as it was."""
+        a, (batch, places, width) = self.architecture, x.shape
+        dense = partial(nn.Dense, dtype=self.execution.compute_dtype, kernel_init=nn.initializers.normal(_std_in(a)))
+        # SMDM: what writes to the residual stream starts smaller, by depth
+        dense_out = partial(dense, kernel_init=nn.initializers.normal(1 / (width**0.5 * a.layers)))
+        parts = [None] * 6
+        if condition is not None:
+            # noise levels are few where they belong to a whole view: they are multiplied out after the product
+            parts = [
+                _at_places(part, places) for part in jnp.split(_modulation(6 * width, "modulate")(condition), 6, -1)
+            ]
+
+        def modulated(x, shift, scale):
+            return x if condition is None else (x * (1 + scale) + shift).astype(x.dtype)
+
+        def gated(x, gate, branch):
+            x = x.reshape(-1, width)
+            x = x if condition is None else (x * gate).astype(x.dtype)
+            return _dropout(x.reshape(batch, places, width), dropout_keys, a.dropout, branch)
+
+        def flat_at(flat, at):
+            return flat if at is None else take(flat.reshape(x.shape), at).reshape(-1, width)
+
+        def heads(name, count, flat):
+            flat = dense(count * a.head_width, use_bias=a.attention_bias, name=name)(flat)
+            return flat.reshape(batch, -1, count, a.head_width)
+
+        flat = modulated(Norm(a, name="norm_1")(x.reshape(-1, width)), *parts[:2])
+        at = valued(part)
+        v = put(part.old.values, heads("value", a.key_value_heads, flat_at(flat, at)), at)
+        at = changed(part, v)
+        flat = flat_at(flat, at)
+        q, k = heads("query", a.heads, flat), heads("key", a.key_value_heads, flat)
+        if a.qk_norm:
+            q, k = Norm(a, name="query_norm")(q), Norm(a, name="key_norm")(k)
+        q = rotate(q, take(view.positions, at), a.rope_base)
+        k = put(part.old.keys, rotate(k, take(view.key_positions, at), a.rope_base), at)
+        new = k, v
+        if cached is not None:
+            new = _into_cache(cached, k, v)
+            k, v = (jnp.swapaxes(field, 1, 2) for field in new)
+        mixed = attend(q, k, v, mask, take(seen, at), self.execution.attention).reshape(-1, width)
+        mixed = dense_out(width, use_bias=a.attention_bias, name="attention_out")(mixed)
+        mixed = put(part.old.attention, mixed.reshape(batch, -1, width), at)
+        x = x + gated(mixed, parts[2], 0)
+
+        flat = flat_at(modulated(Norm(a, name="norm_2")(x.reshape(-1, width)), *parts[3:5]), at)
+        up = dense(a.mlp_width, use_bias=a.mlp_bias, name="up")(flat)
+        if a.mlp == "swiglu":
+            up = nn.silu(dense(a.mlp_width, use_bias=a.mlp_bias, name="gate")(flat)) * up
+        else:
+            up = nn.gelu(up)
+        down = dense_out(width, use_bias=a.mlp_bias, name="down")(up)
+        down = put(part.old.mlp, down.reshape(batch, -1, width), at)
+        x = x + gated(down, parts[5], 1)
+        return x, Layer(*new, mixed, down)
+
+
+class Ends(nn.Module):
+    """What stands before and after the blocks: embedding, time embedding, last norm, head."""
+
+    architecture: Architecture
+    execution: Execution
+
+    def setup(self):
+        a = self.architecture
+        if a.input_width:
+            self.projection = nn.Dense(a.width, use_bias=False, dtype=self.execution.compute_dtype)
+        else:
+            # V + 1 rows: the mask is the last
+            self.embedding = nn.Embed(a.vocab_size + 1, a.width, embedding_init=nn.initializers.normal(_std_in(a)))
+        self.norm = Norm(a)
+        if a.time_conditioning:
+            self.time_in, self.time_out = nn.Dense(a.time_width), nn.Dense(a.time_width)
+            self.last_modulation = _modulation(2 * a.width)
+        if not a.tied_head:
+            self.kernel = self.param("head", nn.initializers.normal(_std_in(a)), (a.width, a.vocab_size))
+        if a.head_bias:
+            self.bias = self.param("head_bias", nn.initializers.zeros, (a.vocab_size,))
+
+    def __call__(self, read, t):
+        """Touches every parameter, for `init`."""
+        x, condition = self.start(read, t)
+        return self.head(self.end(x, condition))
+
+    def start(self, read, t):
+        """`read` is tokens, or vectors where the network has an input width."""
+        condition = None
+        if self.architecture.time_conditioning:
+            condition = nn.silu(self.time_out(nn.silu(self.time_in(sinusoids(t)))))
+        embed = self.projection if self.architecture.input_width else self.embedding
+        return embed(read).astype(self.execution.compute_dtype), condition
+
+    def end(self, x, condition):
+        flat = self.norm(x.reshape(-1, x.shape[-1]))
+        if condition is not None:
+            parts = jnp.split(self.last_modulation(condition), 2, axis=-1)
+            shift, scale = (_at_places(part, x.shape[1]) for part in parts)
+            flat = (flat * (1 + scale) + shift).astype(x.dtype)
+        return flat.reshape(x.shape)
+
+    def head(self, hidden):
+        tied = self.architecture.tied_head
+        kernel = self.embedding.embedding[:-1].T if tied else self.kernel
+        kernel, hidden = kernel.astype(self.execution.compute_dtype), hidden.astype(self.execution.compute_dtype)
+        flat = hidden.reshape(-1, hidden.shape[-1])
+        logits = jnp.matmul(flat, kernel, preferred_element_type=jnp.float32).reshape(*hidden.shape[:-1], -1)
+        return logits + self.bias if self.architecture.head_bias else logits
+
+
+def sinusoids(t: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
+    """The noise level as sines and cosines, in thousandths (DiT, MDLM)."""
+    angle = 1000.0 * t[..., None] * 1e4 ** (-jnp.arange(width // 2) / (width // 2))
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+def _into_cache(cached, keys, values):
+    """One layer's keys and values with the new ones in their places, but for those that are to be kept."""
+    old_keys, old_values, length, kept = cached
+    stays = None if kept is None else (length + jnp.arange(keys.shape[1]) < kept)[:, None]
+
+    def put(old, new):
+        new = jnp.swapaxes(new, 1, 2)
+        if stays is not None:
+            new = jnp.where(stays, jax.lax.dynamic_slice_in_dim(old, length, new.shape[2], axis=2), new)
+        return jax.lax.dynamic_update_slice_in_dim(old, new, length, axis=2)
+
+    return put(old_keys, keys), put(old_values, values)
+
+
+def _std_in(architecture: Architecture) -> float:
+    """SMDM's initial standard deviation of matrices that read the residual stream, and of the embedding."""
+    return (2 / 5 / architecture.width) ** 0.5
+
+
+def _modulation(width: int, name: str | None = None):
+    """adaLN-zero (DiT, arXiv 2212.09748): shifts, scales and gates that start at zero."""
+    return nn.Dense(width, kernel_init=nn.initializers.zeros, name=name)
+
+
+def _at_places(part: Float[Array, "B T d"], places: int) -> Float[Array, "(B*{places}) d"]:
+    """What each place of a flat batch is modulated by; T is 1 or the number of places."""
+    return jnp.broadcast_to(part, (part.shape[0], places, part.shape[2])).reshape(-1, part.shape[2])
+
+
+def _dropout(x: Float[Array, "B N d"], keys, rate: float, branch: int):
+    """Dropout whose randomness belongs to the example, so that it is the same on any number of devices."""
+    if keys is None or rate == 0:
+        return x
+    keys = jax.vmap(jax.random.fold_in, (0, None))(keys, branch)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1 - rate), 0)
