@@ -14,7 +14,7 @@ from jaxtyping import Array, Int
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.feature_cache import Reuse
-from mdlm_jax.sampling.base import BUCKET, Numbers, Plan, Trace
+from mdlm_jax.sampling.base import BUCKET, Numbers, Plan, Trace, filtered
 from mdlm_jax.sampling.network import Network, hidden_share, logits_of, new_cache, new_features, places_of, read
 from mdlm_jax.sampling.placing import CONFIDENCES, PLANNED, RULES, best, candidates, planned_of
 
@@ -69,11 +69,14 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
             gumbel = partial(jax.random.gumbel, mode="high")
             noise = jax.vmap(lambda key: gumbel(key, logits.shape[1:]))(key_noise) if plan.temperature else None
             drawn = candidates(noise, logits, numbers.temperature, plan.top_k, plan.top_p)
-            law = jax.nn.softmax(logits.at[:, jnp.array(plan.delay, jnp.int32)].set(-jnp.inf), axis=-1)
+            said = logits
+            if plan.upstream_compat and plan.temperature:  # how sure it is of what it draws from, as SDAR has it
+                said = filtered(logits / numbers.temperature, plan.top_k, plan.top_p)
+            law = jax.nn.softmax(said.at[:, jnp.array(plan.delay, jnp.int32)].set(-jnp.inf), axis=-1)
             sure = CONFIDENCES[plan.confidence](key_order, law, drawn)
             if plan.anneal:
                 sure = jnp.log(sure) + plan.anneal * share * jax.vmap(gumbel)(key_anneal)
-            kept = best(plan.rule, sure, tokens == mask_id, planned, numbers.limit)
+            kept = best(plan.rule, sure, tokens == mask_id, planned, numbers.limit, plan.upstream_compat)
             nats = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), drawn[:, None], axis=-1)[:, 0]
             return drawn, kept, nats
 
@@ -179,6 +182,10 @@ def check(plan: Plan, prompt: Int[np.ndarray, "B P"], vocab_size: int) -> None:
         raise UserError(f"limit {plan.limit}: accepted is 0 or more")
     if plan.rule == "entropy_bound" and plan.confidence != "entropy":
         raise UserError(f"confidence {plan.confidence}: entropy_bound adds up entropies; accepted: entropy")
+    of_sdar = plan.trained_blocks and plan.confidence == "probability" and plan.rule in PLANNED
+    if plan.upstream_compat and not of_sdar:
+        accepted = f"in trained blocks, with confidence probability and rule {' or '.join(PLANNED)}"
+        raise UserError(f"upstream_compat {plan.upstream_compat}: it has SDAR's errors; accepted {accepted}")
     if not plan.anneal >= 0 or (plan.anneal and (plan.confidence, plan.rule) != ("probability", "quota")):
         raise UserError(f"anneal {plan.anneal}: accepted is 0 or more, with confidence probability and rule quota")
     for name, value in _said_of_features(plan).items():

@@ -102,18 +102,31 @@ RULES = {
 PLANNED = ("quota", "dynamic")  # rules that heed how many are planned for a step
 
 
+def ranking(confidence: Float[Array, "n"], hidden: Bool[Array, "n"]) -> Int[Array, "n"]:
+    """Places from the best to the worst, the hidden ones first; ties go to the left."""
+    return jnp.lexsort((-confidence, ~hidden))
+
+
 def best(
-    rule: str, confidence: Float[Array, "n"], hidden: Bool[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]
+    rule: str,
+    confidence: Float[Array, "n"],
+    hidden: Bool[Array, "n"],
+    planned: Int[Array, ""],
+    limit: Float[Array, ""],
+    upstream_compat: bool = False,
 ) -> Bool[Array, "n"]:
-    """The hidden places that are kept. Every rule but the planned ones keeps at least one."""
+    """The hidden places that are kept. Every rule but the planned ones keeps at least one.
+
+    `upstream_compat`: where more are planned than are hidden, others are kept as well (SDAR's code).
+    """
     # a hidden place may have no confidence at all, and still comes before what is there
     confidence = jnp.where(hidden & ~jnp.isnan(confidence), confidence, -jnp.inf)
-    order = jnp.lexsort((-confidence, ~hidden))
+    order = ranking(confidence, hidden)
     count = RULES[rule](confidence[order], planned, limit)
     if rule not in PLANNED:
         count = jnp.maximum(count, 1)
     rank = jnp.zeros(confidence.shape, jnp.int32).at[order].set(jnp.arange(confidence.size, dtype=jnp.int32))
-    return hidden & (rank < count)
+    return (hidden.any() if upstream_compat else hidden) & (rank < count)
 
 
 def planned_of(num_hidden: Int[Array, "*n"], steps: Int[Array, ""] | int, step: Int[Array, "*n"]) -> Int[Array, "*n"]:

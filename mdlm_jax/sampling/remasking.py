@@ -65,6 +65,7 @@ STRATEGIES = {
     "loop": loop,
     "forward_backward": forward_backward,
 }
+UNCAPPED = ("loop", "forward_backward")  # of which ReMDM's code does not cap sigma
 ETA = {"cap": 0.008, "rescale": 0.015, "loop": 0.02}  # where the plan does not say, that of the paper's scripts
 OF_LOOP = ("loop_on", "loop_off", "loop_alpha")
 ARGUMENTS = ("strategy", "eta", *OF_LOOP)
@@ -84,7 +85,9 @@ def chance_of_mask(
     most = jnp.where(noised_s < survive, noised_s / jnp.where(survive > 0, survive, 1), 1)
     eta = jnp.asarray(ETA.get(plan.strategy, 0) if plan.eta is None else plan.eta, most.dtype)
     now = Moment(t, noised_t, noised_s, most, eta)
-    sigma = jnp.minimum(STRATEGIES[plan.strategy](plan, now, jnp.where(hidden, -jnp.inf, nats)), most)
+    # not capped, the last step would hide tokens again: there a last reading fills them in
+    largest = jnp.where(noised_s > 0, jnp.inf, most) if plan.upstream_compat else most
+    sigma = jnp.minimum(STRATEGIES[plan.strategy](plan, now, jnp.where(hidden, -jnp.inf, nats)), largest)
     stays = jnp.clip((noised_s - sigma * survive) / noised_t, 0, 1)
     return jnp.where(hidden, stays, sigma)
 
@@ -175,6 +178,11 @@ def check(plan: Plan) -> None:
     for name in OF_LOOP:
         if plan.strategy != "loop" and getattr(plan, name) != Plan._field_defaults[name]:
             raise UserError(f"{name} {getattr(plan, name)}: {plan.strategy} has none; accepted with loop")
+    if plan.upstream_compat and plan.strategy not in UNCAPPED:
+        raise UserError(
+            f"upstream_compat {plan.upstream_compat}: {plan.strategy} has no error in ReMDM's code; "
+            f"accepted with {', '.join(UNCAPPED)}"
+        )
     if not 0 < plan.loop_off < plan.loop_on < 1:
         raise UserError(f"loop_on {plan.loop_on}, loop_off {plan.loop_off}; accepted: 0 < loop_off < loop_on < 1")
     if not 0 < plan.loop_alpha < 1:

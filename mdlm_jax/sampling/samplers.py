@@ -43,6 +43,7 @@ TAKEN_BY = {
     "guidance": OF_MASKS,
     "guidance_ramp": OF_MASKS,
     "stop": ("autoregressive", "confidence"),
+    "upstream_compat": ("confidence", "remasking"),
     "shift": (*OF_MASKS, "metropolis"),
     "trained_blocks": tuple(name for name in SAMPLERS if name not in ("autoregressive", "ordered", "gaussian")),
 }

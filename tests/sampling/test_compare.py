@@ -58,6 +58,7 @@ def test_a_plan_in_words():
     said = parse_plan("confidence:rule=threshold,limit=0.9,cache=dual,block_size=32")
     assert said == {"sampler": "confidence", "rule": "threshold", "limit": 0.9, "cache": "dual", "block_size": 32}
     assert parse_plan("ancestral") == {"sampler": "ancestral"}
+    assert parse_plan("remasking:upstream_compat=true") == {"sampler": "remasking", "upstream_compat": True}
     said = parse_plan("confidence: temperature=0, top_p=0.5, delay=3+7, suppress=1, stop=4")
     assert said == {
         "sampler": "confidence",

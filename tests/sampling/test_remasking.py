@@ -139,9 +139,13 @@ def enumerated(plan) -> np.ndarray:
 
 
 # of three steps, rescaled and capped ones have one law
-@pytest.mark.parametrize("name", [name for name in PLANS if name != "rescale"])
+FEW = {name: plan for name, plan in PLANS.items() if name != "rescale"}
+FEW["loop, not capped"] = PLANS["loop"]._replace(upstream_compat=True)
+
+
+@pytest.mark.parametrize("name", FEW)
 def test_few_steps_have_their_exact_law(name):
-    plan = PLANS[name]._replace(steps=STEPS, schedule=with_ends(linear(), 0.1))
+    plan = FEW[name]._replace(steps=STEPS, schedule=with_ends(linear(), 0.1))
     law = enumerated(plan)
     assert abs(law.sum() - 1) < 1e-6
     tokens, trace = sample(jax.random.key(1), ORACLE, (), EMPTY, plan)
@@ -175,6 +179,7 @@ def test_evaluations_are_the_times_the_network_was_run():
         (Plan("remasking", L, loop_on=0.5), "loop_on 0.5: cap has none; accepted with loop"),
         (Plan("remasking", L, strategy="loop", loop_off=0.6), "accepted: 0 < loop_off < loop_on < 1"),
         (Plan("remasking", L, strategy="loop", loop_alpha=1.0), "loop_alpha 1.0: accepted is between 0 and 1"),
+        (Plan("remasking", L, upstream_compat=True), "cap has no error .* accepted with loop, forward_backward"),
         (Plan("ancestral", L, eta=0.1), "eta 0.1: ancestral has none; accepted with remasking"),
     ],
 )

@@ -155,6 +155,13 @@ def test_a_watcher_sees_every_evaluation():
         (Plan("confidence", LENGTH, limit=0.9), EMPTY, "limit 0.9: accepted is a number with rule"),
         (Plan("confidence", LENGTH, rule="factor", limit=float("nan")), EMPTY, "accepted is 0 or more"),
         (Plan("confidence", LENGTH, rule="entropy_bound", limit=0.1), EMPTY, "accepted: entropy"),
+        (Plan("ancestral", LENGTH, upstream_compat=True), EMPTY, "ancestral has none; accepted with confidence, rem"),
+        (Plan("confidence", LENGTH, upstream_compat=True), EMPTY, "SDAR's errors; accepted in trained blocks"),
+        (
+            Plan("confidence", LENGTH, trained_blocks=4, confidence="margin", upstream_compat=True),
+            EMPTY,
+            "with confidence probability and rule quota or dynamic",
+        ),
         (Plan("confidence", LENGTH, guidance=1.0), EMPTY, "no prompt to be guided by"),
         (Plan("confidence", LENGTH, top_k=0), EMPTY, "top_k 0: accepted is 1 to 11"),
         (Plan("confidence", LENGTH, top_p=1.5), EMPTY, "top_p 1.5"),
