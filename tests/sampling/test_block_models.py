@@ -118,6 +118,18 @@ def test_logits_of_bd3lm(shared):
     out, _ = model.hidden(params, both(arrays["xt"], arrays["x0"]), block_mask(4, 16))
     logits = model.head(params, out[:, :16])
     np.testing.assert_allclose(logits, arrays["raw_logits_train"][..., :-1], atol=1e-4)
+    law, masked = jax.nn.log_softmax(logits), arrays["xt"] == 31
+    np.testing.assert_allclose(law[masked], arrays["logp_subs"][masked][:, :-1], atol=1e-4)
+
+
+def test_logits_of_bd3lm_in_sampling(shared):
+    """Without the clean half: three blocks, each of which sees those before."""
+    arrays, _ = load(shared, "bd3lm")
+    model, params = bd3lm(arrays)
+    tokens = jnp.asarray(arrays["xt"][:, :12], jnp.int32)
+    places = jnp.broadcast_to(jnp.arange(12)[:, None], (2, 12, 1))
+    out, _ = model.hidden(params, reading(tokens, places, places, jnp.zeros(2)), causal_blocks(4))
+    np.testing.assert_allclose(model.head(params, out), arrays["raw_logits_sample_mode"][..., :-1], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["n8_b2", "n12_b4", "n16_b4", "n16_b16", "n8_b1"])
@@ -127,6 +139,17 @@ def test_masks_of_bd3lm(shared, name):
     places = np.arange(2 * length)
     seen = block_mask(size, length)(places[:, None], places[None])
     np.testing.assert_array_equal(seen, arrays[f"mask/bd3lm_{name}"])
+
+
+@pytest.mark.parametrize(("name", "lengths"), [("sdar_12_b4", (12,)), ("sdar_packed_8_6_b4", (8, 6))])
+def test_masks_of_sdar(shared, name, lengths):
+    """There [x_t ; x_0] of one sample, then of the next."""
+    arrays, _ = load(shared, "bd3lm")
+    length = sum(lengths)
+    segments = jnp.tile(np.repeat(np.arange(len(lengths)) + 1, lengths), 2)[None]
+    seen = allowed(block_mask(4, length), jnp.arange(2 * length), 2 * length, segments)[0]
+    order = np.argsort(segments[0], stable=True)
+    np.testing.assert_array_equal(seen[order][:, order], arrays[f"mask/{name}"][0])
 
 
 def below(logits, top_p: float):

@@ -7,7 +7,7 @@ import pytest
 
 from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.sampling.network import reading
+from mdlm_jax.sampling.network import Network, logits_of, new_cache, read, reading
 from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
 from tests.sampling.golden import EOS, EOT, llada, load
 
@@ -74,6 +74,18 @@ def test_logits(golden, prefix):
     np.testing.assert_allclose(model.head(params, out), expected, atol=1e-4)  # 2e-5 is met on JAX 0.10, 0.12 misses it
 
 
+@pytest.mark.parametrize(("cache", "width"), [("prefix", 16), ("dual", 8)])
+def test_logits_with_stale_keys_and_values(golden, cache, width):
+    """Two tokens of a block have changed since the whole row was read; the block is read again, and what follows it."""
+    arrays, _ = golden
+    model, params = llada(arrays, "w")
+    before, after = (jnp.asarray(arrays[name], jnp.int32) for name in ("logits_in", "stale_in"))
+    network = Network(model, params, before)
+    _, kept = read(network, new_cache(network), before, jnp.zeros(1))
+    out, _ = read(network, kept, after, jnp.zeros(1), 11, width)
+    np.testing.assert_allclose(logits_of(network, out), arrays[f"logits_{cache}_stale"], atol=1e-4)
+
+
 RULES = {f"factor{limit}": ("factor", limit) for limit in (0.25, 0.5, 1.0, 1.5, 2.0)}
 RULES |= {f"threshold{limit}": ("threshold", limit) for limit in (0.9, 0.8, 0.999)}
 RULES |= {f"topk{count}": ("quota", count) for count in (1, 3)}
@@ -119,3 +131,28 @@ def test_sequences_with_the_recorded_noise(golden, name):
         kept = best("quota", sure, tokens[0, block] == 128, jnp.int32(2), jnp.float32(0))
         tokens = tokens.at[0, block].set(jnp.where(kept, drawn, tokens[0, block]))
     np.testing.assert_array_equal(tokens, arrays[f"seq/{name}"])
+
+
+def test_a_sequence_with_a_prefix_cache_and_the_recorded_noise(golden):
+    """Two blocks of 8 by the threshold 0.6. Numbers are drawn twice for all but the first step of a block there, and
+    the second ones are used."""
+    arrays, _ = golden
+    (model, params), name = llada(arrays, "w"), "fast_prefix_T1"
+    calls = sum(key.startswith(f"noise/{name}/") for key in arrays)
+    uniform = iter([arrays[f"noise/{name}/{call:03d}"] for call in range(calls)])
+    tokens = jnp.concatenate([jnp.asarray(arrays["prompt1"], jnp.int32), jnp.full((1, 16), 128, jnp.int32)], axis=1)
+    network = Network(model, params, tokens)
+    for start in (11, 19):
+        block, at, cache = slice(start, start + 8), 0, new_cache(network)
+        while (tokens[0, block] == 128).any():
+            out, cache = read(network, cache, tokens, jnp.zeros(1), at, 27 - at)
+            here = slice(start - at, start - at + 8)
+            if at:
+                next(uniform)
+            logits, u = logits_of(network, out)[0, here], jnp.asarray(next(uniform)[0, here])
+            drawn = candidates(-jnp.log(-jnp.log(u)), logits, jnp.float32(1), None, None)
+            sure = CONFIDENCES["probability"](jax.random.key(0), jax.nn.softmax(logits), drawn)
+            kept = best("threshold", sure, tokens[0, block] == 128, jnp.int32(0), jnp.float32(0.6))
+            tokens, at = tokens.at[0, block].set(jnp.where(kept, drawn, tokens[0, block])), start
+    np.testing.assert_array_equal(tokens, arrays[f"seq/{name}_thr0.6"])
+    assert not list(uniform)
