@@ -134,18 +134,25 @@ def main() -> None:
     load, rates = os.getloadavg(), decoding_speed.rates()
     matmul = rates["matmul_flops_per_second"]
     plans, quality = decoding_quality.PLANS, decoding_quality
-    found = {
-        "torch": decoding_speed.against_torch(options.torch_python, options.rounds, decoding_speed.SIZES),
-        "cache": decoding_programs.with_and_without_cache(options.rounds, rates),
-        "first_calls": decoding_programs.first_calls(),
-        "markov": quality.drawn_in_turns(
+    of_text = {name: plans[name] for name in quality.OF_TEXT}
+    parts = {
+        "first_calls": decoding_programs.first_calls,
+        "cache": lambda: decoding_programs.with_and_without_cache(options.rounds, rates),
+        "torch": lambda: decoding_speed.against_torch(options.torch_python, options.rounds, decoding_speed.SIZES),
+        "markov": lambda: quality.drawn_in_turns(
             markov, plans | quality.MARGIN, options.rows, options.length, quality.markov_measure(markov), matmul
         ),
-        "text": quality.drawn_in_turns(
-            text, plans, options.text_rows, options.length, quality.text_measure(judge), matmul
+        "text": lambda: quality.drawn_in_turns(
+            text, of_text, options.text_rows, options.length, quality.text_measure(judge), matmul
         ),
+        "similarity": lambda: decoding_similarity.similarity(text, options.length),
     }
-    found["similarity"] = decoding_similarity.similarity(text, options.length)
+    options.out.parent.mkdir(exist_ok=True)
+    found = {}
+    for name, measured in parts.items():
+        found[name] = measured()
+        # what was measured outlives what comes after it
+        write_whole(options.out, json.dumps(found, indent=1) + "\n")
     found["setting"] = machine() | rates | {"jax": jax.__version__, "load": [load, os.getloadavg()]}
     tables = {
         "LLaDA's loop in PyTorch against ours": torch_table(found["torch"]),
@@ -154,7 +161,6 @@ def main() -> None:
         "Autoregressive, 1,024 tokens, with the cache and without": cache_table(found["cache"]),
         "First calls of 12 layers": first_table(found["first_calls"]),
     }
-    options.out.parent.mkdir(exist_ok=True)
     write_whole(options.out, json.dumps(found, indent=1) + "\n")
     markdown = "\n\n".join(f"## {title}\n\n{text}" for title, text in tables.items())
     write_whole(options.out.with_suffix(".md"), markdown + "\n")

@@ -29,6 +29,8 @@ PLANS = {
     "ancestral, 1024 steps": {"sampler": "ancestral", "steps": 1024},
     "ancestral, 256 steps": {"sampler": "ancestral", "steps": 256},
 }
+# on text a token is slower to draw
+OF_TEXT = (BASE, "dual", FAST, "threshold 0.6, dual", "ancestral, 256 steps")
 # an order that does not look at the token drawn: exact where one token is placed at a time
 MARGIN = {
     f"margin, {BASE}": PLANS[BASE] | {"confidence": "margin"},
