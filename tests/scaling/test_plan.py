@@ -1,0 +1,66 @@
+"""What runs are called and what they cost."""
+
+import time
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base, smdm
+from mdlm_jax import build
+from mdlm_jax.errors import UserError
+from mdlm_jax.scaling.plan import plan_runs, run_id
+
+
+def config(**keys) -> ConfigDict:
+    made = base.get_config()
+    made.budget, made.model.size = 1e10, "4k"
+    made.update_from_flattened_dict({key.replace("__", "."): value for key, value in keys.items()})
+    return made
+
+
+def test_identity():
+    assert run_id(config(objective__name="ar", budget=3e9)) == "ar-3e9-4k-lr0.01-seed0"
+    assert run_id(config(budget=6e18, seed=2, optim__lr=4e-4)) == "masked-6e18-4k-lr0.0004-seed2"
+    assert (
+        run_id(config(budget=0.0, model__size="", model__layers=2, model__width=64, steps=7))
+        == "masked-7steps-2x64-lr0.01-seed0"
+    )
+
+
+def test_all_mistakes_are_told_together_and_each_once():
+    wrong = [
+        *(config(objective__name="none", seed=seed) for seed in range(3)),
+        config(budget=1.0),
+        config(),
+    ]
+    with pytest.raises(UserError) as caught:
+        plan_runs(wrong)
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("none-1e10-4k-lr0.01-seed0 and 2 more: config.objective.name is 'none'; accepted: ar,")
+    assert second.startswith("masked-1-4k-lr0.01-seed0: a budget of 1 FLOPs is smaller than one step")
+
+
+def test_a_plan_is_that_of_each_config_by_itself():
+    """What configs that differ in seed and budget share leads to the same numbers; 303,004 steps are SMDM's own."""
+    big = smdm.get_config()
+    big.model.size = "6M"
+    configs = [config(budget=budget, seed=seed) for budget in (1e10, 3e10) for seed in (0, 1)]
+    configs += [config(budget=0.0, steps=steps) for steps in (5, 6)] + [big]
+    for planned, mine in zip(plan_runs(configs), configs, strict=True):
+        alone = build.plan(mine)
+        assert (planned.steps, planned.flops) == (alone.steps, alone.total)
+        assert planned.tokens == alone.steps * alone.tokens_per_step
+    assert planned.steps == 303_004
+
+
+def test_a_thousand_runs_are_planned_in_two_seconds():
+    configs = [
+        config(objective__name=name, model__size=size, budget=1e12 * i)
+        for name in ("ar", "masked", "any_order", "any_order_causal")
+        for size in ("4k", "33k", "131k", "1.3M", "9.8M")
+        for i in range(10, 60)
+    ]
+    plan_runs(configs[:1])  # jax starts
+    clock = time.process_time()
+    assert len(plan_runs(configs)) == 1000
+    assert time.process_time() - clock < 2
