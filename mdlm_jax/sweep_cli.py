@@ -3,6 +3,8 @@
 import argparse
 import pathlib
 
+from mdlm_jax.errors import UserError
+
 
 def add_sweep(verbs) -> None:
     """Adds `sweep` and what is under it to the verbs of the command."""
@@ -23,6 +25,12 @@ def add_sweep(verbs) -> None:
         verb.add_argument("--folder", type=pathlib.Path, help="of the runs (default: runs/NAME)")
         if function in (_run, _retry, _tune):
             _add_launchers(verb)
+        if function is _plan:
+            verb.add_argument("--hardware", metavar="NAME:COUNT", help="of a run, such as h200:8: hours, price, memory")
+            verb.add_argument("--mfu", type=float, default=0.5, help="share of its peak that is reached (default: 0.5)")
+            verb.add_argument(
+                "--price", type=float, help="dollars for an hour of one device, instead of a listed price"
+            )
         if function is _status:
             verb.add_argument("--watch", action="store_true", help="renew it until all runs have ended")
         verb.set_defaults(run_verb=function)
@@ -59,10 +67,14 @@ def _folder(options) -> pathlib.Path:
 
 def _plan(options) -> int:
     from mdlm_jax.scaling import live
+    from mdlm_jax.scaling.costs import parse_hardware
     from mdlm_jax.scaling.experiment import load_experiment
     from mdlm_jax.scaling.plan import plan_runs, plan_table
 
-    live.show(plan_table(plan_runs(load_experiment(options.experiment).configs)))
+    hardware = parse_hardware(options.hardware, options.price) if options.hardware else None
+    if not 0 < options.mfu <= 1:
+        raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
+    live.show(plan_table(plan_runs(load_experiment(options.experiment).configs), hardware, options.mfu))
     return 0
 
 

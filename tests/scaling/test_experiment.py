@@ -77,8 +77,12 @@ def column(table, name):
 def test_the_experiments_of_the_project_are_sound(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     experiments = pathlib.Path(__file__).resolve().parents[2] / "experiments"
+    counts = {}
     for path in sorted(experiments.glob("[a-z]*.py")):
         planned = plan_runs(load_experiment(path).configs)
-        table = plan_table(planned)
-        assert column(table, "run") == [run.run_id for run in planned]
-    assert len(planned) == 300, path  # SMDM: two objectives, five budgets, 30 sizes
+        assert column(plan_table(planned), "run") == [run.run_id for run in planned]
+        counts[path.stem] = len(planned)
+    assert counts["smdm"] == 2 * 5 * 30 * 2  # objectives, budgets, sizes, learning rates
+    assert counts["smdm_small"] == 2 * 5 * 10 * 2
+    assert counts["repeated"] == 2 * 3 * 5 * 5  # objectives, unique tokens, sizes, epochs
+    assert counts["repeated_small"] == 2 * 3 * 7

@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 from configs import base, smdm
 from mdlm_jax import build
 from mdlm_jax.errors import UserError
-from mdlm_jax.scaling.plan import plan_runs, run_id
+from mdlm_jax.scaling.costs import dollars, parse_hardware
+from mdlm_jax.scaling.plan import plan_runs, plan_table, run_id
 
 
 def config(**keys) -> ConfigDict:
@@ -64,3 +65,51 @@ def test_a_thousand_runs_are_planned_in_two_seconds():
     clock = time.process_time()
     assert len(plan_runs(configs)) == 1000
     assert time.process_time() - clock < 2
+
+
+def test_learning_rates_share_the_count_of_a_step_and_not_its_checks():
+    configs = [config(optim__lr=1e-3), config(optim__lr=2e-3), config(optim__lr=-1.0)]
+    with pytest.raises(UserError, match=r"^masked-1e10-4k-lr-1-seed0: config.optim.lr is -1.0; accepted: above 0"):
+        plan_runs(configs)
+    first, second = plan_runs(configs[:2])
+    assert first.step is second.step
+
+
+def test_warm_up_is_that_of_each_run():
+    for planned in plan_runs([config(budget=budget) for budget in (1e10, 1e12)]):
+        assert planned.warmup_steps == build.plan(planned.config).warmup_steps
+
+
+def test_runs_on_unlike_amounts_of_data_are_unlike():
+    assert run_id(config(budget=0.0, steps=9, data__unique_tokens=4096)) == "masked-9steps-unique4096-4k-lr0.01-seed0"
+
+
+def cells(table):
+    return {column.header: (list(column.cells), column.footer) for column in table.columns}
+
+
+def test_hours_and_dollars_on_named_hardware():
+    """6e18 FLOPs by 6ND of 2121M on eight H200 at half of 989 TFLOP/s, by hand."""
+    big = smdm.get_config()
+    big.model.size = "2121M"
+    planned = plan_runs([big])
+    found = cells(plan_table(planned, parse_hardware("h200:8", price=2.0), mfu=0.5))
+    expected = planned[0].flops.exact / (8 * 989e12 * 0.5) / 3600
+    assert found["steps"][0] == ["899"] and found["warm-up"][0] == ["100"] and found["batch"][0] == ["256"]
+    assert found["hours on h200:8"] == ([f"{expected:.3g}"], f"{expected:.2f}")
+    assert float(found["$"][0][0]) == pytest.approx(16 * expected, rel=1e-2)
+    assert found["of 141"] == (["fits"], "all fit")
+    found = cells(plan_table(planned, parse_hardware("v5e:4")))
+    assert found["of 17"] == (["too much"], "1 do not fit")
+    assert "exact" in found and "hours on v5e:4" not in cells(plan_table(planned))
+
+
+@pytest.mark.parametrize("text", ["h300:8", "h200:0", "h200:x", ""])
+def test_hardware_that_is_none(text):
+    with pytest.raises(UserError, match="accepted: NAME:COUNT, with a name of a100, h100"):
+        parse_hardware(text)
+
+
+def test_dollars_do_not_depend_on_how_many_devices_share_the_work():
+    one, eight = parse_hardware("h100"), parse_hardware("h100:8")
+    assert dollars(1e18, one, 0.4) == pytest.approx(dollars(1e18, eight, 0.4))
