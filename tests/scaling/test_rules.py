@@ -44,6 +44,6 @@ def test_von_ruette_noises_agree_where_they_were_fitted_and_with_the_pooled_law(
 
 
 def test_a_batch_is_whole_rows_for_all_devices():
-    assert rules.rows(10_000, 2048) == 5
+    assert rules.rows(10_000.0, 2048) == 5
     assert rules.rows(1e6, 2048, 8) == 488
-    assert rules.rows(10, 2048, 8) == 8
+    assert rules.rows(10.0, 2048, 8) == 8
