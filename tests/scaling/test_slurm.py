@@ -1,5 +1,6 @@
 """Sweeps on a real SLURM: a controller and a node on this machine, started by .ci/slurm."""
 
+import fcntl
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 
@@ -31,12 +33,15 @@ print(sweep.run(load_experiment(path), pathlib.Path(folder), launcher, (chosen,)
 STEPS, LONG = 40, 4000
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def slurm():
-    """SLURM, and what this process hands on to its jobs."""
+    """SLURM, for one test at a time."""
     if shutil.which("slurmctld") is None or os.geteuid():
-        pytest.skip("SLURM is started by root, with Debian's slurm-wlm and munge")
-    subprocess.run([runs.ROOT / ".ci" / "slurm"], check=True)
+        pytest.skip("SLURM is not here: Debian's slurm-wlm and munge, started by root")
+    with (pathlib.Path(tempfile.gettempdir()) / "mdlm-jax-slurm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([runs.ROOT / ".ci" / "slurm"], check=True)
+        yield
 
 
 def scontrol(*words: str) -> None:
