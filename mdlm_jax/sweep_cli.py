@@ -38,6 +38,7 @@ def add_sweep(verbs) -> None:
     verb.add_argument("run", type=pathlib.Path, help="the run's folder")
     verb.add_argument("--forgiven", type=int, default=0, help="attempts that do not count, however they ended")
     verb.add_argument("--job", default="", help="what processes that train this run together share")
+    verb.add_argument("--restart", type=int, default=0, help="how often its scheduler has started that job again")
     verb.add_argument("--command", default="", help="run instead of mdlm-jax train --run, with the folder after it")
     verb.set_defaults(run_verb=_work)
 
@@ -151,5 +152,5 @@ def _work(options) -> int:
     from mdlm_jax.scaling import work
     from mdlm_jax.scaling.attempts import this_process
 
-    command = shlex.split(options.command) or work.TRAIN
-    return work.EXIT_CODES[work.work(options.run, options.forgiven, this_process(options.job), command)]
+    command, owner = shlex.split(options.command) or work.TRAIN, this_process(options.job, options.restart)
+    return work.EXIT_CODES[work.work(options.run, options.forgiven, owner, command)]

@@ -19,7 +19,7 @@ from mdlm_jax.files import write_whole
 
 FOLDER, CANCELLED = "attempts", "cancelled"
 BEAT_SECONDS, LEASE_SECONDS = 15.0, 180.0  # disks on a network show what is touched up to a minute late
-OUTCOMES = ("done", "failed", "stopped")
+JOIN_SECONDS = 300.0  # for so long jax.distributed waits for all its processes
 
 
 class Owner(NamedTuple):
@@ -137,8 +137,9 @@ def _is_free(folder: pathlib.Path, last: Attempt, owner: Owner, forgiven: int, n
 
 
 def is_mate(attempt: Attempt, owner: Owner) -> bool:
-    """Whether `owner` is another process of the job that holds the attempt: they train together."""
-    return owner.job != "" and (attempt.owner.job, attempt.owner.restart) == (owner.job, owner.restart)
+    """Whether `owner` is another process of the job that holds the attempt, in time to train with it."""
+    same_job = owner.job != "" and (attempt.owner.job, attempt.owner.restart) == (owner.job, owner.restart)
+    return same_job and not attempt.outcome and time.time() - attempt.started < JOIN_SECONDS
 
 
 def beat(folder: pathlib.Path, attempt: Attempt) -> None:

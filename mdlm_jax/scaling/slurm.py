@@ -44,7 +44,7 @@ def submit(folder: pathlib.Path, jobs: Sequence[Job], resources: dict[str, str],
 def work_in_job(job: Job, command: Sequence[str] = TRAIN) -> str:
     """What each task of a job does. A run that was stopped, by its time limit, is queued again by its job."""
     job_id = os.environ["SLURM_JOB_ID"]
-    name = f"{NAME} {os.environ.get('SLURM_ARRAY_JOB_ID', job_id)}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
+    name = f"{NAME}-{os.environ.get('SLURM_ARRAY_JOB_ID', job_id)}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
     owner = this_process(name, int(os.environ.get("SLURM_RESTART_COUNT", "0")))
     outcome = work(job.folder, job.forgiven, owner, command)
     # a job that is cancelled or preempted is not running any more; the first would come back, the second does

@@ -35,7 +35,7 @@ def submit(jobs: Sequence[Job], line: str, command: Sequence[str] = TRAIN) -> di
     check_line(line)
     problems = {}
     for job in longest_first(jobs):
-        name = f"{NAME} {uuid.uuid4().hex[:8]}"
+        name = f"{NAME}-{uuid.uuid4().hex[:8]}"
         words = shlex.join(work_command(job.folder, job.forgiven, name, command))
         done = subprocess.run(
             line.format(command=words, run=job.folder.name), shell=True, capture_output=True, text=True

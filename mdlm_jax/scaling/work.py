@@ -38,7 +38,7 @@ def work(folder: pathlib.Path, forgiven: int, owner: Owner, command: Sequence[st
     mine = attempts.claim(folder, owner, forgiven)
     if mine is None:
         last = attempts.last_attempt(folder)
-        if last is not None and not last.outcome and attempts.is_mate(last, owner):
+        if last is not None and attempts.is_mate(last, owner):
             _run(folder, f"log-{owner.host}-{owner.pid}.txt", command, lambda: "")
         return "elsewhere"
     beaten = time.monotonic()

@@ -91,6 +91,8 @@ def test_mates_share_a_job_and_its_restart(tmp_path):
     mine = claim(tmp_path, this_process("slurm 7_1", 1))
     assert attempts.is_mate(mine, ELSEWHERE._replace(job="slurm 7_1", restart=1))
     assert not attempts.is_mate(mine, ELSEWHERE._replace(job="slurm 7_1"))
+    late = mine._replace(started=time.time() - attempts.JOIN_SECONDS)
+    assert not attempts.is_mate(late, ELSEWHERE._replace(job="slurm 7_1", restart=1))
     assert not attempts.is_mate(claim(tmp_path / "b"), ELSEWHERE)
 
 
