@@ -111,13 +111,13 @@ def _status(options) -> int:
 
     from mdlm_jax.scaling import live, states, sweep
 
-    jobs = sweep.found_jobs(_folder(options))
+    jobs, problems = sweep.found_jobs(_folder(options))
     if options.watch:
-        over = lambda found, answered: all(run.state in states.OVER for run in found.values())  # noqa: E731
+        over = lambda found, answered: not any(run.state in states.MOVING for run in found.values())  # noqa: E731
         states.watch(jobs, over, Console())
     found = sweep.states(jobs)
     live.show(states.status_table(jobs, found))
-    print(states.counts(jobs, found))
+    print("\n".join([*problems, states.counts(jobs, found)]))
     return 0
 
 

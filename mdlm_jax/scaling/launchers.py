@@ -1,7 +1,7 @@
 """The ways to bring the runs of a sweep to their end: on this machine, by SLURM, by a submit line of any scheduler."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -69,10 +69,8 @@ def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
     return bring
 
 
-def _watch(jobs: Sequence[Job], over, console: Console) -> None:
-    try:
-        states.watch(jobs, over, console)
-    except KeyboardInterrupt:
+def _watch(jobs: Sequence[Job], over: Callable[[dict, bool], bool], console: Console) -> None:
+    if not states.watch(jobs, over, console):
         console.print("the runs go on; `sweep status` shows them, `sweep cancel` calls them off")
 
 

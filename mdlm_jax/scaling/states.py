@@ -1,5 +1,6 @@
 """What became of each run, told from its folder alone: whoever sees the disk sees the same."""
 
+import contextlib
 import pathlib
 import time
 from collections.abc import Callable, Sequence
@@ -19,9 +20,10 @@ from mdlm_jax.scaling.result import FILE_NAME, Result, read_result
 from mdlm_jax.training.metrics import clock
 from mdlm_jax.training.run_folder import finished
 
-OVER = ("done", "failed", "cancelled")
+MOVING = ("running", "submitted", "waiting")
 QUEUE_SECONDS = 15  # between questions to a scheduler
 LINE_SECONDS = 60  # between lines where there is no terminal
+LOOK_SECONDS = 2
 
 
 class RunState(NamedTuple):
@@ -95,7 +97,7 @@ def pace_of(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> Pace:
             known.append((run.result.wall_seconds, job.flops))
         elif run.state == "running":
             running.append((run.seconds, run.metrics.get("seconds_left"), job.flops))
-        elif run.state not in OVER:
+        elif run.state in ("submitted", "waiting"):
             waiting.append(job.flops)
     return Pace(known, running, waiting)
 
@@ -129,19 +131,21 @@ def status_table(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> T
     return table
 
 
-def watch(jobs: Sequence[Job], until: Callable[[dict, bool], bool], console: Console, seconds: float = 2.0) -> None:
-    """Shows the runs until `until(states, whether the queue answered)`; a table in a terminal, else lines of news."""
-    folders, in_queue, asked, said, told = [job.folder for job in jobs], {}, -QUEUE_SECONDS, "", 0.0
-    answered = False
+def watch(jobs: Sequence[Job], until: Callable[[dict, bool], bool], console: Console) -> bool:
+    """Shows the runs until `until(states, whether the queue answered)`; False where Ctrl-C ended it before.
+
+    A table in a terminal, else lines of news.
+    """
+    folders, in_queue, answered, states = [job.folder for job in jobs], {}, False, {}
+    asked, told, said = -QUEUE_SECONDS, -LINE_SECONDS, ""
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-    if live:
-        live.start()
-    try:
+    with live or contextlib.nullcontext(), contextlib.suppress(KeyboardInterrupt):
         while True:
             if time.monotonic() - asked > QUEUE_SECONDS:
                 found, asked = slurm.queued(folders), time.monotonic()
                 answered, in_queue = found is not None, in_queue if found is None else found
-            states = states_of(folders, in_queue)
+            done = {folder for folder, run in states.items() if run.state == "done"}  # which they stay
+            states |= states_of([folder for folder in folders if folder not in done], in_queue)
             line = counts(jobs, states)
             if live:
                 news = {folder: run for folder, run in states.items() if run.state not in ("done", "waiting")}
@@ -150,8 +154,6 @@ def watch(jobs: Sequence[Job], until: Callable[[dict, bool], bool], console: Con
                 said, told = line.partition(";")[0], time.monotonic()
                 console.print(Text(line), soft_wrap=True)
             if until(states, answered):
-                return
-            time.sleep(seconds)
-    finally:
-        if live:
-            live.stop()
+                return True
+            time.sleep(LOOK_SECONDS)
+    return False

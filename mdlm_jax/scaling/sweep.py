@@ -59,14 +59,24 @@ def jobs_of(planned: Sequence[PlannedRun], folder: pathlib.Path) -> list[Job]:
     ]
 
 
-def found_jobs(folder: pathlib.Path) -> list[Job]:
-    """The runs in the folder of a sweep. Raises UserError where there is none."""
-    configs = sorted(folder.glob("*/config.json"))
+def found_jobs(folder: pathlib.Path) -> tuple[list[Job], list[str]]:
+    """The runs in the folder of a sweep, and a line for each config that can not be read.
+
+    Raises UserError where there is no run.
+    """
+    configs, problems = {}, []
+    for path in sorted(folder.glob("*/config.json")):
+        try:
+            configs[path.parent.absolute()] = from_json(path)
+        except UserError as error:
+            problems.append(str(error))
     if not configs:
-        raise UserError(f"{folder}: holds no runs; accepted: the folder of a sweep that was started")
-    planned = plan_runs([from_json(path) for path in configs])
-    jobs = jobs_of(planned, folder)
-    return [job._replace(folder=path.parent.absolute()) for job, path in zip(jobs, configs, strict=True)]
+        raise UserError(
+            "\n".join(problems) or f"{folder}: holds no runs; accepted: the folder of a sweep that was started"
+        )
+    jobs = jobs_of(plan_runs(list(configs.values())), folder)
+    # a folder may have been copied or renamed: it is the folder that is looked at
+    return [job._replace(folder=path) for job, path in zip(jobs, configs, strict=True)], problems
 
 
 def states(jobs: Sequence[Job]) -> dict[pathlib.Path, RunState]:
@@ -95,7 +105,7 @@ def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen
 
 def cancel(folder: pathlib.Path) -> int:
     """Calls off what is not done, wherever it runs: it saves and stops. Returns how many runs that were."""
-    jobs = found_jobs(folder)
+    jobs, _ = found_jobs(folder)
     over = [path for path, run in states(jobs).items() if run.state in ("running", "waiting", "submitted", "stopped")]
     for path in over:
         (path / attempts.CANCELLED).touch()

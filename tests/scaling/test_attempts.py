@@ -106,26 +106,45 @@ def test_files_that_are_not_whole_are_named(tmp_path):
         claim(tmp_path / "file")
 
 
-CHILD = "import sys, time; print('words'); sys.stdout.flush(); time.sleep(60)"
+SLEEP = "import time; print('words', flush=True); time.sleep(60)"
 
 
-def test_a_run_that_was_taken_over_is_killed_and_its_end_is_its_own(tmp_path, monkeypatch):
+def worker(folder, code, forgiven=0):
+    """As a launcher starts it, in a process of its own."""
+    command = work.work_command(folder, forgiven, command=[sys.executable, "-S", "-c", code])
+    return subprocess.Popen(command, cwd=runs.ROOT)
+
+
+def ended(folder, number=1):
+    return json.loads(attempts.path_of(folder, number).read_text())
+
+
+def test_a_run_that_was_taken_over_is_killed(tmp_path):
     """As where a machine stood still for longer than the lease."""
-    monkeypatch.setattr(work, "LOOK_SECONDS", 0.05)
-    monkeypatch.setattr(work.attempts, "is_superseded", lambda folder, mine: (folder / "log.txt").stat().st_size > 0)
-    assert work.work(tmp_path, 0, this_process(), [sys.executable, "-c", CHILD]) == "stopped"
-    last = json.loads(attempts.path_of(tmp_path, 1).read_text())
-    assert (last["cause"], last["exit_code"]) == ("lost", -9)
+    process = worker(tmp_path, SLEEP)
+    while not (tmp_path / "log.txt").exists() or not (tmp_path / "log.txt").read_text():
+        time.sleep(0.05)
+    os.link(attempts.path_of(tmp_path, 1), attempts.path_of(tmp_path, 2))
+    assert process.wait(timeout=60) == work.EXIT_CODES["stopped"]
+    assert (ended(tmp_path)["cause"], ended(tmp_path)["exit_code"]) == ("lost", -9)
 
 
 def test_a_run_that_is_called_off_is_told(tmp_path):
     (tmp_path / attempts.CANCELLED).touch()
-    assert work.work(tmp_path, 0, this_process(), [sys.executable, "-c", CHILD]) == "stopped"
-    assert attempts.last_attempt(tmp_path).cause == "cancelled"
+    assert worker(tmp_path, SLEEP).wait(timeout=60) == work.EXIT_CODES["stopped"]
+    assert ended(tmp_path)["cause"] == "cancelled"
 
 
-def test_who_is_not_heard_of_is_not_in_the_log(tmp_path):
-    """A run that dies without a word is said to, by its signal."""
-    code = "import os; os.kill(os.getpid(), 11)"
-    assert work.work(tmp_path, 0, this_process(), [sys.executable, "-c", code]) == "failed"
-    assert attempts.last_attempt(tmp_path).cause == "killed by SIGSEGV"
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV"),
+        ("raise ValueError('the reason')", "exit code 1: ValueError: the reason"),
+    ],
+)
+def test_a_failure_is_given_a_cause(tmp_path, code, cause):
+    """By a signal where the run died without a word, else by its last one."""
+    assert worker(tmp_path, code).wait(timeout=60) == work.EXIT_CODES["failed"]
+    assert ended(tmp_path)["cause"] == cause
+    assert worker(tmp_path, code).wait(timeout=60) == work.EXIT_CODES["elsewhere"], "and is not repeated"
+    assert worker(tmp_path, code, forgiven=1).wait(timeout=60) == work.EXIT_CODES["failed"], "unless asked for"

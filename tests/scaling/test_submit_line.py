@@ -57,7 +57,7 @@ def test_what_was_submitted_is_not_submitted_again_until_it_is_called_off(tmp_pa
     """A queue that never comes to them."""
     folder = tmp_path / "runs"
     sweep.prepare(sweep.plan_runs(experiment.configs), folder)
-    jobs = sweep.found_jobs(folder)
+    jobs, _ = sweep.found_jobs(folder)
     assert submit_line.submit(jobs, ": {command}") == {}
     assert {run.state for run in sweep.states(jobs).values()} == {"submitted"}
     assert sweep.cancel(folder) == 4

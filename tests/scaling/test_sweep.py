@@ -86,7 +86,7 @@ def test_a_folder_that_can_not_be_written(tmp_path, experiment, run):
 
 
 def status(folder):
-    jobs = sweep.found_jobs(folder)
+    jobs, _ = sweep.found_jobs(folder)
     table = states.status_table(jobs, sweep.states(jobs))
     return {
         name: dict(zip(column(table, "run"), column(table, name), strict=True)) for name in ("state", "cause", "step")
@@ -122,6 +122,9 @@ def test_files_that_are_not_whole_are_named_and_the_others_are_shown(tmp_path, e
     (folder / names[1] / "result.json").unlink()
     (folder / names[1] / "attempts" / "1.json").write_text('{"number"')
     (folder / names[2] / "result.json").write_text((folder / names[3] / "result.json").read_text())
+    (folder / "cut").mkdir()
+    (folder / "cut" / "config.json").write_text('{"seed": 0,')
+    assert [line.partition(" ")[0] for line in sweep.found_jobs(folder)[1]] == [f"{folder / 'cut' / 'config.json'}:"]
     found = status(folder)
     assert list(found["state"].values()).count("done") == 1
     assert f"{folder / names[0] / 'result.json'}: not whole JSON, line 1" in found["cause"][names[0]]
