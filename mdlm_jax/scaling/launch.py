@@ -39,7 +39,7 @@ class Job(NamedTuple):
 class Running(NamedTuple):
     job: Job
     place: Place
-    process: subprocess.Popen | None  # None in a picture of the pool
+    process: subprocess.Popen
     started: float  # time.time()
 
 

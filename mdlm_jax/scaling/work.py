@@ -30,11 +30,13 @@ def work_command(folder: pathlib.Path, forgiven: int, job: str = "", command: Se
 
 
 def work(folder: pathlib.Path, forgiven: int, owner: Owner, command: Sequence[str] = TRAIN) -> str:
-    """Runs `command` FOLDER unless the run is another's or has ended; returns done, failed, stopped or elsewhere.
+    """Runs `command` FOLDER unless the run is another's, called off or ended; returns a key of EXIT_CODES.
 
     SIGTERM is passed on, so that the run saves. Several processes of one job train together: the first to come claims
     the run and says how it ended; to the others it is elsewhere.
     """
+    if (folder / attempts.CANCELLED).exists():
+        return "elsewhere"
     mine = attempts.claim(folder, owner, forgiven)
     if mine is None:
         last = attempts.last_attempt(folder)

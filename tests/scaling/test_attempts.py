@@ -119,20 +119,29 @@ def ended(folder, number=1):
     return json.loads(attempts.path_of(folder, number).read_text())
 
 
+def trains(folder):
+    while not (folder / "log.txt").exists() or not (folder / "log.txt").read_text():
+        time.sleep(0.05)
+    return True
+
+
 def test_a_run_that_was_taken_over_is_killed(tmp_path):
     """As where a machine stood still for longer than the lease."""
     process = worker(tmp_path, SLEEP)
-    while not (tmp_path / "log.txt").exists() or not (tmp_path / "log.txt").read_text():
-        time.sleep(0.05)
+    assert trains(tmp_path)
     os.link(attempts.path_of(tmp_path, 1), attempts.path_of(tmp_path, 2))
     assert process.wait(timeout=60) == work.EXIT_CODES["stopped"]
     assert (ended(tmp_path)["cause"], ended(tmp_path)["exit_code"]) == ("lost", -9)
 
 
 def test_a_run_that_is_called_off_is_told(tmp_path):
+    process = worker(tmp_path, SLEEP)
+    assert trains(tmp_path)
     (tmp_path / attempts.CANCELLED).touch()
-    assert worker(tmp_path, SLEEP).wait(timeout=60) == work.EXIT_CODES["stopped"]
+    assert process.wait(timeout=60) == work.EXIT_CODES["stopped"]
     assert ended(tmp_path)["cause"] == "cancelled"
+    assert worker(tmp_path, SLEEP).wait(timeout=60) == work.EXIT_CODES["elsewhere"]
+    assert attempts.count(tmp_path) == 1
 
 
 @pytest.mark.parametrize(
