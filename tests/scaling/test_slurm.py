@@ -1,4 +1,4 @@
-"""Sweeps on a real SLURM: a controller and a node on this machine, started by .ci/slurm."""
+"""Sweeps on a real SLURM: a controller and two nodes on this machine, started by .ci/slurm."""
 
 import fcntl
 import json
@@ -156,9 +156,10 @@ def test_24_runs_survive_dead_controllers_a_drained_node_and_preemption(tmp_path
 
 
 @pytest.mark.slow
-def test_a_run_of_two_tasks_is_one_run_of_two_processes(tmp_path):
+@pytest.mark.parametrize("resources", [("ntasks=2",), ("nodes=2", "partition=both")], ids=["tasks", "nodes"])
+def test_a_run_of_two_tasks_is_one_run_of_two_processes(tmp_path, resources):
     experiment = write_experiment(tmp_path, '[{"steps": 20}]')
-    out, _ = controller(experiment, tmp_path / "runs", "waiting", "ntasks=2").communicate(timeout=300)
+    out, _ = controller(experiment, tmp_path / "runs", "waiting", *resources).communicate(timeout=300)
     assert out.splitlines()[-1] == "Summary(done=1, failed=0, left=0)"
     (run,) = (tmp_path / "runs").glob("*/result.json")
     assert json.loads(run.read_text())["device"].startswith("2 x ")
