@@ -180,3 +180,20 @@ def test_what_is_called_off_saves_and_leaves_the_queue(tmp_path):
     for run in folder.glob("*/metrics.jsonl"):
         assert "state saved" in (run.parent / "log.txt").read_text()
     assert "6 cancelled" in mdlm_jax("sweep", "status", str(experiment), "--folder", str(folder))
+
+
+@pytest.mark.slow
+def test_a_run_over_two_nodes_that_is_preempted_saves_and_goes_on(tmp_path):
+    experiment = write_experiment(tmp_path, f'[{{"steps": {LONG // 4}}}]')
+    watching = controller(experiment, tmp_path / "runs", "waiting", "nodes=2", "partition=both")
+    (run,) = wait_for(lambda: [path.parent for path in tmp_path.glob("runs/*/metrics.jsonl") if steps_of(path.parent)])
+    job = json.loads((run / "launched.json").read_text())["job"]
+    scontrol("requeue", job)
+    wait_for(lambda: job in in_queue("PENDING") and not in_queue("COMPLETING"))
+    scontrol("update", f"jobid={job}", "starttime=now")
+    out, _ = watching.communicate(timeout=300)
+    assert out.splitlines()[-1] == "Summary(done=1, failed=0, left=0)"
+    first, last = json.loads(attempts.path_of(run, 1).read_text()), attempts.last_attempt(run)
+    assert (first["outcome"], first["exit_code"], last.number, last.outcome) == ("stopped", 0, 2, "done")
+    assert json.loads((run / "result.json").read_text())["device"].startswith("2 x ")
+    assert steps_of(run) == list(range(1, LONG // 4 + 1)), "each step once"
