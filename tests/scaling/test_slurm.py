@@ -80,7 +80,7 @@ def controller(experiment, folder, chosen="waiting", *resources) -> subprocess.P
     return subprocess.Popen(words, env=runs.environment(), cwd=runs.ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def wait_for(condition, seconds=120):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited too long"
