@@ -33,6 +33,9 @@ class Owner(NamedTuple):
     restart: int  # how often that scheduler has started the job again
 
 
+NOBODY = Owner("", "", 0, "", "", 0)
+
+
 class Attempt(NamedTuple):
     number: int  # from 1
     owner: Owner
@@ -75,7 +78,7 @@ def count(folder: pathlib.Path) -> int:
 
 
 def last_attempt(folder: pathlib.Path) -> Attempt | None:
-    """The newest attempt of a run. Raises UserError naming its file where that can not be read."""
+    """The newest attempt of a run; a failed one, whose cause names its file, where that can not be read."""
     if not (number := count(folder)):
         return None
     path = path_of(folder, number)
@@ -83,7 +86,7 @@ def last_attempt(folder: pathlib.Path) -> Attempt | None:
         fields = json.loads(path.read_text(encoding="utf-8"))
         return Attempt(**fields | {"owner": Owner(**fields["owner"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not the record of an attempt ({error}); remove it to run again") from error
+        return Attempt(number, NOBODY, 0.0, "failed", f"{path}: not the record of an attempt ({error})", 1)
 
 
 def is_alive(folder: pathlib.Path, attempt: Attempt, now: float) -> bool:

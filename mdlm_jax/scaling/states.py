@@ -38,10 +38,7 @@ class RunState(NamedTuple):
 
 def state_of(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> RunState:
     """State of one run; `in_queue` has those that a scheduler still holds. A file that is not whole is the cause."""
-    try:
-        last = attempts.last_attempt(folder)
-    except UserError as error:
-        return RunState("failed", str(error), 0, 0.0, {}, None)
+    last = attempts.last_attempt(folder)
     number, metrics, result = last.number if last else 0, last_metrics(folder), finished(folder)
     if result is not None and result.run_id == folder.name:
         return RunState("done", "", number, 0.0, metrics, result)

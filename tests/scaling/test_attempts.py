@@ -96,11 +96,16 @@ def test_mates_share_a_job_and_its_restart(tmp_path):
     assert not attempts.is_mate(claim(tmp_path / "b"), ELSEWHERE)
 
 
-def test_files_that_are_not_whole_are_named(tmp_path):
+def test_a_record_that_is_not_whole_is_a_failure_with_its_name(tmp_path):
     claim(tmp_path)
     attempts.path_of(tmp_path, 1).write_text('{"number": 1')
-    with pytest.raises(UserError, match=r"attempts/1.json: not the record of an attempt"):
-        claim(tmp_path)
+    last = attempts.last_attempt(tmp_path)
+    assert last.outcome == "failed" and last.cause.startswith(f"{tmp_path}/attempts/1.json: not the record of an")
+    assert claim(tmp_path) is None
+    assert claim(tmp_path, forgiven=1).number == 2
+
+
+def test_a_folder_that_can_not_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="accepted: a disk to write to"):
         claim(tmp_path / "file")
