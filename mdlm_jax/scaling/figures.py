@@ -74,12 +74,12 @@ def _legend_above(axis: Axes, title: str) -> None:
 
 
 def exponent(best: Optima, what: str, symbol: str) -> str:
-    """The law of `what` in short, with the interval of its exponent where there is one."""
+    """The law of `what` in short: its exponent, the interval where there is one, and the counter it belongs to."""
     text = f"{symbol}* ∝ C^{getattr(best, f'{what}_law').exponent:.3f}"
-    if isinstance(best.sample, Refusal):
-        return text
-    low, high = interval(getattr(best.sample, f"{what}_exponent"))
-    return f"{text} [{low:.3f}, {high:.3f}]"
+    if not isinstance(best.sample, Refusal):
+        low, high = interval(getattr(best.sample, f"{what}_exponent"))
+        text = f"{text} [{low:.3f}, {high:.3f}]"
+    return f"{text}, C = {best.counter}"
 
 
 def _law_line(axis: Axes, law: PowerLaw, color: str) -> None:

@@ -47,7 +47,9 @@ def surface(compute_scale=1.0, noise=0.0, seed=0, sizes=4, budgets=BUDGETS, erro
         parameters = np.tile(best * np.geomspace(0.35, 2.2, sizes), seeds)
         loss = 40 * effective**-0.12 + 0.05 * np.log(parameters / best) ** 2
         loss = loss + noise * generator.standard_normal(len(loss))
-        curves.append(IsoFlop(budget, parameters, budget / (6 * parameters), loss, np.full_like(loss, error)))
+        curves.append(
+            IsoFlop(budget, "six_nonembedding", parameters, budget / (6 * parameters), loss, np.full_like(loss, error))
+        )
     return curves
 
 
