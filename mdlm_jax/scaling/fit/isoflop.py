@@ -36,7 +36,8 @@ class Minimum(NamedTuple):
 def _too_few(parameters: np.ndarray, curve: str) -> Refusal | None:
     sizes = len(np.unique(parameters))
     if sizes < MIN_SIZES:
-        return Refusal(f"{sizes} size{'s' * (sizes != 1)} make no {curve}, which takes {MIN_SIZES}")
+        words = "1 size makes" if sizes == 1 else f"{sizes} sizes make"
+        return Refusal(f"{words} no {curve}, which takes {MIN_SIZES}")
     return None
 
 

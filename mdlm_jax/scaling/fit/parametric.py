@@ -28,7 +28,7 @@ class Chinchilla(NamedTuple):
     beta: float | np.ndarray
 
 
-def log_sum(*terms: Float[Array, "*n"]) -> Float[Array, "*n"]:
+def log_sum(*terms: Float[Array, "..."]) -> Float[Array, "*n"]:
     """ln of the sum of exponentials."""
     terms = jnp.stack(jnp.broadcast_arrays(*terms))
     return jnp.log(jnp.sum(jnp.exp(terms - terms.max(0)), 0)) + terms.max(0)

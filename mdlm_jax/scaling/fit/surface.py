@@ -101,14 +101,7 @@ def solve(
     starts: Float[np.ndarray, "fits parameters"],
     free: Bool[np.ndarray, "fits parameters"],
 ) -> Solutions:
-    """One fit a row: from `starts`, with each run counted `weights` times; what is not `free` stays at its start.
-
-    Raises UserError for an estimator that there is none of, or a loss that is not a positive number.
-    """
-    if estimator not in ESTIMATORS:
-        raise UserError(f"estimator '{estimator}': expected one of {', '.join(ESTIMATORS)}")
-    if not np.all(np.isfinite(loss) & (loss > 0)):
-        raise UserError(f"loss {loss[~(np.isfinite(loss) & (loss > 0))][0]}: expected positive, finite nats per token")
+    """One fit a row: from `starts`, with each run counted `weights` times; what is not `free` stays at its start."""
     fits = len(weights)
     batch = min(BATCH, fits)
     rows = np.minimum(np.arange(-(-fits // batch) * batch), fits - 1)  # whole batches: one program, not two
@@ -129,11 +122,16 @@ def optimum(
     return solved.coordinates[best], float(solved.objective[best])
 
 
+@partial(jax.jit, static_argnums=0)
+def _predict(law: Law, coordinates: Array, inputs: Any) -> tuple[Array, Array]:
+    return law.log_loss(coordinates, inputs), jax.jacfwd(law.log_loss)(coordinates, inputs)
+
+
 def predict(law: Law, coordinates: Float[np.ndarray, "parameters"], inputs: Any) -> tuple[np.ndarray, np.ndarray]:
     """ln loss of each run [runs], and how it changes with each coordinate [runs, parameters]."""
     with jax.enable_x64(True):
-        arrays = jnp.asarray(coordinates), jax.tree.map(jnp.asarray, inputs)
-        return np.asarray(law.log_loss(*arrays)), np.asarray(jax.jacfwd(law.log_loss)(*arrays))
+        log_loss, slopes = _predict(law, jnp.asarray(coordinates), jax.tree.map(jnp.asarray, inputs))
+        return np.asarray(log_loss), np.asarray(slopes)
 
 
 def _unidentified(names: np.ndarray, slopes: Float[np.ndarray, "runs parameters"]) -> Refusal | None:
@@ -157,8 +155,13 @@ def fit_law(
 ) -> Fit | Refusal:
     """The best fit from the law's grid of starts (or `starts`); what is not `free` stays where it starts.
 
-    Refused where there are not more runs than parameters, or where the runs leave parameters undetermined.
+    Refused where there are not more runs than parameters, or where the runs leave parameters undetermined. Raises
+    UserError for an estimator that there is none of, or a loss that is not a positive number.
     """
+    if estimator not in ESTIMATORS:
+        raise UserError(f"estimator '{estimator}': expected one of {', '.join(ESTIMATORS)}")
+    if not np.all(np.isfinite(loss) & (loss > 0)):
+        raise UserError(f"loss {loss[~(np.isfinite(loss) & (loss > 0))][0]}: expected positive, finite nats per token")
     starts = law.starts(inputs, loss) if starts is None else starts
     free = np.ones(len(law.logarithmic), bool) if free is None else free
     if len(loss) <= free.sum():
