@@ -15,6 +15,7 @@ from mdlm_jax.scaling.fit.minimise import minimise
 from mdlm_jax.scaling.fit.refusal import Refusal, too_far
 
 BATCH = 50  # fits that step together: few enough to wait little for the slowest and to stay in cache
+LEAST_RUNS = 64  # that a program is compiled for
 TOLERANCE = 1e-13  # relative decrease of the objective
 RIDGE = 1e-9  # of the largest direction: what a direction that the runs do not see is stepped by
 EXTENSIVE = ("parameters", "tokens", "unique_tokens")  # inputs that a prediction may lie far from
@@ -59,8 +60,8 @@ def _whitening(
     law: Law, coordinates: Float[Array, "p"], inputs: Any, weights: Float[Array, "runs"], free: Bool[Array, "p"]
 ) -> Float[Array, "p p"]:
     """Steps along which the loss of the runs changes alike; ln A and alpha are 99.9% the same direction."""
-    slopes = jax.jacfwd(law.log_loss)(coordinates, inputs) * jnp.sqrt(weights)[:, None] * free
-    gram = slopes.T @ slopes
+    effects = jax.jacfwd(law.log_loss)(coordinates, inputs) * jnp.sqrt(weights)[:, None] * free
+    gram = effects.T @ effects
     gram += (RIDGE * jnp.trace(gram) + 1e-30) * jnp.eye(len(gram))
     return jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(gram).T, jnp.eye(len(gram))) * free[:, None]
 
@@ -86,10 +87,9 @@ def _solve_one(law: Law, estimator: str, inputs: Any, log_loss: Array, weights: 
     return coordinates, value
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _solve_all(law: Law, estimator: str, batch: int, inputs: Any, log_loss: Array, each: tuple[Array, Array, Array]):
-    one = lambda fit: _solve_one(law, estimator, inputs, log_loss, *fit)  # noqa: E731
-    return jax.lax.map(one, each, batch_size=batch)
+@partial(jax.jit, static_argnums=(0, 1))
+def _solve_batch(law: Law, estimator: str, inputs: Any, log_loss: Array, weights: Array, starts: Array, free: Array):
+    return jax.vmap(partial(_solve_one, law, estimator, inputs, log_loss))(weights, starts, free)
 
 
 def solve(
@@ -102,13 +102,18 @@ def solve(
     free: Bool[np.ndarray, "fits parameters"],
 ) -> Solutions:
     """One fit a row: from `starts`, with each run counted `weights` times; what is not `free` stays at its start."""
-    fits = len(weights)
-    batch = min(BATCH, fits)
-    rows = np.minimum(np.arange(-(-fits // batch) * batch), fits - 1)  # whole batches: one program, not two
+    # Whole batches, and runs of no weight up to a power of two: one program serves nearly all fits of a law.
+    fits, runs = weights.shape
+    padded = np.minimum(np.arange(max(LEAST_RUNS, 1 << (runs - 1).bit_length())), runs - 1)
+    weights = np.pad(weights, ((0, 0), (0, len(padded) - runs)))
+    solved = []
     with jax.enable_x64(True):
-        each = tuple(jnp.asarray(array[rows]) for array in (weights, starts, free))
-        solved = _solve_all(law, estimator, batch, jax.tree.map(jnp.asarray, inputs), jnp.log(loss), each)
-    return Solutions(*(np.asarray(array)[:fits] for array in solved))
+        data = jax.tree.map(lambda column: jnp.asarray(column[padded]), (inputs, np.log(loss)))
+        for begin in range(0, fits, BATCH):
+            rows = np.minimum(np.arange(begin, begin + BATCH), fits - 1)
+            each = (jnp.asarray(array[rows]) for array in (weights, starts, free))
+            solved.append(jax.tree.map(np.asarray, _solve_batch(law, estimator, *data, *each)))
+    return Solutions(*(np.concatenate(arrays)[:fits] for arrays in zip(*solved, strict=True)))
 
 
 def optimum(
@@ -122,23 +127,27 @@ def optimum(
     return solved.coordinates[best], float(solved.objective[best])
 
 
-@partial(jax.jit, static_argnums=0)
-def _predict(law: Law, coordinates: Array, inputs: Any) -> tuple[Array, Array]:
-    return law.log_loss(coordinates, inputs), jax.jacfwd(law.log_loss)(coordinates, inputs)
+_log_loss = jax.jit(lambda law, *at: law.log_loss(*at), static_argnums=0)
+_slopes = jax.jit(lambda law, *at: jax.jacfwd(law.log_loss)(*at), static_argnums=0)
 
 
-def predict(law: Law, coordinates: Float[np.ndarray, "parameters"], inputs: Any) -> tuple[np.ndarray, np.ndarray]:
-    """ln loss of each run [runs], and how it changes with each coordinate [runs, parameters]."""
+def predict(law: Law, coordinates: Float[np.ndarray, "parameters"], inputs: Any) -> Float[np.ndarray, "runs"]:
+    """ln loss of each run."""
     with jax.enable_x64(True):
-        log_loss, slopes = _predict(law, jnp.asarray(coordinates), jax.tree.map(jnp.asarray, inputs))
-        return np.asarray(log_loss), np.asarray(slopes)
+        return np.asarray(_log_loss(law, coordinates, jax.tree.map(jnp.asarray, inputs)))
 
 
-def _unidentified(names: np.ndarray, slopes: Float[np.ndarray, "runs parameters"]) -> Refusal | None:
-    sizes = np.sqrt(np.mean(slopes**2, axis=0))
+def slopes(law: Law, coordinates: Float[np.ndarray, "parameters"], inputs: Any) -> Float[np.ndarray, "runs parameters"]:
+    """How ln loss of each run changes with each coordinate."""
+    with jax.enable_x64(True):
+        return np.asarray(_slopes(law, coordinates, jax.tree.map(jnp.asarray, inputs)))
+
+
+def _unidentified(names: np.ndarray, effects: Float[np.ndarray, "runs parameters"]) -> Refusal | None:
+    sizes = np.sqrt(np.mean(effects**2, axis=0))
     if np.any(sizes < BLIND):
         return Refusal(f"{' and '.join(names[sizes < BLIND])} made no difference to the loss of these runs")
-    _, singular, directions = np.linalg.svd(slopes / (sizes * np.sqrt(len(slopes))))
+    _, singular, directions = np.linalg.svd(effects / (sizes * np.sqrt(len(effects))))
     if singular[-1] < BLIND:
         mixed = names[np.abs(directions[-1]) > 0.1]
         return Refusal(f"these runs cannot tell {' and '.join(mixed)} apart: together they change and no loss does")
@@ -167,10 +176,9 @@ def fit_law(
     if len(loss) <= free.sum():
         return Refusal(f"{len(loss)} runs do not determine {free.sum()} parameters; it takes more runs than parameters")
     found, objective = optimum(law, estimator, inputs, loss, starts, free)
-    log_loss, slopes = predict(law, found, inputs)
-    if refusal := _unidentified(np.array(law.values._fields)[free], slopes[:, free]):
+    if refusal := _unidentified(np.array(law.values._fields)[free], slopes(law, found, inputs)[:, free]):
         return refusal
-    scale = float(np.mean(np.abs(np.log(loss) - log_loss)))
+    scale = float(np.mean(np.abs(np.log(loss) - predict(law, found, inputs))))
     return Fit(law, estimator, inputs, loss, free, found, named(law, found), scale, objective)
 
 
@@ -186,4 +194,4 @@ def loss_at(fitted: Fit, inputs: Any) -> Float[np.ndarray, "n"] | Refusal:
     for value in (asked.min(), asked.max()):
         if refusal := too_far("parameters x tokens", value, seen.min(), seen.max()):
             return refusal
-    return np.exp(predict(fitted.law, fitted.coordinates, inputs)[0])
+    return np.exp(predict(fitted.law, fitted.coordinates, inputs))

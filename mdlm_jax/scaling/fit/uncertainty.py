@@ -9,7 +9,7 @@ from scipy.stats import t as student
 from mdlm_jax.errors import UserError
 from mdlm_jax.scaling.fit.estimators import ESTIMATORS
 from mdlm_jax.scaling.fit.refusal import Refusal
-from mdlm_jax.scaling.fit.surface import Fit, named, predict, solve
+from mdlm_jax.scaling.fit.surface import Fit, named, predict, slopes, solve
 
 POINTS = 41  # of a profile
 WIDEST = np.log(1e3)  # how far from the optimum a profile looks, either way: three decades of a positive parameter
@@ -47,12 +47,12 @@ def bootstrap(fitted: Fit, weights: Float[np.ndarray, "replicates runs"]) -> Any
 
 def _covariance(fitted: Fit) -> Float[np.ndarray, "parameters parameters"]:
     """Gauss and Newton's, zero for what was held."""
-    log_loss, slopes = predict(fitted.law, fitted.coordinates, fitted.inputs)
-    variance = np.sum((np.log(fitted.loss) - log_loss) ** 2) / (len(log_loss) - fitted.free.sum())
+    residual = np.log(fitted.loss) - predict(fitted.law, fitted.coordinates, fitted.inputs)
+    variance = np.sum(residual**2) / (len(residual) - fitted.free.sum())
     covariance = np.zeros(2 * fitted.free.shape)
     free = np.ix_(fitted.free, fitted.free)
-    slopes = slopes[:, fitted.free]
-    covariance[free] = variance * np.linalg.pinv(slopes.T @ slopes)
+    effects = slopes(fitted.law, fitted.coordinates, fitted.inputs)[:, fitted.free]
+    covariance[free] = variance * np.linalg.pinv(effects.T @ effects)
     return covariance
 
 
@@ -130,7 +130,7 @@ def leave_one_budget_out(fitted: Fit, budgets: Float[np.ndarray, "runs"]) -> Hel
     solved = solve(fitted.law, fitted.estimator, fitted.inputs, fitted.loss, (~held).astype(float), starts, free)
     log_loss = np.log(fitted.loss)
     residuals = [
-        log_loss[mine] - predict(fitted.law, coordinates, fitted.inputs)[0][mine]
+        log_loss[mine] - predict(fitted.law, coordinates, fitted.inputs)[mine]
         for mine, coordinates in zip(held, solved.coordinates, strict=True)
     ]
     bias = np.array([np.mean(residual) for residual in residuals])

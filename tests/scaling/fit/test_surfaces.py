@@ -45,7 +45,7 @@ def repeated_runs() -> RepeatedRuns:
 
 
 def loss_of(law, coordinates, runs):
-    return np.exp(predict(law, coordinates, runs)[0])
+    return np.exp(predict(law, coordinates, runs))
 
 
 @pytest.mark.parametrize(

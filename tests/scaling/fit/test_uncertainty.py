@@ -25,7 +25,7 @@ def study(seed: int = 0, noise: float = NOISE) -> tuple[Runs, np.ndarray]:
     best = 0.1 * BUDGETS**0.5
     parameters = best * np.tile(np.repeat(np.geomspace(0.25, 4, 5), 2), 4)
     runs = Runs(parameters, BUDGETS / (6 * parameters))
-    loss = np.exp(predict(CHINCHILLA, TRUTH, runs)[0])
+    loss = np.exp(predict(CHINCHILLA, TRUTH, runs))
     return runs, loss + noise * np.random.default_rng(seed).standard_normal(len(loss))
 
 
