@@ -1,8 +1,8 @@
 """BFGS as one flat array program: vmap it over starts, resamples or grid points.
 
 optax.lbfgs reaches the same optima. But it nests a line search inside each step, so under vmap every fit waits for the
-longest search of every step, and its program takes seconds to compile for each shape of the runs: that is five times
-the time of a fit of thousands of resamples, and more than all the rest of a report.
+longest search of every step, and its program is large: 4,000 resamples of 240 runs took 26 s of CPU and 7 s to compile
+for each shape, against 1.5 s and 2 s.
 """
 
 from collections.abc import Callable

@@ -15,7 +15,8 @@ def seed_resamples(cells: Int[np.ndarray, "runs"], replicates: int, seed: int) -
     """Weights that redraw the seeds within each cell (runs of one configuration) and keep the design.
 
     n - 1 draws weighted n / (n - 1), so that the mean of a cell of two or three seeds varies as it should (Rao and Wu
-    1988). Raises UserError for a cell of one seed, whose noise nothing shows.
+    1988). With two the intervals of a fit still cover less than they say (docs/fitting.md). Raises UserError for a cell
+    of one seed, whose noise nothing shows.
     """
     generator = np.random.default_rng(seed)
     weights = np.empty((replicates, len(cells)))

@@ -64,7 +64,7 @@ def _crossing(values: np.ndarray, above: np.ndarray, threshold: float) -> float:
 
 
 def profile(fitted: Fit, parameter: str, values: Float[np.ndarray, "points"] | None = None) -> Profile:
-    """The profile likelihood of `parameter`, over `values` or five standard errors either way.
+    """The profile likelihood of `parameter`, over `values` and the fit's own, or five standard errors either way.
 
     Its interval is refused, in words, where the likelihood does not fall far enough within the values. The threshold is
     Student's, exact for normal noise and a linear law, and tends to chi-squared's 3.84 with many runs.
@@ -83,7 +83,7 @@ def profile(fitted: Fit, parameter: str, values: Float[np.ndarray, "points"] | N
     if values is None:
         grid = centre + min(5 * spread, WIDEST) * np.linspace(-1, 1, POINTS)
     else:
-        grid = np.sort(np.log(values) if law.logarithmic[place] else np.asarray(values, float))
+        grid = np.union1d(np.log(values) if law.logarithmic[place] else values, centre)
     # Two starts a point: along the fit's own trade of the others for this one, and from where they are.
     along = fitted.coordinates + np.outer(grid - centre, covariance[place] / covariance[place, place])
     still = np.tile(fitted.coordinates, (len(grid), 1))

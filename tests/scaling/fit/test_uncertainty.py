@@ -4,7 +4,9 @@ import pytest
 from mdlm_jax.errors import UserError
 from mdlm_jax.scaling.fit import (
     CHINCHILLA,
+    MUENNIGHOFF,
     Refusal,
+    RepeatedRuns,
     Runs,
     bootstrap,
     fit_law,
@@ -130,3 +132,20 @@ def test_intervals_of_a_surface_cover_it():
         low, high = profile(fitted, "alpha").interval
         covered["profile"] += low <= TRUTH[3] <= high
     assert all(count >= 42 for count in covered.values()), covered
+
+
+@pytest.mark.slow
+def test_a_decay_that_few_epochs_hardly_show_has_a_flat_profile():
+    """Runs of up to 4 epochs with a decay of 500: any far slower one fits as well, and the profile says so."""
+    axes = np.geomspace(1e6, 1e8, 5), np.geomspace(1e8, 5e9, 3), np.array([0.5, 1.0, 2.0, 4.0])
+    parameters, unique, epochs = (axis.ravel() for axis in np.meshgrid(*axes))
+    few = RepeatedRuns(parameters, unique * epochs, unique)
+    many = RepeatedRuns(parameters, unique * epochs**5, unique)
+    found = []
+    for runs, decay in ((few, 500.0), (many, 15.39)):
+        truth = np.array([0.6255, 6.2554, 7.3050, 0.3527, 0.3527, np.log(decay), np.log(5.31)])
+        noise = 0.002 * np.random.default_rng(0).standard_normal(len(parameters))
+        fitted = fit_law(MUENNIGHOFF, runs, np.exp(predict(MUENNIGHOFF, truth, runs)) + noise, "squares")
+        found.append(profile(fitted, "tokens_decay", np.geomspace(1, 1e5, 41)).interval)
+    assert isinstance(found[0], Refusal) and "tokens_decay is not bounded above" in found[0].reason
+    assert found[1][0] < 15.39 < found[1][1]
