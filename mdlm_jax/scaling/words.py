@@ -44,8 +44,8 @@ def _laws(analysis: Analysis) -> list[str]:
             exponent(best, what, symbol) for symbol, what in zip("LND", ("loss", "parameters", "tokens"), strict=True)
         ]
         sentences.append(
-            f"{name}: {'; '.join(exponents)} (95% intervals), from {len(best.budgets)} interior minima between "
-            f"{number(best.budgets[0])} and {number(best.budgets[-1])} FLOPs of the counter '{analysis.counter}'."
+            f"{name}: {', '.join(exponents)} (95% intervals), from {len(best.budgets)} interior minima between "
+            f"{number(best.budgets[0])} and {number(best.budgets[-1])} FLOPs of the counter '{best.counter}'."
         )
     return sentences
 

@@ -123,7 +123,7 @@ def test_the_largest_budget_shows_a_law_that_does_not_extrapolate():
 
 @pytest.mark.slow
 def test_intervals_of_a_surface_cover_it():
-    """50 studies: of 95% intervals, 42 (0.84) are 3.6 standard errors too few. `experiments/coverage.py` does 300."""
+    """50 studies: of 95% intervals, 42 (0.84) are 3.6 standard errors too few; `benchmarks/fit_coverage.py` has 300."""
     covered = dict.fromkeys(("bootstrap", "profile"), 0)
     for number in range(50):
         fitted = fit_law(CHINCHILLA, *study(number), "squares")

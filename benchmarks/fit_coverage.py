@@ -1,10 +1,10 @@
 """How often the intervals of a fitted law hold the truth: simulated studies of a known surface.
 
-    python experiments/coverage.py --studies 300 --replicates 200
+    python benchmarks/fit_coverage.py --studies 300 --replicates 200
 
 Each study is four budgets over two decades, five sizes a budget, two seeds a size, with normal noise on the loss,
 around the surface of Besiroglu et al. 2024. Takes five minutes on one core; writes
-experiments/results/coverage.json.
+experiments/results/fit_coverage.json.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TRUTH = Chinchilla(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658)
 BUDGETS = (1e19, 5e19, 2e20, 1e21)  # 6 N D
 SIZES, SEEDS, NOISE = 5, 2, 0.005  # a budget; a size; nats per token
 SHOWN = ("E", "alpha", "beta")
-RESULT = pathlib.Path(__file__).resolve().parent / "results" / "coverage.json"
+RESULT = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "results" / "fit_coverage.json"
 
 
 def design() -> tuple[Runs, np.ndarray, np.ndarray]:
@@ -91,7 +91,7 @@ def main() -> None:
                     covered[key] = covered.get(key, 0) + bool(bounds[0] <= truth[name] <= bounds[1])
     methods = sorted({method for method, _ in answered})
     result = {
-        "command": f"python experiments/coverage.py --studies {options.studies} --replicates {options.replicates}",
+        "command": f"python benchmarks/fit_coverage.py --studies {options.studies} --replicates {options.replicates}",
         "design": {
             "truth": TRUTH._asdict(),
             "budgets": BUDGETS,
