@@ -18,7 +18,7 @@ from mdlm_jax.scaling.fit.isoflop import MIN_SIZES, IsoFlop, Minimum, akima_mini
 from mdlm_jax.scaling.fit.multiplier import Multiplier, compute_multiplier
 from mdlm_jax.scaling.fit.optima import Optima, Sample, optima
 from mdlm_jax.scaling.fit.parametric import CHINCHILLA, Allocation, Chinchilla, Runs, allocation
-from mdlm_jax.scaling.fit.power_law import PowerLaw, compute_at, law_at, power_law
+from mdlm_jax.scaling.fit.power_law import PowerLaw, compute_at, held_out_errors, law_at, power_law
 from mdlm_jax.scaling.fit.refusal import MAX_DECADES, Refusal
 from mdlm_jax.scaling.fit.resampling import interval, row_resamples, seed_resamples
 from mdlm_jax.scaling.fit.shared import GroupedRuns, shared_law
@@ -60,6 +60,7 @@ __all__ = [
     "fit_law",
     "fit_two_stage",
     "frontier",
+    "held_out_errors",
     "interval",
     "isoflop_minimum",
     "law_at",

@@ -37,6 +37,17 @@ def power_law(
     return PowerLaw(float(exponent), float(coefficient), float(error), float(x.min()), float(x.max()))
 
 
+def held_out_errors(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
+    """ln y less what the power law through all other points says: the error of predicting each budget from the rest.
+
+    Raises UserError where fewer than two different x are left.
+    """
+    laws = [power_law(np.delete(x, place), np.delete(y, place)) for place in range(len(x))]
+    return np.log(y) - np.array(
+        [np.log(law.coefficient) + law.exponent * np.log(at) for law, at in zip(laws, x, strict=True)]
+    )
+
+
 def law_at(law: PowerLaw, x: float) -> float | Refusal:
     """y at x. Refused more than 1.5 decades outside the fitted range."""
     return too_far("x =", x, law.low, law.high) or float(law.coefficient * x**law.exponent)

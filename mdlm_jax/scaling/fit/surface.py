@@ -18,7 +18,7 @@ BATCH = 50  # fits that step together: few enough to wait little for the slowest
 LEAST_RUNS = 64  # that a program is compiled for
 TOLERANCE = 1e-13  # relative decrease of the objective
 RIDGE = 1e-9  # of the largest direction: what a direction that the runs do not see is stepped by
-EXTENSIVE = ("parameters", "tokens", "unique_tokens")  # inputs that a prediction may lie far from
+EXTENSIVE = ("parameters", "tokens", "unique_tokens")  # of the inputs, those that are amounts
 BLIND = 1e-6  # singular value, or effect on the loss, below which nothing is identified
 
 
@@ -48,6 +48,12 @@ class Solutions(NamedTuple):
 
     coordinates: Float[np.ndarray, "fits parameters"]
     objective: Float[np.ndarray, "fits"]
+
+
+def _extents(inputs: Any) -> dict[str, np.ndarray]:
+    """What a prediction may lie far from."""
+    extents = {name: getattr(inputs, name) for name in EXTENSIVE if name in inputs._fields}
+    return {**extents, "parameters x tokens": inputs.parameters * inputs.tokens}
 
 
 def named(law: Law, coordinates: Float[np.ndarray, "*n parameters"]) -> Any:
@@ -143,7 +149,14 @@ def slopes(law: Law, coordinates: Float[np.ndarray, "parameters"], inputs: Any) 
         return np.asarray(_slopes(law, coordinates, jax.tree.map(jnp.asarray, inputs)))
 
 
-def _unidentified(names: np.ndarray, effects: Float[np.ndarray, "runs parameters"]) -> Refusal | None:
+def unidentified(
+    law: Law, coordinates: np.ndarray, free: Bool[np.ndarray, "parameters"], inputs: Any
+) -> Refusal | None:
+    """A refusal that names the free parameters which the runs do not determine, or None where they determine all."""
+    names = np.array(law.values._fields)[free]
+    effects = slopes(law, coordinates, inputs)[:, free]
+    if len(effects) <= len(names):
+        return Refusal(f"{len(effects)} runs do not determine {len(names)} parameters; it takes more")
     sizes = np.sqrt(np.mean(effects**2, axis=0))
     if np.any(sizes < BLIND):
         return Refusal(f"{' and '.join(names[sizes < BLIND])} made no difference to the loss of these runs")
@@ -165,33 +178,28 @@ def fit_law(
     """The best fit from the law's grid of starts (or `starts`); what is not `free` stays where it starts.
 
     Refused where there are not more runs than parameters, or where the runs leave parameters undetermined. Raises
-    UserError for an estimator that there is none of, or a loss that is not a positive number.
+    UserError for an estimator that there is none of, and for a run whose loss or size is not a positive number.
     """
     if estimator not in ESTIMATORS:
         raise UserError(f"estimator '{estimator}': expected one of {', '.join(ESTIMATORS)}")
-    if not np.all(np.isfinite(loss) & (loss > 0)):
-        raise UserError(f"loss {loss[~(np.isfinite(loss) & (loss > 0))][0]}: expected positive, finite nats per token")
+    for name, column in {"loss": loss, **_extents(inputs)}.items():
+        if not np.all(np.isfinite(column) & (column > 0)):
+            run = np.flatnonzero(~(np.isfinite(column) & (column > 0)))[0]
+            raise UserError(f"{name} of run {run} is {column[run]}: expected a positive, finite number")
     starts = law.starts(inputs, loss) if starts is None else starts
     free = np.ones(len(law.logarithmic), bool) if free is None else free
-    if len(loss) <= free.sum():
-        return Refusal(f"{len(loss)} runs do not determine {free.sum()} parameters; it takes more runs than parameters")
     found, objective = optimum(law, estimator, inputs, loss, starts, free)
-    if refusal := _unidentified(np.array(law.values._fields)[free], slopes(law, found, inputs)[:, free]):
+    if refusal := unidentified(law, found, free, inputs):
         return refusal
     scale = float(np.mean(np.abs(np.log(loss) - predict(law, found, inputs))))
     return Fit(law, estimator, inputs, loss, free, found, named(law, found), scale, objective)
 
 
 def loss_at(fitted: Fit, inputs: Any) -> Float[np.ndarray, "n"] | Refusal:
-    """The loss that the fit predicts. Refused more than 1.5 decades outside what was fitted: in any of the inputs, or
-    in their product, the compute."""
-    for name in set(EXTENSIVE) & set(inputs._fields):
-        seen, asked = getattr(fitted.inputs, name), getattr(inputs, name)
+    """The loss that the fit predicts. Refused more than 1.5 decades outside what was fitted, compute included."""
+    fitted_extents = _extents(fitted.inputs)
+    for name, asked in _extents(inputs).items():
         for value in (asked.min(), asked.max()):
-            if refusal := too_far(f"{name.replace('_', ' ')}", value, seen.min(), seen.max()):
+            if refusal := too_far(name, value, fitted_extents[name].min(), fitted_extents[name].max()):
                 return refusal
-    seen, asked = (x.parameters * x.tokens for x in (fitted.inputs, inputs))
-    for value in (asked.min(), asked.max()):
-        if refusal := too_far("parameters x tokens", value, seen.min(), seen.max()):
-            return refusal
     return np.exp(predict(fitted.law, fitted.coordinates, inputs))

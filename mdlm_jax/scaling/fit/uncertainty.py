@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import t as student
@@ -9,7 +10,7 @@ from scipy.stats import t as student
 from mdlm_jax.errors import UserError
 from mdlm_jax.scaling.fit.estimators import ESTIMATORS
 from mdlm_jax.scaling.fit.refusal import Refusal
-from mdlm_jax.scaling.fit.surface import Fit, named, predict, slopes, solve
+from mdlm_jax.scaling.fit.surface import Fit, named, predict, slopes, solve, unidentified
 
 POINTS = 41  # of a profile
 WIDEST = np.log(1e3)  # how far from the optimum a profile looks, either way: three decades of a positive parameter
@@ -116,11 +117,11 @@ def _interval(parameter: str, values: np.ndarray, deviance: np.ndarray, threshol
     return low, high
 
 
-def leave_one_budget_out(fitted: Fit, budgets: Float[np.ndarray, "runs"]) -> HeldOut:
+def leave_one_budget_out(fitted: Fit, budgets: Float[np.ndarray, "runs"]) -> HeldOut | Refusal:
     """The error in ln loss of the runs of each budget, predicted by the same law fitted to the runs of the others.
 
-    `budgets` labels the runs. The largest is the one that tells how well the law extrapolates. Raises UserError with
-    fewer than two.
+    `budgets` labels the runs. The largest is the one that tells how well the law extrapolates. Refused where the runs
+    without a budget do not determine the law. Raises UserError with fewer than two budgets.
     """
     labels = np.unique(budgets)
     if len(labels) < 2:
@@ -128,6 +129,10 @@ def leave_one_budget_out(fitted: Fit, budgets: Float[np.ndarray, "runs"]) -> Hel
     held = budgets == labels[:, None]
     starts, free = np.tile(fitted.coordinates, (len(labels), 1)), np.tile(fitted.free, (len(labels), 1))
     solved = solve(fitted.law, fitted.estimator, fitted.inputs, fitted.loss, (~held).astype(float), starts, free)
+    for label, mine, coordinates in zip(labels, held, solved.coordinates, strict=True):
+        kept = jax.tree.map(lambda column, mine=mine: column[~mine], fitted.inputs)
+        if refusal := unidentified(fitted.law, coordinates, fitted.free, kept):
+            return Refusal(f"without the budget {label:.3g}: {refusal.reason}")
     log_loss = np.log(fitted.loss)
     residuals = [
         log_loss[mine] - predict(fitted.law, coordinates, fitted.inputs)[mine]

@@ -11,6 +11,7 @@ from mdlm_jax.scaling.fit import (
     akima_minimum,
     compute_at,
     compute_multiplier,
+    held_out_errors,
     interval,
     isoflop_minimum,
     law_at,
@@ -91,6 +92,19 @@ def test_power_law_error_is_that_of_least_squares():
     assert np.isnan(power_law(x[:2], y[:2]).exponent_error)
     with pytest.raises(UserError, match="two different x"):
         power_law(x[:1], y[:1])
+
+
+def test_held_out_errors_are_residuals_over_one_less_the_leverage():
+    """The identity of least squares."""
+    generator = np.random.default_rng(2)
+    x = np.geomspace(1e18, 1e21, 5)
+    y = 3 * x**0.5 * np.exp(0.1 * generator.standard_normal(5))
+    design = np.stack([np.ones(5), np.log(x)], axis=1)
+    hat = design @ np.linalg.pinv(design)
+    expected = (np.log(y) - hat @ np.log(y)) / (1 - np.diag(hat))
+    assert held_out_errors(x, y) == pytest.approx(expected, abs=1e-9)
+    with pytest.raises(UserError, match="two different x"):
+        held_out_errors(x[:2], y[:2])
 
 
 def test_extrapolation_ends_after_a_decade_and_a_half():

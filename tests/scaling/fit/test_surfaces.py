@@ -215,5 +215,8 @@ def test_bad_arguments_are_named():
         fit_law(CHINCHILLA, runs, np.full(25, 3.0), "huber")
     loss = np.full(25, 3.0)
     loss[3] = np.nan
-    with pytest.raises(UserError, match="loss nan: expected positive"):
+    with pytest.raises(UserError, match="loss of run 3 is nan: expected a positive"):
         fit_law(CHINCHILLA, runs, loss)
+    tokens = np.where(np.arange(25) == 7, 0.0, runs.tokens)
+    with pytest.raises(UserError, match="tokens of run 7 is 0.0: expected a positive"):
+        fit_law(CHINCHILLA, runs._replace(tokens=tokens), np.full(25, 3.0))

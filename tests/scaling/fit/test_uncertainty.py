@@ -113,6 +113,13 @@ def test_a_true_law_predicts_the_budget_left_out(fitted):
         leave_one_budget_out(fitted, np.ones(len(BUDGETS)))
 
 
+def test_what_is_left_without_a_budget_must_determine_the_law(fitted):
+    """Of two labels, the second with all runs but three."""
+    refusal = leave_one_budget_out(fitted, np.where(np.arange(40) < 3, 1e18, 1e20))
+    assert isinstance(refusal, Refusal)
+    assert refusal.reason == "without the budget 1e+20: 3 runs do not determine 5 parameters; it takes more"
+
+
 def test_the_largest_budget_shows_a_law_that_does_not_extrapolate():
     """Loss that stops falling after the third budget."""
     runs, loss = study()
