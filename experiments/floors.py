@@ -84,12 +84,14 @@ def main(folder: pathlib.Path) -> None:
     from mdlm_jax.data.markov import markov_chain, parse_markov
     from mdlm_jax.exact.markov import markov_entropy
     from mdlm_jax.files import write_whole
-    from mdlm_jax.scaling import sweep
+    from mdlm_jax.scaling import launchers, sweep
+    from mdlm_jax.scaling.experiment import load_experiment
+    from mdlm_jax.scaling.plan import run_id
     from mdlm_jax.scaling.result import read_results
 
-    sweep.run(sweep.load_experiment(__file__), folder, 0)
+    sweep.run(load_experiment(__file__), folder, launchers.local())
     floor = markov_entropy(*markov_chain(*parse_markov(CHAIN)), LENGTH) / LENGTH
-    runs, problems = read_results([folder / sweep.run_id(config) for config in grid()])
+    runs, problems = read_results([folder / run_id(config) for config in grid()])
     for problem in problems:
         print(problem, file=sys.stderr)
     lines = [

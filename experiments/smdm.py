@@ -3,7 +3,8 @@
 mdlm-jax data build --out slimpajama --source text --path 'SlimPajama/*.jsonl' --tokenizer llama2.json
 mdlm-jax sweep run experiments/smdm.py
 
-300 runs, 1.2e22 FLOPs by 6 N D (N without embeddings), 1.75e22 by the exact count: a cluster's work.
+600 runs, half with the paper's learning rate and half with its code's, 2.4e22 FLOPs by 6 N D (N without embeddings),
+3.5e22 by the exact count: a cluster's work.
 Expected (read off the paper's figure): optimal losses of 2.846 (AR) and 3.374 (masked) nats at 6e18 FLOPs, 2.378 and
 2.830 at 1e20; exponents of the loss -0.064 and -0.063; masked needs 16 times the compute of AR for the same loss, at
 half its parameters.
@@ -13,12 +14,12 @@ from ml_collections import ConfigDict
 
 from configs import smdm
 from mdlm_jax.scaling.ladder import SMDM
+from mdlm_jax.scaling.rules import SMDM_LEARNING_RATES
 
 TITLE = "SMDM: AR against masked diffusion from 6e18 to 1e20 FLOPs"
 
 OBJECTIVES = ("ar", "masked")
 BUDGETS = (6e18, 1e19, 3e19, 6e19, 1e20)  # by 6 N D, N without embeddings
-LEARNING_RATE = 4e-4  # the paper's; its code has 2e-4
 
 
 def grid() -> list[ConfigDict]:
@@ -26,10 +27,11 @@ def grid() -> list[ConfigDict]:
     for objective in OBJECTIVES:
         for budget in BUDGETS:
             for size in SMDM:
-                config = smdm.get_config()
-                config.objective.name = objective
-                config.budget = budget
-                config.model.size = size
-                config.optim.lr = LEARNING_RATE
-                configs.append(config)
+                for learning_rate in SMDM_LEARNING_RATES.values():
+                    config = smdm.get_config()
+                    config.objective.name = objective
+                    config.budget = budget
+                    config.model.size = size
+                    config.optim.lr = learning_rate
+                    configs.append(config)
     return configs

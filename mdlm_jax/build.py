@@ -1,8 +1,9 @@
 """The door between config and code: every check of a config, and what is built from it."""
 
+import json
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import BACKENDS
 from mdlm_jax.models.transformer import REMAT_POLICIES, Execution, Model, transformer
-from mdlm_jax.objectives import Objective
+from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.scaling import ladder
 from mdlm_jax.scaling.flops import COUNTERS, Flops, attended_pairs, flops_per_sequence, steps_for_budget
 from mdlm_jax.training.optimizer import DECAYS, adamw, hyperparameters
@@ -41,6 +42,8 @@ class Plan(NamedTuple):
     tokens_per_step: int
     flops_per_step: Flops
     total: Flops  # of the whole run
+    places: int  # of a view
+    scored: int  # of these, those with logits
 
 
 class Build(NamedTuple):
@@ -59,21 +62,17 @@ def plan(config: ConfigDict) -> Plan:
     """Checks every key that needs no data and counts steps and FLOPs. Raises UserError naming the key at fault."""
     _check_execution(config)
     vocab_size = _vocabulary_size(config)
-    objective = objective_of(config, mask_id=vocab_size)
+    told = json.dumps({"objective": config.objective.to_dict(), "data": config.data.to_dict()})
+    look = _look(told, OBJECTIVES.get(config.objective.name), vocab_size)
+    objective, length = look.objective, config.data.sequence_length
     architecture = _architecture(config, objective, vocab_size)
-    length = config.data.sequence_length
-    row = rows_of(config)(_blank_row(config))
-    view = jax.eval_shape(
-        lambda key, row: objective.view(objective.init(key), key, row, jnp.float32(0)), jax.random.key(0), row
-    )
-    places, scored = view.tokens.shape[-1], view.targets.shape[-1]
     per_sequence = flops_per_sequence(
         architecture,
         sequence_length=length,
-        pairs=attended_pairs(objective.mask, places),
-        places=places,
-        scored=scored,
-        noise_levels=view.t.shape[-1],
+        pairs=look.pairs,
+        places=look.places,
+        scored=look.scored,
+        noise_levels=look.noise_levels,
         views=objective.views,
     )
     batch_size = config.train.batch_size
@@ -83,9 +82,41 @@ def plan(config: ConfigDict) -> Plan:
         steps = steps_for_budget(config.budget, getattr(per_step, choose(config, "budget_counter", COUNTERS)))
     elif steps < 1:
         refuse("steps", steps, "at least 1, or a budget in FLOPs")
-    warmup_steps = min(max(config.optim.warmup_min, int(config.optim.warmup_share * steps)), steps // 2)
     total = Flops(*(steps * count for count in per_step))
-    return Plan(architecture, objective, steps, warmup_steps, batch_size * length, per_step, total)
+    warmup = warmup_steps(config, steps)
+    tokens_per_step = batch_size * length
+    return Plan(architecture, objective, steps, warmup, tokens_per_step, per_step, total, look.places, look.scored)
+
+
+class _Look(NamedTuple):
+    """What an objective makes of a row, whatever the network."""
+
+    objective: Objective
+    places: int
+    scored: int
+    noise_levels: int
+    pairs: int  # of places that attend
+
+
+@lru_cache(maxsize=64)
+def _look(told: str, factory: Callable | None, vocab_size: int) -> _Look:
+    """Of the keys `objective` and `data` of a config, as JSON: a sweep has a few such, and many sizes and budgets.
+
+    `factory` makes the objective; another one under the same name is another objective.
+    """
+    config = ConfigDict(json.loads(told))
+    objective = objective_of(config, mask_id=vocab_size)
+    row = rows_of(config)(_blank_row(config))
+    view = jax.eval_shape(
+        lambda key, row: objective.view(objective.init(key), key, row, jnp.float32(0)), jax.random.key(0), row
+    )
+    places = view.tokens.shape[-1]
+    return _Look(objective, places, view.targets.shape[-1], view.t.shape[-1], attended_pairs(objective.mask, places))
+
+
+def warmup_steps(config: ConfigDict, steps: int) -> int:
+    """Steps of linear warm-up in a run of `steps`: at most half of them."""
+    return min(max(config.optim.warmup_min, int(config.optim.warmup_share * steps)), steps // 2)
 
 
 def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Build:

@@ -8,6 +8,7 @@ import sys
 from mdlm_jax.devices import join_processes, prepare_devices
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.sweep_cli import add_sweep
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -88,20 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--seed", type=int, default=0, help="of the world and of the noise")
     verb.set_defaults(run_verb=_check)
 
-    sweep_verbs = verbs.add_parser("sweep", help="plan, run and report an experiment").add_subparsers(required=True)
-    for name, function, text in (
-        ("plan", _sweep_plan, "every run with its size, tokens and FLOPs, before anything runs"),
-        ("run", _sweep_run, "train what is missing, then report"),
-        ("status", _sweep_status, "what is done, running, failed and left"),
-        ("report", _sweep_report, "the report of what is done"),
-        ("tune", _sweep_tune, "learning rates around those of the experiment, at its smallest budgets"),
-    ):
-        verb = sweep_verbs.add_parser(name, help=text)
-        verb.add_argument("experiment", help="a file in experiments/")
-        verb.add_argument("--folder", type=pathlib.Path, help="of the runs (default: runs/NAME)")
-        if function in (_sweep_run, _sweep_tune):
-            verb.add_argument("--workers", type=int, default=0, help="runs at once (default: one per device or core)")
-        verb.set_defaults(run_verb=function)
+    add_sweep(verbs)
 
     data_verbs = verbs.add_parser("data", help="build a corpus, train a tokenizer").add_subparsers(required=True)
     verb = data_verbs.add_parser("build", help="tokenise a corpus once, into ArrayRecord shards")
@@ -257,57 +245,6 @@ def _check(options) -> int:
         seed=options.seed,
     )
     return 0 if all(row.holds for row in rows) else 1
-
-
-def _sweep_folder(options) -> pathlib.Path:
-    from mdlm_jax.scaling.sweep import default_folder
-
-    return options.folder or default_folder(options.experiment)
-
-
-def _sweep_plan(options) -> int:
-    from mdlm_jax.scaling import live, sweep
-
-    experiment = sweep.load_experiment(options.experiment)
-    live.show(sweep.plan_table(sweep.plan(experiment.configs)))
-    return 0
-
-
-def _sweep_run(options) -> int:
-    from mdlm_jax.scaling import sweep
-
-    experiment, folder = sweep.load_experiment(options.experiment), _sweep_folder(options)
-    summary = sweep.run(experiment, folder, options.workers)
-    if summary.left:
-        print(f"{folder}: {summary.done} runs done, {summary.left} left; the same command goes on")
-        return 0
-    if summary.done:
-        print(f"{summary.done} runs done, {summary.failed} failed; report: {sweep.report(experiment, folder)}")
-    return 1 if summary.failed else 0
-
-
-def _sweep_status(options) -> int:
-    from mdlm_jax.scaling import live, sweep
-
-    live.show(sweep.status_table(_sweep_folder(options)))
-    return 0
-
-
-def _sweep_report(options) -> int:
-    from mdlm_jax.scaling import sweep
-
-    print(sweep.report(sweep.load_experiment(options.experiment), _sweep_folder(options)))
-    return 0
-
-
-def _sweep_tune(options) -> int:
-    from mdlm_jax.scaling import live, sweep, tune
-
-    experiment = sweep.load_experiment(options.experiment)
-    folder = options.folder or pathlib.Path(f"{sweep.default_folder(options.experiment)}-tune")
-    summary, found = tune.tune(experiment, folder, options.workers)
-    live.show(tune.tuned_table(found))
-    return 1 if summary.failed else 0
 
 
 def _build_corpus(options) -> int:

@@ -5,11 +5,14 @@ import pathlib
 import socket
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# programs are small and many: most of the time goes into compiling them
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
 
 from jaxtyping import install_import_hook
 
 install_import_hook("mdlm_jax", "beartype.beartype")
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 
@@ -20,6 +23,13 @@ def shared() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip(f"no folder {folder} with the public data")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """A process may map only so much memory, and every compiled program takes some."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture

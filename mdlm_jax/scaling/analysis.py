@@ -69,12 +69,13 @@ def _comparable(results: Sequence[Result], left_out: list[str]) -> tuple[str, di
     return counter, dict(runs)
 
 
-def _isoflops(runs: Sequence[Result]) -> list[IsoFlop]:
+def _isoflops(runs: Sequence[Result], counter: str) -> list[IsoFlop]:
     curves = []
     for budget in sorted({run.budget for run in runs}):
         mine = sorted((run for run in runs if run.budget == budget), key=lambda run: run.parameters_non_embedding)
         columns = ("parameters_non_embedding", "tokens", "loss", "loss_monte_carlo_error")
-        curves.append(IsoFlop(budget, *(np.array([getattr(run, key) for run in mine], float) for key in columns)))
+        arrays = (np.array([getattr(run, key) for run in mine], float) for key in columns)
+        curves.append(IsoFlop(budget, counter, *arrays))
     return curves
 
 
@@ -95,7 +96,7 @@ def analyse(results: Sequence[Result], problems: Sequence[str] = ()) -> Analysis
     """
     left_out = list(problems)
     counter, runs = _comparable([run for run in results if run.status == "done"], left_out)
-    curves = {objective: _isoflops(mine) for objective, mine in runs.items()}
+    curves = {objective: _isoflops(mine, counter) for objective, mine in runs.items()}
     minima = {
         objective: [(curve, isoflop_minimum(curve.parameters, curve.loss)) for curve in mine]
         for objective, mine in curves.items()

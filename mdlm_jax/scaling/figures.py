@@ -74,7 +74,7 @@ def _legend_above(axis: Axes, title: str) -> None:
 
 
 def exponent(best: Optima, what: str, symbol: str) -> str:
-    """The law of `what` in short, with the interval of its exponent where there is one."""
+    """The law of `what` in short, with the interval of its exponent where there is one. Print its counter beside it."""
     text = f"{symbol}* ∝ C^{getattr(best, f'{what}_law').exponent:.3f}"
     if isinstance(best.sample, Refusal):
         return text
@@ -107,7 +107,8 @@ def loss_against_flops(analysis: Analysis) -> Figure:
         axis.set(xlabel=f"training FLOPs (counter: {analysis.counter})", ylabel=NATS)
         _plain_log(axis, "x")
         _plain_log(axis, "y")
-        _legend_above(axis, "exponent [95% interval]" if names == together else "bounds no likelihood: its own axis")
+        shown = f"exponent [95% interval], C in {analysis.counter} FLOPs"
+        _legend_above(axis, shown if names == together else "bounds no likelihood: its own axis")
     return figure
 
 
@@ -158,7 +159,7 @@ def optimal_sizes(analysis: Analysis) -> Figure:
         axis.set(xlabel=f"budget C in FLOPs (counter: {analysis.counter})", ylabel=unit)
         _plain_log(axis, "x")
         _plain_log(axis, "y")
-        _legend_above(axis, "exponent [95% interval]")
+        _legend_above(axis, f"exponent [95% interval], C in {analysis.counter} FLOPs")
     return figure
 
 

@@ -1,12 +1,8 @@
 """A pool of processes on this machine: one run a place, longest first, and no run twice however many pools there are.
 
-A run belongs to whoever holds the lock on the file `claim` in its folder. The run's process inherits the lock from the
-pool, so a run whose pool was killed still belongs to its process, and the system frees what a dead process held.
+Each run has a worker of its own (`work.py`), which claims it and outlives a pool that is killed.
 """
 
-import contextlib
-import fcntl
-import json
 import os
 import pathlib
 import signal
@@ -14,13 +10,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, TextIO
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.scaling import attempts
+from mdlm_jax.scaling.work import TRAIN, told_to_end, work_command
 
-CLAIM_NAME, LOG_NAME = "claim", "log.txt"
-TRAIN = (sys.executable, "-m", "mdlm_jax.cli", "train", "--run")
 POLL_SECONDS = 0.1
 # What jax sees from a process that pins nothing: the platform and how many devices it has.
 PROBE = "import jax; print(jax.default_backend(), jax.local_device_count())"
@@ -37,12 +33,12 @@ class Job(NamedTuple):
     folder: pathlib.Path  # of the run, whose name is the run's
     flops: float
     steps: int
+    forgiven: int = 0  # attempts that were known when the run was launched
 
 
 class Running(NamedTuple):
     job: Job
     place: Place
-    claim: TextIO
     process: subprocess.Popen
     started: float  # time.time()
 
@@ -52,6 +48,7 @@ class Ended(NamedTuple):
     outcome: str  # done | failed | stopped
     seconds: float  # in this pool; 0 where another one ran it
     exit_code: int  # negative: the signal that ended it
+    cause: str  # of a failure or stop
 
 
 class Snapshot(NamedTuple):
@@ -106,97 +103,43 @@ def _gpu_environment(mine: list[int], count: int, workers: int) -> dict[str, str
     return environment
 
 
-def try_claim(folder: pathlib.Path) -> TextIO | None:
-    """The open, locked claim of a run, or None where a living process holds it. Closing it gives the run back."""
-    claim = (folder / CLAIM_NAME).open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        claim.close()
-        return None
-    except OSError as error:
-        raise UserError(f"{claim.name}: can not be locked ({error.strerror}); accepted: a disk with flock") from error
-    return claim
-
-
-def is_claimed(folder: pathlib.Path) -> bool:
-    """Whether a living process holds the run."""
-    if not (folder / CLAIM_NAME).exists():
-        return False
-    claim = try_claim(folder)
-    if claim is not None:
-        claim.close()
-    return claim is None
-
-
-def read_claim(folder: pathlib.Path) -> dict[str, Any]:
-    """host and pid of a run's last process and, where a pool saw its end, outcome, exit_code and ended; or nothing."""
-    try:
-        return json.loads((folder / CLAIM_NAME).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-
-
-def _write_claim(claim: TextIO, **entries: Any) -> None:
-    claim.truncate(0)  # the file is open for appending, so what follows lands at its start
-    claim.write(json.dumps({"host": socket.gethostname()} | entries) + "\n")
-    claim.flush()
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """The signals that told this process to end, as they come."""
-    received: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, lambda number, frame: received.append(number)) for number in numbers]
-    try:
-        yield received
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
-
-
-def _start(job: Job, place: Place, claim: TextIO, command: Sequence[str]) -> Running:
+def _start(job: Job, place: Place, command: Sequence[str]) -> Running:
     all_cores = os.sched_getaffinity(0) if place.cores else frozenset()
-    with (job.folder / LOG_NAME).open("ab") as log:
-        try:
-            if place.cores:
-                # of this thread only, and inherited: unlike a preexec_fn, safe whatever other threads do
-                os.sched_setaffinity(0, place.cores)
-            process = subprocess.Popen(
-                [*command, str(job.folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # a run of a sweep is a process by itself, also where the sweep is one task of several
-                env=os.environ | {"SLURM_STEP_NUM_TASKS": "1"} | place.environment,
-                pass_fds=[claim.fileno()],
-                start_new_session=True,  # Ctrl-C in the terminal reaches the pool alone, which tells its runs
-            )
-        finally:
-            if all_cores:
-                os.sched_setaffinity(0, all_cores)
-    _write_claim(claim, pid=process.pid)
-    return Running(job, place, claim, process, time.time())
+    try:
+        if place.cores:
+            # of this thread only, and inherited: unlike a preexec_fn, safe whatever other threads do
+            os.sched_setaffinity(0, place.cores)
+        process = subprocess.Popen(
+            work_command(job.folder, job.forgiven, command=command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            # a run of a sweep is a process by itself, also where the sweep is one task of several
+            env=os.environ | {"SLURM_STEP_NUM_TASKS": "1"} | place.environment,
+            start_new_session=True,  # Ctrl-C in the terminal reaches the pool alone, which tells its runs
+        )
+    finally:
+        if all_cores:
+            os.sched_setaffinity(0, all_cores)
+    return Running(job, place, process, time.time())
 
 
-def _end(run: Running, is_done: Callable[[pathlib.Path], bool], stopping: bool) -> Ended:
-    code = run.process.returncode
-    outcome = "done" if is_done(run.job.folder) else "failed"
-    if outcome == "failed" and (stopping or code in (0, -signal.SIGTERM)):
-        outcome = "stopped"
-    _write_claim(run.claim, pid=run.process.pid, exit_code=code, outcome=outcome, ended=time.time())
-    run.claim.close()
-    return Ended(run.job, outcome, time.time() - run.started, code)
+def _end(run: Running) -> Ended | None:
+    """How a run ended here; None where another process holds it."""
+    last, seconds, code = attempts.last_attempt(run.job.folder), time.time() - run.started, run.process.returncode
+    if last and (last.owner.host, last.owner.pid) == (socket.gethostname(), run.process.pid):
+        return Ended(run.job, last.outcome or "stopped", seconds, last.exit_code, last.cause)
+    return Ended(run.job, "failed", seconds, code, "its worker could not start") if code else None
 
 
-def _ended_elsewhere(job: Job, is_done: Callable[[pathlib.Path], bool], since: float) -> Ended | None:
-    """What another pool made of a run while this one waited for it."""
-    last = read_claim(job.folder)
+def _ended_elsewhere(job: Job, is_done: Callable[[pathlib.Path], bool]) -> Ended | None:
+    """What others made of a run while this pool had no place for it."""
     if is_done(job.folder):
-        return Ended(job, "done", 0.0, 0)
-    if last.get("outcome") == "failed" and last["ended"] > since:
-        return Ended(job, "failed", 0.0, last["exit_code"])
+        return Ended(job, "done", 0.0, 0, "")
+    last = attempts.last_attempt(job.folder)
+    if last and last.number > job.forgiven and last.outcome == "failed":
+        return Ended(job, "failed", 0.0, last.exit_code, last.cause)
+    if (job.folder / attempts.CANCELLED).exists():
+        return Ended(job, "stopped", 0.0, 0, "cancelled")
     return None
 
 
@@ -212,30 +155,34 @@ def run_pool(
     SIGTERM, SIGHUP or Ctrl-C is passed on as SIGTERM, and the pool ends once its runs have; a second one kills them.
     Runs that other processes hold are waited for. `watch` is shown the pool several times a second.
     """
-    # of runs with equal FLOPs the one with more steps has the smaller network, which is slower
-    waiting = sorted(jobs, key=lambda job: (job.flops, job.steps), reverse=True)
-    running, ended, free, since, told = [], [], list(places), time.time(), 0
-    with _signals() as received:
+    waiting = longest_first(jobs)
+    running, ended, free, told = [], [], list(places), 0
+    with told_to_end() as received:
         try:
             while running or (waiting and not received):
                 for _ in received[told:]:
                     for run in running:
-                        run.process.send_signal(signal.SIGKILL if told else signal.SIGTERM)
+                        if told:
+                            os.killpg(run.process.pid, signal.SIGKILL)
+                        else:
+                            run.process.terminate()
                     told += 1
                 for run in [run for run in running if run.process.poll() is not None]:
                     running.remove(run)
                     free.append(run.place)
-                    ended.append(_end(run, is_done, bool(received)))
-                for job in list(waiting):
-                    if received or not free or (claim := try_claim(job.folder)) is None:
-                        continue
-                    waiting.remove(job)
-                    found = _ended_elsewhere(job, is_done, since)
-                    if found is None:
-                        running.append(_start(job, free.pop(0), claim, command))
-                    else:
-                        claim.close()
+                    if found := _end(run):
                         ended.append(found)
+                    else:
+                        waiting.append(run.job)
+                for job in list(waiting):
+                    if received or not free:
+                        break
+                    if found := _ended_elsewhere(job, is_done):
+                        waiting.remove(job)
+                        ended.append(found)
+                    elif not attempts.is_running(job.folder):
+                        waiting.remove(job)
+                        running.append(_start(job, free.pop(0), command))
                 watch(Snapshot(waiting, running, ended, bool(received)))
                 if running or waiting:
                     time.sleep(POLL_SECONDS)
@@ -243,3 +190,8 @@ def run_pool(
             for run in running:  # where something above went wrong
                 run.process.terminate()
     return ended
+
+
+def longest_first(jobs: Sequence[Job]) -> list[Job]:
+    """Of runs with equal FLOPs the one with more steps has the smaller network, which is slower."""
+    return sorted(jobs, key=lambda job: (job.flops, job.steps), reverse=True)

@@ -5,14 +5,15 @@ import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mdlm_jax.scaling.launch import LOG_NAME, Ended, Snapshot
+from mdlm_jax.scaling.launch import Ended, Snapshot
+from mdlm_jax.scaling.work import LOG_NAME, tail
 from mdlm_jax.training.metrics import clock
 
 REFRESH_SECONDS = 0.5
@@ -28,16 +29,6 @@ def show(table: Table) -> None:
     console.print(table)
 
 
-def tail(path: pathlib.Path, size: int) -> list[str]:
-    """The lines within the last `size` bytes of a file, the first of them cut; none where there is no file."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, 2) - size, 0))
-            return file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
 def last_metrics(folder: pathlib.Path) -> dict[str, Any]:
     """The newest training line of metrics.jsonl: step, loss, seconds_left and more; nothing before the first."""
     for line in reversed(tail(folder / "metrics.jsonl", 4096)):
@@ -47,24 +38,37 @@ def last_metrics(folder: pathlib.Path) -> dict[str, Any]:
     return {}
 
 
-def seconds_left(pool: Snapshot, now: float) -> float | None:
+class Pace(NamedTuple):
+    """What is known of a sweep's speed: seconds and FLOPs of runs that are done or say when they will be."""
+
+    known: list[tuple[float, float]]
+    running: list[tuple[float, float | None, float]]  # seconds so far, seconds left where it says, FLOPs
+    waiting: list[float]  # FLOPs
+
+
+def seconds_left(pace: Pace) -> float | None:
     """Until the last run ends, by what the runs so far take for each FLOP; None before anything is known."""
-    told = [(run, last_metrics(run.job.folder).get("seconds_left")) for run in pool.running]
-    # seconds and FLOPs of whole runs: those that are done here, and those that say when they will be
-    known = [(run.seconds, run.job.flops) for run in pool.ended if run.outcome == "done" and run.seconds]
-    known += [(now - run.started + left, run.job.flops) for run, left in told if left is not None]
+    known = pace.known + [(so_far + left, flops) for so_far, left, flops in pace.running if left is not None]
     if not known:
         return None
     rate = sum(seconds for seconds, _ in known) / sum(flops for _, flops in known)
-    left = [max(run.job.flops * rate - (now - run.started), 0) if it is None else it for run, it in told]
-    waiting = rate * sum(job.flops for job in pool.waiting)
-    return max([*left, (sum(left) + waiting) / max(len(left), 1)])
+    left = [max(flops * rate - so_far, 0.0) if it is None else it for so_far, it, flops in pace.running]
+    return max([*left, (sum(left) + rate * sum(pace.waiting)) / max(len(left), 1)])
+
+
+def pace_of_pool(pool: Snapshot, now: float) -> Pace:
+    """Of the runs that this pool ran itself."""
+    return Pace(
+        [(run.seconds, run.job.flops) for run in pool.ended if run.outcome == "done" and run.seconds],
+        [(now - run.started, last_metrics(run.job.folder).get("seconds_left"), run.job.flops) for run in pool.running],
+        [job.flops for job in pool.waiting],
+    )
 
 
 def _counts(pool: Snapshot, already_done: int) -> str:
     failed = sum(run.outcome == "failed" for run in pool.ended)
     done = already_done + sum(run.outcome == "done" for run in pool.ended)
-    left = seconds_left(pool, time.time())
+    left = seconds_left(pace_of_pool(pool, time.time()))
     return (
         f"{done} done, {len(pool.running)} running, {failed} failed, {len(pool.waiting)} left"
         + (f", about {clock(left)} to go" if left is not None else "")
@@ -90,8 +94,7 @@ def describe_end(run: Ended) -> str:
         return f"{run.outcome:8} {name}" + (f"  {clock(run.seconds)}" if run.seconds else "  by another sweep")
     lines = tail(run.job.folder / LOG_NAME, 8192)[-LOG_LINES:]
     return "\n".join(
-        [f"failed   {name}, exit code {run.exit_code}; the end of {run.job.folder / LOG_NAME}:"]
-        + [f"  | {line}" for line in lines]
+        [f"failed   {name}: {run.cause}; the end of {run.job.folder / LOG_NAME}:"] + [f"  | {line}" for line in lines]
     )
 
 

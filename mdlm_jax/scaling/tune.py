@@ -18,8 +18,10 @@ from rich.table import Table
 from mdlm_jax.build_objective import objective_label
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
-from mdlm_jax.scaling import launch, sweep
+from mdlm_jax.scaling import sweep
+from mdlm_jax.scaling.experiment import Experiment
 from mdlm_jax.scaling.fit import MIN_SIZES, Minimum, isoflop_minimum
+from mdlm_jax.scaling.plan import run_id, size_name
 from mdlm_jax.scaling.result import Result
 from mdlm_jax.training.run_folder import finished
 
@@ -68,7 +70,7 @@ def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: 
 
 def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tuned]:
     """What the runs of `tuning_grid` say of the learning rates of `configs` at that budget, by objective and size."""
-    chosen = {(objective_label(c), sweep.size_name(c)): c.optim.lr for c in at_smallest_budget(configs)}
+    chosen = {(objective_label(c), size_name(c)): c.optim.lr for c in at_smallest_budget(configs)}
     runs = defaultdict(lambda: defaultdict(list))  # losses over seeds, by curve and rate
     for run in results:
         if run.status == "done":
@@ -137,12 +139,11 @@ def write_tuned(found: Sequence[Tuned], path: pathlib.Path) -> None:
 
 
 def tune(
-    experiment: sweep.Experiment,
+    experiment: Experiment,
     folder: pathlib.Path,
-    workers: int = 0,
+    launcher: sweep.Launcher,
     factors: Sequence[float] = (0.5, 1.0, 2.0),
     seeds: int = 2,
-    command: Sequence[str] = launch.TRAIN,
 ) -> tuple[sweep.Summary, list[Tuned]]:
     """Runs the tuning grid and, once all of it is done, writes learning_rates.json into the folder.
 
@@ -153,8 +154,8 @@ def tune(
     if seeds < 1:
         raise UserError(f"{seeds} seeds; accepted: 1 or more, 2 for a standard error")
     grid = tuning_grid(experiment.configs, factors, seeds)
-    summary = sweep.run(experiment._replace(configs=grid), folder, workers, command)
-    results = [finished(folder / sweep.run_id(config)) for config in grid]
+    summary = sweep.run(experiment._replace(configs=grid), folder, launcher)
+    results = [finished(folder / run_id(config)) for config in grid]
     found = tuned([result for result in results if result is not None], experiment.configs)
     if not summary.failed and not summary.left:
         write_tuned(found, folder / "learning_rates.json")

@@ -45,7 +45,7 @@ def _laws(analysis: Analysis) -> list[str]:
         ]
         sentences.append(
             f"{name}: {', '.join(exponents)} (95% intervals), from {len(best.budgets)} interior minima between "
-            f"{number(best.budgets[0])} and {number(best.budgets[-1])} FLOPs of the counter '{analysis.counter}'."
+            f"{number(best.budgets[0])} and {number(best.budgets[-1])} FLOPs of the counter '{best.counter}'."
         )
     return sentences
 

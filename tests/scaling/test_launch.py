@@ -1,6 +1,5 @@
 """The pool, with children that only write a file: order, failures, claims, and being told to end."""
 
-import json
 import os
 import pathlib
 import signal
@@ -11,7 +10,7 @@ import time
 import pytest
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.scaling import launch
+from mdlm_jax.scaling import attempts, launch
 from mdlm_jax.scaling.launch import Job, Place, run_pool
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -32,6 +31,7 @@ if (folder / "fails").exists():
 if told:
     (folder / "saved").touch(); sys.exit(0)
 cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else []
+(folder / "result.json").write_text('{"status": "done"}')
 (folder / "done").write_text(",".join(map(str, cores)) + " " + os.environ.get("SEEN", ""))
 """
 COMMAND = (sys.executable, "-S", "-c", CHILD)
@@ -111,7 +111,9 @@ def test_one_failure_does_not_stop_the_others_and_its_log_is_kept(tmp_path):
     assert {name: run.outcome for name, run in ended.items()} == {"a": "failed", "b": "done", "c": "done"}
     assert ended["a"].exit_code == 3
     assert (tmp_path / "a" / "log.txt").read_text() == "the last words\n"
-    assert launch.read_claim(tmp_path / "a")["outcome"] == "failed"
+    assert ended["a"].cause == "exit code 3: the last words"
+    last = attempts.last_attempt(tmp_path / "a")
+    assert (last.number, last.outcome, last.cause) == (1, "failed", "exit code 3: the last words")
 
 
 def test_what_is_done_is_not_run_again(tmp_path):
@@ -156,7 +158,7 @@ def test_a_killed_pool_leaves_its_runs_claimed_until_they_end(tmp_path):
     wait_for(lambda: started(tmp_path) == ["a"])
     process.kill()
     process.communicate()
-    assert launch.is_claimed(a), "its process lives"
+    assert attempts.is_running(a), "its process lives"
 
     def watch(snapshot):  # the other run ends meanwhile; then the orphan is let go
         if {run.job.folder.name for run in snapshot.ended} == {"b"} and (a / "waits").exists():
@@ -170,15 +172,17 @@ def test_a_killed_pool_leaves_its_runs_claimed_until_they_end(tmp_path):
     assert started(tmp_path) == ["a", "b"]
 
 
-def test_the_claim_of_a_dead_process_is_free(tmp_path):
+def test_the_run_of_a_dead_worker_is_free_and_its_training_is_dead_too(tmp_path):
     (run,) = folders(tmp_path, "a", waits="a")
     process = start_pool([run])
-    wait_for(lambda: started(tmp_path) == ["a"] and launch.read_claim(run))
+    wait_for(lambda: started(tmp_path) == ["a"])
     process.kill()
-    os.kill(launch.read_claim(run)["pid"], signal.SIGKILL)
+    os.kill(attempts.last_attempt(run).owner.pid, signal.SIGKILL)
     process.communicate()
-    wait_for(lambda: not launch.is_claimed(run))
+    wait_for(lambda: not attempts.is_running(run))
     (run / "waits").unlink()
+    time.sleep(0.2)
+    assert not is_done(run), "what trained it would have ended by itself"
     assert pool([Job(run, 1.0, 1)])["a"].outcome == "done"
     assert started(tmp_path) == ["a", "a"]
 
@@ -224,9 +228,3 @@ def test_cores_of_this_machine():
     assert launch.places(1) == [Place(frozenset(mine), {})]
     with pytest.raises(UserError, match="--workers=-1"):
         launch.places(-1)
-
-
-def test_a_claim_that_was_cut_short_reads_as_none(tmp_path):
-    (tmp_path / "claim").write_text(json.dumps({"host": "h", "pid": 1})[:9])
-    assert launch.read_claim(tmp_path) == {}
-    assert not launch.is_claimed(tmp_path)

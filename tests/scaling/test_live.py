@@ -22,21 +22,26 @@ def pool(tmp_path):
     """At second 100: a run of 10 s done; one that began at 90 with 30 s left; one that began at 95 and said nothing."""
     place = Place(frozenset(), {})
     started = [
-        Running(
-            job(tmp_path / "told", 4.0, [{"step": 25, "loss": 2.5, "seconds_left": 30.0}]), place, None, None, 90.0
-        ),
-        Running(job(tmp_path / "new", 2.0), place, None, None, 95.0),
+        Running(job(tmp_path / "told", 4.0, [{"step": 25, "loss": 2.5, "seconds_left": 30.0}]), place, None, 90.0),
+        Running(job(tmp_path / "new", 2.0), place, None, 95.0),
     ]
-    ended = [Ended(job(tmp_path / "short", 1.0), "done", 10.0, 0), Ended(job(tmp_path / "bad", 1.0), "failed", 3.0, 1)]
+    ended = [
+        Ended(job(tmp_path / "short", 1.0), "done", 10.0, 0, ""),
+        Ended(job(tmp_path / "bad", 1.0), "failed", 3.0, 1, "killed by SIGKILL"),
+    ]
     return Snapshot([job(tmp_path / "next", 3.0)], started, ended, False)
+
+
+def seconds_left(pool):
+    return live.seconds_left(live.pace_of_pool(pool, 100.0))
 
 
 def test_seconds_left(pool):
     # 10 s/FLOP from (10 + 40) / (1 + 4); left are 30, 2 x 10 - 5 and, waiting, 3 x 10, on two places
-    assert live.seconds_left(pool, 100.0) == pytest.approx((30 + 15 + 30) / 2)
-    assert live.seconds_left(pool._replace(waiting=[]), 100.0) == pytest.approx(30), "the longest run ends last"
+    assert seconds_left(pool) == pytest.approx((30 + 15 + 30) / 2)
+    assert seconds_left(pool._replace(waiting=[])) == pytest.approx(30), "the longest run ends last"
     nothing = pool._replace(running=pool.running[1:], ended=pool.ended[1:])
-    assert live.seconds_left(nothing, 100.0) is None
+    assert seconds_left(nothing) is None
 
 
 def test_the_newest_whole_line_with_a_loss_counts(tmp_path):
@@ -61,7 +66,7 @@ def test_lines_without_a_terminal_and_a_table_in_one(pool, tmp_path):
     plain = shown(pool, terminal=False)
     assert plain.count("6 done, 2 running, 1 failed, 1 left") == 1
     assert plain.count("done     short  0:10") == 1
-    assert "failed   bad, exit code 1" in plain and "  | line 99" in plain and "line 84" not in plain
+    assert "failed   bad: killed by SIGKILL" in plain and "  | line 99" in plain and "line 84" not in plain
     assert "\x1b" not in plain
     table = shown(pool, terminal=True)
     assert "25 / 100" in table and "2.5000" in table and "0:30" in table and "starting" in table

@@ -8,7 +8,8 @@ import pytest
 
 from configs import base
 from mdlm_jax.errors import UserError
-from mdlm_jax.scaling import launch, sweep, tune
+from mdlm_jax.scaling import launch, launchers, sweep, tune
+from mdlm_jax.scaling.experiment import Experiment
 from mdlm_jax.scaling.launch import Place
 from mdlm_jax.scaling.result import Result
 from tests.scaling import fake_run
@@ -24,7 +25,7 @@ def experiment(tmp_path):
                 config.objective.name, config.budget, config.model.size = objective, budget, size
                 config.optim.lr = 0.022
                 configs.append(config)
-    return sweep.Experiment(tmp_path / "study.py", "Study", configs)
+    return Experiment(tmp_path / "study.py", "Study", configs)
 
 
 def best_rate(size):
@@ -43,7 +44,7 @@ def test_the_grid_is_at_the_smallest_budget_of_each_objective(experiment):
 def test_a_known_optimum_is_found(tmp_path, experiment, monkeypatch):
     monkeypatch.setattr(launch, "places", lambda workers: [Place(frozenset(), {})] * 2)
     folder = tmp_path / "tune"
-    summary, found = tune.tune(experiment, folder, command=fake_run.COMMAND)
+    summary, found = tune.tune(experiment, folder, launchers.local(command=fake_run.COMMAND))
     assert summary == sweep.Summary(done=36, failed=0, left=0)
     assert len(found) == 6
     for curve in found:
@@ -84,4 +85,4 @@ def test_an_optimum_at_the_edge_is_said_to_be_there():
 @pytest.mark.parametrize("factors", [(1.0, 2.0), (1.0, 1.0, 2.0), (0.0, 1.0, 2.0)])
 def test_factors_that_make_no_parabola(experiment, tmp_path, factors):
     with pytest.raises(UserError, match="accepted: 3 or more, all above 0"):
-        tune.tune(experiment, tmp_path, factors=factors)
+        tune.tune(experiment, tmp_path, launchers.local(), factors)

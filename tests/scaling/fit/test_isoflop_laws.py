@@ -1,5 +1,3 @@
-import csv
-
 import numpy as np
 import pytest
 
@@ -10,25 +8,15 @@ from mdlm_jax.scaling.fit import (
     Multiplier,
     Optima,
     Refusal,
+    akima_minimum,
     compute_at,
     compute_multiplier,
-    frontier,
+    held_out_errors,
     interval,
     isoflop_minimum,
     law_at,
     optima,
     power_law,
-)
-
-# SMDM's optima, read off its figures: C, L* and N* (millions) of AR, L* and N* of masked diffusion.
-SMDM_OPTIMA = np.array(
-    [
-        [6e18, 2.846, 152.8, 3.374, 84.1],
-        [1e19, 2.749, 225.1, 3.261, 111.0],
-        [3e19, 2.555, 444.7, 3.041, 228.7],
-        [6e19, 2.448, 627.7, 2.917, 360.9],
-        [1e20, 2.378, 1005.6, 2.830, 478.3],
-    ]
 )
 
 BUDGETS = (1e10, 3e10, 1e11, 3e11)
@@ -47,35 +35,10 @@ def surface(compute_scale=1.0, noise=0.0, seed=0, sizes=4, budgets=BUDGETS, erro
         parameters = np.tile(best * np.geomspace(0.35, 2.2, sizes), seeds)
         loss = 40 * effective**-0.12 + 0.05 * np.log(parameters / best) ** 2
         loss = loss + noise * generator.standard_normal(len(loss))
-        curves.append(IsoFlop(budget, parameters, budget / (6 * parameters), loss, np.full_like(loss, error)))
+        curves.append(
+            IsoFlop(budget, "six_nonembedding", parameters, budget / (6 * parameters), loss, np.full_like(loss, error))
+        )
     return curves
-
-
-def test_smdm_exponents_and_gap():
-    compute, ar_loss, ar_parameters, masked_loss, masked_parameters = SMDM_OPTIMA.T
-    ar, masked = power_law(compute, ar_loss), power_law(compute, masked_loss)
-    assert round(ar.exponent, 4) == -0.0642
-    assert round(masked.exponent, 4) == -0.0625
-    assert np.log(ar.coefficient) == pytest.approx(3.819, abs=2e-3)
-    assert np.log(masked.coefficient) == pytest.approx(3.916, abs=2e-3)
-    assert round(power_law(compute, ar_parameters).exponent, 3) == 0.642
-    assert round(power_law(compute, masked_parameters).exponent, 3) == 0.630
-    gaps = [compute_at(masked, law_at(ar, budget)) / budget for budget in (6e18, 1e19, 1e20)]
-    assert [round(gap, 1) for gap in gaps] == [15.3, 15.5, 16.5]
-
-
-def test_published_exponents_of_porian(shared):
-    """Porian et al. 2024: 15 fits of N* on C, weighted by the bootstrap variance of N* and not."""
-    folder = shared / "scaling_data" / "formll_resolving"
-    with open(folder / "optimal_pairs.csv") as pairs, open(folder / "expected_fits.csv") as fits:
-        rows, expected = list(csv.DictReader(pairs)), list(csv.DictReader(fits))
-    assert len(expected) == 15
-    for fit in expected:
-        mine = [row for row in rows if row["config"] == fit["config"] and all(row.values())]
-        flops, best, spread = (np.array([float(row[key]) for row in mine]) for key in ("flops", "n", "n_star_std"))
-        assert power_law(flops, best).exponent == pytest.approx(float(fit["n_exponent_basic"]), abs=5e-5)
-        weighted = power_law(flops, best, 1 / spread**2)
-        assert weighted.exponent == pytest.approx(float(fit["n_exponent_weighted"]), abs=5e-5)
 
 
 def test_a_parabola_is_recovered():
@@ -99,9 +62,22 @@ def test_a_maximum_is_no_minimum():
     assert not isoflop_minimum(x, 2.0 - np.log(x / 2e4) ** 2).interior
 
 
-def test_two_sizes_make_no_parabola():
-    refusal = isoflop_minimum(np.array([1e4, 1e4, 2e4]), np.array([2.0, 2.1, 2.2]))
+@pytest.mark.parametrize("minimum", [isoflop_minimum, akima_minimum])
+def test_two_sizes_have_no_minimum_between(minimum):
+    refusal = minimum(np.array([1e4, 1e4, 2e4]), np.array([2.0, 2.1, 2.2]))
     assert isinstance(refusal, Refusal) and "2 sizes" in refusal.reason
+
+
+def test_akima_passes_through_the_sizes_and_averages_their_seeds():
+    """A parabola of ln L in ln N, sampled evenly around its vertex: Akima's slopes there are the parabola's own."""
+    x = np.geomspace(1e4, 9e4, 7)
+    minimum = akima_minimum(
+        np.repeat(x, 2), np.repeat(2.0 * np.exp(0.3 * np.log(x / 3e4) ** 2), 2) * np.tile([1.01, 1 / 1.01], 7)
+    )
+    assert minimum.interior
+    assert minimum[:3] == pytest.approx((3e4, 2.0, 1.2), rel=1e-9)
+    edge = akima_minimum(x, np.log(x))
+    assert not edge.interior and (edge.parameters, edge.loss) == pytest.approx((x[0], np.log(x[0])))
 
 
 def test_power_law_error_is_that_of_least_squares():
@@ -118,6 +94,19 @@ def test_power_law_error_is_that_of_least_squares():
         power_law(x[:1], y[:1])
 
 
+def test_held_out_errors_are_residuals_over_one_less_the_leverage():
+    """The identity of least squares."""
+    generator = np.random.default_rng(2)
+    x = np.geomspace(1e18, 1e21, 5)
+    y = 3 * x**0.5 * np.exp(0.1 * generator.standard_normal(5))
+    design = np.stack([np.ones(5), np.log(x)], axis=1)
+    hat = design @ np.linalg.pinv(design)
+    expected = (np.log(y) - hat @ np.log(y)) / (1 - np.diag(hat))
+    assert held_out_errors(x, y) == pytest.approx(expected, abs=1e-9)
+    with pytest.raises(UserError, match="two different x"):
+        held_out_errors(x[:2], y[:2])
+
+
 def test_extrapolation_ends_after_a_decade_and_a_half():
     law = power_law(np.array([1e10, 1e12]), np.array([3.0, 2.0]))
     assert isinstance(law_at(law, 3e13), float)
@@ -125,12 +114,6 @@ def test_extrapolation_ends_after_a_decade_and_a_half():
     assert isinstance(law_at(law, 2e8), Refusal)
     assert compute_at(law, law_at(law, 5e12)) == pytest.approx(5e12)
     assert "decades outside" in compute_at(law, 1.0).reason
-
-
-def test_frontier_is_the_lower_envelope():
-    flops = np.array([4.0, 1.0, 2.0, 2.0, 3.0, 5.0])
-    loss = np.array([1.5, 3.0, 2.5, 2.0, 2.2, 1.5])
-    assert frontier(flops, loss).tolist() == [1, 3, 0]
 
 
 def test_a_surface_is_recovered():
@@ -211,9 +194,31 @@ def test_a_multiplier_is_refused():
         assert "without a minimum" in compute_multiplier(plain, unresolved).reason
 
 
-def test_an_edge_budget_is_left_out():
+def one_size(curve: IsoFlop) -> IsoFlop:
+    return curve._replace(**{name: getattr(curve, name)[:1] for name in ("parameters", "tokens", "loss", "error")})
+
+
+@pytest.mark.parametrize(
+    "spoil, reason",
+    [
+        (lambda curve: curve._replace(loss=curve.parameters / 1e9 + 2.5), "the minimum is at the edge of the sizes"),
+        (one_size, "1 size makes no parabola, which takes 3"),
+        (lambda curve: curve._replace(counter="exact"), "counted in exact, the others in six_nonembedding"),
+    ],
+)
+def test_a_budget_that_no_law_can_use_is_left_out_and_named(spoil, reason):
     curves = surface()
-    curves[1] = curves[1]._replace(loss=curves[1].parameters / 1e9 + 2.5)
+    curves[1] = spoil(curves[1])
     best = optima(curves, seed=0)
+    assert best.counter == "six_nonembedding"
     assert best.budgets.tolist() == [1e10, 1e11, 3e11]
     assert best.loss_law.exponent == pytest.approx(-0.12, abs=1e-6)
+    assert best.left_out == [f"budget 3e+10: {reason}"]
+    refusal = optima(curves[:2], seed=0)
+    assert isinstance(refusal, Refusal) and f"budget 3e+10: {reason}" in refusal.reason
+
+
+def test_a_multiplier_between_counters_is_refused():
+    other = [curve._replace(counter="exact") for curve in surface(5.0)]
+    refusal = compute_multiplier(optima(surface(), seed=0), optima(other, seed=1))
+    assert "counted in six_nonembedding and in exact" in refusal.reason

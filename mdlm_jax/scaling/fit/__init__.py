@@ -1,0 +1,76 @@
+"""Scaling laws from arrays: what falls how fast with compute, how surely, and what the runs do not tell.
+
+Arrays in, NamedTuples out; it knows nothing of trainers, files or objectives. Losses are nats per token, compute is
+FLOPs of a named counter. What the data do not support is a `Refusal`, in words, where its number would be.
+"""
+
+from mdlm_jax.scaling.fit.data_constrained import (
+    MUENNIGHOFF,
+    QUOKKA,
+    Muennighoff,
+    Quokka,
+    RepeatedRuns,
+    crossover,
+    fit_two_stage,
+)
+from mdlm_jax.scaling.fit.frontier import Frontier, LearningCurve, frontier, smoothed_frontier
+from mdlm_jax.scaling.fit.isoflop import MIN_SIZES, IsoFlop, Minimum, akima_minimum, isoflop_minimum
+from mdlm_jax.scaling.fit.multiplier import Multiplier, compute_multiplier
+from mdlm_jax.scaling.fit.optima import Optima, Sample, optima
+from mdlm_jax.scaling.fit.parametric import CHINCHILLA, Allocation, Chinchilla, Runs, allocation
+from mdlm_jax.scaling.fit.power_law import PowerLaw, compute_at, held_out_errors, law_at, power_law
+from mdlm_jax.scaling.fit.refusal import MAX_DECADES, Refusal
+from mdlm_jax.scaling.fit.resampling import interval, row_resamples, seed_resamples
+from mdlm_jax.scaling.fit.shared import GroupedRuns, shared_law
+from mdlm_jax.scaling.fit.surface import Fit, Law, fit_law, loss_at
+from mdlm_jax.scaling.fit.uncertainty import HeldOut, Profile, bootstrap, leave_one_budget_out, profile
+
+__all__ = [
+    "CHINCHILLA",
+    "MAX_DECADES",
+    "MIN_SIZES",
+    "MUENNIGHOFF",
+    "QUOKKA",
+    "Allocation",
+    "Chinchilla",
+    "Fit",
+    "Frontier",
+    "GroupedRuns",
+    "HeldOut",
+    "IsoFlop",
+    "Law",
+    "LearningCurve",
+    "Minimum",
+    "Muennighoff",
+    "Multiplier",
+    "Optima",
+    "PowerLaw",
+    "Profile",
+    "Quokka",
+    "Refusal",
+    "RepeatedRuns",
+    "Runs",
+    "Sample",
+    "akima_minimum",
+    "allocation",
+    "bootstrap",
+    "compute_at",
+    "compute_multiplier",
+    "crossover",
+    "fit_law",
+    "fit_two_stage",
+    "frontier",
+    "held_out_errors",
+    "interval",
+    "isoflop_minimum",
+    "law_at",
+    "leave_one_budget_out",
+    "loss_at",
+    "optima",
+    "power_law",
+    "profile",
+    "row_resamples",
+    "seed_resamples",
+    "shared_law",
+    "smoothed_frontier",
+]

@@ -1,0 +1,28 @@
+"""`mdlm-jax train --run FOLDER` in which the loss is NaN once, at step 20, where the file `poison` is in FOLDER."""
+
+import pathlib
+import sys
+
+import jax.numpy as jnp
+
+from mdlm_jax import cli
+from mdlm_jax.training import loop
+
+folder = pathlib.Path(sys.argv[1])
+make_train_step = loop.make_train_step
+
+
+def make_poisoned_step(*arguments):
+    train_step = make_train_step(*arguments)
+
+    def poisoned(state, batch):
+        new, metrics = train_step(state, batch)
+        return new, metrics | {"loss": jnp.where(new.step == 20, jnp.nan, metrics["loss"])}
+
+    return poisoned
+
+
+if (folder / "poison").exists():
+    (folder / "poison").unlink()
+    loop.make_train_step = make_poisoned_step
+cli.main(["train", "--run", str(folder)])

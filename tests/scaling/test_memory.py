@@ -1,0 +1,62 @@
+"""Memory in closed form, against what XLA reserves for the compiled step."""
+
+import jax
+import pytest
+
+from configs import base
+from mdlm_jax import build
+from mdlm_jax.scaling.costs import parse_hardware
+from mdlm_jax.scaling.plan import memory_of, plan_runs
+from mdlm_jax.training.sharding import RUNNERS
+from mdlm_jax.training.step import make_train_step
+
+
+def config(**keys):
+    made = base.get_config()
+    made.data.source, made.data.path = "markov", "vocab=8,concentration=0.3"
+    made.model.size, made.model.vocab_size, made.data.sequence_length = "3.5M", 2048, 128
+    made.train.scan_layers, made.train.batch_size, made.train.loss_chunk = True, 16, 32
+    made.update_from_flattened_dict({key.replace("__", "."): value for key, value in keys.items()})
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"train__remat": "none"},
+        {"train__remat": "none", "data__sequence_length": 512, "train__batch_size": 4},
+        {"train__remat": "dots"},
+        {"train__remat": "full", "train__batch_size": 64},
+        {"train__remat": "none", "train__batch_size": 64, "train__microbatches": 4},
+        {"train__remat": "dots", "objective__block_size": 16},
+        {"model__size": "", "model__layers": 4, "model__width": 128, "model__heads": 2}
+        | {"model__key_value_heads": 2, "model__mlp_width": 320, "train__remat": "none"},
+    ],
+    ids=["none", "none, long", "dots", "full", "accumulated", "blocks", "narrow MLP"],
+)
+def test_the_closed_form_is_what_xla_reserves_or_somewhat_more(keys):
+    asked = config(**keys)
+    built = build.build(asked)
+    make_runner, axis_name = RUNNERS["jit"]
+    step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
+    runner = make_runner(step, built.mesh)
+    state = runner.abstract(built.make_state, *built.initial)
+    batch = jax.tree.map(lambda rows: jax.ShapeDtypeStruct(rows.shape, rows.dtype), built.data.batch(0))
+    reserved = runner.step.lower(state, batch).compile().memory_analysis()
+    measured = reserved.argument_size_in_bytes + reserved.temp_size_in_bytes
+    (planned,) = plan_runs([asked])
+    assert 0.95 < memory_of(planned, 1).total / measured < 1.35
+
+
+def test_what_is_split_and_what_is_not():
+    (planned,) = plan_runs([config(train__compute_dtype="bfloat16", train__remat="full", optim__ema=0.999)])
+    one, four = memory_of(planned, 1), memory_of(planned, 4)
+    parameters = planned.parameters.total
+    assert one.state == 20 * parameters and one.gathered == 0
+    assert four.state == 5 * parameters
+    assert four.gathered == pytest.approx(6 * planned.parameters.non_embedding / 6)  # layers
+    assert four.activations == one.activations / 4 and four.logits == one.logits / 4
+    (copied,) = plan_runs([config(train__mesh_data=4, train__mesh_fsdp=1)])
+    assert memory_of(copied, 4).state == 16 * parameters
+    assert parse_hardware("h200:8").memory == 141e9
