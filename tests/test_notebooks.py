@@ -16,7 +16,7 @@ def test_notebook_runs(path, tmp_path):
     for name in ("experiments", "configs"):  # 02 reads results stored there, 03 trains
         (tmp_path / name).symlink_to(path.parents[1] / name)
     notebook = nbformat.read(folder / path.name, as_version=4)
-    NotebookClient(notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=[path.stem for path in NOTEBOOKS])

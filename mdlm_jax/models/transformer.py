@@ -39,9 +39,10 @@ class Model(NamedTuple):
     hidden: Callable[..., tuple[Array, Cache | Features | None]]
     head: Callable[[Any, Array], Array]  # (params, hidden) -> logits, float32
     gather: Callable[[Any], Any]  # parameters -> the same, whole on every device of the mesh
-    by_layer: Callable[[Any], Any]  # parameters -> the same, cut into layers once, for those who read many times
     empty_cache: Callable[[int, int], Cache]  # (B, M) -> Cache
     architecture: Architecture
+    # parameters -> the same, cut into layers once, for those who read many times
+    by_layer: Callable[[Any], Any] = lambda params: params
 
 
 def transformer(architecture: Architecture, execution: Execution) -> Model:
@@ -132,7 +133,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         layers = layer(count) if execution.scan_layers else tuple(layer() for _ in range(count))
         return Cache(layers, jnp.int32(0))
 
-    return Model(init, hidden, head, gather, by_layer, empty_cache, architecture)
+    return Model(init, hidden, head, gather, empty_cache, architecture, by_layer)
 
 
 def _through(layer, x, blocks, stored, num_layers, scan):
