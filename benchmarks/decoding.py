@@ -1,6 +1,7 @@
 """Decoding: against PyTorch, plans against one another, caches, first calls. One run, all sides taking turns.
 
     python benchmarks/decoding.py --torch-python PYTHON_WITH_TORCH --markov RUN --text RUN --judge RUN
+    python benchmarks/decoding.py ... --parts text similarity    # these again; the rest stays as it was stored
 
 `--markov`: a masked run on a Markov source; `--text`: a masked run on bytes of text, both L = 1,024; `--judge`: an
 autoregressive run on the same text. Seconds are medians over turns; ratios are medians of the ratios within a turn, and
@@ -27,11 +28,12 @@ import decoding_quality
 import decoding_similarity
 import decoding_speed
 import jax
-from train_step import machine
 
+from mdlm_jax.bench.suite import machine
 from mdlm_jax.files import write_whole
 from mdlm_jax.training.restore import open_run
 
+PARTS = ("first_calls", "cache", "torch", "markov", "text", "similarity")
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 
 
@@ -129,6 +131,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=1024, help="of these rows")
     parser.add_argument("--rounds", type=int, default=3, help="turns of what takes no checkpoint")
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS / "decoding.json")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     options = parser.parse_args()
     markov, text, judge = map(open_run, (options.markov, options.text, options.judge))
     load, rates = os.getloadavg(), decoding_speed.rates()
@@ -148,12 +151,14 @@ def main() -> None:
         "similarity": lambda: decoding_similarity.similarity(text, options.length),
     }
     options.out.parent.mkdir(exist_ok=True)
-    found = {}
-    for name, measured in parts.items():
-        found[name] = measured()
+    again = set(options.parts) < set(PARTS)
+    found = json.loads(options.out.read_text(encoding="utf-8")) if again else {}
+    for name in options.parts:
+        found[name] = parts[name]()
         # what was measured outlives what comes after it
         write_whole(options.out, json.dumps(found, indent=1) + "\n")
-    found["setting"] = machine() | rates | {"jax": jax.__version__, "load": [load, os.getloadavg()]}
+    setting = f"setting of {' and '.join(options.parts)}" if again else "setting"
+    found[setting] = machine() | rates | {"jax": jax.__version__, "load": [load, os.getloadavg()]}
     tables = {
         "LLaDA's loop in PyTorch against ours": torch_table(found["torch"]),
         "Plans, masked on a Markov source": quality_table(found["markov"]),

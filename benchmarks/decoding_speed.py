@@ -13,14 +13,15 @@ from statistics import median
 import jax
 import jax.numpy as jnp
 import numpy as np
-import workload
 
+from mdlm_jax.bench.cases import Case
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, Model, transformer
 from mdlm_jax.sampling import Plan, sample
 from mdlm_jax.scaling.flops import flops_per_sequence
 
 HERE = pathlib.Path(__file__).resolve().parent
+MATMUL_WIDTH = 4096
 GIVEN, LENGTH, BLOCK = 192, 256, 32  # against PyTorch: the last 64 tokens of 256 are drawn, in blocks of 32
 SIZES = {
     "0.8M, V = 260": Architecture(260, 4, 128, 4, 4, 384),
@@ -55,14 +56,14 @@ def flops(architecture: Architecture, read: int, keys: int, scored: int) -> floa
 
 def rates() -> dict[str, float]:
     """FLOPs a second of a large float32 product, and bytes a second of one pass over a large array: best of three."""
-    square, long = jnp.ones((workload.MATMUL_WIDTH,) * 2), jnp.ones(2**26)
+    square, long = jnp.ones((MATMUL_WIDTH,) * 2), jnp.ones(2**26)
     product, total = jax.jit(jnp.matmul), jax.jit(jnp.sum)
     seconds = [
         min(timed(call)[1]["seconds"] for _ in range(4))
         for call in (lambda: product(square, square), lambda: total(long))
     ]
     return {
-        "matmul_flops_per_second": 2 * workload.MATMUL_WIDTH**3 / seconds[0],
+        "matmul_flops_per_second": 2 * MATMUL_WIDTH**3 / seconds[0],
         "bytes_per_second": long.nbytes / seconds[1],
     }
 
@@ -110,7 +111,7 @@ def compared(name, architecture, batch, turns, evaluations, tokens) -> dict:
 
     drawn, work = LENGTH - GIVEN, batch * flops(architecture, LENGTH, LENGTH, BLOCK)
     theirs = batch * flops(architecture, LENGTH, LENGTH, LENGTH)
-    rate = 2 * workload.MATMUL_WIDTH**3 / middle("matmul")
+    rate = 2 * MATMUL_WIDTH**3 / middle("matmul")
     return {
         "size": name,
         "rows": batch,
@@ -130,7 +131,7 @@ def compared(name, architecture, batch, turns, evaluations, tokens) -> dict:
 
 
 def timed_matmul() -> dict:
-    square = jnp.ones((workload.MATMUL_WIDTH, workload.MATMUL_WIDTH))
+    square = jnp.ones((MATMUL_WIDTH, MATMUL_WIDTH))
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(square[:8, :8], square[:8, :8]))
     return timed(lambda: product(square, square))[1]
@@ -138,8 +139,8 @@ def timed_matmul() -> dict:
 
 def start_torch(python: str, folder: pathlib.Path, architecture: Architecture, params, prompts) -> subprocess.Popen:
     a = architecture
-    shape = workload.Workload("masked", a.layers, a.width, a.heads, a.mlp_width, a.vocab_size, LENGTH, 1, "", 0)
-    (folder / "case.json").write_text(json.dumps({"workload": shape._asdict(), "block_size": BLOCK}))
+    shape = Case(a.layers, a.width, a.heads, a.mlp_width, a.vocab_size, LENGTH, 1)
+    (folder / "case.json").write_text(json.dumps({"model": shape._asdict(), "block_size": BLOCK}))
     leaves = jax.tree.leaves_with_path(params)
     np.savez(folder / "weights.npz", **{"/".join(key.key for key in path): leaf for path, leaf in leaves})
     np.save(folder / "prompts.npy", prompts)

@@ -12,8 +12,8 @@ import pathlib
 import time
 
 import numpy as np
-from train_step import machine
 
+from mdlm_jax.bench.suite import machine
 from mdlm_jax.files import write_whole
 from mdlm_jax.scaling.fit import CHINCHILLA, Runs, bootstrap, fit_law, leave_one_budget_out, profile, row_resamples
 

@@ -14,8 +14,11 @@ import time
 
 import numpy as np
 import torch
-import workload
-from torch_peer import Transformer, load
+
+from mdlm_jax.bench.cases import Case
+from mdlm_jax.bench.torch_side import Transformer, load
+
+MATMUL_WIDTH = 4096
 
 
 @torch.inference_mode()
@@ -45,10 +48,10 @@ def main(folder: pathlib.Path) -> None:
     """Answers each line of stdin, a batch size and a precision or `matmul`, with seconds (and tokens) in a line."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     case = json.loads((folder / "case.json").read_text())
-    model = Transformer(workload.Workload(**case["workload"])).eval()
+    model = Transformer(Case(**case["model"])).eval()
     load(model, np.load(folder / "weights.npz"))
     prompts = torch.from_numpy(np.load(folder / "prompts.npy")).long()
-    square = torch.ones(workload.MATMUL_WIDTH, workload.MATMUL_WIDTH)
+    square = torch.ones(MATMUL_WIDTH, MATMUL_WIDTH)
     print(json.dumps(torch.__version__), flush=True)
     for line in sys.stdin:
         question, *arguments = line.split()
@@ -59,7 +62,7 @@ def main(folder: pathlib.Path) -> None:
         else:
             batch, precision = arguments
             drawn = decode(
-                model, prompts[: int(batch)], case["workload"]["length"], case["block_size"], getattr(torch, precision)
+                model, prompts[: int(batch)], case["model"]["length"], case["block_size"], getattr(torch, precision)
             )
             tokens = drawn.tolist()
         spent = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}

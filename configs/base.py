@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.objective.score = "raw"  # sedd: raw | scaled (absorbing only) | denoiser
     config.objective.embedding_width = 16  # gaussian: of the vectors that are noised
     config.objective.form = "denoising"  # csm: denoising | implicit
+    config.objective.drop_prompt = 0.0  # share of rows in training whose prompt is hidden: classifier-free guidance
     config.objective.block_size = 0  # autoregressive over blocks of so many tokens, the objective inside; 0: no blocks
     config.objective.block_low = 0.0  # blocks: noise levels in training are drawn from here ..
     config.objective.block_high = 1.0  # .. to here
@@ -45,6 +46,7 @@ def get_config() -> ConfigDict:
     config.data.tokenizer = "bytes"  # bytes | a tokenizers .json | a folder with GPT-2's vocabulary and merges
     config.data.sequence_length = 64  # L
     config.data.extra_token = False  # rows of L + 1 tokens (SMDM's 2048 + 1)
+    config.data.prompt_tokens = 0  # so many first tokens of a row are given: neither noised nor scored
     config.data.keep_documents = False  # attention stays inside a document; else documents are joined
     config.data.random_length_rate = 0.0  # share of rows cut to a uniform length (SMDM: 0.01)
     config.data.unique_tokens = 0  # tokens in one epoch; 0: all there are
@@ -85,19 +87,26 @@ def get_config() -> ConfigDict:
     config.optim.epsilon = 1e-8  # Adam's denominator
     config.optim.clip = 1.0  # global norm of the gradient
     config.optim.ema = 0.0  # decay of the weight average; 0: none
-    config.optim.on_nonfinite = "stop"  # stop | skip: what a NaN or Inf loss does
+    config.optim.on_nonfinite = "stop"  # stop | skip | rewind: what a loss does that is NaN, Inf or a spike
+    config.optim.spike_deviations = 0.0  # a spike: so many above the mean of 1,000 losses (OLMo 2: 7); 0: none is
+    config.optim.rewind_steps = 100  # rewind: at least so many back (PaLM), to a checkpoint, then on with other data
+    config.optim.max_rewinds = 3  # rewind: how often, before the run fails
 
     config.train = ConfigDict()
     config.train.batch_size = 64  # sequences in a step, over all devices
     config.train.microbatches = 1  # gradient accumulation inside the step
     config.train.runner = "jit"  # jit (sharded over the mesh) | pmap | shard_map
-    config.train.mesh_data = 1  # devices that hold copies of the parameters; times mesh_fsdp = all devices
+    config.train.mesh_data = 1  # copies of the parameters; the product of the four is the number of devices
     config.train.mesh_fsdp = -1  # devices the parameters are split over; -1: all that are left
+    config.train.mesh_sequence = 1  # devices the places of a row are split over
+    config.train.mesh_tensor = 1  # devices the heads and the MLP are split over
     config.train.compute_dtype = "float32"  # float32 | bfloat16 (weights stay float32)
     config.train.scan_layers = False  # one compiled block: right on accelerators, slower on a CPU
     config.train.remat = "none"  # none | dots | full
-    config.train.attention = "einsum"  # einsum | blocked (linear memory) | library (cuDNN's on a GPU in bfloat16)
-    config.train.loss_chunk = 128  # places whose logits exist at once
+    # einsum | blocked (linear memory) | library (cuDNN's on a GPU in bfloat16) | splash (TPU)
+    config.train.attention = "einsum"  # how attention is computed; what it computes is the same
+    config.train.loss_chunk = 128  # places of a view whose logits exist at once
+    config.train.scored_only = False  # logits of scored places only: about half of a masked view
     config.train.log_every = 50  # steps
     config.train.validate_every = 0  # steps; 0: at the end only
     config.train.checkpoint_every = 500  # steps; 0: at the end only

@@ -8,25 +8,26 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mdlm_jax.build_mesh import check_mesh
 from mdlm_jax.build_objective import objective_of
+from mdlm_jax.build_rows import blank_row, rows_of, with_rows
 from mdlm_jax.config import choose, flatten, refuse
-from mdlm_jax.data import Batch, Example
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.pipeline import Data, open_data
 from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import BACKENDS
+from mdlm_jax.models.layout import AXES
 from mdlm_jax.models.transformer import REMAT_POLICIES, Execution, Model, transformer
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.scaling import ladder
 from mdlm_jax.scaling.flops import COUNTERS, Flops, attended_pairs, flops_per_sequence, steps_for_budget
 from mdlm_jax.training.optimizer import DECAYS, adamw, hyperparameters
-from mdlm_jax.training.sharding import RUNNERS, make_mesh
+from mdlm_jax.training.sharding import RUNNERS, make_mesh, share_of_rows
 from mdlm_jax.training.step import State, StepOptions, initial_state
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -106,7 +107,7 @@ def _look(told: str, factory: Callable | None, vocab_size: int) -> _Look:
     """
     config = ConfigDict(json.loads(told))
     objective = objective_of(config, mask_id=vocab_size)
-    row = rows_of(config)(_blank_row(config))
+    row = rows_of(config)(blank_row(config))
     view = jax.eval_shape(
         lambda key, row: objective.view(objective.init(key), key, row, jnp.float32(0)), jax.random.key(0), row
     )
@@ -121,19 +122,16 @@ def warmup_steps(config: ConfigDict, steps: int) -> int:
 
 def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Build:
     """(model, objective, optimiser, data, mesh) of a config. Below this, plain arguments. Raises UserError."""
-    planned, train = plan(config), config.train
-    mesh = make_mesh(train.mesh_data, train.mesh_fsdp, devices or jax.devices())
-    rows_at_once = train.batch_size // train.microbatches
-    if rows_at_once % mesh.size:
-        refuse("train.batch_size", train.batch_size, f"microbatches x a multiple of {mesh.size}, the number of devices")
-    if train.runner == "pmap" and jax.process_count() > 1:
-        refuse("train.runner", "pmap", "jit or shard_map, where there are several processes")
+    planned = plan(config)
+    mesh = make_mesh(devices or jax.devices(), **{axis: config.train[f"mesh_{axis}"] for axis in AXES})
+    check_mesh(config, planned.architecture, mesh, places=planned.places, scored=planned.scored)
+    process, processes = share_of_rows(mesh)
     data = open_data(
-        **config.data,
+        **{key: value for key, value in config.data.items() if key != "prompt_tokens"},  # `rows_of` reads that one
         batch_size=config.train.batch_size,
         validation_rows=config.eval.sequences,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=process,
+        process_count=processes,
     )
     if data.max_steps is not None and data.max_steps < planned.steps:
         refuse(
@@ -141,8 +139,8 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Bu
         )
     if data.vocab_size > planned.architecture.vocab_size:
         refuse("model.vocab_size", config.model.vocab_size, f"0, or at least the {data.vocab_size} tokens of the data")
-    if config.data.extra_token:
-        data = _with_rows(data, rows_of(config))
+    if config.data.extra_token or config.data.prompt_tokens:
+        data = with_rows(data, rows_of(config))
     optim = config.optim
     optimizer = adamw(
         decay=optim.decay,
@@ -159,30 +157,24 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Bu
         remat=config.train.remat,
         attention=config.train.attention,
         use_segments=config.data.keep_documents or config.data.random_length_rate > 0,
-        mesh=mesh if train.runner == "jit" and mesh.size > 1 else None,
+        mesh=mesh if config.train.runner == "jit" and mesh.size > 1 else None,
     )
     options = StepOptions(
         batch_size=config.train.batch_size,
         microbatches=config.train.microbatches,
         loss_chunk=config.train.loss_chunk,
+        scored_only=config.train.scored_only,
         ema_decay=optim.ema,
         dropout=config.model.dropout > 0,
-        skip_nonfinite=optim.on_nonfinite == "skip",
+        spike_deviations=optim.spike_deviations,
+        skip_bad=optim.on_nonfinite == "skip",
     )
     model = transformer(planned.architecture, execution)
     numbers = hyperparameters(optim.lr, optim.weight_decay, planned.warmup_steps, planned.steps)
-    make_state = partial(initial_state, model, planned.objective, optimizer, optim.ema)
+    history = optim.spike_deviations > 0
+    make_state = partial(initial_state, model, planned.objective, optimizer, optim.ema, history=history)
     initial = (jnp.uint32(config.seed), numbers)
     return Build(planned, model, planned.objective, optimizer, options, data, mesh, make_state, initial)
-
-
-def rows_of(config: ConfigDict) -> Callable[[Example], Example]:
-    """What an objective makes of SMDM's rows of L + 1 tokens: `ar` is given the first, the others drop the last."""
-    if not config.data.extra_token:
-        return lambda row: row
-    if config.objective.name == "ar":
-        return lambda row: row._replace(frozen=row.frozen | (np.arange(row.tokens.shape[-1]) == 0))
-    return lambda row: Example(*(field[..., :-1] for field in row))
 
 
 def _vocabulary_size(config: ConfigDict) -> int:
@@ -192,26 +184,6 @@ def _vocabulary_size(config: ConfigDict) -> int:
     if config.data.source == "markov":
         return parse_markov(config.data.path)[0]
     return open_tokenizer(config.data.tokenizer).vocab_size
-
-
-def _with_rows(data: Data, rows: Callable[[Example], Example]) -> Data:
-    """The same data with every row passed through `rows`."""
-
-    def of_batch(batch: Batch) -> Batch:
-        return batch._replace(example=rows(batch.example))
-
-    return data._replace(
-        batch=lambda step: of_batch(data.batch(step)),
-        batches=lambda step: map(of_batch, data.batches(step)),
-        validation=rows(data.validation),
-    )
-
-
-def _blank_row(config: ConfigDict) -> Example:
-    length = config.data.sequence_length + config.data.extra_token
-    if config.data.sequence_length < 1:
-        refuse("data.sequence_length", config.data.sequence_length, "at least 1")
-    return Example(np.zeros(length, np.int32), np.ones(length, np.int32), np.zeros(length, bool))
 
 
 def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> Architecture:
@@ -257,7 +229,7 @@ def _check_execution(config: ConfigDict) -> None:
     choose(config, "train.remat", REMAT_POLICIES)
     choose(config, "train.attention", BACKENDS)
     choose(config, "optim.decay", DECAYS)
-    choose(config, "optim.on_nonfinite", ("stop", "skip"))
+    choose(config, "optim.on_nonfinite", ("stop", "skip", "rewind"))
     for key, value in flatten(config):
         if isinstance(value, float) and not math.isfinite(value):
             refuse(key, value, "a finite number")
@@ -274,8 +246,9 @@ def _check_execution(config: ConfigDict) -> None:
     for key in ("ema", "beta_1", "beta_2"):
         if not 0 <= optim[key] < 1:
             refuse(f"optim.{key}", optim[key], "0 or more and below 1")
-    if optim.weight_decay < 0:
-        refuse("optim.weight_decay", optim.weight_decay, "0 or more")
+    for key in ("weight_decay", "spike_deviations", "rewind_steps", "max_rewinds"):
+        if optim[key] < 0:
+            refuse(f"optim.{key}", optim[key], "0 or more")
     for key in ("lr", "clip"):
         if not optim[key] > 0:
             refuse(f"optim.{key}", optim[key], "above 0")

@@ -10,6 +10,7 @@ from mdlm_jax.config import choose, refuse
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.block import block
+from mdlm_jax.objectives.dropped_prompt import dropped_prompt
 from mdlm_jax.processes import PROCESSES, Process
 from mdlm_jax.schedules import SCHEDULES, Schedule, with_ends
 
@@ -24,6 +25,12 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
     if options.name == "ar" and config.data.extra_token:
         factory = ar_without_start
     objective = _called(factory, config, mask_id)
+    if options.drop_prompt:
+        if not config.data.prompt_tokens:
+            refuse("objective.drop_prompt", options.drop_prompt, "0 where data.prompt_tokens is 0: no prompt to drop")
+        if options.block_size:
+            refuse("objective.drop_prompt", options.drop_prompt, "0 with blocks, whose prompt is in the clean half too")
+        objective = dropped_prompt(objective, mask_id, options.drop_prompt)
     if options.block_size:
         if config.data.sequence_length % options.block_size:
             length = config.data.sequence_length

@@ -1,18 +1,31 @@
-"""The verbs: train, evaluate, sample, check, data, sweep. Exit codes: 0 done, 1 failed, 2 wrong input (one line)."""
+"""The verbs: train, evaluate, sample, check, data, sweep, bench. Exit codes: 0 done, 1 failed, 2 wrong input."""
 
 import argparse
 import os
 import pathlib
 import sys
 
+from mdlm_jax.bench_cli import add_bench
 from mdlm_jax.devices import join_processes, prepare_devices
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.sweep_cli import add_sweep
 
 
+def command() -> None:
+    """`mdlm-jax`, a process that ends when all is said: threads of a save that failed would hold it for minutes."""
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code == 2:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(2)
+        raise
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """The command `mdlm-jax`."""
+    """The command with these arguments; raises SystemExit."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.run_verb not in (_train, _check):
@@ -30,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     verb = verbs.add_parser("train", help="train one model; goes on by itself where it was interrupted")
-    verb.add_argument("--run", type=pathlib.Path, required=True, help="the run's folder")
+    verb.add_argument(
+        "--run", type=pathlib.Path, required=True, nargs="+", help="the run's folder, or several to go on"
+    )
     verb.add_argument("--config", help="a file in configs/; not needed to go on. --config.KEY=VALUE overrides a key")
     verb.add_argument("--from", dest="donor", type=pathlib.Path, help="a run of `ar` that goes on as one in blocks")
     verb.add_argument("--recipe", help="how it does: sdar or fastdllm_v2. --config.KEY=VALUE overrides a key")
@@ -90,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run_verb=_check)
 
     add_sweep(verbs)
+    add_bench(verbs)
 
     data_verbs = verbs.add_parser("data", help="build a corpus, train a tokenizer").add_subparsers(required=True)
     verb = data_verbs.add_parser("build", help="tokenise a corpus once, into ArrayRecord shards")
@@ -119,31 +135,37 @@ def _train(options) -> int:
 
     prepare_devices()
     join_processes(options.coordinator, options.processes, options.process)
-    from mdlm_jax.training.loop import train
+    from mdlm_jax.training.loop import train_all
     from mdlm_jax.training.recipes import recipe_config
 
+    if len(options.run) > 1 and (options.config or options.donor or options.recipe):
+        raise UserError("several of --run go on as they were started; accepted: one with --config, --from or --recipe")
     if options.donor or options.recipe:
         if not (options.donor and options.recipe) or options.config:
             raise UserError("--from=RUN and --recipe=NAME go together, and without --config=FILE")
-        config = recipe_config(options.donor, options.recipe, options.overrides)
+        configs = [recipe_config(options.donor, options.recipe, options.overrides)]
     elif options.config:
-        config = load_config(options.config, options.overrides)
+        configs = [load_config(options.config, options.overrides)]
     else:
         if options.overrides:
             raise UserError(f"{options.overrides[0]} needs --config=FILE; without it the run goes on as it was started")
-        config = from_json(options.run / "config.json")
-    result = train(config, options.run)
-    if result is None:
-        return 0
+        configs = [from_json(folder / "config.json") for folder in options.run]
+    results = train_all(configs, options.run)
+    for folder, result in zip(options.run, results, strict=True):
+        if result is not None:
+            _tell(folder, result)
+    return int(any(result is not None and result.status == "failed" for result in results))
+
+
+def _tell(folder: pathlib.Path, result) -> None:
     if result.status == "failed":
-        print(f"mdlm-jax: {options.run}: {result.cause}", file=sys.stderr)
-        return 1
+        print(f"mdlm-jax: {folder}: {result.cause}", file=sys.stderr)
+        return
     bits = "" if result.bits_per_byte is None else f", {result.bits_per_byte:.4f} bits per byte"
     print(
-        f"{options.run}: {result.loss:.4f} +- {result.loss_standard_error:.4f} nats per token ({result.bound}){bits}, "
+        f"{folder}: {result.loss:.4f} +- {result.loss_standard_error:.4f} nats per token ({result.bound}){bits}, "
         f"{result.wall_seconds:.0f} s"
     )
-    return 0
 
 
 def _evaluate(options) -> int:
@@ -275,4 +297,4 @@ def _train_tokenizer(options) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    command()

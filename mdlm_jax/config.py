@@ -1,6 +1,7 @@
 """From files and flags to one checked ConfigDict. Past `build` nothing knows of configs."""
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -102,27 +103,55 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
 
 
+# keys that came after the first runs were stored, with what runs did without them
+LATER_KEYS = {
+    "start_from": "",
+    "objective.block_shared_level": False,
+    "objective.block_shift": False,
+    "objective.drop_prompt": 0.0,
+    "data.prompt_tokens": 0,
+    "optim.spike_deviations": 0.0,
+    "optim.rewind_steps": 100,
+    "optim.max_rewinds": 3,
+    "train.scored_only": False,
+    "train.mesh_sequence": 1,
+    "train.mesh_tensor": 1,
+}
+
+
 def from_json(path: str | os.PathLike) -> ConfigDict:
     """The config that a run was started with. Raises UserError naming the file."""
     try:
-        config = ConfigDict(json.loads(pathlib.Path(path).read_text(encoding="utf-8")))
+        told = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; accepted: the folder of a run, with its config.json") from error
     except OSError as error:
         raise UserError(f"{path}: can not be read ({error.strerror}); accepted: the folder of a run") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not whole JSON, line {error.lineno} ({error.msg})") from error
-    # keys that came later, with what runs did without them
-    config.start_from = config.get("start_from", "")
-    for key in ("block_shared_level", "block_shift"):
-        if "objective" in config:
-            config.objective[key] = config.objective.get(key, False)
-    return config
+    for key, value in LATER_KEYS.items():
+        holder, leaf = _holder(told, key)
+        holder.setdefault(leaf, value)
+    return ConfigDict(told)
 
 
 def config_hash(config: ConfigDict) -> str:
-    """Eight hex digits that two configs share only where every key agrees."""
-    return hashlib.sha256(to_json(config).encode()).hexdigest()[:8]
+    """Eight hex digits that two configs share only where every key agrees.
+
+    A key that came later counts where it differs from what runs did without it: a run stays the one it was.
+    """
+    told = config.to_dict()
+    for key, value in LATER_KEYS.items():
+        holder, leaf = _holder(told, key)
+        if leaf in holder and holder[leaf] == value:
+            del holder[leaf]
+    return hashlib.sha256(to_json(ConfigDict(told)).encode()).hexdigest()[:8]
+
+
+def _holder(told: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """(what holds the value of a dotted key, its name there); an empty dict where nothing does."""
+    *parents, leaf = key.split(".")
+    return functools.reduce(lambda node, parent: node.get(parent, {}), parents, told), leaf
 
 
 def differing_keys(one: ConfigDict, other: ConfigDict) -> list[str]:

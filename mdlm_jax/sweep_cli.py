@@ -5,6 +5,8 @@ import pathlib
 
 from mdlm_jax.errors import UserError
 
+STORED = ", or the results.json that --store wrote"
+
 
 def add_sweep(verbs) -> None:
     """Adds `sweep` and what is under it to the verbs of the command."""
@@ -18,10 +20,11 @@ def add_sweep(verbs) -> None:
         ("status", _status, "what is done, running, failed and left"),
         ("cancel", _cancel, "stop what runs, its state saved, and forget what waits"),
         ("report", _report, "the report of what is done"),
-        ("tune", _tune, "learning rates around those of the experiment, at its smallest budgets"),
+        ("sample", _sample, "text of the best run of each objective and budget: speed, and a judge's view"),
+        ("tune", _tune, "learning rates around those of the experiment, at one budget of each objective"),
     ):
         verb = sweep_verbs.add_parser(name, help=text)
-        verb.add_argument("experiment", help="a file in experiments/")
+        verb.add_argument("experiment", help="a file in experiments/" + STORED * (name == "report"))
         verb.add_argument("--folder", type=pathlib.Path, help="of the runs (default: runs/NAME)")
         if function in (_run, _retry, _tune):
             _add_launchers(verb)
@@ -31,12 +34,17 @@ def add_sweep(verbs) -> None:
             verb.add_argument(
                 "--price", type=float, help="dollars for an hour of one device, instead of a listed price"
             )
+        if function is _sample:
+            verb.add_argument("--judge", type=pathlib.Path, help="a run of `ar` (default: the sweep's best)")
+        if function is _report:
+            verb.add_argument("--out", type=pathlib.Path, help="folder of the report (default: that of the runs)")
+            verb.add_argument("--store", type=pathlib.Path, metavar="FILE", help="also put all results into one file")
         if function is _status:
             verb.add_argument("--watch", action="store_true", help="renew it until all runs have ended")
         verb.set_defaults(run_verb=function)
-    verb = sweep_verbs.add_parser("work", help="one attempt at one run; launchers start it")
-    verb.add_argument("run", type=pathlib.Path, help="the run's folder")
-    verb.add_argument("--forgiven", type=int, default=0, help="attempts that do not count, however they ended")
+    verb = sweep_verbs.add_parser("work", help="one attempt at one run, or at several as one program")
+    verb.add_argument("run", type=pathlib.Path, nargs="+", help="the run's folder")
+    verb.add_argument("--forgiven", type=int, nargs="+", help="of each: attempts that do not count, however they ended")
     verb.add_argument("--job", default="", help="what processes that train this run together share")
     verb.add_argument("--restart", type=int, default=0, help="how often its scheduler has started that job again")
     verb.add_argument("--command", default="", help="run instead of mdlm-jax train --run, with the folder after it")
@@ -44,6 +52,7 @@ def add_sweep(verbs) -> None:
 
 
 def _add_launchers(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--population", type=int, default=1, help="runs in one program, which differ in seed or rate")
     where = verb.add_mutually_exclusive_group()
     where.add_argument("--workers", type=int, default=0, help="runs at once (default: one per device or core)")
     where.add_argument("--slurm", nargs="*", metavar="KEY=VALUE", help="by SLURM, with these options of sbatch")
@@ -54,10 +63,12 @@ def _launcher(options):
     from mdlm_jax.scaling import launchers
 
     if options.slurm is not None:
-        return launchers.by_slurm(launchers.parse_resources(options.slurm))
-    if options.submit is not None:
-        return launchers.by_line(options.submit)
-    return launchers.local(options.workers)
+        launcher = launchers.by_slurm(launchers.parse_resources(options.slurm))
+    elif options.submit is not None:
+        launcher = launchers.by_line(options.submit)
+    else:
+        launcher = launchers.local(options.workers)
+    return launchers.in_populations(launcher, options.population)
 
 
 def _folder(options) -> pathlib.Path:
@@ -100,7 +111,7 @@ def _launch(options, chosen) -> int:
     if summary.left:
         print(f"{folder}: {summary.done} done, {summary.failed} failed, {summary.left} left; the same command goes on")
         return 0
-    report = f"; report: {sweep.report(experiment, folder)}" if summary.done else ""
+    report = f"; report: {sweep.report(experiment, folder)[0]}" if summary.done else ""
     again = "; `sweep retry` trains those again" if summary.failed else ""
     print(f"{summary.done} runs done, {summary.failed} failed{again}{report}")
     return 1 if summary.failed else 0
@@ -132,7 +143,25 @@ def _report(options) -> int:
     from mdlm_jax.scaling import sweep
     from mdlm_jax.scaling.experiment import load_experiment
 
-    print(sweep.report(load_experiment(options.experiment), _folder(options)))
+    if options.experiment.endswith(".json"):
+        path, problems = sweep.report_stored(pathlib.Path(options.experiment), options.out)
+    else:
+        path, problems = sweep.report(load_experiment(options.experiment), _folder(options), options.out, options.store)
+    print("\n".join([*problems, str(path)]))
+    return 0
+
+
+def _sample(options) -> int:
+    from mdlm_jax.scaling import samples
+    from mdlm_jax.scaling.experiment import load_experiment
+    from mdlm_jax.scaling.plan import run_id
+    from mdlm_jax.scaling.result import read_results
+
+    folder = _folder(options)
+    results, _ = read_results(folder / run_id(config) for config in load_experiment(options.experiment).configs)
+    judge = options.judge or folder / samples.default_judge(results)
+    for run in samples.best_runs(results):
+        print(samples.measure_samples(folder / run.run_id, judge), flush=True)
     return 0
 
 
@@ -153,4 +182,5 @@ def _work(options) -> int:
     from mdlm_jax.scaling.attempts import this_process
 
     command, owner = shlex.split(options.command) or work.TRAIN, this_process(options.job, options.restart)
-    return work.EXIT_CODES[work.work(options.run, options.forgiven, owner, command)]
+    runs = dict(zip(options.run, options.forgiven or [0] * len(options.run), strict=True))
+    return work.EXIT_CODES[work.work(runs, owner, command)]

@@ -3,10 +3,17 @@
 import os
 import pathlib
 import socket
+import tempfile
+from collections import Counter
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # programs are small and many: most of the time goes into compiling them
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
+
+# what the processes of one run compile they share with each other, not with the user
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 
 from jaxtyping import install_import_hook
 
@@ -14,6 +21,18 @@ install_import_hook("mdlm_jax", "beartype.beartype")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Of a test marked few(n), the first n parameters are of the default tier and the others of the slow one."""
+    seen = Counter()
+    for item in items:
+        if few := item.get_closest_marker("few"):
+            family = item.nodeid.partition("[")[0]
+            seen[family] += item.get_closest_marker("slow") is None
+            if seen[family] > few.args[0]:
+                item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")

@@ -55,3 +55,10 @@ def finish(process: subprocess.Popen, expect: int = 0) -> str:
 
 def train(folder: pathlib.Path, *extra: str, devices: int = 1, expect: int = 0, **keys) -> str:
     return finish(start(folder, *extra, devices=devices, **keys), expect)
+
+
+def train_again(*folders: pathlib.Path, devices: int = 1, expect: int = 0) -> str:
+    """Runs that were started before, together."""
+    words = [sys.executable, "-m", "mdlm_jax.cli", "train", "--run", *map(str, folders)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return finish(subprocess.Popen(words, env=environment(devices), **pipes), expect)

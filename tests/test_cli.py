@@ -8,6 +8,7 @@ import textwrap
 
 import pytest
 
+from mdlm_jax.cli import main
 from tests import runs
 
 
@@ -43,11 +44,19 @@ def mdlm_jax(*arguments: str, expect: int = 0, cwd=runs.ROOT) -> str:
         (["data", "tokenizer", "--size", "3", "--out", "RUN"], "at least 257"),
     ],
 )
-def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
-    out = mdlm_jax(*(argument.replace("RUN", str(tmp_path / "run")) for argument in arguments), expect=2)
-    lines = [line for line in out.splitlines() if line.strip()]
-    assert len(lines) == 1 and lines[0].startswith("mdlm-jax: ") and message in lines[0], out
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, capfd, monkeypatch, arguments, message):
+    monkeypatch.chdir(runs.ROOT)
+    with pytest.raises(SystemExit) as ended:
+        main([argument.replace("RUN", str(tmp_path / "run")) for argument in arguments])
+    told = "".join(capfd.readouterr())
+    lines = [line for line in told.splitlines() if line.strip()]
+    assert ended.value.code == 2 and len(lines) == 1, told
+    assert lines[0].startswith("mdlm-jax: ") and message in lines[0]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_itself_says_no_more(tmp_path):
+    assert mdlm_jax("evaluate", "--run", tmp_path, expect=2).count("\n") == 1
 
 
 def test_train_evaluate_and_train_again(tmp_path):
@@ -58,7 +67,8 @@ def test_train_evaluate_and_train_again(tmp_path):
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
     assert [line["step"] for line in lines if "validation_loss" in line] == [2, 4]
-    assert {"tokens_per_second", "mfu", "seconds_left", "loss_mean", "data_wait_seconds"} <= set(lines[1])
+    seconds = {"seconds_left", "data_wait_seconds", "compile_seconds"}
+    assert {"tokens_per_second", "mfu", "loss_mean", *seconds} <= set(lines[1])
     assert any((run / "tensorboard").iterdir())
     first, again = (json.loads(mdlm_jax("evaluate", "--run", run)) for _ in range(2))
     assert first == again

@@ -1,10 +1,17 @@
 """What a config can get wrong, said before anything is compiled: the key, the value and what would be accepted."""
 
+import hashlib
+import json
+
+import numpy as np
 import pytest
 
 from mdlm_jax.build import build, plan
-from mdlm_jax.config import config_hash, differing_keys, flatten, from_json, load_config, to_json
+from mdlm_jax.build_rows import rows_of
+from mdlm_jax.config import LATER_KEYS, config_hash, differing_keys, flatten, from_json, load_config, to_json
+from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
+from mdlm_jax.objectives.base import scored
 from mdlm_jax.scaling.flops import num_parameters
 from tests.runs import ROOT
 
@@ -115,10 +122,47 @@ def test_json_keeps_a_config_and_its_hash(tmp_path):
     assert differing_keys(load(), again) == ["optim.lr: 0.01 -> 0.003"]
 
 
+def test_a_run_from_before_a_key_came_keeps_its_hash(tmp_path):
+    config = load()
+    told = config.to_dict()
+    for key in LATER_KEYS:
+        *parents, leaf = key.split(".")
+        node = told
+        for parent in parents:
+            node = node[parent]
+        del node[leaf]
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    old = hashlib.sha256((json.dumps(told, indent=1, sort_keys=True) + "\n").encode()).hexdigest()[:8]
+    assert config_hash(config) == config_hash(from_json(tmp_path / "config.json")) == old
+    assert config_hash(load("data.prompt_tokens=3")) != old
+
+
 def test_a_broken_json_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"seed": 0,')
     with pytest.raises(UserError, match="config.json: not whole JSON"):
         from_json(tmp_path / "config.json")
+
+
+def test_a_prompt_is_given_to_every_objective():
+    for name in ("ar", "masked"):
+        rows = rows_of(load(f"objective.name={name}", "data.prompt_tokens=5", "data.sequence_length=8"))
+        row = Example(np.zeros(8, np.int32), np.ones(8, np.int32), np.zeros(8, bool))
+        assert scored(rows(row)).tolist() == [False] * 5 + [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        (["data.prompt_tokens=64"], "data.prompt_tokens"),
+        (["objective.drop_prompt=0.1"], "data.prompt_tokens is 0"),
+        (["objective.drop_prompt=1.0", "data.prompt_tokens=4"], "below 1"),
+        (["objective.drop_prompt=0.1", "data.prompt_tokens=4", "objective.name=ar"], "the whole row"),
+        (["objective.drop_prompt=0.1", "data.prompt_tokens=4", "objective.block_size=4"], "with blocks"),
+    ],
+)
+def test_prompts_that_can_not_be_are_refused(keys, said):
+    with pytest.raises(UserError, match=said):
+        plan(load(*keys))
 
 
 def test_smdm_blocks_score_the_same_number_of_tokens_for_both_objectives():

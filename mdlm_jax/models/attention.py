@@ -1,11 +1,30 @@
-"""Attention: who may look at whom, and the backends that compute it."""
+"""Attention: who may look at whom, and the backends that compute it.
+
+Where a mask leaves out most pairs, what is not looked at should not be computed. `blocked` and `library` cut the
+queries into spans, each with the keys that some of it may see: of the 4 L^2 pairs of block diffusion they compute 1.5
+L^2, 1 L^2 being needed. Two calls of a kernel, on a block itself and on the clean prefix, would be nearer to that, but
+what merges them, the log-sum-exp of each, has no gradient in JAX's kernels. `splash` leaves out single tiles.
+"""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from mdlm_jax.models.blocked_attention import blocked_attention
+from mdlm_jax.errors import UserError
+from mdlm_jax.models.blocked_attention import blocked_attention, pick, spans_of
 from mdlm_jax.objectives.base import MaskFn, causal, full
+
+SPLASH_PLACES = 128  # rows of `splash` are whole tiles of so many
+
+
+class Whole(NamedTuple):
+    """Of views that are read whole and not from a cache, what a kernel wants to know that makes its own masks."""
+
+    segments: Int[Array, "B N"] | None  # None where every row is one document
+    mesh: Mesh | None  # that the rows are split over
 
 
 def rotate(x: Float[Array, "B N H d"], positions: Int[Array, "B N P"], base: float) -> Float[Array, "B N H d"]:
@@ -44,23 +63,52 @@ def einsum_attention(q, k, v, mask: MaskFn, seen: Array | None):
 
 
 def library_attention(q, k, v, mask: MaskFn, seen: Array | None):
-    """`jax.nn.dot_product_attention`: cuDNN's flash kernel on a GPU in half precision, XLA's formula elsewhere."""
+    """`jax.nn.dot_product_attention`: cuDNN's flash kernel on a GPU in half precision, XLA's formula elsewhere.
+
+    It knows rows that end early (lengths) but not documents side by side: those are an array, as is any other mask.
+    """
     batch, num_queries, groups, per_group, width = q.shape
-    # one mask for several rows has no segments in it: the kernel then needs no mask, only its name
-    alone = mask is causal and num_queries == k.shape[1] and seen.shape[0] < batch
     half = q.dtype in (jnp.bfloat16, jnp.float16)
-    out = jax.nn.dot_product_attention(
-        q.reshape(batch, num_queries, groups * per_group, width),
-        k,
-        v,
-        mask=None if alone or seen is None else seen[:, None],
-        is_causal=alone,
-        implementation="cudnn" if half and jax.default_backend() == "gpu" else None,
-    )
+    implementation = "cudnn" if half and jax.default_backend() == "gpu" else None
+
+    def call(q, k, v, **which):
+        return jax.nn.dot_product_attention(q, k, v, implementation=implementation, **which)
+
+    heads = q.reshape(batch, num_queries, groups * per_group, width)
+    whole = num_queries == k.shape[1]
+    if seen is None:
+        out = call(heads, k, v)
+    elif mask is causal and whole and seen.shape[0] < batch:
+        # one mask for several rows has no segments in it: the kernel then needs no mask, only its name
+        out = call(heads, k, v, is_causal=True)
+    else:
+        parts = []
+        for span in spans_of(num_queries, k.shape[1], mask if whole else full):
+            keys, values = pick(k, span.keys, axis=1), pick(v, span.keys, axis=1)
+            looks = pick(seen[:, span.start : span.stop], span.keys, axis=2)[:, None]
+            parts.append(call(heads[:, span.start : span.stop], keys, values, mask=looks))
+        out = jnp.concatenate(parts, axis=1)
     return out.reshape(q.shape)
 
 
-BACKENDS = {"einsum": einsum_attention, "library": library_attention, "blocked": blocked_attention}
+BACKENDS = {
+    "einsum": einsum_attention,
+    "library": library_attention,
+    "blocked": blocked_attention,
+    "splash": einsum_attention,  # where `attend` does not take the kernel
+}
+
+
+def check_backend(name: str, platform: str, places: int) -> None:
+    """Raises UserError where a backend can not train views of so many places on this platform."""
+    if name != "splash":
+        return
+    if platform != "tpu":
+        others = ", ".join(other for other in BACKENDS if other != name)
+        raise UserError(f"config.train.attention is 'splash', a kernel for TPUs; accepted on a {platform}: {others}")
+    if places % SPLASH_PLACES:
+        accepted = f"a multiple of {SPLASH_PLACES}"
+        raise UserError(f"config.train.attention is 'splash' and a view has {places} places; accepted: {accepted}")
 
 
 def attend(
@@ -70,8 +118,19 @@ def attend(
     mask: MaskFn,
     seen: Bool[Array, "#B N M"] | None,
     backend: str,
+    whole: Whole | None = None,
 ) -> Float[Array, "B N H d"]:
-    """softmax(q k^T / sqrt(d)) v over the keys that `seen` allows; H query heads in G groups."""
+    """softmax(q k^T / sqrt(d)) v over the keys that `seen` allows; H query heads in G groups.
+
+    `seen` is what `mask` and the segments of `whole` allow. Where `splash` can not (no TPU, rows of no whole tiles, a
+    cache, of which only the running program knows what it holds) a run trained with it is read with `einsum`.
+    """
     batch, num_queries, heads, width = q.shape
     grouped = q.reshape(batch, num_queries, k.shape[2], heads // k.shape[2], width)
+    tiles = whole is not None and num_queries % SPLASH_PLACES == 0
+    if backend == "splash" and tiles and jax.default_backend() == "tpu":
+        # only where it is run: it imports what compiles kernels
+        from mdlm_jax.models.splash_attention import splash_attention
+
+        return splash_attention(grouped, k, v, mask, whole.segments, whole.mesh).reshape(q.shape)
     return BACKENDS[backend](grouped, k, v, mask, seen).reshape(q.shape)

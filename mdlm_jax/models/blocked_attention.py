@@ -30,13 +30,14 @@ class Span(NamedTuple):
 def blocked_attention(q, k, v, mask: MaskFn, seen):
     """q [B N G h d], k and v [B M G d], seen bool [#B N M] or None -> [B N G h d], as `attend` says."""
     # a cache has more keys than there are queries, and which are old is not known before it runs
-    spans = _spans(q.shape[1], k.shape[1], mask if q.shape[1] == k.shape[1] else full)
+    spans = spans_of(q.shape[1], k.shape[1], mask if q.shape[1] == k.shape[1] else full)
     # [G, h] before places: products over leading axes need no copies
     out = _attention(spans, jnp.moveaxis(q, 1, 3), jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2), seen)
     return jnp.moveaxis(out, 3, 1)
 
 
-def _spans(num_queries: int, num_keys: int, mask: MaskFn) -> tuple[Span, ...]:
+def spans_of(num_queries: int, num_keys: int, mask: MaskFn) -> tuple[Span, ...]:
+    """All queries, in up to SPANS spans with the keys that each may see, or one with all where the mask is full."""
     whole_blocks = num_queries // BLOCK
     parts = 1 if mask is full else SPANS
     cuts = sorted({part * whole_blocks // parts * BLOCK for part in range(parts + 1)} | {num_queries})
@@ -62,7 +63,7 @@ def _seen_ranges(mask: MaskFn, start: int, stop: int, num_keys: int) -> tuple[tu
     return tuple(ranges)
 
 
-def _pick(x, ranges, axis: int):
+def pick(x, ranges: tuple[tuple[int, int], ...], axis: int):
     """The places of `x` in these ranges, side by side."""
     return jnp.concatenate([jax.lax.slice_in_dim(x, start, stop, axis=axis) for start, stop in ranges], axis=axis)
 
@@ -115,7 +116,7 @@ def _blocks(spans, seen, *fields):
         yield (
             span,
             (
-                None if seen is None else _cut(_pick(seen, span.keys, axis=2), span, axis=1),
+                None if seen is None else _cut(pick(seen, span.keys, axis=2), span, axis=1),
                 *(_cut(field, span, axis=3) for field in fields),
             ),
         )
@@ -129,7 +130,7 @@ def _attention(spans, q, k, v, seen):
 def _forward(spans, q, k, v, seen):
     parts = []
     for span, blocks in _blocks(spans, seen, q * q.shape[-1] ** -0.5):
-        keys, values = _pick(k, span.keys, axis=2), _pick(v, span.keys, axis=2)
+        keys, values = pick(k, span.keys, axis=2), pick(v, span.keys, axis=2)
 
         def block(inputs, keys=keys, values=values):
             seen, q = inputs
@@ -154,7 +155,7 @@ def _backward(spans, kept, d_out):
     d_keys = d_values = jnp.zeros((*k.shape[:2], k.shape[3], k.shape[2]))
     parts = []
     for span, blocks in _blocks(spans, seen, q * scale, d_out, normalizer, shift):
-        keys, values = _pick(k, span.keys, axis=2), _pick(v, span.keys, axis=2)
+        keys, values = pick(k, span.keys, axis=2), pick(v, span.keys, axis=2)
 
         def block(sums, inputs, keys=keys, values=values):
             seen, q, d_out, normalizer, shift = inputs
@@ -166,7 +167,7 @@ def _backward(spans, kept, d_out):
             d_values += _dot(_rows(d_out), _rows(weights).astype(q.dtype), 2, 2)
             return (d_keys, d_values), _dot(d_scores, keys, 3, 2).reshape(q.shape).astype(q.dtype)
 
-        of_span = _pick(d_keys, span.keys, axis=3), _pick(d_values, span.keys, axis=3)
+        of_span = pick(d_keys, span.keys, axis=3), pick(d_values, span.keys, axis=3)
         of_span, d_queries = jax.lax.scan(block, of_span, blocks)
         d_keys, d_values = (_put_back(*pair, span.keys) for pair in zip((d_keys, d_values), of_span, strict=True))
         parts.append(d_queries)

@@ -10,8 +10,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from mdlm_jax.models.architecture import Architecture
-from mdlm_jax.models.attention import attend, rotate
+from mdlm_jax.models.attention import Whole, rotate
 from mdlm_jax.models.feature_cache import Layer, changed, put, take, valued
+from mdlm_jax.models.layout import PLACES, ROWS, pin, splits_places
+from mdlm_jax.models.split_attention import split_attention
 
 
 class Execution(NamedTuple):
@@ -22,7 +24,7 @@ class Execution(NamedTuple):
     remat: str = "none"
     attention: str = "einsum"
     use_segments: bool = True  # False where every row is one document: saves the mask
-    mesh: Mesh | None = None  # FSDP: weights are gathered a layer at a time, rows stay where they are
+    mesh: Mesh | None = None  # where weights and activations lie (`layout`); None: one device, or one's own part
 
 
 class Norm(nn.Module):
@@ -49,18 +51,19 @@ class Block(nn.Module):
         dense = partial(nn.Dense, dtype=self.execution.compute_dtype, kernel_init=nn.initializers.normal(_std_in(a)))
         # SMDM: what writes to the residual stream starts smaller, by depth
         dense_out = partial(dense, kernel_init=nn.initializers.normal(1 / (width**0.5 * a.layers)))
+        mesh = self.execution.mesh if splits_places(self.execution.mesh) else None
+        flatten = partial(_flatten, mesh)
         parts = [None] * 6
         if condition is not None:
             # noise levels are few where they belong to a whole view: they are multiplied out after the product
-            parts = [
-                _at_places(part, places) for part in jnp.split(_modulation(6 * width, "modulate")(condition), 6, -1)
-            ]
+            parts = jnp.split(_modulation(6 * width, "modulate")(condition), 6, -1)
+            parts = [flatten(_at_places(part, places)) for part in parts]
 
         def modulated(x, shift, scale):
             return x if condition is None else (x * (1 + scale) + shift).astype(x.dtype)
 
         def gated(x, gate, branch):
-            x = x.reshape(-1, width)
+            x = flatten(pin(mesh, x, ROWS, PLACES))
             x = x if condition is None else (x * gate).astype(x.dtype)
             return _dropout(x.reshape(batch, places, width), dropout_keys, a.dropout, branch)
 
@@ -69,9 +72,12 @@ class Block(nn.Module):
 
         def heads(name, count, flat):
             flat = dense(count * a.head_width, use_bias=a.attention_bias, name=name)(flat)
-            return flat.reshape(batch, -1, count, a.head_width)
+            return pin(mesh, flat.reshape(batch, -1, count, a.head_width), ROWS, "sequence", "tensor")
 
-        flat = modulated(Norm(a, name="norm_1")(x.reshape(-1, width)), *parts[:2])
+        def read(name, shift, scale):
+            return pin(mesh, modulated(Norm(a, name=name)(flatten(x)), shift, scale), ROWS, "sequence")
+
+        flat = read("norm_1", *parts[:2])
         at = valued(part)
         v = put(part.old.values, heads("value", a.key_value_heads, flat_at(flat, at)), at)
         at = changed(part, v)
@@ -85,18 +91,22 @@ class Block(nn.Module):
         if cached is not None:
             new = _into_cache(cached, k, v)
             k, v = (jnp.swapaxes(field, 1, 2) for field in new)
-        mixed = attend(q, k, v, mask, take(seen, at), self.execution.attention).reshape(-1, width)
+        execution, whole = self.execution, None
+        if cached is None and part.reuse is None:
+            whole = Whole(view.segments if execution.use_segments else None, execution.mesh)
+        mixed = split_attention(q, k, v, mask, take(seen, at), execution.attention, whole, mesh)
+        mixed = flatten(mixed.reshape(batch, -1, width))
         mixed = dense_out(width, use_bias=a.attention_bias, name="attention_out")(mixed)
         mixed = put(part.old.attention, mixed.reshape(batch, -1, width), at)
         x = x + gated(mixed, parts[2], 0)
 
-        flat = flat_at(modulated(Norm(a, name="norm_2")(x.reshape(-1, width)), *parts[3:5]), at)
+        flat = flat_at(read("norm_2", *parts[3:5]), at)
         up = dense(a.mlp_width, use_bias=a.mlp_bias, name="up")(flat)
         if a.mlp == "swiglu":
             up = nn.silu(dense(a.mlp_width, use_bias=a.mlp_bias, name="gate")(flat)) * up
         else:
             up = nn.gelu(up)
-        down = dense_out(width, use_bias=a.mlp_bias, name="down")(up)
+        down = dense_out(width, use_bias=a.mlp_bias, name="down")(pin(mesh, up, ROWS, "sequence", "tensor"))
         down = put(part.old.mlp, down.reshape(batch, -1, width), at)
         x = x + gated(down, parts[5], 1)
         return x, Layer(*new, mixed, down)
@@ -138,10 +148,11 @@ class Ends(nn.Module):
         return embed(read).astype(self.execution.compute_dtype), condition
 
     def end(self, x, condition):
-        flat = self.norm(x.reshape(-1, x.shape[-1]))
+        flatten = partial(_flatten, self.execution.mesh)
+        flat = self.norm(flatten(x))
         if condition is not None:
             parts = jnp.split(self.last_modulation(condition), 2, axis=-1)
-            shift, scale = (_at_places(part, x.shape[1]) for part in parts)
+            shift, scale = (flatten(_at_places(part, x.shape[1])) for part in parts)
             flat = (flat * (1 + scale) + shift).astype(x.dtype)
         return flat.reshape(x.shape)
 
@@ -184,9 +195,14 @@ def _modulation(width: int, name: str | None = None):
     return nn.Dense(width, kernel_init=nn.initializers.zeros, name=name)
 
 
-def _at_places(part: Float[Array, "B T d"], places: int) -> Float[Array, "(B*{places}) d"]:
-    """What each place of a flat batch is modulated by; T is 1 or the number of places."""
-    return jnp.broadcast_to(part, (part.shape[0], places, part.shape[2])).reshape(-1, part.shape[2])
+def _at_places(part: Float[Array, "B T d"], places: int) -> Float[Array, "B {places} d"]:
+    """What each place is modulated by; T is 1 or the number of places."""
+    return jnp.broadcast_to(part, (part.shape[0], places, part.shape[2]))
+
+
+def _flatten(mesh: Mesh | None, x):
+    """[B N d] as products see it: [B N, d], unless places are split over devices, which no split of B N could say."""
+    return x if splits_places(mesh) else x.reshape(-1, x.shape[-1])
 
 
 def _dropout(x: Float[Array, "B N d"], keys, rate: float, branch: int):

@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import allowed
 from mdlm_jax.models.feature_cache import WHOLE, Features, Layer, by_step
 from mdlm_jax.models.layers import Block, Ends, Execution
+from mdlm_jax.models.layout import PLACES, ROWS, gather, pin
 from mdlm_jax.objectives.base import MaskFn, View, full
 
 REMAT_POLICIES = {
@@ -38,17 +38,19 @@ class Model(NamedTuple):
     # (params, view, mask, cache=None, dropout_keys=None) -> what is before the head, and the cache thereafter
     hidden: Callable[..., tuple[Array, Cache | Features | None]]
     head: Callable[[Any, Array], Array]  # (params, hidden) -> logits, float32
-    gather: Callable[[Any], Any]  # parameters -> the same, whole on every device of the mesh
     empty_cache: Callable[[int, int], Cache]  # (B, M) -> Cache
     architecture: Architecture
     # parameters -> the same, cut into layers once, for those who read many times
     by_layer: Callable[[Any], Any] = lambda params: params
+    mesh: Mesh | None = None  # that the parameters are split over
 
 
 def transformer(architecture: Architecture, execution: Execution) -> Model:
     """The network as pure functions. Blocks are one tree stacked over layers, whichever way they are run."""
     block, ends = Block(architecture, execution), Ends(architecture, execution)
     policy = REMAT_POLICIES[execution.remat]
+    # weights do not depend on how the network is run, and the two places that they are drawn with can not be split
+    drawn = Block(architecture, execution._replace(mesh=None))
 
     def init(key):
         key_ends, key_blocks = jax.random.split(key)
@@ -58,18 +60,11 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         places = jnp.zeros((1, 2, 1), jnp.int32)
         view = View(tokens, tokens, t, t, places, places, tokens, jnp.zeros(1))
         arguments = (x, condition, view, full, None, None, WHOLE, None)
-        blocks = jax.vmap(lambda key: block.init(key, *arguments)["params"])(
+        blocks = jax.vmap(lambda key: drawn.init(key, *arguments)["params"])(
             jax.random.split(key_blocks, architecture.layers)
         )
         read = jnp.zeros((1, 2, architecture.input_width)) if architecture.input_width else tokens
         return {"ends": ends.init(key_ends, read, t)["params"], "blocks": blocks}
-
-    def placed(tree, spec):
-        mesh = execution.mesh
-        return tree if mesh is None else jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, spec))
-
-    def gather(params):
-        return placed(params, P())
 
     def by_layer(params):
         return params if execution.scan_layers else {**params, "blocks": _layers_of(params["blocks"])}
@@ -81,6 +76,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         """
         read = view.noisy if architecture.input_width else view.tokens
         x, condition = ends.apply({"params": params["ends"]}, read, view.t, method="start")
+        x = pin(execution.mesh, x, ROWS, PLACES)
         num_places = view.tokens.shape[1]
         if cache is None:
             segments = view.segments if execution.use_segments else None
@@ -95,7 +91,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
                 seen = filled if seen is None else seen & filled
 
         def layer(x, params, layer_index, old):
-            keys, params = dropout_keys, gather(params)
+            keys, params = dropout_keys, gather(execution.mesh, params, execution.compute_dtype)
             if keys is not None:
                 keys = jax.vmap(jax.random.fold_in, (0, None))(keys, layer_index)
 
@@ -109,7 +105,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
             else:
                 x, new = run(WHOLE, (old.keys, old.values, cache.length, cache.kept))
                 new = Layer(new.keys, new.values)
-            return placed(x, P(execution.mesh and execution.mesh.axis_names)), new
+            return pin(execution.mesh, x, ROWS, PLACES), new
 
         if execution.remat != "none":
             layer = jax.checkpoint(layer, policy=policy)
@@ -133,7 +129,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         layers = layer(count) if execution.scan_layers else tuple(layer() for _ in range(count))
         return Cache(layers, jnp.int32(0))
 
-    return Model(init, hidden, head, gather, empty_cache, architecture, by_layer)
+    return Model(init, hidden, head, empty_cache, architecture, by_layer, execution.mesh)
 
 
 def _through(layer, x, blocks, stored, num_layers, scan):

@@ -1,6 +1,7 @@
 """Several plans on one trained run, with the quality of their text."""
 
 import pathlib
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -8,12 +9,12 @@ import numpy as np
 
 from mdlm_jax.data.markov import markov_chain, parse_markov
 from mdlm_jax.errors import UserError
-from mdlm_jax.evaluation.quality import measure, negative_log_likelihood
+from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihood
 from mdlm_jax.sampling import sample
 from mdlm_jax.sampling.compare import Contender, Row, compare, parse_plan
 from mdlm_jax.sampling.comparison import write_comparison
 from mdlm_jax.sampling.run import claim_output, encode_prompt, plan_of
-from mdlm_jax.training.restore import open_run
+from mdlm_jax.training.restore import Run, open_run
 
 
 def compare_run(
@@ -34,25 +35,38 @@ def compare_run(
     the prompt cannot be followed.
     """
     run = open_run(folder)
-    model, config, tokenizer = run.built.model, run.config, run.built.data.tokenizer
-    vocab = model.architecture.vocab_size
-    given = np.tile(encode_prompt(prompt, tokenizer), (count, 1))
-    if count < 2:
-        raise UserError(f"{count} samples: accepted is 2 or more, for errors")
-    contenders = []
-    for text in plans:
-        plan = plan_of(run, length=length, **parse_plan(text))
-        draw = partial(sample, model=model, params=run.params, prompt=given, plan=plan)
-        contenders.append(Contender(text, draw, plan.temperature, plan.top_p, config.train.compute_dtype))
+    contending = contenders(run, plans, prompt, count, length)
     claim_output(out)
-    known = {"vocab": vocab}
-    if config.data.source == "markov":
-        known["source"] = markov_chain(*parse_markov(config.data.path))
-    if judge is not None:
-        known["judge"] = _judge(judge, vocab, tokenizer)
-    rows = compare(contenders, jax.random.key(seed), lambda tokens, drawn: measure(tokens, drawn, **known))
+    rows = compare(contending, jax.random.key(seed), measure_of(run, judge))
     write_comparison(rows, out)
     return rows
+
+
+def contenders(run: Run, plans: Sequence[str], prompt: str, count: int, length: int | None) -> list[Contender]:
+    """A way to draw `count` rows by each plan. Raises UserError where a plan or the prompt cannot be followed."""
+    if count < 2:
+        raise UserError(f"{count} samples: accepted is 2 or more, for errors")
+    given = np.tile(encode_prompt(prompt, run.built.data.tokenizer), (count, 1))
+    found = []
+    for text in plans:
+        plan = plan_of(run, length=length, **parse_plan(text))
+        draw = partial(sample, model=run.built.model, params=run.params, prompt=given, plan=plan)
+        found.append(Contender(text, draw, plan.temperature, plan.top_p, run.config.train.compute_dtype))
+    return found
+
+
+def measure_of(run: Run, judge: pathlib.Path | None) -> Callable[[np.ndarray, np.ndarray], Quality]:
+    """All that can be measured of tokens like this run's: (tokens, which were drawn) -> Quality.
+
+    Raises UserError where the judge is none.
+    """
+    vocab = run.built.model.architecture.vocab_size
+    known = {"vocab": vocab}
+    if run.config.data.source == "markov":
+        known["source"] = markov_chain(*parse_markov(run.config.data.path))
+    if judge is not None:
+        known["judge"] = _judge(judge, vocab, run.built.data.tokenizer)
+    return partial(measure, **known)
 
 
 def _judge(folder: pathlib.Path, vocab: int, tokenizer):

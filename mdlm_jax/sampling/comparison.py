@@ -21,7 +21,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.quality import Estimate, Quality
 from mdlm_jax.files import write_whole
 from mdlm_jax.sampling.compare import Row
-from mdlm_jax.scaling.figures import MARKERS, PALETTE, number
+from mdlm_jax.scaling.report.look import MARKERS, PALETTE, number
 
 AXES = {"evaluations": "network evaluations", "seconds": "seconds"}  # of the two panels
 DISTANCES, ANGLES = (13, 19, 26, 34, 44, 56), (0, 180, 90, 270, 45, 135, 225, 315)  # of a number from its point

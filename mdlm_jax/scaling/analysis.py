@@ -41,6 +41,7 @@ class Analysis(NamedTuple):
     comparisons: list[Comparison]
     failed: list[Result]
     left_out: list[str]  # one line for each run that is not used, and why
+    by_steps: list[Result]  # done, but given steps and no budget: no isoFLOP curve has a place for them
 
 
 def likelihoods(analysis: Analysis) -> list[str]:
@@ -56,9 +57,7 @@ def _comparable(results: Sequence[Result], left_out: list[str]) -> tuple[str, di
     runs: dict[str, list[Result]] = defaultdict(list)
     for run in sorted(results, key=lambda run: (run.objective != REFERENCE, run.objective, run.budget, run.seed)):
         bound = runs[run.objective][0].bound if run.objective in runs else run.bound
-        if run.budget <= 0:
-            left_out.append(f"{run.run_id}: it was given steps, not a budget")
-        elif run.budget_counter != counter:
+        if run.budget_counter != counter:
             left_out.append(f"{run.run_id}: its budget is counted in {run.budget_counter}, the others in {counter}")
         elif run.bound != bound:
             left_out.append(
@@ -83,7 +82,7 @@ def _compare(reference: str, other: str, best: dict[str, Optima | Refusal]) -> C
     multiplier = None
     for name in (reference, other):
         if isinstance(best[name], Refusal):
-            multiplier = Refusal(f"{name}: {best[name].reason}")
+            multiplier = Refusal(f"{name} has no law L*(C)")
     if multiplier is None:
         multiplier = compute_multiplier(best[reference], best[other])
     return Comparison(reference, other, (reference, other) == CONTROL, multiplier)
@@ -95,14 +94,16 @@ def analyse(results: Sequence[Result], problems: Sequence[str] = ()) -> Analysis
     Without `ar` the first objective is the reference. `problems` are lines about runs whose result could not be read.
     """
     left_out = list(problems)
-    counter, runs = _comparable([run for run in results if run.status == "done"], left_out)
+    done = [run for run in results if run.status == "done"]
+    counter, runs = _comparable([run for run in done if run.budget > 0], left_out)
     curves = {objective: _isoflops(mine, counter) for objective, mine in runs.items()}
     minima = {
         objective: [(curve, isoflop_minimum(curve.parameters, curve.loss)) for curve in mine]
         for objective, mine in curves.items()
     }
     best = {objective: optima(mine, seed) for seed, (objective, mine) in enumerate(curves.items())}
-    analysis = Analysis(counter, runs, minima, best, [], [r for r in results if r.status == "failed"], left_out)
+    failed, by_steps = [r for r in results if r.status == "failed"], [run for run in done if run.budget <= 0]
+    analysis = Analysis(counter, runs, minima, best, [], failed, left_out, by_steps)
     names = likelihoods(analysis)
     pairs = [(names[0], other) for other in names[1:]]
     if set(CONTROL) <= set(names) and CONTROL not in pairs:

@@ -34,6 +34,20 @@ class Job(NamedTuple):
     flops: float
     steps: int
     forgiven: int = 0  # attempts that were known when the run was launched
+    mates: tuple = ()  # jobs that are trained in the same process, as one program
+
+    @property
+    def together(self) -> tuple["Job", ...]:
+        return (self, *self.mates)
+
+    @property
+    def total_flops(self) -> float:
+        return sum(job.flops for job in self.together)
+
+    @property
+    def runs(self) -> dict[pathlib.Path, int]:
+        """As a worker takes them: folder -> attempts known."""
+        return {job.folder: job.forgiven for job in self.together}
 
 
 class Running(NamedTuple):
@@ -46,7 +60,7 @@ class Running(NamedTuple):
 class Ended(NamedTuple):
     job: Job
     outcome: str  # done | failed | stopped
-    seconds: float  # in this pool; 0 where another one ran it
+    seconds: float  # in this pool, its share of those it was trained with; 0 where another one ran it
     exit_code: int  # negative: the signal that ended it
     cause: str  # of a failure or stop
 
@@ -110,7 +124,7 @@ def _start(job: Job, place: Place, command: Sequence[str]) -> Running:
             # of this thread only, and inherited: unlike a preexec_fn, safe whatever other threads do
             os.sched_setaffinity(0, place.cores)
         process = subprocess.Popen(
-            work_command(job.folder, job.forgiven, command=command),
+            work_command(job.runs, command=command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             # a run of a sweep is a process by itself, also where the sweep is one task of several
@@ -123,12 +137,19 @@ def _start(job: Job, place: Place, command: Sequence[str]) -> Running:
     return Running(job, place, process, time.time())
 
 
-def _end(run: Running) -> Ended | None:
-    """How a run ended here; None where another process holds it."""
-    last, seconds, code = attempts.last_attempt(run.job.folder), time.time() - run.started, run.process.returncode
-    if last and (last.owner.host, last.owner.pid) == (socket.gethostname(), run.process.pid):
-        return Ended(run.job, last.outcome or "stopped", seconds, last.exit_code, last.cause)
-    return Ended(run.job, "failed", seconds, code, "its worker could not start") if code else None
+def _end(run: Running) -> tuple[list[Ended], list[Job]]:
+    """(how each run of a process ended here, those that another process holds)."""
+    code, seconds = run.process.returncode, (time.time() - run.started) / len(run.job.together)
+    me, ended, held = (socket.gethostname(), run.process.pid), [], []
+    for job in run.job.together:
+        last = attempts.last_attempt(job.folder)
+        if last and (last.owner.host, last.owner.pid) == me:
+            ended.append(Ended(job, last.outcome or "stopped", seconds, last.exit_code, last.cause))
+        else:
+            held.append(job._replace(mates=()))
+    if code and not ended:
+        return [Ended(job, "failed", seconds, code, "its worker could not start") for job in held], []
+    return ended, held
 
 
 def _ended_elsewhere(job: Job, is_done: Callable[[pathlib.Path], bool]) -> Ended | None:
@@ -170,15 +191,15 @@ def run_pool(
                 for run in [run for run in running if run.process.poll() is not None]:
                     running.remove(run)
                     free.append(run.place)
-                    if found := _end(run):
-                        ended.append(found)
-                    else:
-                        waiting.append(run.job)
+                    over, held = _end(run)
+                    ended += over
+                    waiting += held
                 for job in list(waiting):
                     if received or not free:
                         break
                     if found := _ended_elsewhere(job, is_done):
                         waiting.remove(job)
+                        waiting += [mate._replace(mates=job.mates[1:]) for mate in job.mates[:1]]
                         ended.append(found)
                     elif not attempts.is_running(job.folder):
                         waiting.remove(job)
@@ -194,4 +215,4 @@ def run_pool(
 
 def longest_first(jobs: Sequence[Job]) -> list[Job]:
     """Of runs with equal FLOPs the one with more steps has the smaller network, which is slower."""
-    return sorted(jobs, key=lambda job: (job.flops, job.steps), reverse=True)
+    return sorted(jobs, key=lambda job: (job.total_flops, job.steps), reverse=True)

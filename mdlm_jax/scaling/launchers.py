@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from mdlm_jax.config import from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.scaling import attempts, launch, live, slurm, states, submit_line
 from mdlm_jax.scaling.launch import Job
 from mdlm_jax.scaling.sweep import Launcher
 from mdlm_jax.scaling.work import TRAIN
+from mdlm_jax.training.population import populations
 from mdlm_jax.training.run_folder import finished
 
 
@@ -67,6 +69,31 @@ def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
         _watch(jobs, over, console)
 
     return bring
+
+
+def in_populations(launcher: Launcher, members: int) -> Launcher:
+    """The launcher, given up to `members` runs as one where they can be one program (`training/population.py`).
+
+    Raises UserError where that is no number of runs.
+    """
+    if members < 1:
+        raise UserError(f"--population={members}; accepted: 1 or more runs")
+
+    def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
+        launcher(folder, grouped(starting, members) if members > 1 else starting, jobs)
+
+    return bring
+
+
+def grouped(jobs: Sequence[Job], members: int) -> list[Job]:
+    """The first of each group, with the others as its mates."""
+    folders = [job.folder for job in jobs]
+    found = []
+    for group in populations([from_json(folder / "config.json") for folder in folders], folders):
+        for first in range(0, len(group), members):
+            lead, *mates = (jobs[number] for number in group[first : first + members])
+            found.append(lead._replace(mates=tuple(mates)))
+    return found
 
 
 def _watch(jobs: Sequence[Job], over: Callable[[dict, bool], bool], console: Console) -> None:

@@ -60,17 +60,22 @@ def pace_of_pool(pool: Snapshot, now: float) -> Pace:
     """Of the runs that this pool ran itself."""
     return Pace(
         [(run.seconds, run.job.flops) for run in pool.ended if run.outcome == "done" and run.seconds],
-        [(now - run.started, last_metrics(run.job.folder).get("seconds_left"), run.job.flops) for run in pool.running],
-        [job.flops for job in pool.waiting],
+        [
+            (now - run.started, last_metrics(run.job.folder).get("seconds_left"), run.job.total_flops)
+            for run in pool.running
+        ],
+        [job.total_flops for job in pool.waiting],
     )
 
 
 def _counts(pool: Snapshot, already_done: int) -> str:
     failed = sum(run.outcome == "failed" for run in pool.ended)
     done = already_done + sum(run.outcome == "done" for run in pool.ended)
+    running = sum(len(run.job.together) for run in pool.running)
+    waiting = sum(len(job.together) for job in pool.waiting)
     left = seconds_left(pace_of_pool(pool, time.time()))
     return (
-        f"{done} done, {len(pool.running)} running, {failed} failed, {len(pool.waiting)} left"
+        f"{done} done, {running} running, {failed} failed, {waiting} left"
         + (f", about {clock(left)} to go" if left is not None else "")
         + ("; stopping, the runs save their state" if pool.stopping else "")
     )
@@ -83,7 +88,8 @@ def _view(pool: Snapshot, already_done: int) -> Group:
         step = f"{metrics['step']:,} / {run.job.steps:,}" if metrics else "starting"
         loss = f"{metrics['loss']:.4f}" if metrics else ""
         left = clock(metrics["seconds_left"]) if "seconds_left" in metrics else ""
-        table.add_row(run.job.folder.name, step, loss, left)
+        name = run.job.folder.name + (f" and {len(run.job.mates)} with it" if run.job.mates else "")
+        table.add_row(name, step, loss, left)
     return Group(table, _counts(pool, already_done))
 
 

@@ -34,13 +34,15 @@ def device_memory(
 ) -> Memory:
     """Memory of a run on `devices`, for views of `places` places, `scored` of which have logits.
 
-    `mesh_data` copies of the parameters are each split over the other devices; rows are split over all of them.
+    `mesh_data` copies of the parameters are each split over the other devices. Rows are split over `mesh_data` and
+    `mesh_fsdp`, their places over the others.
     """
     a, train = architecture, config.train
     parameters, size = num_parameters(a), BYTES[train.compute_dtype]
-    split = max(devices // train.mesh_data, 1) if train.mesh_fsdp == -1 else train.mesh_fsdp
+    parts = train.mesh_sequence * train.mesh_tensor
+    split = max(devices // train.mesh_data, 1) if train.mesh_fsdp == -1 else train.mesh_fsdp * parts
     split = 1 if train.runner != "jit" else split
-    rows = max(train.batch_size * views / train.microbatches / devices, 1)
+    rows = max(train.batch_size * views / train.microbatches / max(devices / parts, 1), 1) / parts
     key_values = 2 * a.key_value_heads * a.head_width
     pairs = NUMBERS_PER_PAIR * a.heads * places if train.attention == "einsum" else 0
     layer = 20 * a.width + 5 * a.mlp_width + pairs
@@ -48,7 +50,7 @@ def device_memory(
     working = 0 if train.remat == "none" else layer  # a layer that is recomputed, one at a time
     return Memory(
         state=(16 + (4 if config.optim.ema else 0)) * parameters.total / split,
-        gathered=(size + 4) * parameters.non_embedding / a.layers if split > 1 else 0.0,
+        gathered=(size + 4) * parameters.non_embedding / a.layers / train.mesh_tensor if split > 1 else 0.0,
         activations=size * rows * places * (a.layers * kept + working),
         logits=2 * 4 * rows * min(train.loss_chunk, scored) * a.vocab_size,
     )

@@ -117,15 +117,29 @@ def read_result(path: str | os.PathLike) -> Result:
 
 
 def read_results(folders: Iterable[str | os.PathLike]) -> tuple[list[Result], list[str]]:
-    """The results of these run folders, and one line for each that has none to read."""
-    results, problems = [], []
+    """The results of these run folders, and one line for each that has none to read or that is a second one of a run.
+
+    Of two folders with the same run, the one that has its name is believed, else the first.
+    """
+    found: dict[str, tuple[pathlib.Path, Result]] = {}
+    problems = []
     for folder in folders:
         path = pathlib.Path(folder) / FILE_NAME
+        extra = sorted(other for other in path.parent.glob("result*") if other.name != FILE_NAME)
+        problems += [f"{other}: a second result in this folder; {FILE_NAME} is used" for other in extra]
         if not path.exists():
             problems.append(f"{path}: not there, the run has not ended")
             continue
         try:
-            results.append(read_result(path))
+            result = read_result(path)
         except UserError as error:
             problems.append(str(error))
-    return results, problems
+            continue
+        if result.run_id in found:
+            before = found[result.run_id][0]
+            used, other = (path, before) if path.parent.name == result.run_id else (before, path)
+            problems.append(f"{other}: a second result of {result.run_id}; {used} is used")
+            if used == before:
+                continue
+        found[result.run_id] = (path, result)
+    return [result for _, result in found.values()], problems

@@ -37,7 +37,8 @@ def submit(folder: pathlib.Path, jobs: Sequence[Job], resources: dict[str, str],
     except RuntimeError as error:
         raise UserError(f"SLURM takes no jobs: {str(error).strip().splitlines()[-1]}") from error
     for job, job_id in zip(ordered, ids, strict=True):
-        write_launched(job.folder, NAME, job_id)
+        for run in job.runs:
+            write_launched(run, NAME, job_id)
     return ids
 
 
@@ -46,7 +47,7 @@ def work_in_job(job: Job, command: Sequence[str] = TRAIN) -> str:
     job_id = os.environ["SLURM_JOB_ID"]
     name = f"{NAME}-{os.environ.get('SLURM_ARRAY_JOB_ID', job_id)}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
     owner = this_process(name, int(os.environ.get("SLURM_RESTART_COUNT", "0")))
-    outcome = work(job.folder, job.forgiven, owner, command)
+    outcome = work(job.runs, owner, command)
     # a job that is cancelled or preempted is not running any more; the first would come back, the second does
     if outcome == "stopped" and not (job.folder / CANCELLED).exists() and states([job_id]) == {job_id: "RUNNING"}:
         subprocess.run(["scontrol", "requeue", job_id], check=False)

@@ -36,7 +36,7 @@ def submit(jobs: Sequence[Job], line: str, command: Sequence[str] = TRAIN) -> di
     problems = {}
     for job in longest_first(jobs):
         name = f"{NAME}-{uuid.uuid4().hex[:8]}"
-        words = shlex.join(work_command(job.folder, job.forgiven, name, command))
+        words = shlex.join(work_command(job.runs, name, command))
         done = subprocess.run(
             line.format(command=words, run=job.folder.name), shell=True, capture_output=True, text=True
         )
@@ -44,5 +44,6 @@ def submit(jobs: Sequence[Job], line: str, command: Sequence[str] = TRAIN) -> di
             said = (done.stderr or done.stdout).strip().splitlines()
             problems[job.folder] = f"exit code {done.returncode}" + (f": {said[-1]}" if said else "")
         else:
-            write_launched(job.folder, NAME, name)
+            for run in job.runs:
+                write_launched(run, NAME, name)
     return problems

@@ -12,9 +12,10 @@ from mdlm_jax.scaling import attempts, slurm
 from mdlm_jax.scaling.experiment import Experiment
 from mdlm_jax.scaling.launch import Job
 from mdlm_jax.scaling.plan import PlannedRun, plan_runs, refuse_all, run_id
-from mdlm_jax.scaling.report import write_report
-from mdlm_jax.scaling.result import read_results
+from mdlm_jax.scaling.report.page import write_report
+from mdlm_jax.scaling.result import FILE_NAME, Result, read_results
 from mdlm_jax.scaling.states import RunState, states_of
+from mdlm_jax.scaling.stored import read_stored, write_stored
 
 # (folder of the sweep, runs to start, all runs): starts them and returns once they have ended, or it was told to
 Launcher = Callable[[pathlib.Path, Sequence[Job], Sequence[Job]], None]
@@ -113,18 +114,39 @@ def cancel(folder: pathlib.Path) -> int:
     return len(over)
 
 
-def report(experiment: Experiment, folder: pathlib.Path) -> pathlib.Path:
-    """Writes report.html and its figures into the folder, from the runs that the experiment has now; returns its path.
-
-    Raises UserError where there is nothing to report.
-    """
+def collect(experiment: Experiment, folder: pathlib.Path) -> tuple[list[Result], list[str]]:
+    """The results of the runs that the experiment has now, and a line for each file that is none of them."""
     hashes = {run_id(config): config_hash(config) for config in experiment.configs}
-    results, problems = read_results(folder / name for name in hashes)
-    others = [result for result in results if result.config_hash != hashes[result.run_id]]
-    problems += [f"{folder / result.run_id}: its config is not that of {experiment.path}" for result in others]
-    strangers = sorted(path.parent for path in folder.glob("*/config.json") if path.parent.name not in hashes)
+    read, problems = read_results(folder / name for name in hashes)
+    results = []
+    for result in read:
+        if result.run_id not in hashes:
+            problems.append(f"{folder}: holds a result of {result.run_id}, which is not among {experiment.path}")
+        elif result.config_hash != hashes[result.run_id]:
+            problems.append(f"{folder / result.run_id}: its config is not that of {experiment.path}")
+        else:
+            results.append(result)
+    holding = {path.parent for name in ("config.json", FILE_NAME) for path in folder.glob(f"*/{name}")}
+    strangers = sorted(path for path in holding if path.name not in hashes)
     problems += [f"{path}: not among the runs of {experiment.path}" for path in strangers]
-    metrics = {name: folder / name / "metrics.jsonl" for name in hashes}
-    return write_report(
-        [result for result in results if result not in others], folder, experiment.title, problems, metrics
-    )
+    return results, problems
+
+
+def report(
+    experiment: Experiment, folder: pathlib.Path, out: pathlib.Path | None = None, store: pathlib.Path | None = None
+) -> tuple[pathlib.Path, list[str]]:
+    """Writes report.html and its figures into `out` or the folder of the sweep; its path, and what is left out.
+
+    `store` is a file that takes all results. Raises UserError where there is nothing to report.
+    """
+    results, problems = collect(experiment, folder)
+    if store is not None:
+        write_stored(store, results)
+    runs = {result.run_id: folder / result.run_id for result in results}
+    return write_report(results, out or folder, experiment.title, problems, runs), problems
+
+
+def report_stored(path: pathlib.Path, out: pathlib.Path | None = None) -> tuple[pathlib.Path, list[str]]:
+    """The same from a file of results alone, into `out` or beside the file. Raises UserError where it holds none."""
+    results, problems = read_stored(path)
+    return write_report(results, out or path.parent, path.resolve().parent.name, problems), problems

@@ -1,4 +1,4 @@
-"""How good an experiment's learning rates are: a small grid around them at the smallest budget of each objective.
+"""How good an experiment's learning rates are: a small grid around them, at one budget of each objective.
 
 What carries them up to larger budgets is the experiment's own rule, stated in its file.
 """
@@ -20,7 +20,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.scaling import sweep
 from mdlm_jax.scaling.experiment import Experiment
-from mdlm_jax.scaling.fit import MIN_SIZES, Minimum, isoflop_minimum
+from mdlm_jax.scaling.fit import MIN_SIZES, Minimum, isoflop_minimum, seed_deviation
 from mdlm_jax.scaling.plan import run_id, size_name
 from mdlm_jax.scaling.result import Result
 from mdlm_jax.training.run_folder import finished
@@ -43,20 +43,27 @@ class Tuned(NamedTuple):
     noise: float  # standard deviation of the loss over seeds, pooled over the objective; NaN with one seed
 
 
-def at_smallest_budget(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
-    """The configs of each objective's smallest budget."""
-    smallest = {}
+def to_tune_at(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
+    """The configs of each objective's smallest budget, or of its middle number of steps where it is given steps.
+
+    A rule carries rates up from the smallest budget; runs of one set of tokens that differ in how often they see it
+    have one rate for all.
+    """
+    spent = defaultdict(set)
     for config in configs:
-        spent = config.budget or config.steps
-        smallest[objective_label(config)] = min(spent, smallest.get(objective_label(config), spent))
-    return [config for config in configs if (config.budget or config.steps) == smallest[objective_label(config)]]
+        spent[objective_label(config)].add(config.budget or config.steps)
+    chosen = {}
+    for config in configs:
+        amounts = sorted(spent[objective_label(config)])
+        chosen[objective_label(config)] = amounts[0] if config.budget else amounts[len(amounts) // 2]
+    return [config for config in configs if (config.budget or config.steps) == chosen[objective_label(config)]]
 
 
 def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: int) -> list[ConfigDict]:
-    """The runs of an experiment at each objective's smallest budget, with their learning rate times each factor."""
+    """The runs of an experiment that `to_tune_at` chooses, with their learning rate times each factor."""
     first = min(config.seed for config in configs)
     grid = []
-    for config in at_smallest_budget(configs):
+    for config in to_tune_at(configs):
         if config.seed != first:
             continue
         for factor in factors:
@@ -70,14 +77,16 @@ def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: 
 
 def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tuned]:
     """What the runs of `tuning_grid` say of the learning rates of `configs` at that budget, by objective and size."""
-    chosen = {(objective_label(c), size_name(c)): c.optim.lr for c in at_smallest_budget(configs)}
+    chosen = {(objective_label(c), size_name(c)): c.optim.lr for c in to_tune_at(configs)}
     runs = defaultdict(lambda: defaultdict(list))  # losses over seeds, by curve and rate
     for run in results:
         if run.status == "done":
             runs[run.objective, run.size, run.parameters_non_embedding, run.budget][run.learning_rate].append(run.loss)
     found = []
     for (objective, size, parameters, budget), curve in runs.items():
-        noise = _noise([losses for key, other in runs.items() if key[0] == objective for losses in other.values()])
+        noise = seed_deviation(
+            [losses for key, other in runs.items() if key[0] == objective for losses in other.values()]
+        )
         rates = np.array(sorted(curve))
         losses = np.array([np.mean(curve[rate]) for rate in rates])
         errors = np.array([noise / len(curve[rate]) ** 0.5 for rate in rates])
@@ -97,13 +106,6 @@ def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tune
             )
         )
     return found
-
-
-def _noise(cells: Sequence[Sequence[float]]) -> float:
-    """Standard deviation within cells, pooled over them; NaN where none has two values."""
-    degrees = sum(len(cell) - 1 for cell in cells)
-    squares = sum(float(np.sum((np.array(cell) - np.mean(cell)) ** 2)) for cell in cells)
-    return math.sqrt(squares / degrees) if degrees else math.nan
 
 
 def _excess(rates: Float[np.ndarray, "rates"], losses: Float[np.ndarray, "rates"], chosen: float) -> float:

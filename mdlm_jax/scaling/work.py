@@ -1,4 +1,4 @@
-"""One attempt at one run, whatever launched it: claims it, trains it in a process of its own, says how it ended."""
+"""One attempt at a run, or at several together: claims it, trains it in a process of its own, says how it ended."""
 
 import contextlib
 import ctypes
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mdlm_jax.scaling import attempts
 from mdlm_jax.scaling.attempts import Owner
@@ -22,49 +22,66 @@ KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 EXIT_CODES = {"done": 0, "elsewhere": 0, "failed": 1, "stopped": 75}  # 75: EX_TEMPFAIL, to be tried again
 
 
-def work_command(folder: pathlib.Path, forgiven: int, job: str = "", command: Sequence[str] = TRAIN) -> list[str]:
+def work_command(runs: Mapping[pathlib.Path, int], job: str = "", command: Sequence[str] = TRAIN) -> list[str]:
     """The command line that does `work`."""
-    words = [sys.executable, "-m", "mdlm_jax.cli", "sweep", "work", str(folder), "--forgiven", str(forgiven)]
+    words = [sys.executable, "-m", "mdlm_jax.cli", "sweep", "work", *map(str, runs)]
+    words += ["--forgiven", *map(str, runs.values())]
     words += ["--job", job] if job else []
     return words if tuple(command) == TRAIN else [*words, "--command", shlex.join(command)]
 
 
-def work(folder: pathlib.Path, forgiven: int, owner: Owner, command: Sequence[str] = TRAIN) -> str:
-    """Runs `command` FOLDER unless the run is another's, called off or ended; returns a key of EXIT_CODES.
+def work(runs: Mapping[pathlib.Path, int], owner: Owner, command: Sequence[str] = TRAIN) -> str:
+    """Runs `command` FOLDER ... unless the runs are others', called off or ended; returns a key of EXIT_CODES.
 
-    SIGTERM is passed on, so that the run saves. Several processes of one job train together: the first to come claims
-    the run and says how it ended; to the others it is elsewhere.
+    `runs` are folders and the attempts that do not count, however they ended. SIGTERM is passed on, so that they save.
+    Several processes of one job train together: the first to come claims the run and says how it ended; to the others
+    it is elsewhere.
     """
-    if (folder / attempts.CANCELLED).exists():
+    wanted = {folder: number for folder, number in runs.items() if not (folder / attempts.CANCELLED).exists()}
+    claimed = {folder: attempts.claim(folder, owner, number) for folder, number in wanted.items()}
+    mine = {folder: attempt for folder, attempt in claimed.items() if attempt is not None}
+    if not mine:
+        joined = [folder for folder in wanted if _is_joined(folder, owner)]
+        if joined:
+            _run(joined, f"log-{owner.host}-{owner.pid}.txt", command, lambda: "")
         return "elsewhere"
-    mine = attempts.claim(folder, owner, forgiven)
-    if mine is None:
-        last = attempts.last_attempt(folder)
-        if last is not None and attempts.is_mate(last, owner):
-            _run(folder, f"log-{owner.host}-{owner.pid}.txt", command, lambda: "")
-        return "elsewhere"
+    lead, *others = mine
+    for folder in others:
+        (folder / LOG_NAME).write_text(f"trained together with {lead}, whose {LOG_NAME} is of both\n", encoding="utf-8")
     beaten = time.monotonic()
 
     def look() -> str:
         nonlocal beaten
-        if attempts.is_superseded(folder, mine):
+        if any(attempts.is_superseded(folder, attempt) for folder, attempt in mine.items()):
             return "lost"
         if time.monotonic() - beaten > attempts.BEAT_SECONDS:
-            attempts.beat(folder, mine)
+            for folder, attempt in mine.items():
+                attempts.beat(folder, attempt)
             beaten = time.monotonic()
-        return "cancelled" if (folder / attempts.CANCELLED).exists() else ""
+        return "cancelled" if any((folder / attempts.CANCELLED).exists() for folder in mine) else ""
 
-    before = _read_result(folder)
-    code, told = _run(folder, LOG_NAME, command, look)
-    return attempts.end(folder, mine, *_how_it_ended(folder, before, code, told)).outcome
+    before = {folder: _read_result(folder) for folder in mine}
+    code, told = _run(list(mine), LOG_NAME, command, look)
+    log = lead / LOG_NAME
+    outcomes = {
+        attempts.end(folder, attempt, *_how_it_ended(folder, before[folder], code, told, log)).outcome
+        for folder, attempt in mine.items()
+    }
+    return next(outcome for outcome in ("failed", "stopped", "done") if outcome in outcomes)
 
 
-def _run(folder: pathlib.Path, log_name: str, command: Sequence[str], look: Callable[[], str]) -> tuple[int, str]:
+def _is_joined(folder: pathlib.Path, owner: Owner) -> bool:
+    last = attempts.last_attempt(folder)
+    return last is not None and attempts.is_mate(last, owner)
+
+
+def _run(
+    folders: Sequence[pathlib.Path], log_name: str, command: Sequence[str], look: Callable[[], str]
+) -> tuple[int, str]:
     """(exit code, why it was told to end: a signal, cancelled, lost, or nothing). `look` may give a reason too."""
-    with told_to_end() as received, (folder / log_name).open("ab") as log:
-        process = subprocess.Popen(
-            [*command, str(folder)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
-        )
+    words = [*command, *map(str, folders)]
+    with told_to_end() as received, (folders[0] / log_name).open("ab") as log:
+        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent)
         told, looked = "", 0.0
         while process.poll() is None:
             reason = received[0] if received else ""
@@ -99,17 +116,18 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(KILL_WITH_PARENT, signal.SIGKILL)
 
 
-def _how_it_ended(folder: pathlib.Path, before: dict, code: int, told: str) -> tuple[str, int, str]:
+def _how_it_ended(folder: pathlib.Path, before: dict, code: int, told: str, log: pathlib.Path) -> tuple[str, int, str]:
     """(outcome, exit code, cause); `before` is the result that an earlier attempt left."""
     result = _read_result(folder)
-    if code == 0 and result.get("status") == "done":
-        return "done", code, ""
+    # one of several may have failed, or have been told to end, after this one was done
+    if result.get("status") == "done" and (code == 0 or result != before):
+        return "done", 0, ""
     # a scheduler may tell the training without telling its worker
     if told or code in (0, -signal.SIGTERM):
         return "stopped", code, told or "told to end"
     if result.get("status") == "failed" and result != before:
         return "failed", code, str(result.get("cause"))
-    lines = [line.strip() for line in tail(folder / LOG_NAME, 4096) if line.strip()]
+    lines = [line.strip() for line in tail(log, 4096) if line.strip()]
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
     return "failed", code, f"{how}: {lines[-1]}" if lines else how
 

@@ -1,152 +1,92 @@
-"""One run, from a config to result.json. Started again, it goes on from its last checkpoint."""
+"""Runs, from configs to result.json. Started again, they go on from their last checkpoints."""
 
-import math
 import pathlib
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
 
 import jax
 from ml_collections import ConfigDict
 
-from mdlm_jax.build import Build, build
-from mdlm_jax.evaluation.likelihood import Likelihood, evaluate
+from mdlm_jax.build import build
+from mdlm_jax.models.attention import check_backend
 from mdlm_jax.scaling.result import Result, write_result
-from mdlm_jax.training import checkpoint
+from mdlm_jax.training.disk import told_plainly
 from mdlm_jax.training.hardware import peak_flops
-from mdlm_jax.training.metrics import open_writer, progress
-from mdlm_jax.training.recipes import start_from
-from mdlm_jax.training.run_folder import bits_per_byte, claim_folder, describe, finished
-from mdlm_jax.training.sharding import RUNNERS, Runner
-from mdlm_jax.training.signals import stop_requested
-from mdlm_jax.training.step import State, make_train_step
-
-
-class RunFailed(Exception):
-    """Training can not go on; says at which step, why, and what is left."""
+from mdlm_jax.training.population import alone, populations, together
+from mdlm_jax.training.rewind import BadLoss, RunFailed, go_back, read_rewinds
+from mdlm_jax.training.run_folder import claim_folder, describe, finished
+from mdlm_jax.training.sharding import RUNNERS
+from mdlm_jax.training.step import make_train_step
+from mdlm_jax.training.steps import Ended, Member, take_steps
 
 
 def train(config: ConfigDict, folder: pathlib.Path) -> Result | None:
     """Trains until the last step and writes result.json; None where a signal ended it, its state saved.
 
     A run that fails leaves a result.json with its cause. Raises UserError for a config that can not be run, or that
-    differs from the one the folder was started with.
+    differs from the one the folder was started with, and where the folder can not be written.
     """
-    built = build(config)
-    claim_folder(config, folder)
-    if (before := finished(folder)) is not None:
-        return before
-    started, found, compile_seconds, cause = time.perf_counter(), None, 0.0, ""
-    try:
-        ended = _run(config, built, folder)
-        if ended is None:
-            return None
-        found, compile_seconds = ended
-    except RunFailed as failure:
-        cause = str(failure)
-    result = describe(config, built, folder, found, time.perf_counter() - started, compile_seconds, cause)
-    if jax.process_index() == 0:
-        write_result(folder, result)
-    return result
+    return train_all([config], [folder])[0]
 
 
-def _run(config: ConfigDict, built: Build, folder: pathlib.Path) -> tuple[Likelihood, float] | None:
-    """(validation at the end, seconds of the first step), or None where it was told to stop."""
-    settings, steps, flops_per_step = config.train, built.plan.steps, built.plan.flops_per_step.exact
-    make_runner, axis_name = RUNNERS[settings.runner]
+def train_all(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[Result | None]:
+    """The same for several runs: those that can be are one program, the others follow. A signal ends all of them."""
+    results: list[Result | None] = [None] * len(configs)
+    groups = populations(configs, folders) if len(configs) > 1 else [[0]]
+    for group in groups:
+        for number, result in zip(group, _train([configs[i] for i in group], [folders[i] for i in group]), strict=True):
+            results[number] = result
+        if any(results[number] is None for number in group):
+            break
+    return results
+
+
+def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[Result | None]:
+    """Of one program."""
+    members = _members(configs, folders)
+    for member in members:
+        check_backend(member.config.train.attention, jax.default_backend(), member.built.plan.places)
+        claim_folder(member.config, member.folder)
+    results = [finished(member.folder) for member in members]
+    left = [number for number, result in enumerate(results) if result is None]
+    if not left:
+        return results
+    started = time.perf_counter()
+    with told_plainly(members[left[0]].folder):
+        for number, ended in zip(left, _run([members[number] for number in left]), strict=True):
+            if not ended.found and not ended.cause:
+                continue
+            seconds, (config, built, folder) = time.perf_counter() - started, members[number]
+            result = describe(config, built, folder, ended.found, seconds, ended.compile_seconds, ended.cause)
+            results[number] = result
+            if jax.process_index() == 0:
+                write_result(folder, result)
+    return results
+
+
+def _members(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[Member]:
+    """Several have one network, so that each thing is compiled once, and are spread over devices, each on one."""
+    devices = jax.devices()[:1] if len(configs) > 1 else None
+    first, *others = [build(config, devices) for config in configs]
+    shared = {name: getattr(first, name) for name in ("model", "objective", "optimizer", "make_state")}
+    built = [first, *(other._replace(**shared) for other in others)]
+    return [Member(*one) for one in zip(configs, built, folders, strict=True)]
+
+
+def _run(members: Sequence[Member]) -> list[Ended]:
+    """All steps, with as many rewinds as a run alone needs."""
+    config, built, folder = members[0]
+    make_runner, axis_name = RUNNERS[config.train.runner]
     train_step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
-    runner = make_runner(train_step, built.mesh)
-
-    with ExitStack() as stack:
-        checkpoints = stack.enter_context(checkpoint.open_checkpoints(folder / "checkpoints"))
-        restored = checkpoint.restore(checkpoints, runner.abstract(built.make_state, *built.initial))
-        if restored is None:
-            start, state = 0, runner.init(built.make_state, *built.initial)
-            if config.start_from:
-                state = start_from(pathlib.Path(config.start_from), built, runner, state)
-        else:
-            start, state = restored[0], runner.scatter(restored[1])
-        writer = stack.enter_context(open_writer(folder, settings.loggers, start))
-        report = progress(steps, built.plan.tokens_per_step, flops_per_step, peak_flops())
-        next(report)
-        stop = stop_requested(checkpoints)
-        waited = compile_seconds = 0.0
-
-        def read(step: int, metrics: dict) -> None:
-            """Waits for the metrics of a step; a loss that is not a number ends the run."""
-            loss, gradient_norm = float(metrics["loss"]), float(metrics["gradient_norm"])
-            finite = math.isfinite(loss) and math.isfinite(gradient_norm)
-            if not finite and not built.options.skip_nonfinite:
-                raise RunFailed(
-                    f"step {step}: loss {loss}, gradient norm {gradient_norm}, peak learning rate {config.optim.lr:g}; "
-                    f"last good checkpoint: {checkpoints.latest_step() or 'none'}"
-                )
-            if step % settings.log_every == 0 or step in (start + 1, steps):
-                scalars = {"step": step, "flops": float(step) * flops_per_step, "loss": loss}
-                scalars |= {"gradient_norm": gradient_norm, "data_wait_seconds": waited}
-                writer.write(scalars | report.send((step, loss)))
-
-        def validate(step: int) -> Likelihood:
-            found = _validation(config, built, runner, state)
-            if not math.isfinite(found.nats_per_token):
-                raise RunFailed(f"step {step}: the validation loss is {found.nats_per_token}")
-            writer.write(
-                {
-                    "step": step,
-                    "flops": float(step) * flops_per_step,
-                    "validation_loss": found.nats_per_token,
-                    "validation_standard_error": found.standard_error,
-                    "validation_perplexity": found.perplexity,
-                    "bits_per_byte": bits_per_byte(found, built),
-                }
-            )
-            return found
-
-        batches, unread = built.data.batches(start), None
-        for step in range(start + 1, steps + 1):
-            clock = time.perf_counter()
-            batch = next(batches)
-            waited += time.perf_counter() - clock
-            clock = time.perf_counter()
-            state, metrics = runner.step(state, runner.place(batch))
-            if step == start + 1:
-                compile_seconds = time.perf_counter() - clock
-            # one step behind, so that the device never waits for the host
-            if unread is not None:
-                read(*unread)
-            unread = (step, metrics)
-            stopping = stop(step)
-            saving = stopping or step == steps or _due(settings.checkpoint_every, step)
-            validating = step < steps and _due(settings.validate_every, step)
-            if saving or validating:
-                read(*unread)  # what is not finite is never saved
-                unread = None
-            if saving:
-                checkpoint.save(checkpoints, step, runner.whole(state))
-            if stopping and step < steps:
-                checkpoints.wait_until_finished()
-                writer.say(f"stopped at step {step:,} of {steps:,}, state saved; the same command goes on from there")
-                return None
-            if validating:
-                validate(step)
-        found = validate(steps)
-    return found, compile_seconds
-
-
-def _due(every: int, step: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-def _validation(config: ConfigDict, built: Build, runner: Runner, state: State) -> Likelihood:
-    """The bound on the held-out rows, of the averaged weights where they are kept."""
-    whole = runner.whole(state)
-    return evaluate(
-        built.model,
-        built.objective,
-        whole.ema if built.options.ema_decay else whole.params,
-        whole.phi,
-        built.data.validation,
-        draws=config.eval.draws,
-        batch_size=config.eval.batch_size,
-        chunk=built.options.loss_chunk,
-        mesh=None if config.train.runner == "pmap" else built.mesh,
-    )
+    runner, peak = make_runner(train_step, built.mesh), peak_flops()
+    if len(members) > 1:
+        return take_steps(members, runner, together(train_step, len(members)), peak, [])
+    rewinds = read_rewinds(folder)
+    try:
+        while True:
+            try:
+                return take_steps(members, runner, alone(runner), peak, rewinds)
+            except BadLoss as bad:
+                rewinds = go_back(config, folder, rewinds, bad, built.plan.steps, built.data.max_steps)
+    except RunFailed as failure:
+        return [Ended(cause=str(failure))]

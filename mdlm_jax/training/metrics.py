@@ -88,12 +88,15 @@ def _wandb(folder: pathlib.Path) -> Writer:
 SINKS = {"tensorboard": _tensorboard, "wandb": _wandb}
 
 
-def progress(steps: int, tokens_per_step: int, flops_per_step: float, peak: float) -> Generator[dict, tuple, None]:
+def progress(
+    steps: int, tokens_per_step: int, flops_per_step: float, peak: float, shown: bool
+) -> Generator[dict, tuple, None]:
     """A generator that is sent (step, loss) and gives scalars: the mean of ten reports, tokens/s, MFU, seconds left.
 
-    Prints them: over one another in a terminal, as lines elsewhere. The rate is that since the last report.
+    Prints them where they are to be `shown`: over one another in a terminal, as lines elsewhere. The rate is that since
+    the last report.
     """
-    live, shown = sys.stderr.isatty(), jax.process_index() == 0
+    live = sys.stderr.isatty()
     step, loss = yield {}
     recent, before, then = deque([loss], maxlen=10), step, time.perf_counter()
     scalars = {}

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build, build
 from mdlm_jax.config import from_json
+from mdlm_jax.models.layout import AXES
 from mdlm_jax.training import checkpoint
 
 
@@ -28,7 +29,8 @@ def open_run(folder: pathlib.Path, sequences: int | None = None) -> Run:
     if sequences is not None:
         config.eval.sequences = sequences
     # whatever it was trained on, one device serves
-    config.train.mesh_data, config.train.mesh_fsdp = 1, 1
+    for axis in AXES:
+        config.train[f"mesh_{axis}"] = 1
     built = build(config, jax.devices()[:1])
     shapes = jax.eval_shape(built.make_state, *built.initial)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)

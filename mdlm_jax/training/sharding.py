@@ -1,19 +1,20 @@
 """Ways to run the one train step: jit over a mesh, pmap, shard_map. Each only places arrays; none changes a number."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental.mesh_utils import create_device_mesh, create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mdlm_jax.data import Batch
 from mdlm_jax.errors import UserError
+from mdlm_jax.models.layout import AXES, ROWS, split_weights
 from mdlm_jax.training.step import State
-
-ROWS = P(("data", "fsdp"))  # the batch is split over every device
 
 
 class Runner(NamedTuple):
@@ -27,36 +28,46 @@ class Runner(NamedTuple):
     scatter: Callable[[State], State]  # the inverse
 
 
-def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device]) -> Mesh:
-    """`data` x `fsdp` of the devices; fsdp = -1 takes all that are left. Raises UserError where that is not all."""
-    count = len(devices)
-    if fsdp == -1 and data >= 1 and count % data == 0:
-        fsdp = count // data
-    if data < 1 or fsdp < 1 or data * fsdp != count:
-        raise UserError(
-            f"config.train.mesh_data x mesh_fsdp is {data} x {fsdp}; accepted: a product of {count}, as many as devices"
-        )
-    # Explicit axes, the default of make_mesh, put shardings into types, which Flax's Embed does not take
-    return jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto), devices=devices)
+def make_mesh(devices: Sequence[jax.Device], *, data: int, fsdp: int, sequence: int = 1, tensor: int = 1) -> Mesh:
+    """data x fsdp x sequence x tensor devices; fsdp = -1 takes all that are left.
 
-
-def split_parameters(mesh: Mesh, tree: Any) -> Any:
-    """FSDP: each array is split along its longest axis that the devices divide; small ones are copied.
-
-    Axis 0 of a block's leaf counts layers and is never split: a layer is gathered whole when its turn comes.
+    Raises UserError where that is not all.
     """
-    devices = mesh.shape["fsdp"]
+    count, others = len(devices), data * sequence * tensor
+    if fsdp == -1 and min(data, sequence, tensor) >= 1 and count % others == 0:
+        fsdp = count // others
+    if min(data, fsdp, sequence, tensor) < 1 or fsdp * others != count:
+        raise UserError(
+            "config.train.mesh_data x mesh_fsdp x mesh_sequence x mesh_tensor is "
+            f"{data} x {fsdp} x {sequence} x {tensor}; accepted: a product of {count}, as many as devices"
+        )
+    # Explicit axes put shardings into types, which Flax's Embed does not take
+    return Mesh(_arranged(devices, (data, fsdp, sequence, tensor)), AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
-    def spec(path, leaf) -> NamedSharding:
-        stacked = any(getattr(key, "key", None) == "blocks" for key in path)
-        axes = range(stacked, len(leaf.shape))
-        divisible = [axis for axis in axes if leaf.shape[axis] % devices == 0 and leaf.shape[axis] >= devices]
-        if devices == 1 or not divisible or leaf.size < 1024:
-            return NamedSharding(mesh, P())
-        longest = max(divisible, key=lambda axis: leaf.shape[axis])
-        return NamedSharding(mesh, P(*(("fsdp" if axis == longest else None) for axis in range(len(leaf.shape)))))
 
-    return jax.tree.map_with_path(spec, tree)
+def _arranged(devices: Sequence[jax.Device], sizes: tuple[int, int, int, int]) -> np.ndarray:
+    """The devices as an array of these sizes: the last axes along the fastest links, `data` between slices of TPUs."""
+    slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"})
+    if slices <= 1:
+        return create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    data, *within = sizes
+    if data % slices:
+        raise UserError(f"config.train.mesh_data is {data}; accepted: a multiple of {slices}, the slices of TPUs")
+    inside = (data // slices, *within)
+    return create_hybrid_device_mesh(inside, (slices, 1, 1, 1), devices, allow_split_physical_axes=True)
+
+
+def share_of_rows(mesh: Mesh) -> tuple[int, int]:
+    """(which share of every batch this process reads, of how many).
+
+    Processes whose devices hold the same rows, because a row is split between them, read the same.
+    """
+    data, fsdp, *others = mesh.devices.shape
+    held = defaultdict(set)
+    for device, row in zip(mesh.devices.flat, np.repeat(np.arange(data * fsdp), np.prod(others)), strict=True):
+        held[device.process_index].add(int(row))
+    shares = sorted({tuple(sorted(rows)) for rows in held.values()})
+    return shares.index(tuple(sorted(held[jax.process_index()]))), len(shares)
 
 
 def shapes(state: State, sharding: jax.sharding.Sharding) -> State:
@@ -65,19 +76,19 @@ def shapes(state: State, sharding: jax.sharding.Sharding) -> State:
 
 
 def _place_rows(mesh: Mesh, batch: Batch) -> Batch:
-    sharding = NamedSharding(mesh, ROWS)
+    sharding = NamedSharding(mesh, P(ROWS))
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
 
 
 def jit_runner(step: Callable, mesh: Mesh) -> Runner:
-    """`jit` over the mesh: parameters and optimiser split over `fsdp`, the batch over all. The default."""
+    """`jit` over the mesh, everything split as `layout` says. The default."""
 
     def abstract(make_state, *arguments):
         state = jax.eval_shape(make_state, *arguments)
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             state,
-            split_parameters(mesh, state),
+            split_weights(mesh, state),
         )
 
     def init(make_state, *arguments):
@@ -87,7 +98,7 @@ def jit_runner(step: Callable, mesh: Mesh) -> Runner:
     def pinned(state, batch):
         """Keeps the state where it lies: GSPMD would otherwise be free to move it."""
         new, metrics = step(state, batch)
-        return jax.lax.with_sharding_constraint(new, split_parameters(mesh, new)), metrics
+        return jax.lax.with_sharding_constraint(new, split_weights(mesh, new)), metrics
 
     single = mesh.size == 1 and jax.process_count() == 1
     compiled = jax.jit(step if single else pinned, donate_argnums=0)
@@ -97,7 +108,7 @@ def jit_runner(step: Callable, mesh: Mesh) -> Runner:
 
 def shard_map_runner(step: Callable, mesh: Mesh) -> Runner:
     """`shard_map`: every device holds all parameters and sums over the axes `data` and `fsdp` itself."""
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), ROWS), out_specs=P(), check_vma=False)
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(ROWS)), out_specs=P(), check_vma=False)
     copied = NamedSharding(mesh, P())
 
     return Runner(
@@ -141,6 +152,6 @@ def pmap_runner(step: Callable, mesh: Mesh) -> Runner:
 # runner -> (how to make it, the axis that the step sums over)
 RUNNERS = {
     "jit": (jit_runner, None),
-    "shard_map": (shard_map_runner, ("data", "fsdp")),
+    "shard_map": (shard_map_runner, ROWS),
     "pmap": (pmap_runner, "devices"),
 }

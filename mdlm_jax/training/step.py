@@ -13,6 +13,7 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import Objective, scored
 from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.noise import noise_of
+from mdlm_jax.training.spikes import is_spike, no_history, remember
 
 DROPOUT = 2**31  # folded into an example's key; objectives split that key, which folds small numbers into it
 
@@ -26,15 +27,18 @@ class State(NamedTuple):
     opt_state: Any
     ema: Any  # averaged params; () without
     key: Array  # key data; never changes: the noise of a step is folded from it
+    history: Any = ()  # losses of the last steps; () where none is a spike
 
 
 class StepOptions(NamedTuple):
     batch_size: int  # global
     microbatches: int = 1
     loss_chunk: int = 128  # places whose logits exist at once
+    scored_only: bool = False  # logits of scored places only
     ema_decay: float = 0.0
     dropout: bool = False
-    skip_nonfinite: bool = False  # a step whose loss or gradient is not finite changes nothing
+    spike_deviations: float = 0.0  # standard deviations above the last losses; 0: no loss is a spike
+    skip_bad: bool = False  # a step with a spike, or whose loss or gradient is not finite, changes nothing
 
 
 def initial_state(
@@ -44,14 +48,19 @@ def initial_state(
     ema_decay: float,
     seed: Array,
     hyperparameters: dict[str, Array],
+    history: bool = False,
 ) -> State:
-    """The state before the first step. Seed and numbers are arguments, so that runs share the compiled program."""
+    """The state before the first step. Seed and numbers are arguments, so that runs share the compiled program.
+
+    With `history` it remembers losses, to tell a spike.
+    """
     key = jax.random.key(seed)
     key_params, key_phi, key_noise = jax.random.split(key, 3)
     params, phi = model.init(key_params), objective.init(key_phi)
     opt_state = optimizer.init((params, phi))._replace(hyperparams=hyperparameters)
     ema = jax.tree.map(jnp.copy, params) if ema_decay else ()
-    return State(jnp.int32(0), params, phi, opt_state, ema, jax.random.key_data(key_noise))
+    losses = no_history() if history else ()
+    return State(jnp.int32(0), params, phi, opt_state, ema, jax.random.key_data(key_noise), losses)
 
 
 def make_train_step(
@@ -73,7 +82,14 @@ def make_train_step(
         view = look(objective, phi, keys, batch.example, u)
         dropout_keys = jnp.repeat(jax.vmap(jax.random.fold_in, (0, None))(keys, DROPOUT), objective.views, axis=0)
         total, each = nats(
-            model, objective, params, phi, view, options.loss_chunk, dropout_keys if options.dropout else None
+            model,
+            objective,
+            params,
+            phi,
+            view,
+            options.loss_chunk,
+            dropout_keys if options.dropout else None,
+            options.scored_only,
         )
         total /= objective.views
         if objective.surrogate is not None:
@@ -111,12 +127,15 @@ def make_train_step(
             # warms up, so that the average does not remember the initial weights
             decay = jnp.minimum(options.ema_decay, (1 + state.step) / (10 + state.step))
             ema = optax.incremental_update(params, state.ema, 1 - decay)
-        new = State(state.step + 1, params, phi, opt_state, ema, state.key)
         gradient_norm = optax.tree.norm(gradients)
-        if options.skip_nonfinite:
-            finite = jnp.isfinite(loss) & jnp.isfinite(gradient_norm)
-            kept = state._replace(step=state.step + 1)
-            new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, kept)
-        return new, {"loss": loss, "gradient_norm": gradient_norm, "tokens": num_tokens}
+        bad, history = ~(jnp.isfinite(loss) & jnp.isfinite(gradient_norm)), ()
+        if options.spike_deviations:
+            bad |= is_spike(state.history, loss, options.spike_deviations)
+            history = remember(state.history, state.step, loss)
+        new = State(state.step + 1, params, phi, opt_state, ema, state.key, history)
+        if options.skip_bad:
+            kept = state._replace(step=new.step, history=history)
+            new = jax.tree.map(lambda after, before: jnp.where(bad, before, after), new, kept)
+        return new, {"loss": loss, "gradient_norm": gradient_norm, "tokens": num_tokens, "bad": bad}
 
     return train_step

@@ -129,6 +129,7 @@ def running(pid):
     return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
 
 
+@pytest.mark.slow
 def test_a_build_killed_half_way_is_never_read_and_starts_again(text, built, tmp_path):
     output, script = tmp_path / "corpus", tmp_path / "half.py"
     script.write_text(STOP_HALF_WAY)

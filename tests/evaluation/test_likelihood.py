@@ -57,6 +57,7 @@ def test_the_bound_converges_to_enumeration(params, name):
     assert abs(found.nats_per_token - exact) < 4 * found.monte_carlo_error < 0.04 * exact
 
 
+@pytest.mark.slow
 def test_the_error_of_the_noise_is_honest(params):
     """Over many small evaluations with other text, the spread of estimate minus truth is near what each one says."""
     held_out = rows(32)
@@ -80,6 +81,7 @@ def test_the_error_of_the_noise_is_honest(params):
     assert 0.3 < ratio < 1.8  # stratified draws are a little better than they say
 
 
+@pytest.mark.slow
 def test_ar_is_the_chain_rule_and_has_no_noise(params):
     held_out = rows(5)
     found = evaluate(MODEL, objective("ar"), params, (), held_out, draws=9, batch_size=2, chunk=2)

@@ -27,6 +27,7 @@ VARIANTS = {name: [] for name in OBJECTIVES} | {
 FEW = ("any_order", "gidd", "masked in blocks")  # the others take a minute
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "variant", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )

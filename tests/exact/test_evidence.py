@@ -40,6 +40,7 @@ def phi_of(objective):
     return POWERS if objective.surrogate is not None else ()
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(("objective", "nodes", "tolerance"), TIGHT.values(), ids=TIGHT)
 def test_the_best_network_is_tight_for_every_sequence(objective, nodes, tolerance):
     phi = phi_of(objective)

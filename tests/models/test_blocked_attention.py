@@ -1,4 +1,4 @@
-"""Attention by blocks of queries is attention: against the plain formula, in value, gradient and memory."""
+"""Attention by blocks or spans of queries is attention: against the plain formula, in value, gradient and cost."""
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ def arrays(*shapes):
     return [jnp.asarray(random.normal(size=shape), jnp.float32) for shape in shapes]
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("documents", [False, True], ids=["one", "documents"])
 @pytest.mark.parametrize("mask", [full, causal])
 @pytest.mark.parametrize("length", [5, BLOCK, 2 * BLOCK + 44, 5 * BLOCK])
@@ -36,12 +37,15 @@ def test_equals_the_plain_formula(length, mask, documents):
     )
 
 
-def test_equals_the_plain_formula_on_a_noised_and_a_clean_half():
+@pytest.mark.parametrize("backend", ["blocked", "library"])
+@pytest.mark.parametrize("documents", [False, True], ids=["one", "documents"])
+def test_equals_the_plain_formula_on_a_noised_and_a_clean_half(backend, documents):
     """The dead tiles of block diffusion are never computed; what is left must be all there is."""
     length = 5 * BLOCK
     mask = block_mask(16, length)
     q, k, v, weights = arrays(*[(1, 2 * length, 2, 8)] * 4)
-    seen = allowed(mask, jnp.arange(2 * length), 2 * length, None)
+    segments = (jnp.arange(2 * length) % length // 100)[None] if documents else None
+    seen = allowed(mask, jnp.arange(2 * length), 2 * length, segments)
 
     def slopes(backend):
         def total(q, k, v):
@@ -49,9 +53,21 @@ def test_equals_the_plain_formula_on_a_noised_and_a_clean_half():
 
         return jax.jit(jax.grad(total, argnums=(0, 1, 2)))(q, k, v)
 
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), slopes("blocked"), slopes("einsum")
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), slopes(backend), slopes("einsum"))
+
+
+def test_the_library_is_asked_for_three_eighths_of_the_pairs_of_block_diffusion():
+    """A quarter and a little may look. Four spans a half ask for a square of their own and 1 + 2 + 3 + 4 of the clean
+    places, noised, and for 1 + 2 + 3 + 4 clean: 24 of 64. Of a mask that hides nothing all are asked for."""
+    length = 8 * BLOCK
+    mask, shape = block_mask(16, length), jax.ShapeDtypeStruct((1, 2 * length, 1, 8), jnp.float32)
+
+    def flops(mask):
+        seen = jnp.ones((1, 2 * length, 2 * length), bool)
+        call = jax.jit(lambda q, k, v: attend(q, k, v, mask, seen, "library"))
+        return call.lower(shape, shape, shape).cost_analysis()["flops"]
+
+    np.testing.assert_allclose(flops(mask) / flops(full), 24 / 64, rtol=0.02)
 
 
 def test_a_cache_longer_than_the_queries():

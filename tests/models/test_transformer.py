@@ -77,6 +77,7 @@ def test_every_option_has_the_parameters_of_the_closed_form(options):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters(architecture).total
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_scan_remat_and_the_library_kernel_change_nothing(options):
     architecture = SMALL._replace(**options)

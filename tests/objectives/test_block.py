@@ -136,6 +136,7 @@ def test_clipping_changes_the_value_of_larger_blocks():
     assert clipped.bound == "none" and clipped.evaluate.bound == "upper"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_one_pass_over_both_halves_is_the_pass_over_each_block_alone(size):
     """A real transformer: the noised block after the clean blocks before it, [x_<b ; z_b], each clean block seeing

@@ -58,6 +58,7 @@ SCORED = [
 ]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("process", "answer"), SCORED)
 def test_score_entropy_and_rates_are_their_sums(process, answer):
     with jax.enable_x64(True):
@@ -112,6 +113,7 @@ def test_log1p_sum_has_the_slopes_of_the_sum():
             np.testing.assert_allclose(ours, ruled, rtol=1e-12)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("t", [1e-6, 1 - 1e-6])
 def test_losses_and_slopes_are_finite_in_float32_at_both_ends(process, t):

@@ -65,6 +65,7 @@ def backward_steps(process, table, num_steps):
     return every, np.nan_to_num(np.stack(laws))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", PROCESSES)
 def test_the_bound_is_its_definition_by_paths(name):
     """L_vb = E_q[log q(x_1 .. x_T | x_0) - log p(x_0 .. x_T)] over all paths, for a network that is wrong."""
@@ -186,6 +187,7 @@ def test_the_best_network_gains_from_every_step():
     np.testing.assert_allclose(2 * found[4] - mean(32), entropy(world), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["uniform", pytest.param("hybrid", marks=pytest.mark.slow)])
 def test_the_optimum_is_the_leave_one_out_law_and_not_the_posterior(name):
     """With p(x_0 | all OTHER places) plugged in the bound is nearly tight; with p(x_0 | all places) it is far off."""
@@ -202,6 +204,7 @@ def test_the_optimum_is_the_leave_one_out_law_and_not_the_posterior(name):
     assert wrong - entropy(world) > 0.4, (right, wrong, entropy(world))
 
 
+@pytest.mark.slow
 def test_the_discretised_gaussian_gains_from_every_step():
     world = random_world(1, 3, L)
     costs = []

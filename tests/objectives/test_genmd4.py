@@ -111,7 +111,6 @@ def test_the_gradient_of_the_draw_is_unbiased():
     network, phi = table(2, V + 1, 2, V), phi_of(POWER)
 
     model = transformer(Architecture(V, 1, 4, 1, 1, 4), Execution())._replace(
-        gather=lambda params: params,
         hidden=lambda params, view, mask, dropout_keys: (jax.vmap(network)(view), None),
         head=lambda params, hidden: hidden,
     )

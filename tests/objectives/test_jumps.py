@@ -113,6 +113,7 @@ def test_tauldr_vanishes_on_average_less_what_no_network_knows_at_the_true_rever
     assert mean(table(1, V, L, V)) > least + 0.01
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["uniform", "gidd"])
 def test_one_pass_over_the_neighbour_alone_is_biased(name):
     """The reverse rates out of x' instead of those out of x: cheaper, and another value."""
@@ -165,6 +166,7 @@ def importance(t):
     return (forward[0, 1] / forward[0, 0]) ** 2
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("t", TIMES)
 def test_implicit_concrete_score_matching_is_the_explicit_one_less_a_constant(t):
     """explicit - implicit = E sum c_p^2, where the way back is drawn as training draws it."""

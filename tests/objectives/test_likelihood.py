@@ -19,6 +19,7 @@ from mdlm_jax.exact import (
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.any_order import any_order, any_order_causal
 from mdlm_jax.objectives.autoregressive import ar
+from mdlm_jax.objectives.dropped_prompt import dropped_prompt
 from mdlm_jax.objectives.masked import masked, masked_lm
 from mdlm_jax.schedules import cosine, geometric, linear, polynomial
 
@@ -79,6 +80,22 @@ def test_given_a_prompt_it_is_the_conditional_entropy(objective, oracle, draws):
     mean, error = expected_nats(prompted, oracle, WORLD, jax.random.key(2), draws)
     expected = entropy(WORLD) - entropy(World(WORLD.probability.sum((1, 2))))
     assert abs(mean - expected) < min(3 * error + 1e-6, 0.005 * expected)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.6])
+def test_a_dropped_prompt_costs_what_follows_it_without_it(rate):
+    """(1 - rate) H(x_2, x_3 | x_1) + rate H(x_2, x_3): the best network knows both laws."""
+    prompt = jnp.array([True, False, False])
+    trained = dropped_prompt(any_order(V), V, rate)
+    prompted = trained._replace(
+        view=lambda phi, key, example, u: trained.view(phi, key, example._replace(frozen=prompt), u)
+    )
+    mean, error = expected_nats(prompted, MASKED, WORLD, jax.random.key(3), DRAWS)
+    without = entropy(World(WORLD.probability.sum(0)))
+    given = entropy(WORLD) - entropy(World(WORLD.probability.sum((1, 2))))
+    assert abs(mean - (1 - rate) * given - rate * without) < min(3 * error, 0.005 * without)
+    assert without - given > 10 * error, "the world tells them apart"
+    assert trained.evaluate.estimator == any_order(V).estimator, "what is reported sees every prompt"
 
 
 def test_impossible_sequences_cost_nothing():

@@ -98,6 +98,7 @@ def entropy_forms(process, oracle, t):
     return explicit, implicit, price
 
 
+@pytest.mark.few(3)
 @scored_by_ratios
 @pytest.mark.parametrize("t", TIMES)
 def test_denoising_and_implicit_score_entropy_differ_from_the_explicit_one_by_what_no_network_changes(name, t):
@@ -210,6 +211,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.few(12)
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
 @pytest.mark.parametrize("t", TIMES)
 def test_what_a_network_says_is_read_as_what_was_meant(answer, t):

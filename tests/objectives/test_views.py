@@ -230,6 +230,7 @@ NOISING = {
 NOISING |= {f"{name}, blocks": block(NOISING[name], 4, 12) for name in ("udlm", "masked, complementary")}
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", NOISING)
 def test_what_is_given_or_padded_is_shown_as_it_is_and_costs_nothing(name):
     """At every time, in every view, whatever the logits; and a row with nothing to score costs nothing at all."""

@@ -135,6 +135,7 @@ def test_closed_forms_are_the_exponentials_of_their_generators(name, generator_o
         np.testing.assert_allclose(generator(same, t), generator(process, t), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.few(2)
 @continuous
 def test_the_exact_reverse_rates_lead_back_to_the_data(name):
     """dp/ds along Rhat(x, y) = R(y, x) p_t(y) / p_t(x), from p_1' at t = 0.9 down to 0.1, by Runge and Kutta's rule."""

@@ -28,7 +28,7 @@ def ask(arrays: dict, tokens, t=1.0, vocab: int = MASK, **guidance):
         beside = jnp.concatenate([nothing, from_left], axis=1) + jnp.concatenate([from_right, nothing], axis=1)
         return (position[:LENGTH] + own[x] + beside)[..., :vocab].astype(jnp.float64), None
 
-    model = Model(lambda key: (), hidden, lambda _, out: out, lambda _: (), None, Architecture(vocab, 1, 1, 1, 1, 1))
+    model = Model(lambda key: (), hidden, lambda _, out: out, None, Architecture(vocab, 1, 1, 1, 1, 1))
     return read(Network(model, (), tokens, **guidance), None, tokens, jnp.full(len(tokens), t))[0]
 
 

@@ -114,6 +114,7 @@ def test_the_network_runs_only_where_something_is_revealed():
     assert abs(evaluations.mean() - expected) < 4 * evaluations.std() / np.sqrt(rows)
 
 
+@pytest.mark.slow
 def test_each_step_draws_from_what_training_scores():
     length, vocabulary, given, steps = 9, 11, 2, 4
     architecture = Architecture(vocabulary, 2, 32, 4, 2, 48, time_conditioning=True)

@@ -55,6 +55,7 @@ def log_probabilities(model, params, view):
     return jnp.take_along_axis(logits, view.targets[..., None], axis=-1)[..., 0]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("key_value_heads", "scan_layers"), [(4, True), (2, False)])
 def test_cached_logits_are_those_of_one_whole_pass(key_value_heads, scan_layers):
     model, params = network(key_value_heads=key_value_heads, scan_layers=scan_layers)
@@ -98,6 +99,7 @@ def test_without_start_symbol_the_first_token_is_read_at_place_one():
     np.testing.assert_allclose(trace.log_probability[:, 1:], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_random_order_draws_from_what_training_scores():
     given = 3
     model, params = network()

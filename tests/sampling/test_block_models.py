@@ -55,6 +55,7 @@ def ranking_there(confidence, hidden):
     return jnp.lexsort((others, -confidence, ~hidden))
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("name", GREEDY)
 def test_sequences_of_sdar(shared, monkeypatch, name):
     """Its confidence is the probability in the law that is drawn from: what the head says is sharpened beforehand."""
@@ -162,6 +163,7 @@ def below(logits, top_p: float):
     return jnp.where(jnp.take_along_axis(kept, jnp.argsort(order, axis=-1), axis=-1), logits, -jnp.inf)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("name", ["first_hitting_p1.0", "first_hitting_p0.9", "ddpm_p1.0", "ddpm_p0.9"])
 def test_sequences_of_bd3lm_with_the_recorded_noise(shared, name, cached):
@@ -248,6 +250,7 @@ def test_schedules_of_bd3lm(shared):
         np.testing.assert_allclose(-weight, arrays[f"noise/{name}/loss_scale"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_of_sdar(shared):
     """Two samples of 8 and 4 tokens in one row: there [x_t ; x_0] of the one, then of the other; here both halves of a
     row with segments. Attention does not mind the order."""

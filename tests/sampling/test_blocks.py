@@ -72,6 +72,7 @@ def scores(phi):
     return score(uniform(VOCABULARY, linear()))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", PLANS)
 def test_what_is_kept_of_finished_blocks_changes_nothing(params, name):
     tokens, trace = sample(jax.random.key(0), MODEL, params, PROMPT, PLANS[name])
@@ -82,6 +83,7 @@ def test_what_is_kept_of_finished_blocks_changes_nothing(params, name):
     np.testing.assert_allclose(trace.log_probability, plain_trace.log_probability, atol=1e-5)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", PLANS)
 def test_a_row_is_the_same_alone_and_in_any_company(params, name):
     together, trace = sample(jax.random.key(0), MODEL, params, PROMPT, PLANS[name])
@@ -116,6 +118,7 @@ def test_each_step_draws_from_what_training_scores(params):
             assert any(found)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("sampler", ["posterior", "euler"])
 def test_processes_run_backwards_in_blocks(params, sampler):
     plan = Plan(sampler, LENGTH, steps=6, trained_blocks=SIZE, answer=scores)
@@ -142,6 +145,7 @@ def test_one_block_of_all_tokens_has_the_joint_law():
     assert chisquare(counts(tokens), 20_000 * JOINT).pvalue > RARE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [False, True])
 def test_a_prefix_cache_in_blocks_keeps_what_stands_before_a_sub_block(params, shift):
     """Places are counted alike in every block: a text of one block has the nats of the same text as the second block,

@@ -59,6 +59,7 @@ def test_the_probability_is_the_one_at_temperature_1_of_what_was_read():
             np.testing.assert_allclose(nats[place], np.log(TABLE[tuple(read)][place, row[place]]), atol=1e-4)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
 def test_a_limit_that_none_reaches_places_one_token_a_step(params, cache, temperature):
@@ -73,6 +74,7 @@ def test_a_limit_that_none_reaches_places_one_token_a_step(params, cache, temper
     assert (np.asarray(loose) < VOCABULARY).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
 def test_a_cache_that_is_always_fresh_is_none(params, cache):
     """Blocks of one token, and blocks in one step, read everything anew; larger ones do not."""
@@ -86,6 +88,7 @@ def test_a_cache_that_is_always_fresh_is_none(params, cache):
     assert (np.abs(plain_trace.log_probability - cached_trace.log_probability) > 1e-3).any()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -217,3 +220,28 @@ def test_what_is_drawn_around_given_tokens_has_their_conditional_law():
     follows = STATES[:, 1] == 1
     assert counts(tokens)[~follows].sum() == 0
     assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE
+
+
+def test_guidance_draws_from_the_law_that_it_names():
+    """With two places to draw in random order each token has the law p(. | all)^(w + 1) / p(. | all but the prompt)^w.
+
+    The network knows both, as one that was trained with dropped prompts does.
+    """
+    weight, given = 1.5, 1
+    prompt = jnp.broadcast_to(jnp.array([V, given, V]), (ROWS, L))
+    plan = Plan("confidence", L, confidence="random", guidance=weight)
+    tokens = np.asarray(sample(jax.random.key(12), ORACLE, (), prompt, plan)[0])
+
+    def guided(first, last, place):
+        law = TABLE[first, given, last, place] ** (weight + 1) / TABLE[first, V, last, place] ** weight
+        return law / law.sum()
+
+    expected = np.zeros((V, V))
+    for first, last in itertools.product(range(V), repeat=2):
+        from_left = guided(V, V, 0)[first] * guided(first, V, 2)[last]
+        from_right = guided(V, V, 2)[last] * guided(V, last, 0)[first]
+        expected[first, last] = (from_left + from_right) / 2
+    observed = np.zeros((V, V))
+    np.add.at(observed, (tokens[:, 0], tokens[:, 2]), 1)
+    assert (tokens[:, 1] == given).all()
+    assert chisquare(observed.ravel(), ROWS * expected.ravel()).pvalue > RARE

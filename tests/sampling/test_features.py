@@ -140,6 +140,7 @@ def test_hidden_states_of_every_step_are_the_published_ones(scan_layers):
     assert (np.array(apart)[exact] < 1e-4).all() and np.delete(apart, np.flatnonzero(exact)).min() > 1e-3
 
 
+@pytest.mark.slow
 def test_all_places_of_the_response_are_the_whole_response():
     model, params = made(TIMED, scan_layers=True)
     share = read_all(model, params, Reuse(GIVEN, 4, 100, LENGTH - GIVEN), 6)
@@ -148,6 +149,7 @@ def test_all_places_of_the_response_are_the_whole_response():
         np.testing.assert_allclose(one, other, atol=2e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "architecture, execution, arguments",
     [
@@ -190,6 +192,7 @@ def test_nothing_given_is_all_response():
     np.testing.assert_array_equal(trace.evaluations, LENGTH)
 
 
+@pytest.mark.slow
 def test_what_a_step_costs():
     """In a layer after the first, by the compiler: the FLOPs of the places that its kind of step computes."""
     wide, (prompt, length, updated) = Architecture(VOCABULARY, 2, 256, 4, 4, 512), (32, 64, 8)

@@ -52,6 +52,7 @@ def test_every_stable_case_is_here(golden):
     assert whole == set(NEW)
 
 
+@pytest.mark.few(9)
 @pytest.mark.parametrize("name", NEW)
 def test_greedy_sequences(golden, name):
     arrays, description = golden

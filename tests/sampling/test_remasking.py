@@ -55,6 +55,7 @@ def process_of(plan):
     return absorbing(V, plan.schedule)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("schedule", [linear(), cosine()])
 @pytest.mark.parametrize("name", BLIND)
 def test_noised_data_stays_noised_data(name, schedule):
@@ -143,6 +144,7 @@ FEW = {name: plan for name, plan in PLANS.items() if name != "rescale"}
 FEW["loop, not capped"] = PLANS["loop"]._replace(upstream_compat=True)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", FEW)
 def test_few_steps_have_their_exact_law(name):
     plan = FEW[name]._replace(steps=STEPS, schedule=with_ends(linear(), 0.1))

@@ -3,8 +3,6 @@
 import html
 import json
 import re
-import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -13,18 +11,13 @@ from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.sampling import Trace
 from mdlm_jax.sampling.live import make_pieces
 from mdlm_jax.sampling.replay import replay, write_replay
+from tests.browser import drive, dump, result_of
 
 V = 257
 TOKENIZER = byte_tokenizer()
 HOSTILE = "</script><b>x</b><!-- <script>\x1b[2J\x00\u2028&amp;'\" ñ🙂\n\n{{ 1 }}"
 
-# what a person does, and what the page then shows; anything that goes wrong is written down from the start
-LISTEN = """<script>
-const wrong = [];
-addEventListener("error", event => wrong.push(event.message));
-addEventListener("securitypolicyviolation", event => wrong.push(event.blockedURI));
-console.error = console.warn = (...words) => wrong.push(words.join(" "));
-</script>"""
+# what a person does, and what the page then shows
 DRIVE = """<script>
 const shown = [], press = key => document.body.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
 for (let row = 0; row < data.rows.length; row++) {
@@ -150,26 +143,12 @@ def test_text_cannot_leave_the_data(tmp_path):
     assert not re.search(r"https?:|//[a-z]", page), "no address of anything outside the file"
 
 
-def dump(page, folder):
-    """The DOM of a page and what Chromium's console was told."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if browser is None:
-        pytest.skip(f"no browser to open the page with: none of {', '.join(names)} is installed")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=4000"]
-    flags += ["--dump-dom", f"--user-data-dir={folder / 'profile'}", "--host-resolver-rules=MAP * ~NOTFOUND"]
-    done = subprocess.run([browser, *flags, page.as_uri()], capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-
-
 def test_the_page_in_a_browser(tmp_path):
     frames, tokens, replayed = hostile_replay()
     page = write_replay(tmp_path, replayed)
-    text = page.read_text(encoding="utf-8")
-    page.write_text(text.replace("<title>", LISTEN + "<title>").replace("</body>", DRIVE + "</body>"), encoding="utf-8")
+    drive(page, DRIVE)
     dom, console = dump(page, tmp_path)
-    result = json.loads(html.unescape(re.search(r'<pre id="result">(.*)</pre>', dom, re.DOTALL)[1]))
+    result = result_of(dom)
     assert (console, result["wrong"], result["requests"]) == ([], [], [])
     for index, shown in enumerate(result["shown"]):
         assert shown == [state[1] for state in shown_by(replayed["rows"][index], len(frames))]

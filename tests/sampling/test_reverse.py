@@ -108,6 +108,7 @@ OBJECTIVES = {
 PHI = {"genmd4": {"power": jnp.array([-0.5, 0.5, 2.0])}}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", slow_but_for(["udlm", "csm"], OBJECTIVES))
 def test_many_steps_with_the_best_network_give_the_joint(name):
     objective, sampler, steps = OBJECTIVES[name]

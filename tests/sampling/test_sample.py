@@ -44,6 +44,7 @@ SLOW = ("tweedie", "euler", "tau_leaping", "predictor_corrector", "metropolis")
 OF_TOKENS = [name for name in SAMPLERS if name != "gaussian"]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("sampler", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in OF_TOKENS])
 def test_a_row_is_the_same_alone_and_in_any_company(sampler):
     key, plan = jax.random.key(1), Plan(sampler, LENGTH, answer=scores)
@@ -74,6 +75,7 @@ PADDED = [
 ]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("plan", PADDED)
 def test_prompts_of_several_lengths_are_what_they_are_alone(plan):
     """A row with two places of padding is the shorter row, token for token, and shows its padding."""
@@ -92,6 +94,7 @@ def test_prompts_of_several_lengths_are_what_they_are_alone(plan):
     np.testing.assert_array_equal(tokens[:1], first)
 
 
+@pytest.mark.slow
 def test_prompts_of_one_bucket_share_a_program():
     for plan in (Plan("autoregressive", 80), Plan("ancestral", 80), Plan("confidence", 80, block_size=1, cache="dual")):
         sample(jax.random.key(0), MODEL, PARAMS, jnp.zeros((1, 5), int), plan)
@@ -183,6 +186,7 @@ def test_a_prompt_is_whole_numbers_in_rows(prompt):
         check(Plan("ancestral", LENGTH), prompt, VOCABULARY)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("sampler", ONE_BY_ONE)
 def test_draws_are_from_the_likeliest(sampler):
     """One token is the likeliest; a set of them leaves each of its tokens its share."""
@@ -202,6 +206,7 @@ def test_draws_are_from_the_likeliest(sampler):
     np.testing.assert_allclose(trace.log_probability, jax.nn.log_softmax(FLAT)[tokens], rtol=1e-5)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("sampler", [n for n in OF_TOKENS if n not in ("autoregressive", "ordered", *SLOW)])
 def test_what_is_given_stays_wherever_it_stands(sampler):
     hidden = jnp.array([[1, 0, 1, 1, 0, 0, 1, 0], [0, 0, 0, 1, 1, 1, 1, 1]], bool)

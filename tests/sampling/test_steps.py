@@ -80,6 +80,7 @@ def fits(seen, law) -> bool:
     return seen[~possible].sum() == 0 and (alone or chisquare(seen[possible], expected).pvalue > RARE)
 
 
+@pytest.mark.few(3)
 @every_answer
 def test_reverse_rates_are_those_of_the_enumerated_chain(process, answer):
     """R_t(y, x) p_t(y) / p_t(x), where x and y differ in one place."""
@@ -247,6 +248,7 @@ def test_the_last_step_leaves_no_mask():
     np.testing.assert_array_equal(without_mask(real, x, law[:, :V], clean), law[:, :V])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("process", ["absorbing", "uniform", "gidd"])
 def test_corrector_draws_with_its_probabilities(process):
     """Also where they would exceed 1."""
@@ -263,6 +265,7 @@ def test_corrector_draws_with_its_probabilities(process):
                 assert fits(np.bincount(drawn[:, place], minlength=made.states), law[place])
 
 
+@pytest.mark.slow
 def test_metropolis_leaves_the_law_as_it_is_and_draws_with_its_probabilities():
     """P(x, x') = min(1, p(x') / p(x)) / (L (V - 1)) for neighbours, p P = p, and p is where every start ends."""
     with jax.enable_x64(True):

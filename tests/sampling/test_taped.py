@@ -73,6 +73,7 @@ def levels_there(plan, t, s):
     return at_t, (1 - plan.loop_alpha) * (s / plan.loop_off if t <= plan.loop_off else 1)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(("name", "share"), REMDM)
 def test_remdm(golden, name, share):
     (arrays, cases), case = golden, f"remdm/{name}_p{share}"
@@ -127,6 +128,7 @@ def without_masks(arrays, tokens):
     return jnp.where(tokens == MASK, likeliest, tokens)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(("law", "cut", "steps", "noise"), RADD)
 def test_radd(golden, law, cut, steps, noise):
     """And the network need be run for a row only where the row changes: no oftener than there."""
@@ -158,6 +160,7 @@ def test_radd(golden, law, cut, steps, noise):
     assert changes <= cases[name]["update_cnt"]
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(("rule", "temperature", "weight", "steps"), SMDM)
 def test_smdm(golden, rule, temperature, weight, steps):
     """There the mask may be drawn, and the place stays hidden."""
@@ -182,6 +185,7 @@ def test_smdm(golden, rule, temperature, weight, steps):
     np.testing.assert_array_equal(jnp.minimum(tokens, MASK), arrays[f"seq/{name}"])
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("sampler", "weight"), UNIDISC)
 def test_unidisc(golden, sampler, weight):
     """Six tokens of text are given, ten of an image are drawn. Guidance comes first, then the other modality's tokens

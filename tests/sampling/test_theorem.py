@@ -31,7 +31,7 @@ def hidden(params, view, mask, cache=None):
     return params[tuple(view.tokens.T)], None
 
 
-WORLD = Model(None, hidden, lambda _, hidden: hidden, None, None, Architecture(V, 1, V, 1, 1, 1))
+WORLD = Model(None, hidden, lambda _, hidden: hidden, None, Architecture(V, 1, V, 1, 1, 1))
 
 
 def greedy(joint: np.ndarray, **arguments):

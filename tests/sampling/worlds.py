@@ -54,9 +54,7 @@ def oracle() -> Model:
     def empty_cache(batch, places):
         return Cache((jnp.zeros((batch, places), jnp.int32), jnp.full((batch, places), -1)), jnp.int32(0))
 
-    return Model(
-        lambda key: (), hidden, lambda params, hidden: hidden, lambda params: params, empty_cache, architecture
-    )
+    return Model(lambda key: (), hidden, lambda params, hidden: hidden, empty_cache, architecture)
 
 
 def oracle_of(answer, phi=(), joint=JOINT, given=0) -> Model:

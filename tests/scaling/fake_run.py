@@ -5,6 +5,7 @@ The loss has its minimum over the learning rate at 0.02 x (N / 10,000)^-0.25, wi
 
 import sys
 
+from mdlm_jax.config import LATER_KEYS
 from mdlm_jax.scaling.flops import COUNTERS
 from mdlm_jax.scaling.result import SCHEMA_VERSION, Result
 
@@ -21,10 +22,16 @@ FIELDS = {
 }
 
 CHILD = f"""
-import hashlib, json, math, pathlib, sys
+import functools, hashlib, json, math, pathlib, sys
 folder = pathlib.Path(sys.argv[-1])
 text = (folder / "config.json").read_text()
-config = json.loads(text)
+config, told = json.loads(text), json.loads(text)
+for key, value in {LATER_KEYS!r}.items():  # the hash of a config, without its imports
+    *parents, leaf = key.split(".")
+    node = functools.reduce(dict.get, parents, told)
+    if node[leaf] == value:
+        del node[leaf]
+text = json.dumps(told, indent=1, sort_keys=True) + "\\n"
 with open(folder / "starts", "a") as starts:
     starts.write(folder.name + "\\n")
 if (folder / "fails").exists():

@@ -17,7 +17,9 @@ def make_poisoned_step(*arguments):
 
     def poisoned(state, batch):
         new, metrics = train_step(state, batch)
-        return new, metrics | {"loss": jnp.where(new.step == 20, jnp.nan, metrics["loss"])}
+        here = new.step == 20
+        bad = {"loss": jnp.where(here, jnp.nan, metrics["loss"]), "bad": metrics["bad"] | here}
+        return new, metrics | bad
 
     return poisoned
 

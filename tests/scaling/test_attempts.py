@@ -116,7 +116,7 @@ SLEEP = "import time; print('words', flush=True); time.sleep(60)"
 
 def worker(folder, code, forgiven=0):
     """As a launcher starts it, in a process of its own."""
-    command = work.work_command(folder, forgiven, command=[sys.executable, "-S", "-c", code])
+    command = work.work_command({folder: forgiven}, command=[sys.executable, "-S", "-c", code])
     return subprocess.Popen(command, cwd=runs.ROOT)
 
 

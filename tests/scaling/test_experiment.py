@@ -85,4 +85,6 @@ def test_the_experiments_of_the_project_are_sound(monkeypatch):
     assert counts["smdm"] == 2 * 5 * 30 * 2  # objectives, budgets, sizes, learning rates
     assert counts["smdm_small"] == 2 * 5 * 10 * 2
     assert counts["repeated"] == 2 * 3 * 5 * 5  # objectives, unique tokens, sizes, epochs
-    assert counts["repeated_small"] == 2 * 3 * 7
+    assert counts["data_constrained"] == 2 * 3 * 5 * 2
+    assert counts["isoflop_small"] == (3 * 4 * 5 + 2) * 2  # objectives, budgets, sizes; one more for two of them; seeds
+    assert counts["objectives"] == 9 * 3

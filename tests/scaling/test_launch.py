@@ -16,23 +16,26 @@ from mdlm_jax.scaling.launch import Job, Place, run_pool
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ANYWHERE = Place(frozenset(), {})
 
-# Appends its name to `order`; waits and then fails, where its folder says so; else writes `done`.
+# Of each folder: appends its name to `order`; waits and then fails, where the folder says so; else writes `done`.
 CHILD = """
 import os, pathlib, signal, sys, time
-folder = pathlib.Path(sys.argv[-1])
-told = []
+folders, code, told = [pathlib.Path(name) for name in sys.argv[1:]], 0, []
 signal.signal(signal.SIGTERM, lambda number, frame: told.append(number))
-with open(folder.parent / "order", "a") as order:
-    order.write(folder.name + "\\n")
-while (folder / "waits").exists() and not told:
-    time.sleep(0.02)
-if (folder / "fails").exists():
-    print("the last words"); sys.exit(3)
-if told:
-    (folder / "saved").touch(); sys.exit(0)
-cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else []
-(folder / "result.json").write_text('{"status": "done"}')
-(folder / "done").write_text(",".join(map(str, cores)) + " " + os.environ.get("SEEN", ""))
+for folder in folders:
+    with open(folder.parent / "order", "a") as order:
+        order.write(folder.name + "\\n")
+for folder in folders:
+    while (folder / "waits").exists() and not told:
+        time.sleep(0.02)
+    if (folder / "fails").exists():
+        print("the last words"); code = 3
+    elif told:
+        (folder / "saved").touch()
+    else:
+        cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else []
+        (folder / "result.json").write_text('{"status": "done"}')
+        (folder / "done").write_text(",".join(map(str, cores)) + " " + os.environ.get("SEEN", ""))
+sys.exit(code)
 """
 COMMAND = (sys.executable, "-S", "-c", CHILD)
 # A pool in a process of its own, on the folders named after its script.
@@ -114,6 +117,35 @@ def test_one_failure_does_not_stop_the_others_and_its_log_is_kept(tmp_path):
     assert ended["a"].cause == "exit code 3: the last words"
     last = attempts.last_attempt(tmp_path / "a")
     assert (last.number, last.outcome, last.cause) == (1, "failed", "exit code 3: the last words")
+
+
+def together(paths):
+    lead, *mates = (Job(path, 1.0, 1) for path in paths)
+    return lead._replace(mates=tuple(mates))
+
+
+def test_runs_of_one_program_end_each_by_itself(tmp_path):
+    ended = pool([together(folders(tmp_path, "a", "b", "c", fails="b"))])
+    assert {name: run.outcome for name, run in ended.items()} == {"a": "done", "b": "failed", "c": "done"}
+    owners = [attempts.last_attempt(tmp_path / name).owner for name in "abc"]
+    assert len(set(owners)) == 1 and started(tmp_path) == ["a", "b", "c"]
+    assert ended["b"].cause == "exit code 3: the last words"
+    assert f"trained together with {tmp_path / 'a'}" in (tmp_path / "b" / "log.txt").read_text()
+
+
+def test_what_others_hold_of_one_program_is_waited_for(tmp_path):
+    a, b, c = folders(tmp_path, "a", "b", "c", waits="b", fails="c")
+    process = start_pool([b])
+    wait_for(lambda: started(tmp_path) == ["b"])
+
+    def watch(snapshot):
+        if len(snapshot.ended) == 2 and (b / "waits").exists():
+            (b / "waits").unlink()
+
+    ended = pool([together([a, b, c])], watch=watch)
+    assert process.communicate(timeout=60)[0].strip() == "b=done"
+    assert {name: run.outcome for name, run in ended.items()} == {"a": "done", "b": "done", "c": "failed"}
+    assert started(tmp_path) == ["b", "a", "c"]
 
 
 def test_what_is_done_is_not_run_again(tmp_path):

@@ -57,6 +57,13 @@ def test_what_is_split_and_what_is_not():
     assert four.state == 5 * parameters
     assert four.gathered == pytest.approx(6 * planned.parameters.non_embedding / 6)  # layers
     assert four.activations == one.activations / 4 and four.logits == one.logits / 4
+    places = {"train__mesh_sequence": 2, "train__mesh_tensor": 2}
+    (parts,) = plan_runs(
+        [config(train__compute_dtype="bfloat16", train__remat="full", optim__ema=0.999, train__batch_size=1, **places)]
+    )
+    split = memory_of(parts, 4)  # one row instead of sixteen, a fourth of it on each device
+    assert split.state == four.state and split.gathered == four.gathered / 2
+    assert split.activations == four.activations / 16 and split.logits == four.logits / 16
     (copied,) = plan_runs([config(train__mesh_data=4, train__mesh_fsdp=1)])
     assert memory_of(copied, 4).state == 16 * parameters
     assert parse_hardware("h200:8").memory == 141e9

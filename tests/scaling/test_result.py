@@ -104,3 +104,19 @@ def test_one_bad_file_does_not_hide_the_others(tmp_path):
     assert "truncated" in problems[0] and "not whole JSON" in problems[0]
     assert "empty" in problems[1]
     assert "absent" in problems[2] and "has not ended" in problems[2]
+
+
+def test_a_second_result_of_a_run_is_named_and_the_folder_of_its_name_believed(tmp_path):
+    folders = [tmp_path / name for name in ("a copy", RESULT.run_id, "moved")]
+    for folder, loss in zip(folders, (1.0, 2.0, 3.0), strict=True):
+        folder.mkdir()
+        write_result(folder, RESULT._replace(loss=loss))
+    (folders[1] / "result (1).json").write_text("{}")
+    results, problems = read_results(folders)
+    assert [result.loss for result in results] == [2.0]
+    used = folders[1] / "result.json"
+    assert problems == [
+        f"{folders[1] / 'result (1).json'}: a second result in this folder; result.json is used",
+        f"{folders[0] / 'result.json'}: a second result of {RESULT.run_id}; {used} is used",
+        f"{folders[2] / 'result.json'}: a second result of {RESULT.run_id}; {used} is used",
+    ]

@@ -1,6 +1,7 @@
 """Experiment files, plans and whole sweeps, with children that write a result instead of training."""
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -13,6 +14,22 @@ from mdlm_jax.scaling.plan import plan_runs, run_id
 from mdlm_jax.training.run_folder import finished
 from tests.scaling.fake_run import COMMAND
 from tests.scaling.test_experiment import EXPERIMENT, column, write
+
+POPULATION = """
+'''Four seeds, and a run of more steps.'''
+from configs import base
+from tests.runs import TINY
+
+TITLE = "seeds"
+
+def grid():
+    configs = []
+    for seed in range(5):
+        config = base.get_config()
+        config.update_from_flattened_dict(TINY | {"steps": 8 if seed < 4 else 9, "seed": seed})
+        configs.append(config)
+    return configs
+"""
 
 
 @pytest.fixture
@@ -148,8 +165,32 @@ def test_report_has_the_runs_of_the_experiment_and_names_the_others(tmp_path, ex
     (folder / names[0] / "result.json").unlink()
     fewer = experiment._replace(configs=experiment.configs[:3])
     fewer.configs[1].optim.clip = 2.0
-    page = sweep.report(fewer, folder).read_text()
+    path, left_out = sweep.report(fewer, folder)
+    page = path.read_text()
+    assert len(left_out) == 3
     assert "Two objectives" in page
     assert f"{names[0]}/result.json: not there" in page
     assert f"{names[1]}: its config is not that of" in page
     assert f"{names[3]}: not among the runs of" in page
+
+
+@pytest.mark.slow
+def test_a_sweep_in_populations_trains_what_it_would_have_trained(tmp_path):
+    for path in (tmp_path / "one", tmp_path / "other"):
+        path.mkdir()
+    experiment = load_experiment(write(tmp_path, POPULATION))
+    launcher = launchers.in_populations(launchers.local(1), 3)
+    assert sweep.run(experiment, tmp_path / "one", launcher) == sweep.Summary(done=5, failed=0, left=0)
+    assert sweep.run(experiment, tmp_path / "other", launchers.local(1)) == sweep.Summary(done=5, failed=0, left=0)
+    owners = [attempts.last_attempt(path.parent).owner for path in (tmp_path / "one").glob("*/result.json")]
+    assert sorted(Counter(owners).values()) == [1, 1, 3]  # 3 and 1 of four seeds, and one of other steps
+    losses = [
+        {result.run_id: result.loss for result in sweep.collect(experiment, tmp_path / name)[0]}
+        for name in ("one", "other")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_population_is_one_or_more():
+    with pytest.raises(UserError, match="--population=0; accepted: 1 or more"):
+        launchers.in_populations(launchers.local(1), 0)

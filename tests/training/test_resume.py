@@ -99,6 +99,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_says_where(tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in final_parameters(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_or_is_skipped_where_configured(tmp_path):
     """Every step is skipped here, so the weights end as they began: finite."""
     runs.train(
@@ -108,6 +109,7 @@ def test_or_is_skipped_where_configured(tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in final_parameters(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_folder_with_another_config_is_refused(tmp_path):
     runs.train(tmp_path / "run", steps=1)
     out = runs.train(tmp_path / "run", expect=2, steps=2)

@@ -26,12 +26,16 @@ def plain(tmp_path_factory) -> np.ndarray:
     return losses(folder)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("devices", "keys"),
     [
         (8, {"train__mesh_fsdp": 8}),
         (4, {"train__mesh_data": 2, "train__microbatches": 2, "train__scan_layers": True}),
         (1, {"train__microbatches": 4, "train__remat": "full"}),
+        (4, {"train__mesh_data": 2, "train__scored_only": True}),
+        pytest.param(8, {"train__runner": "pmap", "train__scored_only": True}, marks=pytest.mark.slow),
+        pytest.param(8, {"train__runner": "shard_map", "train__scored_only": True}, marks=pytest.mark.slow),
         pytest.param(8, {"train__runner": "pmap"}, marks=pytest.mark.slow),
         pytest.param(8, {"train__runner": "shard_map"}, marks=pytest.mark.slow),
         pytest.param(2, {"train__runner": "shard_map", "train__microbatches": 2}, marks=pytest.mark.slow),
@@ -45,29 +49,7 @@ def test_one_loss_sequence(tmp_path, plain, devices, keys):
     np.testing.assert_allclose(losses(tmp_path / "run"), plain, rtol=TOLERANCE)
 
 
-OBJECTIVES = {
-    "ar": {},
-    "any_order": {},
-    "any_order_causal": {},
-    "masked_lm": {},
-    "genmd4": {},
-    "d3pm": {"process": "uniform"},
-    "tauldr": {"process": "uniform"},
-    "sedd": {"process": "uniform", "block_size": 4},
-    "gidd": {},
-    "gaussian": {},
-}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_one_loss_sequence_of_every_objective(tmp_path, objective):
-    options = {f"objective__{key}": value for key, value in OBJECTIVES[objective].items()}
-    for name, devices, keys in (("one", 1, {}), ("eight", 8, {"train__mesh_data": 2})):
-        runs.train(tmp_path / name, devices=devices, steps=STEPS, objective__name=objective, **options, **keys)
-    np.testing.assert_allclose(losses(tmp_path / "eight"), losses(tmp_path / "one"), rtol=TOLERANCE)
-
-
 def test_two_processes(tmp_path, plain, free_port):
     """Real processes joined by jax.distributed, each with half of every batch."""
     shared = ("--coordinator", f"localhost:{free_port}", "--processes", "2", "--process")

@@ -4,6 +4,7 @@ Arrays in, NamedTuples out; it knows nothing of trainers, files or objectives. L
 FLOPs of a named counter. What the data do not support is a `Refusal`, in words, where its number would be.
 """
 
+from mdlm_jax.scaling.fit.crossing import Cells, Crossing, EpochRuns, best_size, cells, epochs_crossing
 from mdlm_jax.scaling.fit.data_constrained import (
     MUENNIGHOFF,
     QUOKKA,
@@ -21,6 +22,7 @@ from mdlm_jax.scaling.fit.parametric import CHINCHILLA, Allocation, Chinchilla, 
 from mdlm_jax.scaling.fit.power_law import PowerLaw, compute_at, held_out_errors, law_at, power_law
 from mdlm_jax.scaling.fit.refusal import MAX_DECADES, Refusal
 from mdlm_jax.scaling.fit.resampling import interval, row_resamples, seed_resamples
+from mdlm_jax.scaling.fit.seeds import SeedMean, seed_deviation, seed_mean
 from mdlm_jax.scaling.fit.shared import GroupedRuns, shared_law
 from mdlm_jax.scaling.fit.surface import Fit, Law, fit_law, loss_at
 from mdlm_jax.scaling.fit.uncertainty import HeldOut, Profile, bootstrap, leave_one_budget_out, profile
@@ -32,7 +34,10 @@ __all__ = [
     "MUENNIGHOFF",
     "QUOKKA",
     "Allocation",
+    "Cells",
     "Chinchilla",
+    "Crossing",
+    "EpochRuns",
     "Fit",
     "Frontier",
     "GroupedRuns",
@@ -51,12 +56,16 @@ __all__ = [
     "RepeatedRuns",
     "Runs",
     "Sample",
+    "SeedMean",
     "akima_minimum",
     "allocation",
+    "best_size",
     "bootstrap",
+    "cells",
     "compute_at",
     "compute_multiplier",
     "crossover",
+    "epochs_crossing",
     "fit_law",
     "fit_two_stage",
     "frontier",
@@ -70,6 +79,8 @@ __all__ = [
     "power_law",
     "profile",
     "row_resamples",
+    "seed_deviation",
+    "seed_mean",
     "seed_resamples",
     "shared_law",
     "smoothed_frontier",

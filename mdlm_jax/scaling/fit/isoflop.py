@@ -25,7 +25,7 @@ class IsoFlop(NamedTuple):
 
 
 class Minimum(NamedTuple):
-    """Of one isoFLOP curve. `interior` is False where the curve has none inside the grid: the best run stands in."""
+    """Of one isoFLOP curve. `interior` is False where the curve has none inside the grid: the best size stands in."""
 
     parameters: float
     loss: float  # nats per token
@@ -50,8 +50,11 @@ def isoflop_minimum(parameters: Float[np.ndarray, "runs"], loss: Float[np.ndarra
     vertex = x.mean() - first / (2 * second) if second > 0 else np.inf
     if x.min() < vertex < x.max():
         return Minimum(float(np.exp(vertex)), float(constant - first**2 / (4 * second)), float(2 * second), True)
-    best = np.argmin(loss)
-    return Minimum(float(parameters[best]), float(loss[best]), float(2 * second), False)
+    # the mean over seeds: the best of several would be lucky
+    sizes, place = np.unique(parameters, return_inverse=True)
+    means = np.bincount(place, loss) / np.bincount(place)
+    best = np.argmin(means)
+    return Minimum(float(sizes[best]), float(means[best]), float(2 * second), False)
 
 
 def akima_minimum(parameters: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> Minimum | Refusal:

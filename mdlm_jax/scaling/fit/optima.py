@@ -20,6 +20,7 @@ from mdlm_jax.scaling.fit.isoflop import MIN_SIZES, IsoFlop, interior_minima
 from mdlm_jax.scaling.fit.power_law import PowerLaw, power_law
 from mdlm_jax.scaling.fit.refusal import Refusal
 
+REPLICATES = 2000
 MAX_LOST = 0.05  # share of replicates that may lack a minimum or a falling loss before the interval is refused
 
 
@@ -29,7 +30,9 @@ class Sample(NamedTuple):
     loss_exponent: Float[np.ndarray, "replicates"]
     loss_log_coefficient: Float[np.ndarray, "replicates"]
     parameters_exponent: Float[np.ndarray, "replicates"]
+    parameters_log_coefficient: Float[np.ndarray, "replicates"]
     tokens_exponent: Float[np.ndarray, "replicates"]
+    tokens_log_coefficient: Float[np.ndarray, "replicates"]
 
 
 class Optima(NamedTuple):
@@ -87,13 +90,14 @@ def _sample(curves: Sequence[IsoFlop], replicates: int, seed: int) -> Sample | R
     log_tokens = np.stack([_log_tokens_at(c, p) for c, p in zip(curves, log_parameters.T, strict=True)], axis=1)
     log_budgets = np.log([curve.budget for curve in curves])
     centred = log_budgets - log_budgets.mean()
-    slope = lambda log_y: log_y @ centred / np.sum(centred**2)  # noqa: E731
-    exponent = slope(np.log(loss))
-    intercept = np.log(loss).mean(axis=1) - exponent * log_budgets.mean()
-    return Sample(exponent, intercept, slope(log_parameters), slope(log_tokens))
+    laws = []
+    for log_y in (np.log(loss), log_parameters, log_tokens):
+        exponent = log_y @ centred / np.sum(centred**2)
+        laws += [exponent, log_y.mean(axis=1) - exponent * log_budgets.mean()]
+    return Sample(*laws)
 
 
-def optima(isoflops: Sequence[IsoFlop], seed: int, replicates: int = 2000) -> Optima | Refusal:
+def optima(isoflops: Sequence[IsoFlop], seed: int, replicates: int = REPLICATES) -> Optima | Refusal:
     """Minima and laws of one objective. Give each objective its own `seed`: their noise is independent.
 
     Budgets in another counter than most, with too few sizes or with their minimum at the edge of the sizes are left out

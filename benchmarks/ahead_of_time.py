@@ -1,0 +1,154 @@
+"""SMDM's sizes compiled for TPU pods that are not here: memory, products and bytes between chips of our train step.
+
+    pip install 'libtpu==0.0.42.*'        # the one that jax 0.10.2 names; it needs no TPU to compile for one
+    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python benchmarks/ahead_of_time.py sizes [NAME ..]    # or meshes | remat
+
+Every program is compiled in turn and kept in results/ahead_of_time.json, so that a stopped run goes on where it was.
+"""
+
+import json
+import pathlib
+import sys
+import time
+from typing import NamedTuple
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from configs import smdm  # noqa: E402
+from mdlm_jax.build import build  # noqa: E402
+from mdlm_jax.files import write_whole  # noqa: E402
+from mdlm_jax.models.layout import AXES, ROWS  # noqa: E402
+from mdlm_jax.scaling.compiled import read_compiled  # noqa: E402
+from mdlm_jax.scaling.ladder import SMDM  # noqa: E402
+from mdlm_jax.scaling.plan import memory_of, plan_runs  # noqa: E402
+from mdlm_jax.training.sharding import RUNNERS  # noqa: E402
+from mdlm_jax.training.step import make_train_step  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+class Case(NamedTuple):
+    size: str
+    topology: str
+    mesh: tuple[int, int, int, int]  # data, fsdp, sequence, tensor
+    batch_size: int = 256
+    remat: str = "full"
+    objective: str = "masked"
+    length: int = 2048
+
+    @property
+    def name(self) -> str:
+        return json.dumps(self)
+
+
+CASES = {
+    # every size on 64 chips, four rows a chip; an eighth of each width is whole tiles of eight rows
+    "sizes": [Case(size, "v5p:4x4x4", (8, 8, 1, 1)) for size in SMDM],
+    "meshes": [
+        Case("6M", "v5p:4x4x4", (1, 64, 1, 1)),
+        Case("6M", "v5p:2x2x1", (1, 4, 1, 1), batch_size=16),
+        Case("6M", "v5p:2x2x1", (1, 2, 2, 1), batch_size=16),
+        Case("6M", "v5p:2x2x1", (1, 2, 1, 2), batch_size=16),
+        Case("6M", "v5p:2x2x1", (1, 4, 1, 1), batch_size=16, objective="ar"),
+        Case("1028M", "v5p:4x4x4", (1, 64, 1, 1)),
+        # the same batch on 1,024 chips: a row is split over four of them
+        Case("1028M", "v5p:8x8x16", (32, 8, 4, 1)),
+        Case("1028M", "v5p:8x8x16", (32, 8, 2, 2)),
+        Case("1028M", "v5p:8x8x16", (128, 8, 1, 1), batch_size=1024),
+        Case("2121M", "v5e:4x4", (1, 16, 1, 1), batch_size=64),
+    ],
+    "remat": [Case("6M", "v5p:2x2x1", (1, 4, 1, 1), batch_size=16, remat=remat) for remat in ("none", "dots", "full")],
+}
+
+
+def config_of(case: Case) -> ConfigDict:
+    """SMDM's own recipe, on a source that needs no files."""
+    config = smdm.get_config()
+    config.objective.name = case.objective
+    if case.objective != "masked":
+        config.objective.epsilon_convention, config.objective.independent_times = "none", False
+    config.data.source, config.data.path, config.data.tokenizer = "markov", "vocab=8,concentration=0.3", "bytes"
+    config.data.sequence_length, config.eval.sequences = case.length, 1
+    config.model.size = case.size
+    config.train.batch_size, config.train.remat, config.train.attention = case.batch_size, case.remat, "einsum"
+    for axis, size in zip(AXES, case.mesh, strict=True):
+        config.train[f"mesh_{axis}"] = size
+    return config
+
+
+def compile_case(case: Case) -> dict:
+    """What the compiler says of one train step, for one chip."""
+    config = config_of(case)
+    built = build(config, topologies.get_topology_desc(case.topology, "tpu").devices)
+    make_runner, axis_name = RUNNERS["jit"]
+    step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
+    runner, rows = make_runner(step, built.mesh), NamedSharding(built.mesh, P(ROWS))
+    state = runner.abstract(built.make_state, *built.initial)
+    batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((case.batch_size, *leaf.shape[1:]), leaf.dtype, sharding=rows),
+        built.data.batch(0),
+    )
+    start = time.process_time()
+    program = runner.step.lower(state, batch).compile()
+    seconds = time.process_time() - start
+    reserved, read = program.memory_analysis(), read_compiled(program.as_text())
+    devices = built.mesh.size
+    (planned,) = plan_runs([config])
+    return {
+        **case._asdict(),
+        "parameters": planned.parameters.total,
+        "state_bytes": reserved.argument_size_in_bytes,
+        "temporary_bytes": reserved.temp_size_in_bytes,
+        "planned_bytes": memory_of(planned, devices).total,
+        "flops": read.flops,
+        "planned_flops": built.plan.flops_per_step.exact / devices,
+        "sent_bytes": read.bytes_by_kind(),
+        "collectives": [one._asdict() for one in sorted(read.collectives, key=lambda one: -one.sent * one.times)[:12]],
+        "compile_cpu_seconds": round(seconds, 1),
+    }
+
+
+def table(found: list[dict]) -> str:
+    """One line a program."""
+    kinds = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
+    named = "size | chips | data x fsdp x sequence x tensor | objective | rows | remat | GB of state | GB besides | "
+    named += "GB planned | TFLOP | planned | " + " | ".join(f"{kind}, MB" for kind in kinds)
+    lines = [f"| {named} |", "|---" * (named.count("|") + 1) + "|"]
+    for one in found:
+        cells = [one["size"], one["topology"], " x ".join(map(str, one["mesh"])), one["objective"], one["batch_size"]]
+        cells += [
+            one["remat"],
+            *(f"{one[key] / 1e9:.2f}" for key in ("state_bytes", "temporary_bytes", "planned_bytes")),
+        ]
+        cells += [f"{one[key] / 1e12:.2f}" for key in ("flops", "planned_flops")]
+        cells += [f"{one['sent_bytes'].get(kind, 0) / 1e6:,.0f}" for kind in kinds]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def stored() -> dict:
+    path = RESULTS / "ahead_of_time.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def main() -> None:
+    which, *names = sys.argv[1:]
+    for case in CASES[which]:
+        if case.name in stored() or names and case.size not in names:
+            continue
+        one = compile_case(case)
+        found = stored() | {case.name: one}
+        write_whole(RESULTS / "ahead_of_time.json", json.dumps(found, indent=1) + "\n")
+        write_whole(RESULTS / "ahead_of_time.md", table(list(found.values())))
+        print(table([one]).splitlines()[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

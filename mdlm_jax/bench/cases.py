@@ -1,0 +1,90 @@
+"""What is measured: steps of models that differ from a base in one thing. Imports neither jax nor torch."""
+
+from typing import NamedTuple
+
+LEARNING_RATE, BETAS, EPSILON, WEIGHT_DECAY, CLIP, NORM_EPSILON = 1e-3, (0.9, 0.95), 1e-8, 0.1, 1.0, 1e-5
+
+
+class Case(NamedTuple):
+    """A model with SMDM's options (RMSNorm, RoPE, SwiGLU, no bias, untied head), its objective and its batch."""
+
+    layers: int
+    width: int
+    heads: int
+    mlp_width: int
+    vocab_size: int  # V
+    length: int  # L
+    batch_size: int  # B
+    objective: str = "masked"  # masked | ar | blocks: masked tokens in blocks of 16
+    attention: str = "einsum"
+    loss_chunk: int = 128
+    scored_only: bool = False
+    dtype: str = "float32"
+    scan_layers: bool = False
+    beside_torch: bool = False  # measured in turns with PyTorch, too
+    members: int = 1  # of a population, each with a batch of its own
+    devices: int = 1  # that rows and weights are split over
+
+
+class Suite(NamedTuple):
+    cases: dict[str, Case]  # the first is the base, which every other takes turns with
+    rounds: int
+    matmul_width: int  # of the square product that rates are held against
+    small: Case  # of which there are populations, and which is split over devices
+
+
+POPULATIONS, DEVICES = (1, 4, 16), (1, 2, 4, 8)
+
+
+def _around(base: Case, rounds: int, matmul_width: int, small: Case, **others: dict) -> Suite:
+    """The base and, by name, what others have instead."""
+    cases = {"base": base} | {name.replace("_", " "): base._replace(**changes) for name, changes in others.items()}
+    return Suite(cases, rounds, matmul_width, small)
+
+
+_TINY = Case(1, 16, 2, 32, 64, 32, 2, beside_torch=True)
+_QUICK = Case(4, 128, 4, 512, 32000, 256, 2, attention="blocked", beside_torch=True)
+_CPU = Case(6, 256, 4, 1024, 32000, 2048, 2, attention="blocked", beside_torch=True)
+_GPU = Case(12, 768, 12, 3072, 32000, 2048, 16, "masked", "library", 512, False, "bfloat16", True, beside_torch=True)
+# 2,048 tokens a member and step
+_SMALL = Case(4, 128, 4, 512, 260, 256, 8)
+SUITES = {
+    "smallest": _around(_TINY, 1, 64, _TINY._replace(batch_size=8), scored_only={"scored_only": True}),
+    "quick": _around(
+        _QUICK,
+        3,
+        1024,
+        _SMALL,
+        ar={"objective": "ar"},
+        scored_only={"scored_only": True, "beside_torch": True},
+        blocks={"objective": "blocks"},
+        einsum={"attention": "einsum"},
+        twice_as_long={"length": 512},
+        half_as_deep={"layers": 2},
+    ),
+    "cpu": _around(
+        _CPU,
+        4,
+        2048,
+        _SMALL,
+        ar={"objective": "ar", "beside_torch": True},
+        scored_only={"scored_only": True, "beside_torch": True},
+        short={"layers": 8, "mlp_width": 640, "vocab_size": 260, "length": 256, "batch_size": 16, "loss_chunk": 256}
+        | {"attention": "einsum", "beside_torch": True},
+    ),
+    "gpu": _around(
+        _GPU,
+        10,
+        8192,
+        _SMALL._replace(attention="library", dtype="bfloat16"),
+        ar={"objective": "ar", "beside_torch": True},
+        scored_only={"scored_only": True, "beside_torch": True},
+        blocks={"objective": "blocks"},
+        blocks_blocked={"objective": "blocks", "attention": "blocked"},
+        blocked={"attention": "blocked"},
+        einsum={"attention": "einsum"},
+        float32={"dtype": "float32"},
+        L_8192={"length": 8192, "batch_size": 4},
+        d_2048={"layers": 16, "width": 2048, "heads": 16, "mlp_width": 5632, "batch_size": 8},
+    ),
+}

@@ -1,0 +1,179 @@
+"""Our side of a step: the package's own, compiled and counted."""
+
+import json
+import pathlib
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdlm_jax.bench import cases
+from mdlm_jax.bench.protocol import timed
+from mdlm_jax.data import Batch, Example
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.objectives import OBJECTIVES, Objective
+from mdlm_jax.objectives.base import View
+from mdlm_jax.objectives.block import block
+from mdlm_jax.scaling.flops import attended_pairs, flops_per_sequence, num_parameters
+from mdlm_jax.schedules import linear
+from mdlm_jax.training.loss import look
+from mdlm_jax.training.noise import noise_of
+from mdlm_jax.training.optimizer import adamw, hyperparameters
+from mdlm_jax.training.sharding import jit_runner, make_mesh
+from mdlm_jax.training.step import State, StepOptions, initial_state, make_train_step
+
+MAKE = {
+    "masked": lambda V, L: OBJECTIVES["masked"](V, linear()),
+    "ar": lambda V, L: OBJECTIVES["ar"](V),
+    "blocks": lambda V, L: block(OBJECTIVES["masked"](V, linear()), 16, L),
+}
+
+
+class Side(NamedTuple):
+    step: Callable[[], float]  # takes the next step and waits for its loss
+    state: Callable[[], State]  # as it is now
+    compile_seconds: float
+    memory_bytes: int  # state, batch and temporaries of the compiled step
+    flops: float  # of a step: every matrix product of places that attend and of those with logits
+    parameters: int
+
+
+def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int = 0) -> Side:
+    """A step of `case` on one batch of random tokens. `folder`: the weights and `steps` views, for another side."""
+    mesh = make_mesh(jax.devices()[: case.devices], data=1, fsdp=case.devices)
+    objective = MAKE[case.objective](case.vocab_size, case.length)
+    architecture = Architecture(case.vocab_size, case.layers, case.width, case.heads, case.heads, case.mlp_width)
+    execution = Execution(
+        compute_dtype=jnp.dtype(case.dtype),
+        scan_layers=case.scan_layers,
+        attention=case.attention,
+        use_segments=False,
+        mesh=mesh if case.devices > 1 else None,
+    )
+    model = transformer(architecture, execution)
+    optimizer = adamw(
+        decay="constant",
+        final=1.0,
+        beta_1=cases.BETAS[0],
+        beta_2=cases.BETAS[1],
+        epsilon=cases.EPSILON,
+        clip=cases.CLIP,
+        decay_everything=False,
+    )
+    numbers = hyperparameters(cases.LEARNING_RATE, cases.WEIGHT_DECAY, warmup_steps=0, total_steps=1)
+    options = StepOptions(case.batch_size, loss_chunk=case.loss_chunk, scored_only=case.scored_only)
+    one_step = make_train_step(model, objective, optimizer, options)
+    tokens = np.random.default_rng(0).integers(
+        case.vocab_size, size=(case.members, case.batch_size, case.length), dtype=np.int32
+    )
+    example = Example(tokens, np.ones_like(tokens), np.zeros(tokens.shape, bool))
+    index = np.broadcast_to(np.arange(case.batch_size, dtype=np.int32), tokens.shape[:2])
+    batches, seeds = jax.tree.map(jnp.asarray, (Batch(example, index), np.arange(case.members, dtype=np.uint32)))
+    make_state = partial(initial_state, model, objective, optimizer, 0.0, hyperparameters=numbers)
+    batch = jax.tree.map(lambda rows: rows[0], batches)
+    runner = jit_runner(one_step, mesh)
+    state = runner.init(make_state, seeds[0])
+    key, phi, train_step, read = state.key, state.phi, runner.step, runner.place(batch)
+    if case.members > 1:
+        state, train_step, read = (
+            jax.jit(jax.vmap(make_state))(seeds),
+            jax.jit(jax.vmap(one_step), donate_argnums=0),
+            batches,
+        )
+
+    @jax.jit
+    def view(step) -> View:
+        keys, u = noise_of(key, step, batch.index, case.batch_size)
+        return look(objective, phi, keys, batch.example, u)
+
+    first = view(0)
+    if folder is not None:
+        _write_inputs(folder, case, state, [view(step) for step in range(steps)])
+    compiled = None
+
+    def compile_step() -> float:
+        nonlocal compiled
+        compiled = train_step.lower(state, read).compile()
+        return 0.0
+
+    compiling = timed(compile_step)
+
+    def step() -> float:
+        nonlocal state
+        state, metrics = compiled(state, read)
+        return float(metrics["loss"].mean())
+
+    memory = compiled.memory_analysis()
+    return Side(
+        step,
+        lambda: state,
+        compiling.seconds,
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        - memory.alias_size_in_bytes
+        + memory.temp_size_in_bytes,
+        _flops(case, objective, architecture, first),
+        num_parameters(architecture).total,
+    )
+
+
+def in_turns(side: Side, reference: Side, rounds: int) -> list[dict]:
+    """Both take a step in every round, each first in half of them; the first round warms up."""
+    turns = []
+    for turn in range(rounds + 1):
+        order = [("ours", side), ("base", reference)]
+        turns.append({label: timed(one.step)._asdict() for label, one in (order if turn % 2 else order[::-1])})
+    return turns[1:]
+
+
+def _flops(case: cases.Case, objective: Objective, architecture: Architecture, view: View) -> float:
+    places, scored = view.tokens.shape[1], view.targets.shape[1]
+    if case.scored_only:
+        scored = round(float((view.weight != 0).mean()) * scored)
+    return (
+        case.members
+        * case.batch_size
+        * flops_per_sequence(
+            architecture,
+            sequence_length=case.length,
+            pairs=attended_pairs(objective.mask, places),
+            places=places,
+            scored=scored,
+            noise_levels=view.t.shape[1],
+            views=objective.views,
+        ).exact
+    )
+
+
+def _write_inputs(folder: pathlib.Path, case: cases.Case, state: State, views: list[View]) -> None:
+    """The weights at the start, and what the network reads and is scored on at every step."""
+    leaves = jax.tree.leaves_with_path(state.params)
+    np.savez(folder / "weights.npz", **{"/".join(key.key for key in path): leaf for path, leaf in leaves})
+    fields = {name: np.stack([getattr(view, name) for view in views]) for name in ("tokens", "targets", "weight")}
+    np.savez(folder / "views.npz", **fields)
+    (folder / "case.json").write_text(json.dumps(case._asdict()))
+
+
+class Rates(NamedTuple):
+    """What this device does at best, measured: the ground that floors stand on."""
+
+    matmul: float  # FLOP/s of a large square product
+    copy: float  # bytes/s, read and written together
+
+
+def measured_rates(dtype: str, width: int, rounds: int = 5) -> Rates:
+    """The best of some rounds of a product of `width`, and of a copy of 256 MB (less for small products)."""
+    square = jnp.ones((width, width), dtype)
+    vector = jnp.ones(16 * min(width, 2048) ** 2)
+    product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)
+
+    def best(function) -> float:
+        function()
+        return min(timed(function).seconds for _ in range(rounds))
+
+    seconds = best(lambda: product(square, square).block_until_ready())
+    return Rates(2 * width**3 / seconds, 2 * vector.nbytes / best(lambda: copy(vector).block_until_ready()))

@@ -1,0 +1,73 @@
+"""How the side that has PyTorch is asked, in lines of JSON. Imports neither jax nor torch."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from mdlm_jax.errors import UserError
+
+
+class Peer(NamedTuple):
+    process: subprocess.Popen
+    version: str
+
+
+class Timed(NamedTuple):
+    seconds: float
+    cpu_seconds: float  # of all threads of the process
+    value: float  # what the step returned: its loss
+
+
+def timed(function: Callable[[], float]) -> Timed:
+    """What a call took."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    value = function()
+    return Timed(time.perf_counter() - wall, time.process_time() - cpu, value)
+
+
+def serve(version: str, questions: dict[str, Callable[[], float]]) -> None:
+    """Answers each line of stdin, the name of a question, with what its call took, until stdin ends."""
+    print(json.dumps(version), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(timed(questions[line.strip()])), flush=True)
+
+
+def start(python: str, folder: pathlib.Path) -> Peer:
+    """PyTorch's side, in a process of its own. Raises UserError where that Python has no torch."""
+    root = str(pathlib.Path(__file__).resolve().parents[2])
+    try:
+        process = subprocess.Popen(
+            [python, "-m", "mdlm_jax.bench.torch_side", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": root},
+        )
+    except OSError as error:
+        raise UserError(f"--torch-python={python}: can not be run ({error.strerror})") from error
+    return Peer(process, _read(process))
+
+
+def ask(peer: Peer, question: str) -> Timed:
+    """The answer to a question that `serve` knows."""
+    time.sleep(0.1)  # threads of the other side may still spin
+    print(question, file=peer.process.stdin, flush=True)
+    return Timed(*_read(peer.process))
+
+
+def stop(peer: Peer) -> None:
+    """Ends the process."""
+    peer.process.stdin.close()
+    peer.process.wait()
+
+
+def _read(process: subprocess.Popen):
+    line = process.stdout.readline()
+    if not line:
+        raise UserError(f"{process.args[0]} -m mdlm_jax.bench.torch_side ended with exit code {process.wait()}")
+    return json.loads(line)

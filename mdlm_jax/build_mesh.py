@@ -1,0 +1,31 @@
+"""What a mesh has to divide."""
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mdlm_jax.config import refuse
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.layout import AXES
+
+
+def check_mesh(config: ConfigDict, architecture: Architecture, mesh: Mesh, *, places: int, scored: int) -> None:
+    """Of a run with views of so many places. Raises UserError naming the key that can not be had."""
+    train = config.train
+    data, fsdp, sequence, tensor = (mesh.shape[axis] for axis in AXES)
+    if sequence * tensor > 1 and train.runner != "jit":
+        refuse("train.runner", train.runner, "jit, where mesh_sequence or mesh_tensor is above 1")
+    if sequence > 1 and train.attention == "splash":
+        refuse("train.attention", "splash", "another, where mesh_sequence is above 1: the kernel takes whole rows")
+    if train.runner == "pmap" and jax.process_count() > 1:
+        refuse("train.runner", "pmap", "jit or shard_map, where there are several processes")
+    if train.batch_size // train.microbatches % (data * fsdp):
+        accepted = f"microbatches x a multiple of {data * fsdp}, the number of devices that rows are split over"
+        refuse("train.batch_size", train.batch_size, accepted)
+    for name in ("heads", "key_value_heads", "mlp_width"):
+        if (count := getattr(architecture, name)) % tensor:
+            refuse("train.mesh_tensor", tensor, f"a divisor of {count}, the model's {name}")
+    for count, what in ((places, "read"), (scored, "scored")):
+        if count % (sequence * tensor):
+            key, value = max(("train.mesh_sequence", sequence), ("train.mesh_tensor", tensor), key=lambda pair: pair[1])
+            refuse(key, value, f"mesh_sequence x mesh_tensor a divisor of {count}, the places of a row that are {what}")

@@ -1,0 +1,60 @@
+"""Splash attention, JAX's kernel for TPUs: tiles that nobody looks at are not computed, others are never kept."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from mdlm_jax.models.layout import ROWS
+from mdlm_jax.objectives.base import MaskFn, causal, full
+
+TILES = (512, 256, 128)  # places of a tile, the largest that divides a row
+
+
+def splash_attention(
+    q: Float[Array, "B N G h d"],
+    k: Float[Array, "B N G d"],
+    v: Float[Array, "B N G d"],
+    mask: MaskFn,
+    segments: Int[Array, "B N"] | None,
+    mesh: Mesh | None = None,
+    interpret: bool = False,
+) -> Float[Array, "B N G h d"]:
+    """As `attend` says, of whole views whose N is a multiple of 128. Heads of any width: XLA pads what is not whole.
+
+    A kernel says nothing of how it may be split: with a mesh it is told to run each device's rows there.
+    """
+    batch, places, groups, per_group, width = q.shape
+    tile = next(tile for tile in TILES if places % tile == 0)
+    names = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute")
+    kernel = kernels.make_splash_mha(
+        masks.MultiHeadMask([_mask(mask, places)] * (groups * per_group)),
+        block_sizes=kernels.BlockSizes(**dict.fromkeys((*names, "block_q_dq", "block_kv_dq"), tile)),
+        head_shards=1,
+        q_seq_shards=1,
+        interpret=interpret,
+    )
+
+    def rows(q, k, v, segments):
+        ids = None if segments is None else kernels.SegmentIds(segments, segments)
+        return jax.vmap(kernel)(q, k, v, ids)
+
+    if mesh is not None:
+        split = P(ROWS)
+        rows = jax.shard_map(rows, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
+    heads = q.reshape(batch, places, -1, width) * width**-0.5
+    out = rows(*(jnp.swapaxes(field, 1, 2) for field in (heads, k, v)), segments)
+    return jnp.swapaxes(out, 1, 2).reshape(q.shape)
+
+
+def _mask(mask: MaskFn, places: int) -> masks.Mask:
+    """What the kernel makes by itself, or else an array, of which it keeps each kind of partly seen tile once."""
+    if mask is full:
+        return masks.FullMask((places, places))
+    if mask is causal:
+        return masks.CausalMask((places, places))
+    return masks.NumpyMask(np.asarray(mask(np.arange(places)[:, None], np.arange(places)[None, :])))

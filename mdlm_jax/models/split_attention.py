@@ -1,0 +1,42 @@
+"""Attention on a mesh that splits places or heads."""
+
+import jax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Bool, Float
+
+from mdlm_jax.models.attention import Whole, attend
+from mdlm_jax.models.layout import rows_of, splits_places
+from mdlm_jax.objectives.base import MaskFn
+
+
+def split_attention(
+    q: Float[Array, "B N H d"],
+    k: Float[Array, "B M G d"],
+    v: Float[Array, "B M G d"],
+    mask: MaskFn,
+    seen: Bool[Array, "#B N M"] | None,
+    backend: str,
+    whole: Whole | None,
+    mesh: Mesh | None,
+) -> Float[Array, "B N H d"]:
+    """`attend`; where places are split, a device answers its own queries and gathers the keys and values of its rows.
+
+    It gathers 2 B M G d / tensor numbers a layer forward, again where the layer is recomputed, and scatters as many
+    gradients. Every query meets every key: no backend can skip the pairs that a causal mask forbids.
+    """
+    if not splits_places(mesh):
+        return attend(q, k, v, mask, seen, backend, whole)
+
+    def local(q, k, v, seen, segments):
+        k, v = (jax.lax.all_gather(x, "sequence", axis=1, tiled=True) for x in (k, v))
+        own = Whole(segments, None) if q.shape[1] == k.shape[1] else None
+        return attend(q, k, v, mask, seen, backend, own)
+
+    rows = rows_of(mesh, len(q))
+    heads = P(rows, "sequence", "tensor")
+    pairs = P(rows if seen is not None and len(seen) > 1 else None, "sequence")
+    in_specs = (heads, heads, heads, pairs, P(rows))
+    return jax.shard_map(local, mesh=mesh, in_specs=in_specs, out_specs=heads, check_vma=False)(
+        q, k, v, seen, whole.segments
+    )

@@ -1,0 +1,37 @@
+"""A disk that can not be written to, told in one line."""
+
+import contextlib
+import errno
+import os
+import pathlib
+from collections.abc import Iterator
+
+from mdlm_jax.errors import UserError
+
+FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+
+
+@contextlib.contextmanager
+def told_plainly(folder: pathlib.Path) -> Iterator[None]:
+    """Turns what Python, Orbax and TensorStore raise when writing fails into a UserError with the cause."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if cause := _cause(error):
+            raise UserError(
+                f"{folder} can not be written ({cause}); its last checkpoint is whole: "
+                "the same command goes on from there, once it can"
+            ) from error
+        raise
+
+
+def _cause(error: BaseException) -> str:
+    """What the system said, in the error or in what led to it; TensorStore has it in its text."""
+    while error is not None:
+        for number in FAULTS:
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                return os.strerror(number)
+        error = error.__cause__ or error.__context__
+    return ""

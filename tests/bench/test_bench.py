@@ -1,0 +1,55 @@
+"""`mdlm-jax bench` runs where there is JAX and little else, and its numbers have floors."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from mdlm_jax.bench.cases import SUITES
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BLOCKED = ("grain", "tensorflow_datasets", "ml_collections", "array_record", "tokenizers", "pyarrow", "matplotlib")
+
+
+def run_without(code: str, *arguments: str) -> str:
+    """What a program prints for which the packages above are not installed."""
+    blocks = f"import sys; sys.modules.update(dict.fromkeys({BLOCKED}))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", blocks + code, *arguments], capture_output=True, text=True, cwd=ROOT, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_its_modules_import_nothing_of_data_or_configs():
+    run_without("import mdlm_jax.cli, mdlm_jax.bench.suite, mdlm_jax.bench.tell")
+
+
+def test_every_case_differs_from_its_base_in_what_its_name_says():
+    for suite in SUITES.values():
+        base, *others = suite.cases.values()
+        assert base not in others and len(set(others)) == len(others)
+        assert base.beside_torch
+
+
+@pytest.mark.slow
+def test_the_smallest_suite_tells_times_floors_and_what_it_left_out(tmp_path):
+    command = ("bench", "--suite", "smallest", "--out", str(tmp_path))
+    told = run_without("from mdlm_jax.cli import main; main()", *command)
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert (tmp_path / "bench.md").read_text().strip() in told
+    assert list(found["steps"]) == ["base", "scored only"]
+    for row in found["steps"].values():
+        assert row["floor_seconds"] > 0 and row["compile_seconds"] > 0 and row["memory_bytes"] > 0
+        rate = found["rates"]["float32"]["matmul"]
+        assert row["share_of_matmul"] * row["seconds"] * rate == pytest.approx(row["flops"])
+    assert found["steps"]["scored only"]["flops"] < found["steps"]["base"]["flops"]
+    assert [row["members"] for row in found["populations"]] == [1, 4, 16]
+    assert [row["devices"] for row in found["over_devices"]] == [1, 2, 4, 8]
+    assert all(row["times_one"] > 0 for row in found["populations"] + found["over_devices"])
+    assert found["checkpoint"]["stall_seconds"] <= found["checkpoint"]["saved_seconds"]
+    reasons = " ".join(found["left_out"])
+    assert "no --torch-python" in reasons and "grain is not installed" in reasons and "no picture" in told

@@ -1,0 +1,69 @@
+"""The tables of docs/experiments.md say what the stored results say."""
+
+import pathlib
+from collections import defaultdict
+
+import numpy as np
+
+from mdlm_jax.scaling.analysis import analyse
+from mdlm_jax.scaling.fit import interval
+from mdlm_jax.scaling.report.equal import equal_spends
+from mdlm_jax.scaling.report.repeated import repeated
+from mdlm_jax.scaling.stored import read_stored
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+
+
+def results_of(name):
+    results, problems = read_stored(ROOT / "experiments" / "results" / name / "results.json")
+    assert not problems and f"{len(results)} runs" in PAGE
+    return results
+
+
+def test_compute_for_the_same_loss_and_exponents():
+    analysis = analyse(results_of("isoflop_small"))
+    names = {("ar", "any_order"): "any-order over AR", ("ar", "masked"): "masked over AR"}
+    for comparison in analysis.comparisons:
+        value = comparison.multiplier
+        name = names.get((comparison.reference, comparison.other), "must cover 1")
+        text = f"{name} | {value.mean:.3g} [{value.mean_low:.3g}, {value.mean_high:.3g}]"
+        losses = "" if comparison.control else f", over {value.loss[0]:.2f} to {value.loss[-1]:.2f} nats"
+        assert text + losses in PAGE, text + losses
+    for name, best in analysis.optima.items():
+        row = f"| {name} |"
+        for what in ("loss", "parameters", "tokens"):
+            low, high = interval(getattr(best.sample, f"{what}_exponent"))
+            row += f" {getattr(best, f'{what}_law').exponent:.3f} [{low:.3f}, {high:.3f}] |"
+        assert row in PAGE, row
+    assert all(len(best.budgets) == 4 for best in analysis.optima.values())  # all 12 minima are interior
+
+
+def test_losses_of_repeated_data():
+    results = results_of("data_constrained")
+    losses = defaultdict(lambda: defaultdict(list))
+    for run in results:
+        losses[run.objective, run.parameters_non_embedding][round(run.epochs)].append(run.loss)
+    means = {key: {epochs: np.mean(one) for epochs, one in curve.items()} for key, curve in losses.items()}
+    for size in sorted({size for _, size in means}):
+        ar, masked = means["ar", size], means["masked", size]
+        best = min(ar, key=ar.get)
+        below = [epochs for epochs in ar if all(masked[later] < ar[later] for later in ar if later >= epochs)]
+        told = f"{min(below)} epochs" if below else "not within 64 epochs"
+        row = f"| {size:,} | {ar[best]:.3f} after {best} | {ar[64]:.3f} | {masked[64]:.3f} | {told} |"
+        assert row in PAGE, row
+    (found,), _ = repeated(results)
+    (overtaking,) = found.overtakings
+    assert overtaking.crossing.epochs == np.inf == overtaking.crossing.high
+    assert f"its interval is {overtaking.crossing.low:.0f} to beyond 64" in PAGE
+
+
+def test_losses_at_equal_compute():
+    (cell,) = equal_spends(results_of("objectives"))
+    differences = {difference.other: difference.value for difference in cell.differences}
+    for name, mean in cell.means.items():
+        row = f"| `{name}` | {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}] |"
+        if name in differences:
+            value = differences[name]
+            row += f" {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}] |"
+        assert row in PAGE, row
