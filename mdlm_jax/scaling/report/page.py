@@ -74,8 +74,8 @@ def write_report(
         raise UserError(f"{folder}: no results to report; run the sweep first")
     folder, runs = pathlib.Path(folder), runs or {}
     with ThreadPoolExecutor() as pool:
-        study = make_study(results, problems, runs)
         code = pool.submit(render.drawing_code)
+        study = make_study(results, problems, runs)
         shown, embedded, files = [], {}, {}
         with debug_mode(False):  # every part of a chart would be checked against the schema, again in what holds it
             for figure in filter(None, figures(study)):

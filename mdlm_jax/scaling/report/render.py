@@ -1,6 +1,8 @@
 """From a figure's one specification to what a page, a slide and a paper take. Nothing is fetched from anywhere."""
 
 import json
+import subprocess
+import sys
 from functools import cache
 from typing import Any
 
@@ -48,11 +50,17 @@ def files(specified: dict[str, Any]) -> tuple[str, bytes]:
 
 @cache
 def drawing_code() -> Markup:
-    """JavaScript that defines `draw(element, specification)`: Vega, Vega-Lite and Vega-Embed in one piece."""
+    """JavaScript that defines `draw(element, specification)`: Vega, Vega-Lite and Vega-Embed in one piece.
+
+    Put together in a process of its own: for more than a second it would hold Python's lock, which figures and fits want.
+    """
     options = {"actions": False, "renderer": "svg"}
     snippet = f"window.draw = (element, chart) => vegaEmbed(element, chart, {json.dumps(options)});"
+    program = f"import vl_convert; print(vl_convert.javascript_bundle({snippet!r}, vl_version={VERSION!r}))"
+    command = [sys.executable, "-X", "utf8", "-c", program]
+    bundle = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True).stdout
     # as text of a script element, where only these would end it or open a comment
-    return Markup(vl_convert.javascript_bundle(snippet, vl_version=VERSION).replace("</script", "<\\/script"))
+    return Markup(bundle.replace("</script", "<\\/script"))
 
 
 def embedded(specified: dict[str, Any]) -> Markup:
