@@ -32,7 +32,6 @@ def losses(keys: dict, meshes) -> np.ndarray:
     """[meshes, steps] of a process that has eight devices."""
     asked = [",".join(map(str, sizes)) for sizes in meshes]
     environment = runs.environment(devices=8)
-    environment["XLA_FLAGS"] += " --xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.mesh_losses", json.dumps(keys), *asked],
         env=environment,

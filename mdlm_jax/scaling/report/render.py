@@ -52,7 +52,7 @@ def files(specified: dict[str, Any]) -> tuple[str, bytes]:
 def drawing_code() -> Markup:
     """JavaScript that defines `draw(element, specification)`: Vega, Vega-Lite and Vega-Embed in one piece.
 
-    Put together in a process of its own: for more than a second it would hold Python's lock, which figures and fits want.
+    Put together in a process of its own: here it would hold Python's lock, which figures and fits want, for a second.
     """
     options = {"actions": False, "renderer": "svg"}
     snippet = f"window.draw = (element, chart) => vegaEmbed(element, chart, {json.dumps(options)});"
