@@ -55,16 +55,20 @@ def work_in_job(job: Job, command: Sequence[str] = TRAIN) -> str:
 
 
 def states(ids: Iterable[str]) -> dict[str, str] | None:
-    """State of each job that SLURM has in its queue, such as PENDING; None where it does not answer."""
+    """State of each job that SLURM has in its queue, with its reason where it gives one: RUNNING, PENDING (Priority).
+
+    None where it does not answer.
+    """
     parents = {job_id.partition("_")[0] for job_id in ids}
     if not parents:
         return {}
-    asked = _slurm("squeue", "-h", "-r", "-o", "%i %A %T", "-j", ",".join(sorted(parents)))
+    asked = _slurm("squeue", "-h", "-r", "-o", "%i %A %T %r", "-j", ",".join(sorted(parents)))
     if asked.returncode:
         return {} if "Invalid job id" in asked.stderr else None
     found = {}
     for line in asked.stdout.splitlines():
-        name, raw, state = line.split()
+        name, raw, state, reason = line.split(maxsplit=3)
+        state += "" if reason == "None" else f" ({reason})"
         found |= {name: state, raw: state}
     return {job_id: found[job_id] for job_id in ids if job_id in found}
 

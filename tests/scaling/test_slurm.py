@@ -140,6 +140,7 @@ def test_24_runs_survive_dead_controllers_a_drained_node_and_preemption(tmp_path
     scontrol("update", f"jobid={job}", "starttime=now")  # SLURM would wait for two minutes
     before = len(done(folder))
     assert in_queue("PENDING")
+    wait_for(lambda: "pending (" in mdlm_jax("sweep", "status", str(experiment), "--folder", str(folder)))  # and why
     second = controller(experiment, folder)  # nothing is submitted again: SLURM has it all
     time.sleep(3)
     assert len(done(folder)) == before and not in_queue("RUNNING")
