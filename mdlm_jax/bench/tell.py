@@ -102,5 +102,5 @@ def plot(found: dict, path: pathlib.Path) -> None:
         axes.plot(seconds, at, "k|", markersize=14, label="PyTorch")
     axes.set(yticks=places, yticklabels=list(steps), xlabel="seconds a step", title=found["machine"]["device"])
     axes.invert_yaxis()
-    axes.legend()
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=150)
