@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -31,7 +32,10 @@ class Chinchilla(NamedTuple):
 def log_sum(*terms: Float[Array, "..."]) -> Float[Array, "*n"]:
     """ln of the sum of exponentials."""
     terms = jnp.stack(jnp.broadcast_arrays(*terms))
-    return jnp.log(jnp.sum(jnp.exp(terms - terms.max(0)), 0)) + terms.max(0)
+    # The largest cancels, so its slope is none. JAX would look for the term that equals it, and divide by 0 where
+    # the compiler computes the two apart and they differ in the last bit.
+    largest = jax.lax.stop_gradient(terms.max(0))
+    return jnp.log(jnp.sum(jnp.exp(terms - largest), 0)) + largest
 
 
 def chinchilla_log_loss(coordinates: Float[Array, "5"], runs: Runs) -> Float[Array, "runs"]:

@@ -1,5 +1,9 @@
 """Laws of the loss, fitted to surfaces of known parameters."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -22,6 +26,7 @@ from mdlm_jax.scaling.fit import (
     shared_law,
 )
 from mdlm_jax.scaling.fit.surface import named, predict
+from tests.runs import ROOT
 
 CHINCHILLA_TRUTH = np.array([np.log(1.8), np.log(480.0), np.log(2100.0), 0.35, 0.37])
 # Muennighoff et al. 2023: C4, with their decays. Prabhudesai et al. 2025: those of masked diffusion.
@@ -220,3 +225,21 @@ def test_bad_arguments_are_named():
     tokens = np.where(np.arange(25) == 7, 0.0, runs.tokens)
     with pytest.raises(UserError, match="tokens of run 7 is 0.0: expected a positive"):
         fit_law(CHINCHILLA, runs._replace(tokens=tokens), np.full(25, 3.0))
+
+
+def test_slopes_do_not_hang_on_how_the_compiler_rounds():
+    """Without XLA's optimiser one term is computed twice, and the two need not be the same to the last bit."""
+    program = """
+import numpy as np
+from mdlm_jax.scaling.fit import CHINCHILLA, Runs
+from mdlm_jax.scaling.fit.surface import solve
+parameters, tokens = 10 ** np.random.default_rng(0).uniform(((5,), (6,)), ((8,), (9,)), (2, 40))
+runs, loss = Runs(parameters, tokens), 1.5 + 400 / parameters**0.34 + 400 / tokens**0.28
+starts = CHINCHILLA.starts(runs, loss)
+solved = solve(CHINCHILLA, "squares", runs, loss, np.ones((36, 40)), starts, np.ones((36, 5), bool))
+assert np.isfinite(solved.objective).all(), solved.objective
+best = solved.coordinates[solved.objective.argmin()]
+np.testing.assert_allclose(best, [*np.log([1.5, 400, 400]), 0.34, 0.28], rtol=1e-6)
+"""
+    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0", "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", program], env=environment, cwd=ROOT, check=True)
