@@ -100,7 +100,8 @@ def _summed(body: list[Instruction]) -> Instruction | None:
 
 def _trips(condition: list[Instruction]) -> int:
     """The bound of a counter that starts at 0: loops of `scan` and `map` have no other condition."""
-    bounds = [int(one.rest.split(")")[0]) for one in condition if one.operation == "constant" and "s32[]" in one.type]
+    constants = [one for one in condition if one.operation == "constant" and one.type.startswith(("s32[]", "u32[]"))]
+    bounds = [int(one.rest.split(")")[0]) for one in constants]
     if len(bounds) != 1:
         raise ValueError(f"a loop whose condition has {len(bounds)} constants; accepted: one, its number of turns")
     return bounds[0]
