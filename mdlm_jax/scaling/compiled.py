@@ -116,23 +116,24 @@ def _sent(one: Instruction, kind: str) -> tuple[float, int]:
     arrays = _arrays(re.sub(r"u32\[\](\{[^}]*\})?", "", one.type))
     if one.operation.endswith("-start") and kind in ("all-gather", "collective-permute"):
         arrays = arrays[len(arrays) // 2 :]  # what goes in stands before what comes out
-    size, devices = sum(BYTES[name] * math.prod(dims) for name, dims in arrays), _group_size(one.rest)
+    size = sum(BYTES[name] * math.prod(dims) for name, dims in arrays)
     if kind == "collective-permute":
         return float(size), 2
+    devices = _group_size(one.rest)
     share = {"all-gather": 1 / devices, "all-reduce": 2 / devices, "reduce-scatter": 1.0, "all-to-all": 1 / devices}
     return size * (devices - 1) * share[kind], devices
 
 
 def _group_size(attributes: str) -> int:
     """Devices of one group, in each of the ways that XLA writes groups."""
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):
+    if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found[2]))
     if found := re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes):
         return int(found[2])
     if found := re.search(r"replica_groups=\{\{([\d,]*)\}", attributes):
         return len(found[1].split(","))
-    return 1
+    raise ValueError(f"a collective without groups of devices that are understood: {attributes[:200]}")
 
 
 def _product_flops(one: Instruction, types: dict[str, str]) -> float:

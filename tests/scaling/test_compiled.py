@@ -96,3 +96,12 @@ def test_products_of_a_scan_are_counted():
 
     program = jax.jit(lambda x, w: jax.lax.scan(step, x, w)[0]).lower(jnp.ones((8, 64)), jnp.ones((5, 64, 64)))
     assert read_compiled(program.compile().as_text()).flops == 5 * 2 * 8 * 64 * 64
+
+
+def test_groups_of_a_mesh_in_another_order_are_read_and_others_refused():
+    groups = "mesh['axis_0'=4,'axis_1'=2] {'axis_0'}"
+    assert groups in PROGRAM
+    reordered = PROGRAM.replace(groups, "mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_0'}")
+    assert read_compiled(reordered) == read_compiled(PROGRAM)
+    with pytest.raises(ValueError, match="groups of devices"):
+        read_compiled(PROGRAM.replace(groups, "some other way"))
