@@ -116,12 +116,12 @@ def compile_case(case: Case) -> dict:
 
 
 def table(found: list[dict]) -> str:
-    """One line a program."""
+    """One line a program, in the order of chips, mesh and size."""
     kinds = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
     named = "size | chips | data x fsdp x sequence x tensor | objective | rows | remat | GB of state | GB besides | "
     named += "GB planned | TFLOP | planned | " + " | ".join(f"{kind}, MB" for kind in kinds)
     lines = [f"| {named} |", "|---" * (named.count("|") + 1) + "|"]
-    for one in found:
+    for one in sorted(found, key=lambda one: (one["topology"], one["mesh"], one["parameters"], one["objective"])):
         cells = [one["size"], one["topology"], " x ".join(map(str, one["mesh"])), one["objective"], one["batch_size"]]
         cells += [
             one["remat"],

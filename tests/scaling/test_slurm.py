@@ -31,7 +31,6 @@ launcher = launchers.by_slurm(launchers.parse_resources(resources), {TRAIN!r})
 print(sweep.run(load_experiment(path), pathlib.Path(folder), launcher, (chosen,)))
 """
 STEPS, LONG = 40, 20_000
-SLOWEST = 1800  # seconds that a busy machine may take for what takes a minute or three
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +83,7 @@ def controller(experiment, folder, chosen="waiting", *resources) -> subprocess.P
     return subprocess.Popen(words, env=runs.environment(), cwd=runs.ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def wait_for(condition, seconds=SLOWEST):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "waited too long"
@@ -146,7 +145,7 @@ def test_24_runs_survive_dead_controllers_a_drained_node_and_preemption(tmp_path
     assert len(done(folder)) == before and not in_queue("RUNNING")
     scontrol("update", f"nodename={host}", "state=resume")
 
-    out, _ = second.communicate(timeout=SLOWEST)
+    out, _ = second.communicate(timeout=600)
     assert "given to SLURM" not in out
     assert out.splitlines()[-1] == "Summary(done=23, failed=1, left=0)"
     last = {name: attempts.last_attempt(folder / name) for name in names}
@@ -165,7 +164,7 @@ def test_24_runs_survive_dead_controllers_a_drained_node_and_preemption(tmp_path
     assert "23 done, 1 failed" in status
 
     third = controller(experiment, folder, "failed")
-    assert third.communicate(timeout=SLOWEST)[0].splitlines()[-1] == "Summary(done=24, failed=0, left=0)"
+    assert third.communicate(timeout=300)[0].splitlines()[-1] == "Summary(done=24, failed=0, left=0)"
     assert attempts.last_attempt(folder / names[7]).number == 2
     assert sum(attempts.count(folder / name) for name in names) == 26
 
@@ -174,7 +173,7 @@ def test_24_runs_survive_dead_controllers_a_drained_node_and_preemption(tmp_path
 @pytest.mark.parametrize("resources", [("ntasks=2",), ("nodes=2", "partition=both")], ids=["tasks", "nodes"])
 def test_a_run_of_two_tasks_is_one_run_of_two_processes(tmp_path, resources):
     experiment = write_experiment(tmp_path, '[{"steps": 20}]')
-    out, _ = controller(experiment, tmp_path / "runs", "waiting", *resources).communicate(timeout=SLOWEST)
+    out, _ = controller(experiment, tmp_path / "runs", "waiting", *resources).communicate(timeout=300)
     assert out.splitlines()[-1] == "Summary(done=1, failed=0, left=0)"
     (run,) = (tmp_path / "runs").glob("*/result.json")
     assert json.loads(run.read_text())["device"].startswith("2 x ")
@@ -189,8 +188,8 @@ def test_what_is_called_off_saves_and_leaves_the_queue(tmp_path):
     watching = controller(experiment, folder)
     wait_for(lambda: len([run for run in folder.glob("*/metrics.jsonl") if steps_of(run.parent)]) == 4)
     assert "6 runs called off" in mdlm_jax("sweep", "cancel", str(experiment), "--folder", str(folder))
-    wait_for(lambda: not in_queue("PENDING,RUNNING,COMPLETING"))
-    assert watching.communicate(timeout=SLOWEST)[0].splitlines()[-1] == "Summary(done=0, failed=0, left=6)"
+    wait_for(lambda: not in_queue("all"))
+    assert watching.communicate(timeout=60)[0].splitlines()[-1] == "Summary(done=0, failed=0, left=6)"
     assert sorted(attempts.count(run) for run in folder.glob("mask*")) == [0, 0, 1, 1, 1, 1]
     for run in folder.glob("*/metrics.jsonl"):
         assert "state saved" in (run.parent / "log.txt").read_text()
@@ -206,7 +205,7 @@ def test_a_run_over_two_nodes_that_is_preempted_saves_and_goes_on(tmp_path):
     scontrol("requeue", job)
     wait_for(lambda: job in in_queue("PENDING") and not in_queue("COMPLETING"))
     scontrol("update", f"jobid={job}", "starttime=now")
-    out, _ = watching.communicate(timeout=SLOWEST)
+    out, _ = watching.communicate(timeout=300)
     assert out.splitlines()[-1] == "Summary(done=1, failed=0, left=0)"
     first, last = json.loads(attempts.path_of(run, 1).read_text()), attempts.last_attempt(run)
     assert (first["outcome"], first["exit_code"], last.number, last.outcome) == ("stopped", 0, 2, "done")
