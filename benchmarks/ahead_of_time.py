@@ -1,13 +1,17 @@
-"""SMDM's sizes compiled for TPU pods that are not here: memory, products and bytes between chips of our train step.
+"""SMDM's sizes compiled for TPUs and GPUs that are not here: memory, products and bytes between chips of a train step.
 
     pip install 'libtpu==0.0.42.*'        # the one that jax 0.10.2 names; it needs no TPU to compile for one
     JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python benchmarks/ahead_of_time.py sizes [NAME ..]    # or meshes | remat
+    # with what benchmarks/h200.py names; what no GPU has timed is not tuned
+    JAX_PLATFORMS=cpu XLA_FLAGS=--xla_gpu_autotune_level=0 python benchmarks/ahead_of_time.py gpus
 
 Every program is compiled in turn and kept in results/ahead_of_time.json, so that a stopped run goes on where it was.
 """
 
 import json
+import math
 import pathlib
+import re
 import sys
 import time
 from typing import NamedTuple
@@ -21,6 +25,7 @@ from ml_collections import ConfigDict
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.h200 import h200s  # noqa: E402
 from configs import smdm  # noqa: E402
 from mdlm_jax.build import build  # noqa: E402
 from mdlm_jax.files import write_whole  # noqa: E402
@@ -42,10 +47,16 @@ class Case(NamedTuple):
     remat: str = "full"
     objective: str = "masked"
     length: int = 2048
+    attention: str = "einsum"
+    float8: bool = False
 
     @property
     def name(self) -> str:
         return json.dumps(self)
+
+
+def _on_gpus(size: str, mesh: tuple[int, int, int, int] = (1, 8, 1, 1), **others) -> Case:
+    return Case(size, f"h200:{math.prod(mesh)}", mesh, **{"attention": "library"} | others)
 
 
 CASES = {
@@ -64,6 +75,20 @@ CASES = {
         Case("1028M", "v5p:8x8x16", (128, 8, 1, 1), batch_size=1024),
         Case("2121M", "v5e:4x4", (1, 16, 1, 1), batch_size=64),
     ],
+    "gpus": [
+        _on_gpus("6M"),
+        _on_gpus("170M"),
+        _on_gpus("1028M"),
+        _on_gpus("2121M"),
+        _on_gpus("1028M", attention="einsum"),
+        _on_gpus("1028M", objective="ar"),
+        _on_gpus("1028M", objective="blocks"),
+        _on_gpus("1028M", float8=True),
+        _on_gpus("1028M", (2, 4, 1, 1)),
+        _on_gpus("1028M", (1, 2, 2, 2)),
+        _on_gpus("170M", (1, 1, 1, 1), batch_size=16, remat="none"),
+        _on_gpus("1028M", (1, 1, 1, 1), batch_size=8),
+    ],
     "remat": [Case("6M", "v5p:2x2x1", (1, 4, 1, 1), batch_size=16, remat=remat) for remat in ("none", "dots", "full")],
 }
 
@@ -71,13 +96,15 @@ CASES = {
 def config_of(case: Case) -> ConfigDict:
     """SMDM's own recipe, on a source that needs no files."""
     config = smdm.get_config()
-    config.objective.name = case.objective
+    config.objective.name = "masked" if case.objective == "blocks" else case.objective
+    config.objective.block_size = 16 if case.objective == "blocks" else 0
     if case.objective != "masked":
         config.objective.epsilon_convention, config.objective.independent_times = "none", False
     config.data.source, config.data.path, config.data.tokenizer = "markov", "vocab=8,concentration=0.3", "bytes"
     config.data.sequence_length, config.eval.sequences = case.length, 1
     config.model.size = case.size
-    config.train.batch_size, config.train.remat, config.train.attention = case.batch_size, case.remat, "einsum"
+    config.train.batch_size, config.train.remat, config.train.attention = case.batch_size, case.remat, case.attention
+    config.train.float8 = case.float8
     for axis, size in zip(AXES, case.mesh, strict=True):
         config.train[f"mesh_{axis}"] = size
     return config
@@ -86,7 +113,13 @@ def config_of(case: Case) -> ConfigDict:
 def compile_case(case: Case) -> dict:
     """What the compiler says of one train step, for one chip."""
     config = config_of(case)
-    built = build(config, topologies.get_topology_desc(case.topology, "tpu").devices)
+    kind, _, count = case.topology.partition(":")
+    if kind == "h200":
+        jax.default_backend = lambda: "gpu"  # which attention `library` asks before it takes cuDNN's
+        devices = h200s(int(count)).devices
+    else:
+        devices = topologies.get_topology_desc(case.topology, "tpu").devices
+    built = build(config, devices)
     make_runner, axis_name = RUNNERS["jit"]
     step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
     runner, rows = make_runner(step, built.mesh), NamedSharding(built.mesh, P(ROWS))
@@ -98,17 +131,18 @@ def compile_case(case: Case) -> dict:
     start = time.process_time()
     program = runner.step.lower(state, batch).compile()
     seconds = time.process_time() - start
-    reserved, read = program.memory_analysis(), read_compiled(program.as_text())
-    devices = built.mesh.size
+    text = program.as_text()
+    reserved, read = program.memory_analysis(), read_compiled(text)
     (planned,) = plan_runs([config])
     return {
         **case._asdict(),
         "parameters": planned.parameters.total,
         "state_bytes": reserved.argument_size_in_bytes,
         "temporary_bytes": reserved.temp_size_in_bytes,
-        "planned_bytes": memory_of(planned, devices).total,
+        "planned_bytes": memory_of(planned, built.mesh.size).total,
         "flops": read.flops,
-        "planned_flops": built.plan.flops_per_step.exact / devices,
+        "planned_flops": built.plan.flops_per_step.exact / built.mesh.size,
+        "kernels": sorted(set(re.findall(r"__cu[\w$]+|f8e\w+", text))),
         "sent_bytes": read.bytes_by_kind(),
         "collectives": [one._asdict() for one in sorted(read.collectives, key=lambda one: -one.sent * one.times)[:12]],
         "compile_cpu_seconds": round(seconds, 1),
@@ -118,15 +152,14 @@ def compile_case(case: Case) -> dict:
 def table(found: list[dict]) -> str:
     """One line a program, in the order of chips, mesh and size."""
     kinds = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
-    named = "size | chips | data x fsdp x sequence x tensor | objective | rows | remat | GB of state | GB besides | "
-    named += "GB planned | TFLOP | planned | " + " | ".join(f"{kind}, MB" for kind in kinds)
+    named = "size | chips | data x fsdp x sequence x tensor | objective | attention | rows | remat | "
+    named += "GB of state | GB besides | GB planned | TFLOP | planned | " + " | ".join(f"{kind}, MB" for kind in kinds)
     lines = [f"| {named} |", "|---" * (named.count("|") + 1) + "|"]
-    for one in sorted(found, key=lambda one: (one["topology"], one["mesh"], one["parameters"], one["objective"])):
-        cells = [one["size"], one["topology"], " x ".join(map(str, one["mesh"])), one["objective"], one["batch_size"]]
-        cells += [
-            one["remat"],
-            *(f"{one[key] / 1e9:.2f}" for key in ("state_bytes", "temporary_bytes", "planned_bytes")),
-        ]
+    for one in sorted(found, key=lambda one: (one["topology"], [*one["mesh"]], one["parameters"], one["objective"])):
+        objective = one["objective"] + (", 8 bits" if one["float8"] else "")
+        cells = [one["size"], one["topology"], " x ".join(map(str, one["mesh"])), objective, one["attention"]]
+        cells += [one["batch_size"], one["remat"]]
+        cells += [f"{one[key] / 1e9:.2f}" for key in ("state_bytes", "temporary_bytes", "planned_bytes")]
         cells += [f"{one[key] / 1e12:.2f}" for key in ("flops", "planned_flops")]
         cells += [f"{one['sent_bytes'].get(kind, 0) / 1e6:,.0f}" for kind in kinds]
         lines.append(f"| {' | '.join(map(str, cells))} |")

@@ -101,6 +101,7 @@ def get_config() -> ConfigDict:
     config.train.mesh_sequence = 1  # devices the places of a row are split over
     config.train.mesh_tensor = 1  # devices the heads and the MLP are split over
     config.train.compute_dtype = "float32"  # float32 | bfloat16 (weights stay float32)
+    config.train.float8 = False  # products of the layers in 8 bits, scaled: GPUs since Hopper and Ada
     config.train.scan_layers = False  # one compiled block: right on accelerators, slower on a CPU
     config.train.remat = "none"  # none | dots | full
     # einsum | blocked (linear memory) | library (cuDNN's on a GPU in bfloat16) | splash (TPU)

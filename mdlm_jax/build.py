@@ -153,6 +153,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Bu
     )
     execution = Execution(
         compute_dtype=COMPUTE_DTYPES[config.train.compute_dtype],
+        float8=config.train.float8,
         scan_layers=config.train.scan_layers,
         remat=config.train.remat,
         attention=config.train.attention,

@@ -21,6 +21,7 @@ class Case(NamedTuple):
     scored_only: bool = False
     dtype: str = "float32"
     scan_layers: bool = False
+    float8: bool = False  # products of the layers in 8 bits
     beside_torch: bool = False  # measured in turns with PyTorch, too
     members: int = 1  # of a population, each with a batch of its own
     devices: int = 1  # that rows and weights are split over
@@ -84,6 +85,7 @@ SUITES = {
         blocked={"attention": "blocked"},
         einsum={"attention": "einsum"},
         float32={"dtype": "float32"},
+        float8={"float8": True},
         L_8192={"length": 8192, "batch_size": 4},
         d_2048={"layers": 16, "width": 2048, "heads": 16, "mlp_width": 5632, "batch_size": 8},
     ),

@@ -49,6 +49,7 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
     architecture = Architecture(case.vocab_size, case.layers, case.width, case.heads, case.heads, case.mlp_width)
     execution = Execution(
         compute_dtype=jnp.dtype(case.dtype),
+        float8=case.float8,
         scan_layers=case.scan_layers,
         attention=case.attention,
         use_segments=False,

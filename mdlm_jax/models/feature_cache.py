@@ -37,47 +37,70 @@ class Reuse(NamedTuple):
 
 
 class Features(NamedTuple):
-    """What is kept of all layers. The clock is one for all rows: a step computes the same regions of each."""
+    """What is kept of all layers."""
 
     layers: tuple[Layer, ...] | Layer
-    step: Int[Array, ""]  # evaluations so far
+    step: Int[Array, "B"]  # a row's evaluations so far
+    active: Bool[Array, "B"]  # the rows that are read; the others stay as they are
     reuse: Reuse
     filled: Bool[Array, "B N"] | None = None  # which places hold a token at all; None: all
 
 
+class Due(NamedTuple):
+    """What each row needs computed in a step."""
+
+    prompt: Bool[Array, "B"]
+    response: Bool[Array, "B"]
+    active: Bool[Array, "B"]  # the places of the response that changed most, at least
+
+
 class Part(NamedTuple):
-    """What a layer computes in a step."""
+    """What a layer computes in a step: for all rows what any of them is due, of which a row keeps what it is due."""
 
     old: Layer
     reuse: Reuse | None
     prompt: bool  # all of the prompt, or none of it
     response: bool  # all of the response, or the places that changed most
+    due: Due | None
 
 
-WHOLE = Part(Layer(None, None), None, True, True)
+WHOLE = Part(Layer(None, None), None, True, True, None)
 
 
 def by_step(features: Features, index: Array | int, old: Layer, run: Callable[[Part], Any]) -> Any:
     """`run` of what the layer `index` computes in this step, of which `old` is kept."""
-    intervals = features.reuse.prompt_interval, features.reuse.response_interval
-    prompt, response = ((features.step % interval == 0) | (index == 0) for interval in intervals)
-    branches = [partial(run, Part(old, features.reuse, *whole)) for whole in product((False, True), repeat=2)]
-    return jax.lax.switch(2 * prompt + response, branches)
+    reuse, first = features.reuse, index == 0
+    prompt, response = (
+        features.active & ((features.step % interval == 0) | first)
+        for interval in (reuse.prompt_interval, reuse.response_interval)
+    )
+    due = Due(prompt, response, features.active)
+    branches = [partial(run, Part(old, reuse, *whole, due)) for whole in product((False, True), repeat=2)]
+    return jax.lax.switch(2 * prompt.any() + response.any(), branches)
 
 
-def valued(part: Part) -> slice | None:
-    """The places whose values are computed: all of the response in every step, since they tell what changed."""
-    return None if part.prompt else slice(part.reuse.prompt, None)
+def valued(part: Part) -> tuple[Places, Bool[Array, "B R"] | None]:
+    """The places whose values are computed, all of the response in every step, since they tell what changed; and which
+    of them a row keeps (None: all).
+    """
+    if part.reuse is None:
+        return None, None
+    first, places = part.reuse.prompt, part.old.keys.shape[1]
+    kept = _over(part.due.active, places - first)
+    if not part.prompt:
+        return slice(first, None), kept
+    return None, jnp.concatenate([_over(part.due.prompt, first), kept], axis=1)
 
 
-def changed(part: Part, values: Float[Array, "B N G d"]) -> Places:
-    """The places for which all else is computed. Where that is not the whole response, those whose new value vector
-    has the smallest cosine similarity with the old one (V-verify of dLLM-Cache, arXiv 2506.06295).
+def changed(part: Part, values: Float[Array, "B N G d"]) -> tuple[Places, Bool[Array, "B R"] | None]:
+    """The places for which all else is computed, and which of them a row keeps. A row that is not due its whole
+    response keeps those whose new value vector has the smallest cosine similarity with the old one (V-verify of
+    dLLM-Cache, arXiv 2506.06295).
 
     Places are ordered by |u - w|^2 = 2 - 2 cos of the unit vectors: near 1 float32 tells apart few cosines.
     """
-    if part.response:
-        return valued(part)
+    if part.reuse is None:
+        return None, None
     first = part.reuse.prompt
 
     def units(values):
@@ -85,10 +108,19 @@ def changed(part: Part, values: Float[Array, "B N G d"]) -> Places:
         return vectors / jnp.maximum(jnp.linalg.norm(vectors, axis=-1, keepdims=True), 1e-8)
 
     distance = jnp.square(units(values) - units(part.old.values)).sum(axis=-1)
-    places = first + jax.lax.top_k(distance, part.reuse.updated)[1]
+    most = jax.lax.top_k(distance, part.reuse.updated)[1]
+    prompt, kept = _over(part.due.prompt, first), _over(part.due.active, part.reuse.updated)
+    if part.response:
+        kept = put(jnp.zeros(distance.shape, bool), kept, most) | part.due.response[:, None]
+        return (None, jnp.concatenate([prompt, kept], axis=1)) if part.prompt else (slice(first, None), kept)
     if not part.prompt:
-        return places
-    return jnp.concatenate([jnp.broadcast_to(jnp.arange(first), (len(places), first)), places], axis=1)
+        return first + most, kept
+    all_of_it = jnp.broadcast_to(jnp.arange(first), prompt.shape)
+    return jnp.concatenate([all_of_it, first + most], axis=1), jnp.concatenate([prompt, kept], axis=1)
+
+
+def _over(rows: Bool[Array, "B"], places: int) -> Bool[Array, "B R"]:
+    return jnp.broadcast_to(rows[:, None], (len(rows), places))
 
 
 def take(x: Shaped[Array, "#B N *d"] | None, places: Places) -> Shaped[Array, "#B R *d"] | None:
@@ -100,8 +132,15 @@ def take(x: Shaped[Array, "#B N *d"] | None, places: Places) -> Shaped[Array, "#
     return jax.vmap(lambda row, at: row[at])(jnp.broadcast_to(x, (len(places), *x.shape[1:])), places)
 
 
-def put(old: Float[Array, "B N *d"] | None, new: Float[Array, "B R *d"], places: Places) -> Float[Array, "B N *d"]:
-    """`old` with `new` at these places."""
+def put(
+    old: Shaped[Array, "B N *d"] | None,
+    new: Shaped[Array, "B R *d"],
+    places: Places,
+    kept: Bool[Array, "B R"] | None = None,
+) -> Shaped[Array, "B N *d"]:
+    """`old` with `new` at these places, where it is kept."""
+    if kept is not None:
+        new = jnp.where(kept.reshape(*kept.shape, *[1] * (new.ndim - 2)), new, take(old, places))
     if places is None:
         return new
     if isinstance(places, slice):

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import Whole, rotate
 from mdlm_jax.models.feature_cache import Layer, changed, put, take, valued
+from mdlm_jax.models.float8 import float8_product
 from mdlm_jax.models.layout import PLACES, ROWS, pin, splits_places
 from mdlm_jax.models.split_attention import split_attention
 
@@ -20,6 +21,7 @@ class Execution(NamedTuple):
     """How the same mathematics is run. No choice here changes a checkpoint."""
 
     compute_dtype: Any = jnp.float32  # bfloat16 on accelerators; weights, norms, softmax and logits stay float32
+    float8: bool = False  # products of the layers in 8 bits
     scan_layers: bool = False  # one compiled block, right on accelerators; unrolled is faster on a CPU
     remat: str = "none"
     attention: str = "einsum"
@@ -48,7 +50,12 @@ class Block(nn.Module):
     def __call__(self, x, condition, view, mask, seen, cached, part, dropout_keys):
         """x after the layer, and what may be kept of it. Only the `part` is computed, the rest is as it was."""
         a, (batch, places, width) = self.architecture, x.shape
-        dense = partial(nn.Dense, dtype=self.execution.compute_dtype, kernel_init=nn.initializers.normal(_std_in(a)))
+        dense = partial(
+            nn.Dense,
+            dtype=self.execution.compute_dtype,
+            dot_general=float8_product if self.execution.float8 else None,
+            kernel_init=nn.initializers.normal(_std_in(a)),
+        )
         # SMDM: what writes to the residual stream starts smaller, by depth
         dense_out = partial(dense, kernel_init=nn.initializers.normal(1 / (width**0.5 * a.layers)))
         mesh = self.execution.mesh if splits_places(self.execution.mesh) else None
@@ -78,15 +85,15 @@ class Block(nn.Module):
             return pin(mesh, modulated(Norm(a, name=name)(flatten(x)), shift, scale), ROWS, "sequence")
 
         flat = read("norm_1", *parts[:2])
-        at = valued(part)
-        v = put(part.old.values, heads("value", a.key_value_heads, flat_at(flat, at)), at)
-        at = changed(part, v)
+        at, kept = valued(part)
+        v = put(part.old.values, heads("value", a.key_value_heads, flat_at(flat, at)), at, kept)
+        at, kept = changed(part, v)
         flat = flat_at(flat, at)
         q, k = heads("query", a.heads, flat), heads("key", a.key_value_heads, flat)
         if a.qk_norm:
             q, k = Norm(a, name="query_norm")(q), Norm(a, name="key_norm")(k)
         q = rotate(q, take(view.positions, at), a.rope_base)
-        k = put(part.old.keys, rotate(k, take(view.key_positions, at), a.rope_base), at)
+        k = put(part.old.keys, rotate(k, take(view.key_positions, at), a.rope_base), at, kept)
         new = k, v
         if cached is not None:
             new = _into_cache(cached, k, v)
@@ -97,7 +104,7 @@ class Block(nn.Module):
         mixed = split_attention(q, k, v, mask, take(seen, at), execution.attention, whole, mesh)
         mixed = flatten(mixed.reshape(batch, -1, width))
         mixed = dense_out(width, use_bias=a.attention_bias, name="attention_out")(mixed)
-        mixed = put(part.old.attention, mixed.reshape(batch, -1, width), at)
+        mixed = put(part.old.attention, mixed.reshape(batch, -1, width), at, kept)
         x = x + gated(mixed, parts[2], 0)
 
         flat = flat_at(read("norm_2", *parts[3:5]), at)
@@ -107,7 +114,7 @@ class Block(nn.Module):
         else:
             up = nn.gelu(up)
         down = dense_out(width, use_bias=a.mlp_bias, name="down")(pin(mesh, up, ROWS, "sequence", "tensor"))
-        down = put(part.old.mlp, down.reshape(batch, -1, width), at)
+        down = put(part.old.mlp, down.reshape(batch, -1, width), at, kept)
         x = x + gated(down, parts[5], 1)
         return x, Layer(*new, mixed, down)
 
@@ -174,7 +181,9 @@ def sinusoids(t: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
 def _into_cache(cached, keys, values):
     """One layer's keys and values with the new ones in their places, but for those that are to be kept."""
     old_keys, old_values, length, kept = cached
-    stays = None if kept is None else (length + jnp.arange(keys.shape[1]) < kept)[:, None]
+    stays = None
+    if kept is not None:
+        stays = (length + jnp.arange(keys.shape[1]) < kept[..., None])[..., None, :, None]
 
     def put(old, new):
         new = jnp.swapaxes(new, 1, 2)

@@ -28,7 +28,7 @@ class Cache(NamedTuple):
     layers: Any  # `Layer` of each layer, heads before places: B G M d; or one of all of them, where they are scanned
     length: Array  # i32[]
     filled: Bool[Array, "B M"] | None = None  # which places hold a token at all; None: all
-    kept: Array | None = None  # i32[]: places before it stay as they are, though they be read; None: all change
+    kept: Array | None = None  # i32[] or i32[B]: places before it stay as they are, though they be read; None: none
 
 
 class Model(NamedTuple):
@@ -112,7 +112,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         x, new = _through(layer, x, params["blocks"], stored, architecture.layers, execution.scan_layers)
         x = ends.apply({"params": params["ends"]}, x, condition, method="end")
         if isinstance(cache, Features):
-            cache = cache._replace(layers=new, step=cache.step + 1)
+            cache = cache._replace(layers=new, step=cache.step + cache.active)
         elif cache is not None:
             cache = cache._replace(layers=new, length=cache.length + num_places)
         return x, cache

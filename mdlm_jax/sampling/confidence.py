@@ -37,19 +37,22 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
     `steps`.
 
     `cache`: none; dual, keys and values of all other blocks are as they were when the block was begun (Fast-dLLM);
-    prefix, those of the blocks before it; features, most of what a layer computes is that of earlier steps, which are
-    counted for all rows together (dLLM-Cache, `models/feature_cache.py`): where rows differ in the steps of a block,
-    one depends on the others. Tokens in `suppress` are never drawn, those in `delay` are kept last. After a block with
-    the token `stop`, the rest of a row is filled with it. `anneal` a: the order is by log p + a t Gumbel, t the share
-    that is hidden (MaskGIT, arXiv 2202.04200).
+    prefix, those of the blocks before it; features, most of what a layer computes is that of earlier steps (dLLM-Cache,
+    `models/feature_cache.py`). One block alone begins, in each row, with what is hidden there. Tokens in `suppress` are
+    never drawn, those in `delay` are kept last. After a block with the token `stop`, the rest of a row is filled with
+    it. `anneal` a: the order is by log p + a t Gumbel, t the share that is hidden (MaskGIT, arXiv 2202.04200).
     """
     (batch, length), mask_id, free = tokens.shape, network.mask_id, tokens == network.mask_id
-    # one block begins where the bucket of the prompt does: what is given in it is never hidden
+    # one block is read from where the bucket of the prompt begins: what is given in it is never hidden
     start_of_one = 0 if plan.trained_blocks else max(plan.bucket - BUCKET, 0)
     size = plan.block_size or length - start_of_one
-    first = numbers.first if plan.block_size and not plan.trained_blocks else start_of_one
+    in_blocks, one_block = plan.block_size and not plan.trained_blocks, not (plan.block_size or plan.trained_blocks)
+    first = numbers.first if in_blocks else start_of_one
     num_blocks = (length - first) // size
-    steps = jnp.maximum((plan.steps or length - numbers.first) // num_blocks, 1)
+    # in a row that begins later there are fewer blocks
+    own_first = free.argmax(axis=1)
+    own_blocks = jnp.maximum((length - own_first) // size, 1) if in_blocks else num_blocks
+    steps = jnp.maximum((plan.steps or length - numbers.first) // own_blocks, 1)
     places = places_of(network, tokens)
 
     def part(field, start):
@@ -108,6 +111,9 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
             cache = network.cache if plan.cache == "none" else state.cache
             if kept is not None:  # told as a place of the cache
                 cache = cache._replace(kept=network.start + kept + network.shift)
+            if plan.cache == "features":
+                waits = (part(state.tokens, start) == mask_id).any(axis=1)
+                cache = cache._replace(active=jnp.tile(waits, network.copies))
             out, cache = read(network, cache, state.tokens, hidden_share(network, state.tokens), at, width)
             if plan.cache != "none":
                 state = state._replace(cache=cache if kept is None else cache._replace(kept=None))
@@ -121,10 +127,11 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
             return step(state, 0, length)
 
         def again(state: _State) -> _State:
+            kept = jnp.tile(own_first, network.copies) if one_block else start
             if plan.cache == "dual":
-                return step(state, start, size)
+                return step(state, start, size, kept if one_block else None)
             # widths double, so that few programs serve all blocks: what is read before the block stays as it was
-            branches = [partial(step, at=length - width, width=width, kept=start) for width in widths]
+            branches = [partial(step, at=length - width, width=width, kept=kept) for width in widths]
             return jax.lax.switch(sum((length - start > width) * 1 for width in widths[:-1]), branches, state)
 
         if plan.cache in ("none", "features"):
@@ -155,10 +162,16 @@ def _reuse(plan: Plan) -> Reuse:
     return Reuse(plan.bucket, prompt_interval, response_interval, max(int((plan.length - plan.bucket) * share), 1))
 
 
+def _begins(prompt: Int[np.ndarray, "B P"], mask_id: int) -> Int[np.ndarray, "B"]:
+    """The first place of each row that is to be drawn."""
+    hidden = prompt == mask_id
+    return np.where(hidden.any(axis=1), hidden.argmax(axis=1) if prompt.size else 0, prompt.shape[1])
+
+
 def check(plan: Plan, prompt: Int[np.ndarray, "B P"], vocab_size: int) -> None:
     """Raises UserError for an argument that cannot be followed after this prompt."""
-    hidden = (prompt == vocab_size).any(axis=0)
-    free = plan.trained_blocks or plan.length - (int(hidden.argmax()) if hidden.any() else prompt.shape[1])
+    begins = _begins(prompt, vocab_size)
+    free = plan.trained_blocks or plan.length - int(begins.min())
     for name, accepted in CHOICES.items():
         if getattr(plan, name) not in accepted:
             raise UserError(f"{name} {getattr(plan, name)!r}: accepted are {', '.join(accepted)}")
@@ -193,6 +206,9 @@ def check(plan: Plan, prompt: Int[np.ndarray, "B P"], vocab_size: int) -> None:
             raise UserError(f"{name} {value}: cache {plan.cache} has none; accepted with features")
         if not (0 < value <= 1 if name == "update_share" else value >= 1):
             raise UserError(f"{name} {value}: accepted is {'above 0 to' if name == 'update_share' else 'at least'} 1")
+    if plan.cache == "features" and begins.min() < begins.max():
+        places = f"{begins.min()} and {begins.max()}"
+        raise UserError(f"cache features: rows are drawn from places {places} on; accepted is one place for all rows")
     if plan.cache == "features" and plan.trained_blocks:
         raise UserError("cache features: a network trained in blocks keeps finished ones; accepted: none, prefix, dual")
     named = (*plan.suppress, *plan.delay)

@@ -32,6 +32,11 @@ class Network(NamedTuple):
     def mask_id(self) -> int:
         return self.model.architecture.vocab_size
 
+    @property
+    def copies(self) -> int:
+        """How often a row is read in an evaluation."""
+        return 1 if self.guidance is None else 2
+
 
 def read(
     network: Network,
@@ -63,14 +68,13 @@ def read(
     if network.guidance is not None:
         given = part_of(network.given, False)
         part = jnp.concatenate([part, jnp.where(given, network.mask_id, part)])
-    copies = len(part) // len(tokens)
     places = jnp.broadcast_to(first + jnp.arange(width), part.shape)
     if network.padding is not None:
-        places = places - jnp.tile(network.padding, copies)[:, None]
+        places = places - jnp.tile(network.padding, network.copies)[:, None]
         part = jnp.where(places >= 0, part, 0)
         # a cache is told which places hold nothing
         cache = new_cache(network) if cache is None else cache
-    view = reading(part, places[..., None], places[..., None], jnp.tile(t, copies))
+    view = reading(part, places[..., None], places[..., None], jnp.tile(t, network.copies))
     if network.shift:
         # what stands before the sampler's tokens is clean
         view = view._replace(t=jnp.where(places > network.start, view.t, 0))
@@ -86,12 +90,11 @@ def read(
 
 def new_cache(network: Network) -> Cache:
     """An empty cache for all places of the rows, each twice where they are guided."""
-    copies = 1 if network.guidance is None else 2
     batch, length = network.row.shape
-    cache = network.model.empty_cache(copies * batch, length + network.shift)
+    cache = network.model.empty_cache(network.copies * batch, length + network.shift)
     if network.padding is None:
         return cache
-    return cache._replace(filled=jnp.arange(length) >= jnp.tile(network.padding, copies)[:, None])
+    return cache._replace(filled=jnp.arange(length) >= jnp.tile(network.padding, network.copies)[:, None])
 
 
 def new_features(network: Network, reuse: Reuse) -> Features:
@@ -105,7 +108,8 @@ def new_features(network: Network, reuse: Reuse) -> Features:
         return Layer(keys, values, out, out)
 
     layers = jax.tree.map(with_outputs, cache.layers, is_leaf=lambda node: isinstance(node, Layer))
-    return Features(layers, jnp.int32(0), reuse, cache.filled)
+    rows = network.copies * len(network.row)
+    return Features(layers, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool), reuse, cache.filled)
 
 
 def logits_of(network: Network, hidden: Float[Array, "*n d"]) -> Float[Array, "*n V"]:

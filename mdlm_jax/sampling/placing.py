@@ -129,6 +129,8 @@ def best(
     return (hidden.any() if upstream_compat else hidden) & (rank < count)
 
 
-def planned_of(num_hidden: Int[Array, "*n"], steps: Int[Array, ""] | int, step: Int[Array, "*n"]) -> Int[Array, "*n"]:
+def planned_of(
+    num_hidden: Int[Array, "*n"], steps: Int[Array, "*#n"] | int, step: Int[Array, "*n"]
+) -> Int[Array, "*n"]:
     """How many of a block's hidden tokens a step places: evenly, the first steps one more where they must (LLaDA)."""
     return num_hidden // steps + (step < num_hidden % steps)

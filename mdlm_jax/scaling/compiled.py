@@ -1,7 +1,7 @@
 """What one device does in a compiled program, read from the text of its HLO: products, and bytes between devices.
 
-XLA's own count of FLOPs takes the body of a loop once. Here a body counts as often as its loop runs it: the condition
-of the loop compares with that number.
+XLA's own count of FLOPs takes the body of a loop once. Here a body counts as often as its loop runs it: a number that
+the loop has with it, or that its condition compares with.
 """
 
 import math
@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+BYTES |= {"f8e4m3fn": 1, "f8e5m2": 1}
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
 INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*)$")
-ARRAY = re.compile(r"\b([a-z]+[0-9]*)\[([\d,]*)\]")
+ARRAY = re.compile(r"\b([a-z][a-z0-9]*)\[([\d,]*)\]")
 CALLED = re.compile(r"(?:calls|to_apply|true_computation|false_computation)=%?([\w.-]+)")
 
 
@@ -81,7 +82,9 @@ def _executed(computations: dict, name: str, times: int) -> Iterator[tuple[Instr
         yield one, times
         if one.operation == "while":
             condition, body = (re.search(rf"{part}=%?([\w.-]+)", one.rest)[1] for part in ("condition", "body"))
-            yield from _executed(computations, body, times * _trips(computations[condition]))
+            told = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', one.rest)
+            trips = int(told[1]) if told else _trips(computations[condition])
+            yield from _executed(computations, body, times * trips)
         elif one.operation not in KINDS:
             for called in CALLED.findall(one.rest):
                 if one.operation == "fusion" and (summed := _summed(computations[called])):
@@ -114,7 +117,7 @@ def _arrays(type_: str) -> list[tuple[str, list[int]]]:
 def _sent(one: Instruction, kind: str) -> tuple[float, int]:
     """(bytes that a device sends on a ring of those that take part, how many they are)."""
     arrays = _arrays(re.sub(r"u32\[\](\{[^}]*\})?", "", one.type))
-    if one.operation.endswith("-start") and kind in ("all-gather", "collective-permute"):
+    if one.operation.endswith("-start") and kind != "all-reduce":
         arrays = arrays[len(arrays) // 2 :]  # what goes in stands before what comes out
     size = sum(BYTES[name] * math.prod(dims) for name, dims in arrays)
     if kind == "collective-permute":

@@ -20,7 +20,7 @@ class Memory(NamedTuple):
     """Bytes on one device."""
 
     state: float  # parameters, Adam's two moments, gradients and averaged weights, all float32
-    gathered: float  # one layer whole, and its gradient
+    gathered: float  # one layer whole, embedding and head in float32, and their gradients
     activations: float
     logits: float  # of a chunk, and their gradient
 
@@ -47,10 +47,12 @@ def device_memory(
     pairs = NUMBERS_PER_PAIR * a.heads * places if train.attention == "einsum" else 0
     layer = 20 * a.width + 5 * a.mlp_width + pairs
     kept = {"none": layer, "dots": 2 * a.width + key_values + 2 * a.mlp_width, "full": a.width}[train.remat]
+    ends = parameters.embedding + parameters.head
+    gathered = (size + 4) * parameters.non_embedding / a.layers / train.mesh_tensor + 8 * ends
     working = 0 if train.remat == "none" else layer  # a layer that is recomputed, one at a time
     return Memory(
         state=(16 + (4 if config.optim.ema else 0)) * parameters.total / split,
-        gathered=(size + 4) * parameters.non_embedding / a.layers / train.mesh_tensor if split > 1 else 0.0,
+        gathered=gathered if split > 1 else 0.0,
         activations=size * rows * places * (a.layers * kept + working),
         logits=2 * 4 * rows * min(train.loss_chunk, scored) * a.vocab_size,
     )

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build import build
 from mdlm_jax.models.attention import check_backend
+from mdlm_jax.models.float8 import check_float8
 from mdlm_jax.scaling.result import Result, write_result
 from mdlm_jax.training.disk import told_plainly
 from mdlm_jax.training.hardware import peak_flops
@@ -45,6 +46,8 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> li
     """Of one program."""
     members = _members(configs, folders)
     for member in members:
+        if member.config.train.float8:
+            check_float8(jax.devices()[0])
         check_backend(member.config.train.attention, jax.default_backend(), member.built.plan.places)
         claim_folder(member.config, member.folder)
     results = [finished(member.folder) for member in members]

@@ -31,6 +31,7 @@ def open_run(folder: pathlib.Path, sequences: int | None = None) -> Run:
     # whatever it was trained on, one device serves
     for axis in AXES:
         config.train[f"mesh_{axis}"] = 1
+    config.train.float8 = False  # its scales are of a whole batch: a row would depend on the others
     built = build(config, jax.devices()[:1])
     shapes = jax.eval_shape(built.make_state, *built.initial)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)

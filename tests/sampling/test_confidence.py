@@ -10,7 +10,7 @@ from scipy.stats import chisquare
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
-from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling import Plan, left_padded, sample
 from mdlm_jax.sampling.base import filtered
 from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
 from tests.sampling.worlds import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
@@ -107,6 +107,34 @@ def test_a_row_is_the_same_alone_and_in_any_company(params, arguments):
     np.testing.assert_array_equal(trace.step[:1], trace_alone.step)
     np.testing.assert_array_equal(trace.evaluations[:1], trace_alone.evaluations)
     np.testing.assert_array_equal(together[:, :4], PROMPT)
+
+
+@pytest.mark.few(2)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"cache": "dual"},
+        {"block_size": 16, "steps": 12, "cache": "dual"},
+        {"cache": "prefix"},
+        {"block_size": 16, "steps": 12},
+    ],
+)
+@pytest.mark.parametrize("prompts", ["of several lengths", "with masks inside"])
+def test_a_row_is_the_same_alone_wherever_others_begin(params, prompts, arguments):
+    """Places before its first hidden one are read once by a cache, and its blocks share its steps."""
+    random, plan = np.random.default_rng(0), Plan("confidence", 112, temperature=0.0, **arguments)
+    text = random.integers(0, VOCABULARY, (2, 80))
+    if prompts == "of several lengths":  # more than a bucket apart from the end of the longer one
+        together, begins = left_padded([text[0].tolist(), text[1, :40].tolist()]), 40
+    else:
+        together, begins = text, 0
+        together[0, 16:40] = together[1, 64] = VOCABULARY
+    alone = together[1:, begins:]
+    tokens, trace = sample(jax.random.key(0), MODEL, params, together, plan)
+    own, own_trace = sample(jax.random.key(0), MODEL, params, alone, plan._replace(length=112 - begins))
+    np.testing.assert_array_equal(tokens[1, begins:], own[0])
+    np.testing.assert_allclose(trace.log_probability[1, begins:], own_trace.log_probability[0], atol=1e-4)
+    assert trace.evaluations[1] == own_trace.evaluations[0]
 
 
 def test_guidance_is_the_formula(params):

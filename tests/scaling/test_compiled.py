@@ -1,5 +1,7 @@
 """Products and bytes between devices, from the text of compiled programs."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -60,6 +62,28 @@ def test_a_loop_counts_as_often_as_it_runs():
     gathered, *others = found.collectives
     assert (gathered.times, gathered.devices, gathered.source) == (6, 4, "jit(step)/while/body")
     assert [one.times for one in others] == [1, 1, 1, 1]
+
+
+def test_a_loop_may_say_how_often_it_runs():
+    """As a GPU's compiler writes it; the condition may then be anything."""
+    told = PROGRAM.replace(
+        "body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"6"},"known_init_step":{}}'
+    )
+    told = re.sub(r"(s32\[\]\S*) constant\(6\)", r"\1 parameter(1)", told)
+    assert "constant(6)" not in told
+    assert read_compiled(told) == read_compiled(PROGRAM)
+
+
+def test_what_is_started_tells_what_goes_in_before_what_comes_out():
+    text = """ENTRY %main (x: f32[8]) -> f32[8] {
+  %x = f32[8]{0} parameter(0)
+  %a = ((f32[64]{0}, bf16[8,2]{0}), (f32[16]{0}, bf16[2,2]{0})) reduce-scatter-start(%x, %x), replica_groups=[2,4]<=[8]
+  %b = (f32[16]{0}, f32[64]{0}) all-gather-start(%x), replica_groups=[2,4]<=[8]
+  ROOT %c = f32[64]{0} all-reduce-start(%x), replica_groups=[2,4]<=[8]
+}
+"""
+    expected = {"reduce-scatter": 3 * (4 * 16 + 2 * 4), "all-gather": 3 * 4 * 16, "all-reduce": 2 * 3 * 4 * 16}
+    assert read_compiled(text).bytes_by_kind() == expected
 
 
 def test_bytes_are_what_a_device_sends_on_a_ring():

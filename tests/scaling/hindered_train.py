@@ -1,8 +1,14 @@
-"""`mdlm-jax train --run FOLDER` in which the loss is NaN once, at step 20, where the file `poison` is in FOLDER."""
+"""`mdlm-jax train --run FOLDER`, hindered by files in FOLDER.
+
+Where `poison` is at the start, the loss is NaN once, at step 20. Where `hold` is at the start, every step takes half a
+second more for as long as it is there.
+"""
 
 import pathlib
 import sys
+import time
 
+import jax
 import jax.numpy as jnp
 
 from mdlm_jax import cli
@@ -24,7 +30,19 @@ def make_poisoned_step(*arguments):
     return poisoned
 
 
+def make_held_step(*arguments):
+    train_step = make_train_step(*arguments)
+
+    def held(state, batch):
+        jax.debug.callback(lambda: time.sleep(0.5) if (folder / "hold").exists() else None)
+        return train_step(state, batch)
+
+    return held
+
+
 if (folder / "poison").exists():
     (folder / "poison").unlink()
     loop.make_train_step = make_poisoned_step
+if (folder / "hold").exists():
+    loop.make_train_step = make_held_step
 cli.main(["train", "--run", str(folder)])

@@ -1,0 +1,73 @@
+"""Products of 8-bit floats, for chips that have them (Micikevicius et al., arXiv 2209.05433).
+
+Operands are rounded to e4m3 (3 bits of mantissa), gradients to e5m2 (2 bits, more range), each scaled so that its
+largest number is the largest of the format. The scale is that of the array itself, not of its history: one more pass
+over it, and no state. The arrays are multiplied as they are: rounded there and back, XLA may leave the rounding out.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax.linen import fp8_ops
+from jaxtyping import Array, Float
+
+from mdlm_jax.errors import UserError
+
+FIRST_CAPABILITY = 8.9  # of NVIDIA's chips: Ada, then Hopper and Blackwell
+
+
+class Rounded(NamedTuple):
+    """An array as numbers of 8 bits, times a scale."""
+
+    numbers: Array
+    scale: Float[Array, ""]
+
+
+def rounded(x: Float[Array, "*n"], dtype) -> Rounded:
+    """The nearest of `dtype`, whose largest stands for the largest of x."""
+    largest = jnp.max(jnp.abs(x)).astype(jnp.float32)
+    scale = fp8_ops.compute_scale(largest, jnp.float32(1), fp8_ops.get_fp8_max(dtype, jnp.float32))
+    return Rounded(fp8_ops.quantize(x, dtype, scale, jnp.float32), scale)
+
+
+def float8_product(x: Array, w: Array, dimension_numbers, precision=None, preferred_element_type=None) -> Array:
+    """x [.. d] times w [d m], rounded to 8 bits, summed in float32: what a dense layer asks of `jax.lax.dot_general`.
+
+    Its gradient is rounded as well, before the products that go back.
+    """
+    assert dimension_numbers == (((x.ndim - 1,), (0,)), ((), ())) and w.ndim == 2, "not a dense layer"
+    return _product(x, w)
+
+
+@jax.custom_vjp
+def _product(x, w):
+    return _forward(x, w)[0]
+
+
+def _dot(x: Rounded, y: Rounded, axes_x, axes_y, dtype) -> Array:
+    over = ((tuple(axes_x), tuple(axes_y)), ((), ()))
+    summed = jax.lax.dot_general(x.numbers, y.numbers, over, preferred_element_type=jnp.float32)
+    return (summed * (x.scale * y.scale)).astype(dtype)
+
+
+def _forward(x, w):
+    kept = rounded(x, jnp.float8_e4m3fn), rounded(w, jnp.float8_e4m3fn)
+    return _dot(*kept, [x.ndim - 1], [0], x.dtype), kept
+
+
+def _backward(kept, gradient):
+    (x, w), rounded_gradient, last = kept, rounded(gradient, jnp.float8_e5m2), gradient.ndim - 1
+    of_x = _dot(rounded_gradient, w, [last], [1], gradient.dtype)
+    return of_x, _dot(x, rounded_gradient, range(last), range(last), gradient.dtype)
+
+
+_product.defvjp(_forward, _backward)
+
+
+def check_float8(device: jax.Device) -> None:
+    """Raises UserError where the chip has no such products."""
+    capability = getattr(device, "compute_capability", None) if device.platform == "gpu" else None
+    if capability is None or float(capability) < FIRST_CAPABILITY:
+        accepted = f"False, or a GPU of compute capability {FIRST_CAPABILITY} or above"
+        raise UserError(f"config.train.float8 is True, on a {device.device_kind}; accepted: {accepted}")
