@@ -2,7 +2,8 @@
 
 Exact, like FlashAttention (arXiv 2205.14135) with whole rows of keys: no array [N, M] outlives its block. The backward
 pass is written out because the products that autodiff makes transpose the scores, which on a CPU costs as much as the
-products themselves.
+products themselves. There the narrow operand of each product is turned before it, once, and a group of heads goes after
+another, so that a product has many rows.
 """
 
 from functools import partial
@@ -14,7 +15,8 @@ import numpy as np
 
 from mdlm_jax.objectives.base import MaskFn, full
 
-BLOCK = 128  # queries at once
+BLOCK = 128  # queries at once, at least
+ROWS = 1024  # .. and more, up to so many in a batch
 SPANS = 8  # each touches the keys that some of its queries may see: 9/16 of all pairs where the mask is causal
 
 
@@ -30,20 +32,31 @@ class Span(NamedTuple):
 def blocked_attention(q, k, v, mask: MaskFn, seen):
     """q [B N G h d], k and v [B M G d], seen bool [#B N M] or None -> [B N G h d], as `attend` says."""
     # a cache has more keys than there are queries, and which are old is not known before it runs
-    spans = spans_of(q.shape[1], k.shape[1], mask if q.shape[1] == k.shape[1] else full)
-    # [G, h] before places: products over leading axes need no copies
-    out = _attention(spans, jnp.moveaxis(q, 1, 3), jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2), seen)
-    return jnp.moveaxis(out, 3, 1)
+    at_once = ROWS // (q.shape[0] * q.shape[3])
+    spans = spans_of(q.shape[1], k.shape[1], mask if q.shape[1] == k.shape[1] else full, at_once)
+    # groups lead and are looped over; [B h] before places: products over leading axes need no copies
+    out = _attention(spans, jnp.moveaxis(q, (2, 3), (0, 2)), jnp.moveaxis(k, 2, 0), jnp.moveaxis(v, 2, 0), seen)
+    return jnp.moveaxis(out, (0, 2), (2, 3))
 
 
-def spans_of(num_queries: int, num_keys: int, mask: MaskFn) -> tuple[Span, ...]:
+def spans_of(num_queries: int, num_keys: int, mask: MaskFn, at_once: int = BLOCK) -> tuple[Span, ...]:
     """All queries, in up to SPANS spans with the keys that each may see, or one with all where the mask is full."""
     whole_blocks = num_queries // BLOCK
     parts = 1 if mask is full else SPANS
     cuts = sorted({part * whole_blocks // parts * BLOCK for part in range(parts + 1)} | {num_queries})
     return tuple(
-        Span(start, stop, min(BLOCK, stop - start), _seen_ranges(mask, start, stop, num_keys))
+        Span(start, stop, _block(stop - start, at_once), _seen_ranges(mask, start, stop, num_keys))
         for start, stop in zip(cuts, cuts[1:], strict=False)
+    )
+
+
+def _block(length: int, at_once: int) -> int:
+    """Of a span, as many queries at once as asked for in whole blocks, of which it has a whole number."""
+    if length < BLOCK:
+        return length
+    blocks = length // BLOCK
+    return BLOCK * max(
+        count for count in range(1, blocks + 1) if blocks % count == 0 and count * BLOCK <= max(at_once, BLOCK)
     )
 
 
@@ -77,60 +90,65 @@ def _put_back(x, part, ranges):
     return x
 
 
-def _cut(x, span: Span, axis: int):
-    """The queries of a span as [blocks ...], to loop over; `x` has them on `axis`."""
-    x = jax.lax.slice_in_dim(x, span.start, span.stop, axis=axis)
-    return jnp.moveaxis(x.reshape(*x.shape[:axis], -1, span.block, *x.shape[axis + 1 :]), axis, 0)
+def _cut(x, span: Span):
+    """The queries of a span of [B h N _] as [blocks B (h n) _], to loop over: the heads of a group share its keys."""
+    batch, heads, _, width = x.shape
+    x = jax.lax.slice_in_dim(x, span.start, span.stop, axis=2).reshape(batch, heads, -1, span.block, width)
+    return jnp.moveaxis(x, 2, 0).reshape(-1, batch, heads * span.block, width)
 
 
-def _joined(parts, axis: int):
+def _joined(parts, heads: int):
     """The inverse of `_cut`, over all spans."""
 
     def flat(blocks):
-        blocks = jnp.moveaxis(blocks, 0, axis)
-        return blocks.reshape(*blocks.shape[:axis], -1, *blocks.shape[axis + 2 :])
+        number, batch, _, width = blocks.shape
+        blocks = jnp.moveaxis(blocks.reshape(number, batch, heads, -1, width), 0, 2)
+        return blocks.reshape(batch, heads, -1, width)
 
-    return jnp.concatenate([flat(blocks) for blocks in parts], axis=axis)
-
-
-def _dot(x, y, x_axis: int, y_axis: int):
-    """Contracts an axis of each, [B G] leading both."""
-    dimensions = (((x_axis,), (y_axis,)), ((0, 1), (0, 1)))
-    return jax.lax.dot_general(x, y, dimensions, preferred_element_type=jnp.float32)
+    return jnp.concatenate([flat(blocks) for blocks in parts], axis=2)
 
 
-def _rows(x):
-    """[B G h n d] -> [B G (h n) d]: the heads of a group share its keys."""
-    return x.reshape(*x.shape[:2], -1, x.shape[-1])
+def _cut_pairs(seen, span: Span):
+    """What the queries of a span may see of its keys, as [blocks #B n m]."""
+    if seen is None:
+        return None
+    seen = pick(seen[:, span.start : span.stop], span.keys, axis=2)
+    return jnp.moveaxis(seen.reshape(len(seen), -1, span.block, seen.shape[2]), 1, 0)
 
 
-def _scores(q, k, seen):
-    """[B G h n m] of a block of scaled queries."""
-    scores = _dot(_rows(q), k, 3, 3).reshape(*q.shape[:-1], -1)
-    return scores if seen is None else jnp.where(seen[:, None, None], scores, jnp.finfo(jnp.float32).min)
+def _dot(x, y):
+    """[B i j] times [B j k], summed in float32."""
+    return jnp.matmul(x, y, preferred_element_type=jnp.float32)
 
 
-def _blocks(spans, seen, *fields):
-    """For each span: itself, and its blocks of what the queries may see and of `fields` [B G h N _]."""
-    for span in spans:
-        yield (
-            span,
-            (
-                None if seen is None else _cut(pick(seen, span.keys, axis=2), span, axis=1),
-                *(_cut(field, span, axis=3) for field in fields),
-            ),
-        )
+def _turned(x):
+    return jnp.swapaxes(x, -1, -2)
+
+
+def _scores(q, turned_keys, seen):
+    """[B (h n) m] of a block of scaled queries."""
+    scores = _dot(q, turned_keys)
+    if seen is None:
+        return scores
+    apart = scores.reshape(len(scores), -1, *seen.shape[1:])
+    return jnp.where(seen[:, None], apart, jnp.finfo(jnp.float32).min).reshape(scores.shape)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attention(spans, q, k, v, seen):
+    """q [G B h N d], k and v [G B M d]."""
     return _forward(spans, q, k, v, seen)[0]
 
 
 def _forward(spans, q, k, v, seen):
+    out, normalizer = jax.lax.map(lambda group: _forward_of_group(spans, *group, seen), (q, k, v))
+    return out, (q, k, v, seen, out, normalizer)
+
+
+def _forward_of_group(spans, q, k, v, seen):
     parts = []
-    for span, blocks in _blocks(spans, seen, q * q.shape[-1] ** -0.5):
-        keys, values = pick(k, span.keys, axis=2), pick(v, span.keys, axis=2)
+    for span in spans:
+        keys, values = _turned(pick(k, span.keys, axis=1)), pick(v, span.keys, axis=1)
 
         def block(inputs, keys=keys, values=values):
             seen, q = inputs
@@ -138,41 +156,47 @@ def _forward(spans, q, k, v, seen):
             largest = scores.max(axis=-1, keepdims=True)
             weights = jnp.exp(scores - largest)
             total = weights.sum(axis=-1, keepdims=True)
-            mixed = _dot(_rows(weights).astype(values.dtype), values, 3, 2).reshape(q.shape)
+            mixed = _dot(weights.astype(values.dtype), values)
             return (mixed / total).astype(q.dtype), largest + jnp.log(total)
 
-        parts.append(jax.lax.map(block, blocks))
-    out, normalizer = (_joined(field, axis=3) for field in zip(*parts, strict=True))
-    return out, (q, k, v, seen, out, normalizer)
+        parts.append(jax.lax.map(block, (_cut_pairs(seen, span), _cut(q * q.shape[-1] ** -0.5, span))))
+    return tuple(_joined(field, q.shape[1]) for field in zip(*parts, strict=True))
 
 
 def _backward(spans, kept, d_out):
     q, k, v, seen, out, normalizer = kept
-    scale = q.shape[-1] ** -0.5
     # the sum over keys of a weight times its gradient
     shift = (out.astype(jnp.float32) * d_out).sum(axis=-1, keepdims=True)
-    # [d, m]: of the two factors of these products the narrow one is then transposed
-    d_keys = d_values = jnp.zeros((*k.shape[:2], k.shape[3], k.shape[2]))
+    fields = q, k, v, d_out, normalizer, shift
+    return (*jax.lax.map(lambda group: _backward_of_group(spans, *group, seen), fields), None)
+
+
+def _backward_of_group(spans, q, k, v, d_out, normalizer, shift, seen):
+    scale = q.shape[-1] ** -0.5
+    d_keys = d_values = jnp.zeros((k.shape[0], k.shape[2], k.shape[1]))  # turned, [B d M], as their products are
     parts = []
-    for span, blocks in _blocks(spans, seen, q * scale, d_out, normalizer, shift):
-        keys, values = pick(k, span.keys, axis=2), pick(v, span.keys, axis=2)
+    for span in spans:
+        keys, turned_keys = pick(k, span.keys, axis=1), _turned(pick(k, span.keys, axis=1))
+        turned_values = _turned(pick(v, span.keys, axis=1))
 
-        def block(sums, inputs, keys=keys, values=values):
-            seen, q, d_out, normalizer, shift = inputs
-            weights = jnp.exp(_scores(q, keys, seen) - normalizer)
-            d_weights = _dot(_rows(d_out), values, 3, 3).reshape(weights.shape)
-            d_scores = _rows(weights * (d_weights - shift)).astype(q.dtype)
+        def block(sums, inputs, keys=keys, turned_keys=turned_keys, turned_values=turned_values):
+            seen, q, d_out, normalizer, shift, turned_q, turned_d_out = inputs
+            weights = jnp.exp(_scores(q, turned_keys, seen) - normalizer)
+            d_weights = _dot(d_out, turned_values)
+            d_scores = (weights * (d_weights - shift)).astype(q.dtype)
             d_keys, d_values = sums
-            d_keys += _dot(_rows(q), d_scores, 2, 2)
-            d_values += _dot(_rows(d_out), _rows(weights).astype(q.dtype), 2, 2)
-            return (d_keys, d_values), _dot(d_scores, keys, 3, 2).reshape(q.shape).astype(q.dtype)
+            d_keys += _dot(turned_q, d_scores)
+            d_values += _dot(turned_d_out, weights.astype(q.dtype))
+            return (d_keys, d_values), _dot(d_scores, keys).astype(q.dtype)
 
-        of_span = pick(d_keys, span.keys, axis=3), pick(d_values, span.keys, axis=3)
+        of_span = pick(d_keys, span.keys, axis=2), pick(d_values, span.keys, axis=2)
+        q_blocks, *others = (_cut(field, span) for field in (q * scale, d_out, normalizer, shift))
+        blocks = _cut_pairs(seen, span), q_blocks, *others, _turned(q_blocks), _turned(others[0])
         of_span, d_queries = jax.lax.scan(block, of_span, blocks)
         d_keys, d_values = (_put_back(*pair, span.keys) for pair in zip((d_keys, d_values), of_span, strict=True))
         parts.append(d_queries)
-    d_keys, d_values = (jnp.swapaxes(x, 2, 3).astype(k.dtype) for x in (d_keys, d_values))
-    return _joined(parts, axis=3) * scale, d_keys, d_values, None
+    d_keys, d_values = (_turned(x).astype(k.dtype) for x in (d_keys, d_values))
+    return _joined(parts, q.shape[1]) * scale, d_keys, d_values
 
 
 _attention.defvjp(_forward, _backward)
