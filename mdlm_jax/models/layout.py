@@ -72,7 +72,8 @@ def gather(mesh: Mesh | None, params: Any, dtype: Any = None) -> Any:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _gathered(whole: NamedSharding, split: NamedSharding, leaf):
-    return jax.lax.with_sharding_constraint(leaf, whole)
+    # XLA for GPUs would cast after it gathers, where a layer is recomputed
+    return jax.lax.with_sharding_constraint(jax.lax.optimization_barrier(leaf), whole)
 
 
 _gathered.defvjp(
