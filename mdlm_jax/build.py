@@ -50,6 +50,9 @@ class Plan(NamedTuple):
 class Build(NamedTuple):
     plan: Plan
     model: Model
+    reader: (
+        Model  # for validation: the model without 8-bit products, whose scales are of all rows that are read together
+    )
     objective: Objective
     optimizer: optax.GradientTransformation
     options: StepOptions
@@ -171,11 +174,12 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Bu
         skip_bad=optim.on_nonfinite == "skip",
     )
     model = transformer(planned.architecture, execution)
+    reader = transformer(planned.architecture, execution._replace(float8=False)) if execution.float8 else model
     numbers = hyperparameters(optim.lr, optim.weight_decay, planned.warmup_steps, planned.steps)
     history = optim.spike_deviations > 0
     make_state = partial(initial_state, model, planned.objective, optimizer, optim.ema, history=history)
     initial = (jnp.uint32(config.seed), numbers)
-    return Build(planned, model, planned.objective, optimizer, options, data, mesh, make_state, initial)
+    return Build(planned, model, reader, planned.objective, optimizer, options, data, mesh, make_state, initial)
 
 
 def _vocabulary_size(config: ConfigDict) -> int:

@@ -116,6 +116,7 @@ LATER_KEYS = {
     "train.scored_only": False,
     "train.mesh_sequence": 1,
     "train.mesh_tensor": 1,
+    "train.float8": False,
 }
 
 

@@ -5,6 +5,7 @@ largest number is the largest of the format. The scale is that of the array itse
 over it, and no state. The arrays are multiplied as they are: rounded there and back, XLA may leave the rounding out.
 """
 
+import re
 from typing import NamedTuple
 
 import jax
@@ -26,7 +27,8 @@ class Rounded(NamedTuple):
 
 def rounded(x: Float[Array, "*n"], dtype) -> Rounded:
     """The nearest of `dtype`, whose largest stands for the largest of x."""
-    largest = jnp.max(jnp.abs(x)).astype(jnp.float32)
+    # below that its inverse would be infinite
+    largest = jnp.maximum(jnp.max(jnp.abs(x)).astype(jnp.float32), 1e-30)
     scale = fp8_ops.compute_scale(largest, jnp.float32(1), fp8_ops.get_fp8_max(dtype, jnp.float32))
     return Rounded(fp8_ops.quantize(x, dtype, scale, jnp.float32), scale)
 
@@ -67,7 +69,7 @@ _product.defvjp(_forward, _backward)
 
 def check_float8(device: jax.Device) -> None:
     """Raises UserError where the chip has no such products."""
-    capability = getattr(device, "compute_capability", None) if device.platform == "gpu" else None
-    if capability is None or float(capability) < FIRST_CAPABILITY:
+    capability = str(getattr(device, "compute_capability", "")) if device.platform == "gpu" else ""
+    if not re.fullmatch(r"\d+\.\d+", capability) or float(capability) < FIRST_CAPABILITY:  # AMD's are names
         accepted = f"False, or a GPU of compute capability {FIRST_CAPABILITY} or above"
         raise UserError(f"config.train.float8 is True, on a {device.device_kind}; accepted: {accepted}")

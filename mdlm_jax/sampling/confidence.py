@@ -51,7 +51,7 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
     num_blocks = (length - first) // size
     # in a row that begins later there are fewer blocks
     own_first = free.argmax(axis=1)
-    own_blocks = jnp.maximum((length - own_first) // size, 1) if in_blocks else num_blocks
+    own_blocks = -(-(length - own_first) // size) if in_blocks else num_blocks
     steps = jnp.maximum((plan.steps or length - numbers.first) // own_blocks, 1)
     places = places_of(network, tokens)
 

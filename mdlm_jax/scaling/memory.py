@@ -1,8 +1,8 @@
 """How much memory a device needs for a training step, in closed form.
 
 Counted on the step of SMDM's 19M as XLA compiles it (float32, layers scanned): a token in a layer holds about
-20 d + 5 mlp_width numbers and, for attention by einsum, 2.5 H L more. Fused kernels of accelerators hold fewer, so
-this errs on the safe side there.
+20 d + 5 mlp_width numbers and, for attention by einsum, 2.5 H L more. Compiled for TPU pods and H200s a step reserves
+0.8 to 1.15 of it; with cuDNN's attention 0.45 to 0.96.
 """
 
 from typing import NamedTuple

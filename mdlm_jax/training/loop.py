@@ -71,7 +71,7 @@ def _members(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> 
     """Several have one network, so that each thing is compiled once, and are spread over devices, each on one."""
     devices = jax.devices()[:1] if len(configs) > 1 else None
     first, *others = [build(config, devices) for config in configs]
-    shared = {name: getattr(first, name) for name in ("model", "objective", "optimizer", "make_state")}
+    shared = {name: getattr(first, name) for name in ("model", "reader", "objective", "optimizer", "make_state")}
     built = [first, *(other._replace(**shared) for other in others)]
     return [Member(*one) for one in zip(configs, built, folders, strict=True)]
 

@@ -19,7 +19,7 @@ def arrays(*shapes):
 @pytest.mark.few(8)
 @pytest.mark.parametrize("documents", [False, True], ids=["one", "documents"])
 @pytest.mark.parametrize("mask", [full, causal])
-@pytest.mark.parametrize("length", [5, BLOCK, 2 * BLOCK + 44, 5 * BLOCK])
+@pytest.mark.parametrize("length", [5, BLOCK, 2 * BLOCK + 44, 5 * BLOCK, 8 * BLOCK])
 def test_equals_the_plain_formula(length, mask, documents):
     q, k, v, weights = arrays((2, length, 4, 8), (2, length, 2, 8), (2, length, 2, 8), (2, length, 4, 8))
     segments = jnp.broadcast_to(jnp.arange(length) // 100, (2, length)) if documents else None
@@ -68,6 +68,20 @@ def test_the_library_is_asked_for_three_eighths_of_the_pairs_of_block_diffusion(
         return call.lower(shape, shape, shape).cost_analysis()["flops"]
 
     np.testing.assert_allclose(flops(mask) / flops(full), 24 / 64, rtol=0.02)
+
+
+def test_halves_are_taken_and_given():
+    q, k, v, weights = (x.astype(jnp.bfloat16) for x in arrays(*[(2, 4 * BLOCK, 2, 16)] * 4))
+
+    def slopes(backend, *inputs):
+        total = jax.grad(lambda *inputs: (attend(*inputs, full, None, backend) * weights).sum(), argnums=(0, 1, 2))
+        return jax.jit(total)(*inputs)
+
+    exact = slopes("einsum", *(x.astype(jnp.float32) for x in (q, k, v)))
+    for found, expected in zip(slopes("blocked", q, k, v), exact, strict=True):
+        assert found.dtype == jnp.bfloat16
+        apart = jnp.linalg.norm(found.astype(jnp.float32) - expected) / jnp.linalg.norm(expected)
+        assert apart < 0.01  # a bfloat16 has 8 bits
 
 
 def test_a_cache_longer_than_the_queries():

@@ -31,7 +31,8 @@ def test_the_nearest_number_of_the_format_whatever_the_scale(dtype, bits, smalle
         error = np.abs(said - x)
         assert (error <= 1.0001 * np.maximum(np.abs(x) * 2.0 ** -(bits + 1), smallest / 2 * unit)).all()
         assert float(jnp.abs(said).max()) == pytest.approx(largest, rel=1e-6)
-    assert (exactly(rounded(jnp.zeros(3), dtype)) == 0).all()
+    for tiny in (0.0, 1e-38):
+        assert (exactly(rounded(jnp.array([0.0, tiny]), dtype)) <= tiny).all()
 
 
 def test_the_product_and_its_gradients_are_those_of_rounded_arrays():
@@ -44,6 +45,19 @@ def test_the_product_and_its_gradients_are_those_of_rounded_arrays():
     for found, expected in zip(pull(slope), (slope8 @ w8.T, x8.T @ slope8), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert float(jnp.abs(out - x @ w).max()) > 1e-3
+
+
+def test_rows_of_several_axes_are_rows():
+    """As where a mesh splits places; in bfloat16, summed in float32."""
+    keys = jax.random.split(jax.random.key(1), 3)
+    shapes = (2, 5, 7), (7, 3), (2, 5, 3)
+    x, w, slope = (jax.random.normal(key, shape, jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True))
+    out, pull = jax.vjp(lambda x, w: float8_product(x, w, (((2,), (0,)), ((), ()))), x, w)
+    flat, pull_flat = jax.vjp(lambda x, w: float8_product(x, w, OVER_INNER), x.reshape(-1, 7), w)
+    np.testing.assert_array_equal(out.reshape(-1, 3), flat)
+    for found, expected in zip(pull(slope), pull_flat(slope.reshape(-1, 3)), strict=True):
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
 
 def test_gpus_are_given_products_of_8_bits():

@@ -119,7 +119,7 @@ def test_a_row_is_the_same_alone_and_in_any_company(params, arguments):
         {"block_size": 16, "steps": 12},
     ],
 )
-@pytest.mark.parametrize("prompts", ["of several lengths", "with masks inside"])
+@pytest.mark.parametrize("prompts", ["with masks inside", "of several lengths"])
 def test_a_row_is_the_same_alone_wherever_others_begin(params, prompts, arguments):
     """Places before its first hidden one are read once by a cache, and its blocks share its steps."""
     random, plan = np.random.default_rng(0), Plan("confidence", 112, temperature=0.0, **arguments)
@@ -135,6 +135,13 @@ def test_a_row_is_the_same_alone_wherever_others_begin(params, prompts, argument
     np.testing.assert_array_equal(tokens[1, begins:], own[0])
     np.testing.assert_allclose(trace.log_probability[1, begins:], own_trace.log_probability[0], atol=1e-4)
     assert trace.evaluations[1] == own_trace.evaluations[0]
+
+
+def test_a_row_that_begins_inside_a_block_takes_no_more_steps_than_asked_for(params):
+    rows = np.array(PROMPT[:2])
+    rows[0, 0] = rows[1, 1] = VOCABULARY
+    _, trace = sample(jax.random.key(0), MODEL, params, rows, Plan("confidence", LENGTH, block_size=4, steps=6))
+    assert (trace.evaluations <= 6).all()
 
 
 def test_guidance_is_the_formula(params):

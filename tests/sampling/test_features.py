@@ -7,7 +7,7 @@ import pytest
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.architecture import Architecture
-from mdlm_jax.models.feature_cache import Reuse
+from mdlm_jax.models.feature_cache import Layer, Reuse
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling import Plan, left_padded, sample
@@ -196,6 +196,32 @@ def test_a_row_is_the_same_alone_and_in_a_batch(architecture, execution, argumen
     np.testing.assert_allclose(trace.log_probability[0, -alone.length :], trace_alone.log_probability[0], atol=2e-4)
     if arguments:
         assert len(set(trace.evaluations.tolist())) > 1
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_rows_keep_what_they_are_not_due(scan_layers):
+    """Rows whose clocks say: the whole prompt and response, some places of the response, nothing since they wait."""
+    model, params = made(PLAIN, scan_layers=scan_layers)
+    network = Network(model, params, jnp.zeros((3, LENGTH), jnp.int32))
+    places = jnp.broadcast_to(jnp.arange(LENGTH)[:, None], (3, LENGTH, 1))
+    reuse = Reuse(GIVEN, 4, 3, 2)
+    first, second, *_ = (reading(jnp.asarray(text, jnp.int32), places, places, jnp.zeros(3)) for text in rows(2))
+    _, cache = model.hidden(params, first, full, cache=new_features(network, reuse))
+    clocks = cache._replace(step=jnp.array([12, 1, 12]), active=jnp.array([True, True, False]))
+    _, after = model.hidden(params, second, full, cache=clocks)
+    np.testing.assert_array_equal(after.step, [13, 2, 12])
+    for layer in range(1, PLAIN.layers):
+        for name in Layer._fields:
+            old, new = (_of_layer(found.layers, layer, name) for found in (cache, after))
+            anew = (old != new).reshape(3, LENGTH, -1).any(axis=2)
+            assert anew[0, GIVEN:].all() and not anew[1, :GIVEN].any() and not anew[2].any()
+            # values tell what changed: those of the response are new in every step
+            assert anew[1].sum() == (LENGTH - GIVEN if name == "values" else 2)
+
+
+def _of_layer(layers, index, name):
+    """Of layers that are apart, or one array of all."""
+    return np.asarray(getattr(layers, name)[index] if isinstance(layers, Layer) else getattr(layers[index], name))
 
 
 def test_rows_that_begin_at_several_places_are_refused():

@@ -2,8 +2,12 @@ import json
 
 import pytest
 
+from mdlm_jax.config import config_hash
 from mdlm_jax.errors import UserError
+from mdlm_jax.scaling.experiment import load_experiment
+from mdlm_jax.scaling.plan import run_id
 from mdlm_jax.scaling.stored import read_stored, write_stored
+from tests import runs
 from tests.scaling.synthetic import failed, sweep
 
 RESULTS = sweep("ar", 1.0, (1e10,), bound="exact")
@@ -42,3 +46,14 @@ def test_a_file_that_is_no_list_of_results_is_refused(tmp_path, text, named):
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_stored(tmp_path / "results.json")
+
+
+@pytest.mark.parametrize("name", ["isoflop_small", "data_constrained", "objectives"])
+def test_the_results_of_the_project_are_those_of_its_experiments(name):
+    """A key of the configs that came later has not made them another's."""
+    results, problems = read_stored(runs.ROOT / "experiments" / "results" / name / "results.json")
+    configs = load_experiment(runs.ROOT / "experiments" / f"{name}.py").configs
+    assert results and not problems
+    assert {result.run_id: result.config_hash for result in results} == {
+        run_id(config): config_hash(config) for config in configs
+    }
