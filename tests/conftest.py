@@ -7,13 +7,15 @@ import tempfile
 from collections import Counter
 from importlib.metadata import version
 
+from tests.runs import CHEAP_FLAGS
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # programs are small and many: most of the time goes into compiling them
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
     if version("jax").startswith("0.10.")  # later ones have no other emitters
-    else "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true",
+    else CHEAP_FLAGS,
 )
 
 # what the processes of one run compile they share with each other, not with the user

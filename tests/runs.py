@@ -31,8 +31,14 @@ def command(folder: pathlib.Path, *extra: str, config: str = "base", **keys) -> 
     ]
 
 
+# compiles fast, with what every version of XLA knows
+CHEAP_FLAGS = "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true"
+
+
 def environment(devices: int = 1) -> dict[str, str]:
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    # with the cheapest flags of all, devices of one process may wait for each other without end
+    chosen = os.environ.get("XLA_FLAGS", "") if devices == 1 else CHEAP_FLAGS
+    flags = f"{chosen} --xla_force_host_platform_device_count={devices}"
     return os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
 
 

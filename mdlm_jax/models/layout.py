@@ -64,7 +64,9 @@ def gather(mesh: Mesh | None, params: Any, dtype: Any = None) -> Any:
 
     def whole(path, leaf):
         gathered, split = _over_tensor(mesh, path, leaf.shape), _split(mesh, path, leaf.shape)
-        leaf = leaf.astype(dtype) if _names(path)[-2:] in KERNELS else leaf
+        if _names(path)[-2:] in KERNELS and leaf.dtype != dtype:
+            # XLA for GPUs would cast after it gathers, where a layer is recomputed
+            leaf = jax.lax.optimization_barrier(leaf.astype(dtype))
         return _gathered(NamedSharding(mesh, P(*gathered)), NamedSharding(mesh, P(*split)), leaf)
 
     return jax.tree.map_with_path(whole, params)
@@ -72,8 +74,7 @@ def gather(mesh: Mesh | None, params: Any, dtype: Any = None) -> Any:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _gathered(whole: NamedSharding, split: NamedSharding, leaf):
-    # XLA for GPUs would cast after it gathers, where a layer is recomputed
-    return jax.lax.with_sharding_constraint(jax.lax.optimization_barrier(leaf), whole)
+    return jax.lax.with_sharding_constraint(leaf, whole)
 
 
 _gathered.defvjp(
