@@ -32,7 +32,8 @@ class Span(NamedTuple):
 def blocked_attention(q, k, v, mask: MaskFn, seen):
     """q [B N G h d], k and v [B M G d], seen bool [#B N M] or None -> [B N G h d], as `attend` says."""
     # a cache has more keys than there are queries, and which are old is not known before it runs
-    at_once = ROWS // (q.shape[0] * q.shape[3])
+    # never most of them: memory is to be that of a few blocks
+    at_once = min(ROWS // (q.shape[0] * q.shape[3]), q.shape[1] // 4)
     spans = spans_of(q.shape[1], k.shape[1], mask if q.shape[1] == k.shape[1] else full, at_once)
     # groups lead and are looped over; [B h] before places: products over leading axes need no copies
     out = _attention(spans, jnp.moveaxis(q, (2, 3), (0, 2)), jnp.moveaxis(k, 2, 0), jnp.moveaxis(v, 2, 0), seen)
