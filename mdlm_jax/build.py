@@ -50,9 +50,7 @@ class Plan(NamedTuple):
 class Build(NamedTuple):
     plan: Plan
     model: Model
-    reader: (
-        Model  # for validation: the model without 8-bit products, whose scales are of all rows that are read together
-    )
+    reader: Model  # for validation: without 8-bit products, whose scales are of all rows that are read together
     objective: Objective
     optimizer: optax.GradientTransformation
     options: StepOptions

@@ -83,7 +83,7 @@ def pick(x, ranges: tuple[tuple[int, int], ...], axis: int):
 
 
 def _put_back(x, part, ranges):
-    """`x` with `part`, its last axis in these ranges, put where `_pick` took it."""
+    """`x` with `part`, its last axis in these ranges, put where `pick` took it."""
     offset = 0
     for start, stop in ranges:
         x = x.at[..., start:stop].set(part[..., offset : offset + stop - start])
@@ -177,8 +177,8 @@ def _backward_of_group(spans, q, k, v, d_out, normalizer, shift, seen):
     d_keys = d_values = jnp.zeros((k.shape[0], k.shape[2], k.shape[1]))  # turned, [B d M], as their products are
     parts = []
     for span in spans:
-        keys, turned_keys = pick(k, span.keys, axis=1), _turned(pick(k, span.keys, axis=1))
-        turned_values = _turned(pick(v, span.keys, axis=1))
+        keys, values = (pick(x, span.keys, axis=1) for x in (k, v))
+        turned_keys, turned_values = _turned(keys), _turned(values)
 
         def block(sums, inputs, keys=keys, turned_keys=turned_keys, turned_values=turned_values):
             seen, q, d_out, normalizer, shift, turned_q, turned_d_out = inputs
