@@ -25,14 +25,14 @@ from ml_collections import ConfigDict
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.compiled import read_compiled  # noqa: E402
 from benchmarks.h200 import h200s  # noqa: E402
-from configs import smdm  # noqa: E402
 from mdlm_jax.build import build  # noqa: E402
+from mdlm_jax.configs import smdm  # noqa: E402
 from mdlm_jax.files import write_whole  # noqa: E402
+from mdlm_jax.models.ladder import SMDM  # noqa: E402
 from mdlm_jax.models.layout import AXES, ROWS  # noqa: E402
-from mdlm_jax.scaling.compiled import read_compiled  # noqa: E402
-from mdlm_jax.scaling.ladder import SMDM  # noqa: E402
-from mdlm_jax.scaling.plan import memory_of, plan_runs  # noqa: E402
+from mdlm_jax.sweeps.plan import memory_of, plan_runs  # noqa: E402
 from mdlm_jax.training.sharding import RUNNERS  # noqa: E402
 from mdlm_jax.training.step import make_train_step  # noqa: E402
 

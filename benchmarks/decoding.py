@@ -12,7 +12,7 @@ Where other processes hold cores, PyTorch's threads wait for each other and spin
 trusted: give the run one core (`taskset -c 0`), which both sides then use with one thread.
 """
 
-from mdlm_jax.training.malloc import keep_freed_memory
+from mdlm_jax.malloc import keep_freed_memory
 
 if __name__ == "__main__":
     keep_freed_memory()
@@ -31,7 +31,7 @@ import jax
 
 from mdlm_jax.bench.suite import machine
 from mdlm_jax.files import write_whole
-from mdlm_jax.training.restore import open_run
+from mdlm_jax.runs.restore import open_run
 
 PARTS = ("first_calls", "cache", "torch", "markov", "text", "similarity")
 RESULTS = pathlib.Path(__file__).resolve().parent / "results"

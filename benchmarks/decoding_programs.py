@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from decoding_speed import flops, network, timed
 
+from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import causal
 from mdlm_jax.sampling import Plan, _run, left_padded, sample
 from mdlm_jax.sampling.base import draw
 from mdlm_jax.sampling.network import reading
-from mdlm_jax.scaling.flops import num_parameters
 
 SIZES = {"0.9M, V = 256": Architecture(256, 4, 128, 4, 4, 384), "8M, V = 4,096": Architecture(4096, 8, 256, 4, 4, 1024)}
 DEEP, DEEP_LENGTH, BLOCK = Architecture(4096, 12, 256, 4, 4, 1024), 512, 32

@@ -10,8 +10,8 @@ from decoding_speed import flops, timed
 
 from mdlm_jax.data.markov import markov_chain, parse_markov
 from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihood
+from mdlm_jax.runs.restore import Run
 from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.training.restore import Run
 
 BLOCK, BASE, FAST = 32, "LLaDA: one token a step", "threshold 0.9, dual"
 AT_ONCE = 8  # rows drawn together

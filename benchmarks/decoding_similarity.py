@@ -7,9 +7,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from decoding_quality import BLOCK
 
-from mdlm_jax.evaluation.similarity import key_value_similarity
+from mdlm_jax.runs.restore import Run
 from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.training.restore import Run
+from mdlm_jax.sampling.similarity import key_value_similarity
 
 ROWS = 2
 REGIONS = {"before": "before the block", "block": "the block", "after": "after the block"}

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdlm_jax.bench.cases import Case
+from mdlm_jax.costs.flops import flops_per_sequence
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, Model, transformer
 from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.scaling.flops import flops_per_sequence
 
 HERE = pathlib.Path(__file__).resolve().parent
 MATMUL_WIDTH = 4096

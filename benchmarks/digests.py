@@ -18,7 +18,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 from mdlm_jax.files import write_whole  # noqa: E402
-from mdlm_jax.training import checkpoint, digest  # noqa: E402
+from mdlm_jax.runs import checkpoint, digest  # noqa: E402
 from mdlm_jax.training.sharding import shapes  # noqa: E402
 from mdlm_jax.training.step import State  # noqa: E402
 

@@ -15,7 +15,7 @@ import time
 import numpy as np
 
 from mdlm_jax.files import write_whole
-from mdlm_jax.scaling.fit import (
+from mdlm_jax.laws import (
     CHINCHILLA,
     Chinchilla,
     Refusal,

@@ -15,7 +15,7 @@ import numpy as np
 
 from mdlm_jax.bench.suite import machine
 from mdlm_jax.files import write_whole
-from mdlm_jax.scaling.fit import CHINCHILLA, Runs, bootstrap, fit_law, leave_one_budget_out, profile, row_resamples
+from mdlm_jax.laws import CHINCHILLA, Runs, bootstrap, fit_law, leave_one_budget_out, profile, row_resamples
 
 RESULT = pathlib.Path(__file__).resolve().parent / "results" / "fits.json"
 RUNS, REPLICATES, NOISE = 245, 4000, 0.01

@@ -28,7 +28,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from mdlm_jax.files import write_whole  # noqa: E402
-from tests import runs  # noqa: E402
+from tests import run_folders as runs  # noqa: E402
 
 KEYS = {"train__checkpoint_every": 5, "train__log_every": 5, "optim__ema": 0.9}
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -99,7 +99,7 @@ def kill(folder: pathlib.Path, steps: int, draw: random.Random, span: float, at_
 
 def parameters(folder: pathlib.Path) -> list[np.ndarray]:
     """Of the last checkpoint: weights, averaged weights and the optimiser's state."""
-    from tests.training.test_resume import final_parameters
+    from tests.runs.test_resume import final_parameters
 
     return final_parameters(folder)
 

@@ -24,10 +24,10 @@ TURNS = 5
 def turn(name: str) -> dict[str, float]:
     """Seconds of planning and of the table with hours, price and memory; imports and the grid itself are not in it."""
     sys.path.insert(0, str(ROOT))
-    from configs import smdm
-    from mdlm_jax.scaling.costs import parse_hardware
-    from mdlm_jax.scaling.ladder import SMDM
-    from mdlm_jax.scaling.plan import plan_runs, plan_table
+    from mdlm_jax.configs import smdm
+    from mdlm_jax.costs.prices import parse_hardware
+    from mdlm_jax.models.ladder import SMDM
+    from mdlm_jax.sweeps.plan import plan_runs, plan_table
 
     configs = []
     objectives, rates, seeds = GRIDS[name]

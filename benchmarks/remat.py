@@ -14,8 +14,8 @@ import jax
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from configs import base  # noqa: E402
 from mdlm_jax.build import build  # noqa: E402
+from mdlm_jax.configs import base  # noqa: E402
 from mdlm_jax.files import write_whole  # noqa: E402
 from mdlm_jax.training.sharding import RUNNERS  # noqa: E402
 from mdlm_jax.training.step import make_train_step  # noqa: E402

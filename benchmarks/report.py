@@ -23,7 +23,7 @@ OBJECTIVES = {"ar": 1.0, "any_order": 4.0, "masked": 4.0, "gidd": 5.0, "sedd": 6
 def synthetic() -> list:
     """500 results around known laws."""
     sys.path.insert(0, str(ROOT))
-    from tests.scaling.synthetic import sweep
+    from tests.synthetic import sweep
 
     return [
         run._replace(seed=seed, run_id=f"{run.run_id}-seed{seed}")
@@ -39,11 +39,11 @@ def turn() -> dict[str, float]:
     """Seconds by the clock and of CPU, children's too, and megabytes of the page."""
     with tempfile.TemporaryDirectory() as folder:
         results = synthetic()
-        from tests.scaling.synthetic import write_runs
+        from tests.synthetic import write_runs
 
         runs = write_runs(pathlib.Path(folder) / "runs", results)
         clock, cpu = time.perf_counter(), sum(os.times()[:4])
-        from mdlm_jax.scaling.report.page import write_report
+        from mdlm_jax.report.page import write_report
 
         page = write_report(results, pathlib.Path(folder) / "report", "500 runs", runs=runs)
         assert len(results) == 500

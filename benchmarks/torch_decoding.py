@@ -2,7 +2,7 @@
 
 import sys
 
-from mdlm_jax.training.malloc import keep_freed_memory
+from mdlm_jax.malloc import keep_freed_memory
 
 if __name__ == "__main__":
     keep_freed_memory()

@@ -8,7 +8,7 @@ the last step: nothing is stopped early.
 
 from ml_collections import ConfigDict
 
-from configs import novels_small
+from mdlm_jax.configs import novels_small
 
 TITLE = "AR against masked diffusion over 1 to 64 epochs of 16,384 bytes"
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 root = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(root))
 
-from configs import base  # noqa: E402
+from mdlm_jax.configs import base  # noqa: E402
 
 TITLE = "Every objective on a Markov chain"
 CHAIN = "vocab=8,concentration=0.3"
@@ -84,10 +84,10 @@ def main(folder: pathlib.Path) -> None:
     from mdlm_jax.data.markov import markov_chain, parse_markov
     from mdlm_jax.exact.markov import markov_entropy
     from mdlm_jax.files import write_whole
-    from mdlm_jax.scaling import launchers, sweep
-    from mdlm_jax.scaling.experiment import load_experiment
-    from mdlm_jax.scaling.plan import run_id
-    from mdlm_jax.scaling.result import read_results
+    from mdlm_jax.runs.result import read_results
+    from mdlm_jax.sweeps import launchers, sweep
+    from mdlm_jax.sweeps.experiment import load_experiment
+    from mdlm_jax.sweeps.plan import run_id
 
     sweep.run(load_experiment(__file__), folder, launchers.local())
     floor = markov_entropy(*markov_chain(*parse_markov(CHAIN)), LENGTH) / LENGTH

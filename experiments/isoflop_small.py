@@ -7,7 +7,7 @@ The corpus is built first, as configs/novels_small.py says. About an hour on two
 
 from ml_collections import ConfigDict
 
-from configs import novels_small
+from mdlm_jax.configs import novels_small
 
 TITLE = "Loss against compute on English novels: AR, any-order AR and masked diffusion"
 

@@ -7,7 +7,7 @@ The corpus is built first, as configs/novels_small.py says. About a quarter of a
 
 from ml_collections import ConfigDict
 
-from configs import novels_small
+from mdlm_jax.configs import novels_small
 
 TITLE = "Objectives at one size and 1e11 FLOPs, on English novels"
 

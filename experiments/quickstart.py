@@ -7,7 +7,7 @@ The Python standard library's own source, byte by byte, in rows of 32: under ten
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from mdlm_jax.configs import quickstart
 
 TITLE = "Loss against compute: AR, any-order AR and masked diffusion on two cores"
 

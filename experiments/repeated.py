@@ -10,8 +10,8 @@ their losses cross; at 100M tokens the best are 3.71 and 3.55 nats.
 
 from ml_collections import ConfigDict
 
-from configs import smdm
-from mdlm_jax.scaling.rules import step_law_learning_rate
+from mdlm_jax.configs import smdm
+from mdlm_jax.costs.rules import step_law_learning_rate
 
 TITLE = "AR against masked diffusion over 1 to 512 epochs of 25M to 100M tokens"
 

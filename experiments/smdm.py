@@ -12,9 +12,9 @@ half its parameters.
 
 from ml_collections import ConfigDict
 
-from configs import smdm
-from mdlm_jax.scaling.ladder import SMDM
-from mdlm_jax.scaling.rules import SMDM_LEARNING_RATES
+from mdlm_jax.configs import smdm
+from mdlm_jax.costs.rules import SMDM_LEARNING_RATES
+from mdlm_jax.models.ladder import SMDM
 
 TITLE = "SMDM: AR against masked diffusion from 6e18 to 1e20 FLOPs"
 

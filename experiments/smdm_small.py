@@ -9,7 +9,7 @@ other. What differs: bytes of the Python standard library in rows of 32, budgets
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from mdlm_jax.configs import quickstart
 
 TITLE = "AR against masked diffusion from 6e9 to 1e11 FLOPs, one learning rate for all"
 

@@ -7,7 +7,7 @@ import tempfile
 from collections import Counter
 from importlib.metadata import version
 
-from tests.runs import CHEAP_FLAGS
+from tests.run_folders import CHEAP_FLAGS
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # programs are small and many: most of the time goes into compiling them

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from mdlm_jax.build import build, plan
-from mdlm_jax.build_rows import rows_of
+from mdlm_jax.build.rows import rows_of
 from mdlm_jax.config import LATER_KEYS, config_hash, differing_keys, flatten, from_json, load_config, to_json
+from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.base import scored
-from mdlm_jax.scaling.flops import num_parameters
-from tests.runs import ROOT
+from tests.run_folders import ROOT
 
 SHAPE = [
     "model.size=",
@@ -95,7 +95,7 @@ def test_a_key_that_a_file_invents_is_refused(tmp_path):
     (tmp_path / "configs").mkdir()
     path = tmp_path / "configs" / "mine.py"
     path.write_text(
-        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom configs import base\n"
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\nfrom mdlm_jax.configs import base\n"
         "def get_config():\n    config = base.get_config()\n    config.optim.warmup_mim = 5\n    return config\n"
     )
     with pytest.raises(UserError, match="warmup_mim"):

@@ -5,11 +5,11 @@ from collections import defaultdict
 
 import numpy as np
 
-from mdlm_jax.scaling.analysis import analyse
-from mdlm_jax.scaling.fit import interval
-from mdlm_jax.scaling.report.equal import equal_spends
-from mdlm_jax.scaling.report.repeated import repeated
-from mdlm_jax.scaling.stored import read_stored
+from mdlm_jax.laws import interval
+from mdlm_jax.report.analysis import analyse
+from mdlm_jax.report.equal import equal_spends
+from mdlm_jax.report.repeated import repeated
+from mdlm_jax.report.stored import read_stored
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")

@@ -3,8 +3,8 @@
 import pathlib
 import re
 
-from mdlm_jax.scaling.analysis import analyse
-from mdlm_jax.scaling.result import read_results
+from mdlm_jax.report.analysis import analyse
+from mdlm_jax.runs.result import read_results
 
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

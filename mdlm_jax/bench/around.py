@@ -6,7 +6,7 @@ import time
 import jax
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.training import checkpoint
+from mdlm_jax.runs import checkpoint
 from mdlm_jax.training.step import State
 
 ROWS = 16  # of a batch of data

@@ -12,16 +12,16 @@ import numpy as np
 
 from mdlm_jax.bench import cases
 from mdlm_jax.bench.protocol import timed
+from mdlm_jax.costs.flops import attended_pairs, flops_per_sequence, num_parameters
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.noise import noise_of
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.base import View
 from mdlm_jax.objectives.block import block
-from mdlm_jax.scaling.flops import attended_pairs, flops_per_sequence, num_parameters
 from mdlm_jax.schedules import linear
 from mdlm_jax.training.loss import look
-from mdlm_jax.training.noise import noise_of
 from mdlm_jax.training.optimizer import adamw, hyperparameters
 from mdlm_jax.training.sharding import jit_runner, make_mesh
 from mdlm_jax.training.step import State, StepOptions, initial_state, make_train_step

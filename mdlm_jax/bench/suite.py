@@ -14,8 +14,8 @@ from mdlm_jax.bench.cases import SUITES, Case, Suite
 from mdlm_jax.bench.many import over_devices, populations
 from mdlm_jax.bench.ours import Side, in_turns, make_side, measured_rates
 from mdlm_jax.bench.protocol import timed
+from mdlm_jax.costs.hardware import DATASHEET
 from mdlm_jax.errors import UserError
-from mdlm_jax.training.hardware import DATASHEET
 
 CHECKED_STEPS = 2  # whose losses have to agree; they also warm up
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative

@@ -6,7 +6,7 @@ bfloat16, `torch.compile`.
 
 import sys
 
-from mdlm_jax.training.malloc import keep_freed_memory
+from mdlm_jax.malloc import keep_freed_memory
 
 if __name__ == "__main__":
     keep_freed_memory()

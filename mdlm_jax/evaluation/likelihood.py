@@ -10,9 +10,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mdlm_jax.data import Example
 from mdlm_jax.models.transformer import Model
+from mdlm_jax.noise import spread
 from mdlm_jax.objectives.base import Objective, scored
 from mdlm_jax.training.loss import look, nats
-from mdlm_jax.training.noise import spread
 
 # noise of row i, draw j is the same for every checkpoint, so that two runs are compared on it; no seed of a config
 EVALUATION_KEY = 2**32 - 59

@@ -6,7 +6,7 @@ import runpy
 from rich.console import Console
 from rich.table import Table
 
-from mdlm_jax.build_objective import objective_of
+from mdlm_jax.build.objective import objective_of
 from mdlm_jax.config import load_config
 from mdlm_jax.errors import UserError
 from mdlm_jax.exact.check import Row, check

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
+from mdlm_jax.noise import spread
 from mdlm_jax.objectives.base import MaskFn, Objective, View, full
-from mdlm_jax.training.noise import spread
 
 
 def block(

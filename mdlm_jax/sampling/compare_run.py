@@ -10,11 +10,11 @@ import numpy as np
 from mdlm_jax.data.markov import markov_chain, parse_markov
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihood
+from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.sampling import sample
 from mdlm_jax.sampling.compare import Contender, Row, compare, parse_plan
-from mdlm_jax.sampling.comparison import write_comparison
 from mdlm_jax.sampling.run import claim_output, encode_prompt, plan_of
-from mdlm_jax.training.restore import Run, open_run
+from mdlm_jax.sampling.show.comparison import write_comparison
 
 
 def compare_run(

@@ -11,16 +11,16 @@ from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from mdlm_jax.build_objective import DISCRETE_STEPS, schedule_of
+from mdlm_jax.build.objective import DISCRETE_STEPS, schedule_of
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.sampling.live import live_view
-from mdlm_jax.sampling.render import render
-from mdlm_jax.sampling.replay import replay, write_replay
 from mdlm_jax.sampling.samplers import TAKEN_BY, samplers_for
+from mdlm_jax.sampling.show.live import live_view
+from mdlm_jax.sampling.show.render import render
+from mdlm_jax.sampling.show.replay import replay, write_replay
 from mdlm_jax.schedules import linear
-from mdlm_jax.training.restore import Run, open_run
 
 
 def sample_run(

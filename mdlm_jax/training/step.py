@@ -10,9 +10,9 @@ from jaxtyping import Array
 
 from mdlm_jax.data import Batch
 from mdlm_jax.models.transformer import Model
+from mdlm_jax.noise import noise_of
 from mdlm_jax.objectives.base import Objective, scored
 from mdlm_jax.training.loss import look, nats
-from mdlm_jax.training.noise import noise_of
 from mdlm_jax.training.spikes import is_spike, no_history, remember
 
 DROPOUT = 2**31  # folded into an example's key; objectives split that key, which folds small numbers into it

@@ -25,7 +25,7 @@ def run_without(code: str, *arguments: str) -> str:
 
 
 def test_its_modules_import_nothing_of_data_or_configs():
-    run_without("import mdlm_jax.cli, mdlm_jax.bench.suite, mdlm_jax.bench.tell")
+    run_without("import mdlm_jax.cli.main, mdlm_jax.bench.suite, mdlm_jax.bench.tell")
 
 
 def test_every_case_differs_from_its_base_in_what_its_name_says():
@@ -38,7 +38,7 @@ def test_every_case_differs_from_its_base_in_what_its_name_says():
 @pytest.mark.slow
 def test_the_smallest_suite_tells_times_floors_and_what_it_left_out(tmp_path):
     command = ("bench", "--suite", "smallest", "--out", str(tmp_path))
-    told = run_without("from mdlm_jax.cli import main; main()", *command)
+    told = run_without("from mdlm_jax.cli.main import main; main()", *command)
     found = json.loads((tmp_path / "bench.json").read_text())
     assert (tmp_path / "bench.md").read_text().strip() in told
     assert list(found["steps"]) == ["base", "scored only"]

@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from mdlm_jax import cli
+from mdlm_jax.cli import main as cli
 from mdlm_jax.exact.check import check
 from mdlm_jax.exact.run import maker
 from mdlm_jax.objectives import OBJECTIVES

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.data import Example
 from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.ladder import SMDM
 from mdlm_jax.models.layers import _dropout
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.base import View, causal, full
-from mdlm_jax.scaling.flops import num_parameters
-from mdlm_jax.scaling.ladder import SMDM
 
 SMALL = Architecture(11, layers=3, width=32, heads=4, key_value_heads=2, mlp_width=48)
 OPTIONS = {

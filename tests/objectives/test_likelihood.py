@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdlm_jax.build_objective import objective_of
+from mdlm_jax.build.objective import objective_of
 from mdlm_jax.config import load_config
 from mdlm_jax.exact import (
     World,

@@ -17,10 +17,10 @@ from mdlm_jax.exact import (
     random_world,
     table_network,
 )
+from mdlm_jax.noise import noise_of
 from mdlm_jax.objectives.any_order import any_order
 from mdlm_jax.objectives.masked import masked
 from mdlm_jax.schedules import linear, polynomial, with_ends
-from mdlm_jax.training.noise import noise_of
 
 V, L = 3, 4
 WORLD = random_world(3, V, L)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdlm_jax.sampling.base import draw
-from tests import runs
+from tests import run_folders as runs
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.quality import Estimate, Quality, measure
 from mdlm_jax.sampling import Plan, Trace
 from mdlm_jax.sampling.compare import Contender, Row, compare, parse_plan
-from mdlm_jax.sampling.comparison import draw_comparison, table, write_comparison
+from mdlm_jax.sampling.show.comparison import draw_comparison, table, write_comparison
 
 B, L, V, GIVEN = 4, 6, 5, 2
 

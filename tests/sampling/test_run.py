@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdlm_jax.build_objective import schedule_of
+from mdlm_jax.build.objective import schedule_of
 from mdlm_jax.config import load_config
 from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError
@@ -12,7 +12,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.sampling import compare_run as compare_runs
 from mdlm_jax.sampling.compare_run import compare_run
 from mdlm_jax.sampling.run import encode_prompt, sample_run
-from tests import runs
+from tests import run_folders as runs
 
 PROMPTS = ["", "1 0 1"]
 

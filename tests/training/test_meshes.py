@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh
 
-from configs import base
-from mdlm_jax.build_mesh import check_mesh
+from mdlm_jax.build.mesh import check_mesh
+from mdlm_jax.configs import base
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.layout import AXES
 from mdlm_jax.training.sharding import make_mesh, share_of_rows
-from tests import runs
+from tests import run_folders as runs
 
 TOLERANCE = 2e-5  # relative, float32: sums over devices are taken in another order
 OBJECTIVES = {
@@ -33,7 +33,7 @@ def losses(keys: dict, meshes) -> np.ndarray:
     asked = [",".join(map(str, sizes)) for sizes in meshes]
     environment = runs.environment(devices=8)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.training.mesh_losses", json.dumps(keys), *asked],
+        [sys.executable, "-m", "tests.runs.mesh_losses", json.dumps(keys), *asked],
         env=environment,
         cwd=runs.ROOT,
         capture_output=True,

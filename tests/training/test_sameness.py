@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests import runs
+from tests import run_folders as runs
 
 STEPS = 6
 TOLERANCE = 2e-5  # relative, float32: sums over devices are taken in another order

@@ -1,0 +1,51 @@
+"""The verb `mdlm-jax bench`."""
+
+import argparse
+import json
+import os
+import pathlib
+
+from mdlm_jax.bench.cases import SUITES
+from mdlm_jax.cli.devices import prepare_devices
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+
+
+def add_bench(verbs) -> None:
+    """Adds `bench` to the verbs of the command."""
+    verb = verbs.add_parser("bench", help="steps, memory, compiling, checkpoints and data of this machine, with floors")
+    verb.add_argument("--suite", choices=SUITES, help="which sizes (default: gpu or cpu, as the machine is)")
+    verb.add_argument("--quick", dest="suite", action="store_const", const="quick", help="a minute or two on a CPU")
+    verb.add_argument("--torch-python", metavar="PYTHON", help="one that has torch and numpy, to take turns with")
+    verb.add_argument("--out", type=pathlib.Path, help="a folder for bench.json, bench.md and bench.png")
+    verb.set_defaults(run_verb=_bench)
+
+
+def _bench(options: argparse.Namespace) -> int:
+    # the memory of a GPU is then there for PyTorch, too
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    prepare_devices()
+    import jax
+
+    from mdlm_jax.bench.suite import run_suite
+    from mdlm_jax.bench.tell import plot, table
+
+    # what is compiled is timed, so nothing may come from a cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    name = options.suite or ("gpu" if jax.default_backend() == "gpu" else "cpu")
+    found = run_suite(name, options.torch_python)
+    text = table(found)
+    print(text)
+    if options.out is None:
+        return 0
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_whole(options.out / "bench.json", json.dumps(found, indent=1) + "\n")
+        write_whole(options.out / "bench.md", text + "\n")
+    except OSError as error:
+        raise UserError(f"--out={options.out}: can not be written ({error.strerror})") from error
+    try:
+        plot(found, options.out / "bench.png")
+    except ImportError as error:
+        print(f"no picture: {error.name} is not installed")
+    return 0

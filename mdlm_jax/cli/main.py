@@ -1,0 +1,296 @@
+"""The verbs: train, evaluate, sample, check, data, sweep, bench. Exit codes: 0 done, 1 failed, 2 wrong input."""
+
+import argparse
+import os
+import pathlib
+import sys
+
+from mdlm_jax.cli.bench import add_bench
+from mdlm_jax.cli.devices import join_processes, prepare_devices
+from mdlm_jax.cli.sweep import add_sweep
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+
+
+def command() -> None:
+    """`mdlm-jax`, a process that ends when all is said: threads of a save that failed would hold it for minutes."""
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code == 2:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(2)
+        raise
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command with these arguments; raises SystemExit."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.run_verb not in (_train, _check):
+        parser.error(f"{rest[0]}: not understood; see mdlm-jax {options.verb} --help")
+    options.overrides = rest
+    try:
+        sys.exit(options.run_verb(options))
+    except UserError as error:
+        print(f"mdlm-jax: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mdlm-jax", description=sys.modules["mdlm_jax"].__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = verbs.add_parser("train", help="train one model; goes on by itself where it was interrupted")
+    verb.add_argument(
+        "--run", type=pathlib.Path, required=True, nargs="+", help="the run's folder, or several to go on"
+    )
+    verb.add_argument("--config", help="a file in configs/; not needed to go on. --config.KEY=VALUE overrides a key")
+    verb.add_argument("--from", dest="donor", type=pathlib.Path, help="a run of `ar` that goes on as one in blocks")
+    verb.add_argument("--recipe", help="how it does: sdar or fastdllm_v2. --config.KEY=VALUE overrides a key")
+    verb.add_argument("--coordinator", default="", help="host:port of process 0, to train in several processes")
+    verb.add_argument("--processes", type=int, default=0, help="how many there are")
+    verb.add_argument("--process", type=int, default=0, help="which one this is, from 0")
+    verb.set_defaults(run_verb=_train)
+
+    verb = verbs.add_parser("evaluate", help="the bound of a trained run on held-out text, as JSON")
+    verb.add_argument("--run", type=pathlib.Path, required=True)
+    verb.add_argument("--draws", type=int, help="views of each sequence (default: eval.draws of the run)")
+    verb.add_argument("--sequences", type=int, help="held-out sequences (default: eval.sequences of the run)")
+    verb.add_argument("--out", type=pathlib.Path, help="write the JSON here too")
+    verb.add_argument("--clip", action="store_true", help="block diffusion: which noise levels have the least variance")
+    verb.set_defaults(run_verb=_evaluate)
+
+    verb = verbs.add_parser("sample", help="text from a trained run")
+    verb.add_argument("--run", type=pathlib.Path, required=True)
+    verb.add_argument("--prompt", action="append", help="what the text begins with; may be given several times")
+    verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
+    verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
+    verb.add_argument("--steps", type=int, help="of the noise undone (default: one per token)")
+    verb.add_argument("--temperature", type=float, help="default: 1; 0 takes the likeliest token")
+    verb.add_argument("--top-k", type=int, help="draw from so many of the likeliest tokens")
+    verb.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this probability together")
+    verb.add_argument("--sampler", help="default: the one that fits the objective")
+    verb.add_argument(
+        "--correctors", type=int, help="predictor_corrector: corrector steps after each step (default: 2)"
+    )
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
+    verb.add_argument("--stop", type=int, help="id of the token that ends a text")
+    verb.add_argument("--plan", help="sampler and arguments as text, such as remasking:strategy=cap,eta=0.01,steps=64")
+    verb.add_argument("--out", type=pathlib.Path, help="folder for a replay: replay.html, replay.json")
+    verb.add_argument(
+        "--compare",
+        action="append",
+        metavar="PLAN",
+        help="several plans side by side, into --out: confidence:rule=threshold,limit=0.9; may be given several times",
+    )
+    verb.add_argument("--judge", type=pathlib.Path, help="compare: a run of `ar` that scores the text")
+    plan = verb.add_argument_group("of the sampler `confidence`").add_argument
+    plan("--block-size", type=int, help="tokens of a block, from left to right (default: all are one block)")
+    plan("--confidence", help="what places are ranked by: probability (default), margin, entropy, left or random")
+    plan("--rule", help="how many of a step are kept: quota (default), threshold, dynamic, factor or entropy_bound")
+    plan("--limit", type=float, help="of the rule: a probability, the factor, or nats")
+    plan("--cache", help="none (default), prefix, dual or features")
+    verb.set_defaults(run_verb=_sample)
+
+    verb = verbs.add_parser("check", help="what an objective promises, against a world whose law is known")
+    verb.add_argument("objective", help="a name, or FILE.py:FUNCTION, which is called with the mask's id")
+    verb.add_argument("--config", default="configs/base.py", help="of the named ones. --config.objective.KEY=VALUE")
+    verb.add_argument("--vocab", type=int, default=3, help="tokens of the world")
+    verb.add_argument("--length", type=int, default=2, help="places of the world")
+    verb.add_argument("--draws", type=int, default=100_000, help="of the noise of each sequence")
+    verb.add_argument("--seed", type=int, default=0, help="of the world and of the noise")
+    verb.set_defaults(run_verb=_check)
+
+    add_sweep(verbs)
+    add_bench(verbs)
+
+    data_verbs = verbs.add_parser("data", help="build a corpus, train a tokenizer").add_subparsers(required=True)
+    verb = data_verbs.add_parser("build", help="tokenise a corpus once, into ArrayRecord shards")
+    _add_source(verb)
+    verb.add_argument("--out", required=True, help="a new folder, for data.source=tokens")
+    verb.add_argument("--tokenizer", default="bytes", help="bytes | a tokenizers .json | GPT-2's folder")
+    verb.add_argument("--workers", type=int, default=os.cpu_count())
+    verb.set_defaults(run_verb=_build_corpus)
+    verb = data_verbs.add_parser("tokenizer", help="train a byte-level BPE on a corpus")
+    _add_source(verb)
+    verb.add_argument("--out", required=True, help="a .json file")
+    verb.add_argument("--size", type=int, required=True, help="tokens, at least 257")
+    verb.set_defaults(run_verb=_train_tokenizer)
+    return parser
+
+
+def _add_source(verb: argparse.ArgumentParser) -> None:
+    """The options of `data` in a config that say what the text is."""
+    verb.add_argument("--source", default="stdlib", help="stdlib | text | tfds")
+    verb.add_argument("--path", default="", help="text: globs, by commas; tfds: dataset name")
+    verb.add_argument("--validation-path", default="", help="globs of held-out files (default: the last 5%%)")
+    verb.add_argument("--field", default="text", help="the field with the text, in .jsonl, .parquet and tfds")
+
+
+def _train(options) -> int:
+    from mdlm_jax.config import from_json, load_config
+
+    prepare_devices()
+    join_processes(options.coordinator, options.processes, options.process)
+    from mdlm_jax.runs.loop import train_all
+    from mdlm_jax.runs.recipes import recipe_config
+
+    if len(options.run) > 1 and (options.config or options.donor or options.recipe):
+        raise UserError("several of --run go on as they were started; accepted: one with --config, --from or --recipe")
+    if options.donor or options.recipe:
+        if not (options.donor and options.recipe) or options.config:
+            raise UserError("--from=RUN and --recipe=NAME go together, and without --config=FILE")
+        configs = [recipe_config(options.donor, options.recipe, options.overrides)]
+    elif options.config:
+        configs = [load_config(options.config, options.overrides)]
+    else:
+        if options.overrides:
+            raise UserError(f"{options.overrides[0]} needs --config=FILE; without it the run goes on as it was started")
+        configs = [from_json(folder / "config.json") for folder in options.run]
+    results = train_all(configs, options.run)
+    for folder, result in zip(options.run, results, strict=True):
+        if result is not None:
+            _tell(folder, result)
+    return int(any(result is not None and result.status == "failed" for result in results))
+
+
+def _tell(folder: pathlib.Path, result) -> None:
+    if result.status == "failed":
+        print(f"mdlm-jax: {folder}: {result.cause}", file=sys.stderr)
+        return
+    bits = "" if result.bits_per_byte is None else f", {result.bits_per_byte:.4f} bits per byte"
+    print(
+        f"{folder}: {result.loss:.4f} +- {result.loss_standard_error:.4f} nats per token ({result.bound}){bits}, "
+        f"{result.wall_seconds:.0f} s"
+    )
+
+
+def _evaluate(options) -> int:
+    import json
+
+    prepare_devices()
+    if options.clip:
+        return _search_clip(options)
+    from mdlm_jax.runs.evaluate import evaluate_run
+
+    found = evaluate_run(options.run, draws=options.draws, sequences=options.sequences)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if options.out:
+        try:
+            write_whole(options.out, text + "\n")
+        except OSError as error:
+            raise UserError(f"--out={options.out}: can not be written ({error.strerror})") from error
+    return 0
+
+
+def _search_clip(options) -> int:
+    from mdlm_jax.runs.clip_search import search_run
+
+    found = search_run(options.run, draws=options.draws or 8, sequences=options.sequences or 64)
+    print("  low  high  variance  mean loss (nats per token)")
+    for clip in found:
+        print(f"{clip.low:5.2f} {clip.high:5.2f} {clip.variance:9.4f}  {clip.mean:.4f}")
+    print(f"least: --config.objective.block_low={found[0].low:g} --config.objective.block_high={found[0].high:g}")
+    return 0
+
+
+# arguments of a sampler that are passed on where they are given
+PLAN = ("sampler", "steps", "temperature", "top_k", "top_p", "guidance", "stop", "correctors")
+PLAN += ("block_size", "confidence", "rule", "limit", "cache")
+
+
+def _sample(options) -> int:
+    prepare_devices()
+    from mdlm_jax.sampling.run import sample_run
+
+    said = {name: getattr(options, name) for name in PLAN if getattr(options, name) is not None}
+    if options.compare:
+        said |= {"plan": options.plan} if options.plan else {}
+        if said:
+            raise UserError(f"--compare says all of a plan; accepted without --{next(iter(said)).replace('_', '-')}")
+        return _compare(options)
+    if options.judge:
+        raise UserError("--judge scores what is compared; accepted with --compare=PLAN")
+    if options.plan:
+        from mdlm_jax.sampling.compare import parse_plan
+
+        if said:
+            raise UserError(f"--plan says all of it; accepted without --{next(iter(said)).replace('_', '-')}")
+        said = parse_plan(options.plan)
+    prompts, seed, count = options.prompt or [""], options.seed, 1 if options.count is None else options.count
+    texts = sample_run(
+        options.run, prompts=prompts, count=count, seed=seed, out=options.out, length=options.length, **said
+    )
+    for text in texts:
+        print(text, end="")
+    return 0
+
+
+def _compare(options) -> int:
+    from mdlm_jax.sampling.compare_run import compare_run
+    from mdlm_jax.sampling.show.comparison import table
+    from mdlm_jax.tables import show
+
+    prompts, out = options.prompt or [""], options.out
+    if out is None or len(prompts) > 1:
+        raise UserError("--compare needs --out=FOLDER for its picture, and takes one --prompt at most")
+    rows = compare_run(
+        options.run,
+        plans=options.compare,
+        out=out,
+        judge=options.judge,
+        prompt=prompts[0],
+        count=8 if options.count is None else options.count,
+        length=options.length,
+        seed=options.seed,
+    )
+    show(table(rows))
+    print(f"{out / 'compare.png'}")
+    return 0
+
+
+def _check(options) -> int:
+    prepare_devices()
+    from mdlm_jax.exact.run import check_objective
+
+    rows = check_objective(
+        options.objective,
+        options.config,
+        options.overrides,
+        vocab=options.vocab,
+        length=options.length,
+        draws=options.draws,
+        seed=options.seed,
+    )
+    return 0 if all(row.holds for row in rows) else 1
+
+
+def _build_corpus(options) -> int:
+    from mdlm_jax.data.build import build_corpus
+
+    manifest = build_corpus(
+        options.out,
+        source=options.source,
+        path=options.path,
+        validation_path=options.validation_path,
+        field=options.field,
+        tokenizer=options.tokenizer,
+        workers=options.workers,
+    )
+    for split, counts in manifest["splits"].items():
+        print(f"{options.out}: {split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens")
+    return 0
+
+
+def _train_tokenizer(options) -> int:
+    from mdlm_jax.data.sources import open_documents
+    from mdlm_jax.data.tokenizer import train_bpe
+
+    documents = open_documents(options.source, options.path, options.validation_path, options.field)
+    trained = train_bpe(documents.train(), options.size, options.out)
+    print(f"{options.out}: {trained.vocab_size:,} tokens")
+    return 0

@@ -1,0 +1,188 @@
+"""The verbs under `mdlm-jax sweep`."""
+
+import argparse
+import pathlib
+
+from mdlm_jax.errors import UserError
+
+STORED = ", or the results.json that --store wrote"
+
+
+def add_sweep(verbs) -> None:
+    """Adds `sweep` and what is under it to the verbs of the command."""
+    sweep_verbs = verbs.add_parser("sweep", help="plan, run, watch and report an experiment").add_subparsers(
+        required=True
+    )
+    for name, function, text in (
+        ("plan", _plan, "every run with its size, tokens and FLOPs, before anything runs"),
+        ("run", _run, "train what is missing, then report"),
+        ("retry", _retry, "train what failed again, from its last checkpoint"),
+        ("status", _status, "what is done, running, failed and left"),
+        ("cancel", _cancel, "stop what runs, its state saved, and forget what waits"),
+        ("report", _report, "the report of what is done"),
+        ("sample", _sample, "text of the best run of each objective and budget: speed, and a judge's view"),
+        ("tune", _tune, "learning rates around those of the experiment, at one budget of each objective"),
+    ):
+        verb = sweep_verbs.add_parser(name, help=text)
+        verb.add_argument("experiment", help="a file in experiments/" + STORED * (name == "report"))
+        verb.add_argument("--folder", type=pathlib.Path, help="of the runs (default: runs/NAME)")
+        if function in (_run, _retry, _tune):
+            _add_launchers(verb)
+        if function is _plan:
+            verb.add_argument("--hardware", metavar="NAME:COUNT", help="of a run, such as h200:8: hours, price, memory")
+            verb.add_argument("--mfu", type=float, default=0.5, help="share of its peak that is reached (default: 0.5)")
+            verb.add_argument(
+                "--price", type=float, help="dollars for an hour of one device, instead of a listed price"
+            )
+        if function is _sample:
+            verb.add_argument("--judge", type=pathlib.Path, help="a run of `ar` (default: the sweep's best)")
+        if function is _report:
+            verb.add_argument("--out", type=pathlib.Path, help="folder of the report (default: that of the runs)")
+            verb.add_argument("--store", type=pathlib.Path, metavar="FILE", help="also put all results into one file")
+        if function is _status:
+            verb.add_argument("--watch", action="store_true", help="renew it until all runs have ended")
+        verb.set_defaults(run_verb=function)
+    verb = sweep_verbs.add_parser("work", help="one attempt at one run, or at several as one program")
+    verb.add_argument("run", type=pathlib.Path, nargs="+", help="the run's folder")
+    verb.add_argument("--forgiven", type=int, nargs="+", help="of each: attempts that do not count, however they ended")
+    verb.add_argument("--job", default="", help="what processes that train this run together share")
+    verb.add_argument("--restart", type=int, default=0, help="how often its scheduler has started that job again")
+    verb.add_argument("--command", default="", help="run instead of mdlm-jax train --run, with the folder after it")
+    verb.set_defaults(run_verb=_work)
+
+
+def _add_launchers(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--population", type=int, default=1, help="runs in one program, which differ in seed or rate")
+    where = verb.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, default=0, help="runs at once (default: one per device or core)")
+    where.add_argument("--slurm", nargs="*", metavar="KEY=VALUE", help="by SLURM, with these options of sbatch")
+    where.add_argument("--submit", metavar="LINE", help="by a line that submits {command} to any scheduler")
+
+
+def _launcher(options):
+    from mdlm_jax.sweeps import launchers
+
+    if options.slurm is not None:
+        launcher = launchers.by_slurm(launchers.parse_resources(options.slurm))
+    elif options.submit is not None:
+        launcher = launchers.by_line(options.submit)
+    else:
+        launcher = launchers.local(options.workers)
+    return launchers.in_populations(launcher, options.population)
+
+
+def _folder(options) -> pathlib.Path:
+    from mdlm_jax.sweeps.experiment import default_folder
+
+    return options.folder or default_folder(options.experiment)
+
+
+def _plan(options) -> int:
+    from mdlm_jax.costs.prices import parse_hardware
+    from mdlm_jax.sweeps.experiment import load_experiment
+    from mdlm_jax.sweeps.plan import plan_runs, plan_table
+    from mdlm_jax.tables import show
+
+    hardware = parse_hardware(options.hardware, options.price) if options.hardware else None
+    if not 0 < options.mfu <= 1:
+        raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
+    show(plan_table(plan_runs(load_experiment(options.experiment).configs), hardware, options.mfu))
+    return 0
+
+
+def _run(options) -> int:
+    from mdlm_jax.sweeps.sweep import MISSING
+
+    return _launch(options, MISSING)
+
+
+def _retry(options) -> int:
+    from mdlm_jax.sweeps.sweep import FAILED
+
+    return _launch(options, FAILED)
+
+
+def _launch(options, chosen) -> int:
+    from mdlm_jax.sweeps import sweep
+    from mdlm_jax.sweeps.experiment import load_experiment
+
+    experiment, folder = load_experiment(options.experiment), _folder(options)
+    summary = sweep.run(experiment, folder, _launcher(options), chosen)
+    if summary.left:
+        print(f"{folder}: {summary.done} done, {summary.failed} failed, {summary.left} left; the same command goes on")
+        return 0
+    report = f"; report: {sweep.report(experiment, folder)[0]}" if summary.done else ""
+    again = "; `sweep retry` trains those again" if summary.failed else ""
+    print(f"{summary.done} runs done, {summary.failed} failed{again}{report}")
+    return 1 if summary.failed else 0
+
+
+def _status(options) -> int:
+    from rich.console import Console
+
+    from mdlm_jax.sweeps import states, sweep
+    from mdlm_jax.tables import show
+
+    jobs, problems = sweep.found_jobs(_folder(options))
+    if options.watch:
+        over = lambda found, answered: not any(run.state in states.MOVING for run in found.values())  # noqa: E731
+        states.watch(jobs, over, Console())
+    found = sweep.states(jobs)
+    show(states.status_table(jobs, found))
+    print("\n".join([*problems, states.counts(jobs, found)]))
+    return 0
+
+
+def _cancel(options) -> int:
+    from mdlm_jax.sweeps import sweep
+
+    print(f"{sweep.cancel(_folder(options))} runs called off; `sweep run` goes on with them")
+    return 0
+
+
+def _report(options) -> int:
+    from mdlm_jax.sweeps import sweep
+    from mdlm_jax.sweeps.experiment import load_experiment
+
+    if options.experiment.endswith(".json"):
+        path, problems = sweep.report_stored(pathlib.Path(options.experiment), options.out)
+    else:
+        path, problems = sweep.report(load_experiment(options.experiment), _folder(options), options.out, options.store)
+    print("\n".join([*problems, str(path)]))
+    return 0
+
+
+def _sample(options) -> int:
+    from mdlm_jax.runs.result import read_results
+    from mdlm_jax.sweeps import samples
+    from mdlm_jax.sweeps.experiment import load_experiment
+    from mdlm_jax.sweeps.plan import run_id
+
+    folder = _folder(options)
+    results, _ = read_results(folder / run_id(config) for config in load_experiment(options.experiment).configs)
+    judge = options.judge or folder / samples.default_judge(results)
+    for run in samples.best_runs(results):
+        print(samples.measure_samples(folder / run.run_id, judge), flush=True)
+    return 0
+
+
+def _tune(options) -> int:
+    from mdlm_jax.sweeps import tune
+    from mdlm_jax.sweeps.experiment import default_folder, load_experiment
+    from mdlm_jax.tables import show
+
+    folder = options.folder or pathlib.Path(f"{default_folder(options.experiment)}-tune")
+    summary, found = tune.tune(load_experiment(options.experiment), folder, _launcher(options))
+    show(tune.tuned_table(found))
+    return 1 if summary.failed else 0
+
+
+def _work(options) -> int:
+    import shlex
+
+    from mdlm_jax.sweeps import work
+    from mdlm_jax.sweeps.attempts import this_process
+
+    command, owner = shlex.split(options.command) or work.TRAIN, this_process(options.job, options.restart)
+    runs = dict(zip(options.run, options.forgiven or [0] * len(options.run), strict=True))
+    return work.EXIT_CODES[work.work(runs, owner, command)]

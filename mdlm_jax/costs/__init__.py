@@ -1,0 +1,1 @@
+"""What training costs: FLOPs, memory, hardware peaks, prices, and published rules for rates and batches."""

@@ -1,0 +1,59 @@
+"""Hours and money on named hardware."""
+
+from typing import NamedTuple
+
+from mdlm_jax.costs.hardware import DATASHEET
+from mdlm_jax.errors import UserError
+
+
+class Hardware(NamedTuple):
+    """What one run has."""
+
+    name: str
+    devices: int
+    peak: float  # dense bfloat16 FLOP/s of one device
+    memory: float  # bytes of one device
+    dollars: float  # an hour of one device
+
+
+# Memory from the datasheets. Prices are what a device cost on demand early in 2026, of GPUs about the middle of the
+# clouds' and of TPUs Google's own in the US: they are there to compare runs, and --price replaces them.
+DEVICES = {
+    "a100": ("NVIDIA A100", 80e9, 2.0),
+    "h100": ("NVIDIA H100", 80e9, 3.0),
+    "h200": ("NVIDIA H200", 141e9, 3.6),
+    "v4": ("TPU v4", 32 * 2**30, 3.22),
+    "v5e": ("TPU v5e", 16 * 2**30, 1.20),
+    "v5p": ("TPU v5", 95 * 2**30, 4.20),
+    "v6e": ("TPU v6", 32 * 2**30, 2.70),
+}
+CPU_CORE = (96e9, 4e9, 0.05)  # float32 with AVX2 at 3 GHz; memory and price of a core of a rented machine
+
+
+def parse_hardware(text: str, price: float | None = None) -> Hardware:
+    """`h200:8`: the hardware of one run; `price` replaces the dollars of a device's hour.
+
+    Raises UserError for a name that is not known.
+    """
+    name, _, count = text.partition(":")
+    count = count or "1"
+    if name not in DEVICES and name != "cpu" or not count.isdigit() or int(count) < 1:
+        raise UserError(f"--hardware={text}; accepted: NAME:COUNT, with a name of {', '.join(DEVICES)} or cpu (cores)")
+    if price is not None and not price >= 0:
+        raise UserError(f"--price={price}; accepted: dollars for an hour of one device, 0 or more")
+    if name == "cpu":
+        peak, memory, dollars = CPU_CORE
+    else:
+        kind, memory, dollars = DEVICES[name]
+        peak = DATASHEET[kind]
+    return Hardware(name, int(count), peak, float(memory), dollars if price is None else price)
+
+
+def hours(flops: float, hardware: Hardware, mfu: float) -> float:
+    """Of a run, where `mfu` of the peak is reached by the FLOPs that are counted."""
+    return flops / (hardware.devices * hardware.peak * mfu) / 3600
+
+
+def dollars(flops: float, hardware: Hardware, mfu: float) -> float:
+    """Of a run: whatever the number of devices is, at equal use of their peak."""
+    return hours(flops, hardware, mfu) * hardware.devices * hardware.dollars

@@ -1,0 +1,87 @@
+"""Scaling laws from arrays: what falls how fast with compute, how surely, and what the runs do not tell.
+
+Arrays in, NamedTuples out; it knows nothing of trainers, files or objectives. Losses are nats per token, compute is
+FLOPs of a named counter. What the data do not support is a `Refusal`, in words, where its number would be.
+"""
+
+from mdlm_jax.laws.crossing import Cells, Crossing, EpochRuns, best_size, cells, epochs_crossing
+from mdlm_jax.laws.data_constrained import (
+    MUENNIGHOFF,
+    QUOKKA,
+    Muennighoff,
+    Quokka,
+    RepeatedRuns,
+    crossover,
+    fit_two_stage,
+)
+from mdlm_jax.laws.frontier import Frontier, LearningCurve, frontier, smoothed_frontier
+from mdlm_jax.laws.isoflop import MIN_SIZES, IsoFlop, Minimum, akima_minimum, isoflop_minimum
+from mdlm_jax.laws.multiplier import Multiplier, compute_multiplier
+from mdlm_jax.laws.optima import Optima, Sample, optima
+from mdlm_jax.laws.parametric import CHINCHILLA, Allocation, Chinchilla, Runs, allocation
+from mdlm_jax.laws.power_law import PowerLaw, compute_at, held_out_errors, law_at, power_law
+from mdlm_jax.laws.refusal import MAX_DECADES, Refusal
+from mdlm_jax.laws.resampling import interval, row_resamples, seed_resamples
+from mdlm_jax.laws.seeds import SeedMean, seed_deviation, seed_mean
+from mdlm_jax.laws.shared import GroupedRuns, shared_law
+from mdlm_jax.laws.surface import Fit, Law, fit_law, loss_at
+from mdlm_jax.laws.uncertainty import HeldOut, Profile, bootstrap, leave_one_budget_out, profile
+
+__all__ = [
+    "CHINCHILLA",
+    "MAX_DECADES",
+    "MIN_SIZES",
+    "MUENNIGHOFF",
+    "QUOKKA",
+    "Allocation",
+    "Cells",
+    "Chinchilla",
+    "Crossing",
+    "EpochRuns",
+    "Fit",
+    "Frontier",
+    "GroupedRuns",
+    "HeldOut",
+    "IsoFlop",
+    "Law",
+    "LearningCurve",
+    "Minimum",
+    "Muennighoff",
+    "Multiplier",
+    "Optima",
+    "PowerLaw",
+    "Profile",
+    "Quokka",
+    "Refusal",
+    "RepeatedRuns",
+    "Runs",
+    "Sample",
+    "SeedMean",
+    "akima_minimum",
+    "allocation",
+    "best_size",
+    "bootstrap",
+    "cells",
+    "compute_at",
+    "compute_multiplier",
+    "crossover",
+    "epochs_crossing",
+    "fit_law",
+    "fit_two_stage",
+    "frontier",
+    "held_out_errors",
+    "interval",
+    "isoflop_minimum",
+    "law_at",
+    "leave_one_budget_out",
+    "loss_at",
+    "optima",
+    "power_law",
+    "profile",
+    "row_resamples",
+    "seed_deviation",
+    "seed_mean",
+    "seed_resamples",
+    "shared_law",
+    "smoothed_frontier",
+]

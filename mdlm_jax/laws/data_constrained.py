@@ -1,0 +1,150 @@
+"""Laws of the loss when data repeat: tokens beyond the unique ones count for less and less.
+
+Muennighoff et al. 2023 (arXiv 2305.16264, eq. 5-7, appendix A) for autoregressive models; Prabhudesai et al. 2025
+(arXiv 2507.15857) fit the same form to masked diffusion, with repeats worth fifteen times as long; Quokka (arXiv
+2510.03280, eq. 15) has its own, in which too many epochs hurt. Where a decay is slow beside the epochs that were run,
+its constant is all but free: draw its profile likelihood before quoting it.
+"""
+
+from itertools import product
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.optimize import nnls
+
+from mdlm_jax.laws.parametric import CHINCHILLA, LEAST, Runs, chinchilla_log_loss, log_sum
+from mdlm_jax.laws.refusal import Refusal
+from mdlm_jax.laws.surface import Fit, Law, fit_law, loss_at
+
+DECAYS = np.log([2.0, 16.0, 128.0, 1024.0])  # that a fit starts from, each with each
+
+
+class RepeatedRuns(NamedTuple):
+    parameters: Float[np.ndarray, "runs"]
+    tokens: Float[np.ndarray, "runs"]  # repetitions included
+    unique_tokens: Float[np.ndarray, "runs"]
+
+
+class Muennighoff(NamedTuple):
+    """Chinchilla's five, of effective parameters and tokens; after R repetitions these saturate."""
+
+    E: float | np.ndarray
+    A: float | np.ndarray
+    B: float | np.ndarray
+    alpha: float | np.ndarray
+    beta: float | np.ndarray
+    tokens_decay: float | np.ndarray  # R_D*, in repetitions
+    parameters_decay: float | np.ndarray  # R_N*, in multiples of the size that the unique tokens are optimal for
+
+
+def _saturating(amount: Float[Array, "runs"], useful: Float[Array, "runs"], log_decay: Float[Array, ""]):
+    """`useful` of an amount count whole; the next one counts 1 - exp(-1 / decay) less, and so on."""
+    useful = jnp.minimum(useful, amount)
+    decay = jnp.exp(log_decay)
+    return useful - useful * decay * jnp.expm1(-(amount / useful - 1) / decay)
+
+
+def muennighoff_log_loss(coordinates: Float[Array, "7"], runs: RepeatedRuns) -> Float[Array, "runs"]:
+    _, log_a, log_b, alpha, beta = base = coordinates[:5]
+    tokens = _saturating(runs.tokens, runs.unique_tokens, coordinates[5])
+    unique = jnp.minimum(runs.tokens, runs.unique_tokens)
+    balance = (jnp.log(alpha / beta) + log_a - log_b) / (alpha + beta)
+    optimal = jnp.exp(balance + (beta / alpha) * (balance + jnp.log(unique)))
+    return chinchilla_log_loss(base, Runs(_saturating(runs.parameters, optimal, coordinates[6]), tokens))
+
+
+def muennighoff_starts(runs: RepeatedRuns, loss: Float[np.ndarray, "runs"]) -> Float[np.ndarray, "starts 7"]:
+    """Chinchilla's law with equal exponents as if nothing repeated, and a grid of both decays."""
+    base = CHINCHILLA.starts(Runs(runs.parameters, runs.tokens), loss)
+    return _with_decays(base[base[:, 3] == base[:, 4]])
+
+
+def _with_decays(base: Float[np.ndarray, "n 5"]) -> Float[np.ndarray, "starts 7"]:
+    return np.array([[*coordinates, first, second] for coordinates in base for first in DECAYS for second in DECAYS])
+
+
+MUENNIGHOFF = Law(Muennighoff, CHINCHILLA.logarithmic + (True, True), muennighoff_log_loss, muennighoff_starts)
+
+
+def fit_two_stage(runs: RepeatedRuns, loss: Float[np.ndarray, "runs"], estimator: str = "huber_sum") -> Fit | Refusal:
+    """Muennighoff et al.'s two stages: Chinchilla's law from the runs that repeat nothing, then both decays from all.
+
+    The base stays as the first stage found it; `fit_law(MUENNIGHOFF, ..., starts=coordinates[None])` frees it. Refused
+    where the runs that repeat nothing do not determine the base, or those that do the decays.
+    """
+    fresh = runs.tokens <= runs.unique_tokens
+    base = fit_law(CHINCHILLA, Runs(runs.parameters[fresh], runs.tokens[fresh]), loss[fresh], estimator)
+    if isinstance(base, Refusal):
+        return Refusal(f"the runs of up to one epoch: {base.reason}")
+    return fit_law(MUENNIGHOFF, runs, loss, estimator, _with_decays(base.coordinates[None]), free=np.arange(7) >= 5)
+
+
+class Quokka(NamedTuple):
+    """A / N^alpha + B / D'^beta with D' = U e^gain exp(-((e - 1) / e_p)^decay), e = tokens / U epochs, and
+    e_p = peak U^peak_unique / N^peak_parameters."""
+
+    A: float | np.ndarray
+    B: float | np.ndarray
+    alpha: float | np.ndarray
+    beta: float | np.ndarray
+    gain: float | np.ndarray
+    decay: float | np.ndarray
+    peak: float | np.ndarray
+    peak_unique: float | np.ndarray
+    peak_parameters: float | np.ndarray
+
+
+def quokka_log_tokens(coordinates: Float[Array, "9"], runs: RepeatedRuns) -> Float[Array, "runs"]:
+    """ln D'."""
+    gain, log_decay, log_peak, peak_unique, peak_parameters = coordinates[4:]
+    log_epochs = jnp.log(runs.tokens / runs.unique_tokens)
+    log_scale = log_peak + peak_unique * jnp.log(runs.unique_tokens) - peak_parameters * jnp.log(runs.parameters)
+    repeats = jnp.maximum(jnp.expm1(log_epochs), 1e-12)  # of the first epoch there are none: a power of 0 has no slope
+    lost = jnp.exp(jnp.exp(log_decay) * (jnp.log(repeats) - log_scale))
+    return jnp.log(runs.unique_tokens) + gain * log_epochs - lost
+
+
+def quokka_log_loss(coordinates: Float[Array, "9"], runs: RepeatedRuns) -> Float[Array, "runs"]:
+    log_a, log_b, alpha, beta = coordinates[:4]
+    by_tokens = log_b - beta * quokka_log_tokens(coordinates, runs)
+    return log_sum(log_a - alpha * jnp.log(runs.parameters), by_tokens)
+
+
+def quokka_starts(runs: RepeatedRuns, loss: Float[np.ndarray, "runs"]) -> Float[np.ndarray, "starts 9"]:
+    """A grid around the published exponents; A and B, linear beside them, by least squares of the relative error."""
+    log_parameters, log_unique = np.log(runs.parameters), np.log(runs.unique_tokens)
+    starts = []
+    for alpha, beta, gain, decay, peak in product((0.2, 0.45), (0.1, 0.2, 0.35), (0.8, 1.5), (0.4, 0.8), (10.0, 100.0)):
+        log_peak = np.log(peak) - 0.4 * log_unique.mean() + 0.5 * log_parameters.mean()
+        shape = [gain, np.log(decay), log_peak, 0.4, 0.5]
+        log_tokens = np.asarray(quokka_log_tokens(jnp.array([0, 0, 0, 0, *shape]), runs))
+        powers = np.stack([-alpha * log_parameters, -beta * log_tokens], axis=1)
+        largest = powers.max(axis=0)
+        terms = np.exp(powers - largest)
+        linear = np.maximum(nnls(terms / loss[:, None], np.ones_like(loss))[0], LEAST * loss.min())
+        starts.append([*(np.log(linear) - largest), alpha, beta, *shape])
+    return np.array(starts)
+
+
+QUOKKA = Law(Quokka, (True, True, False, False, False, True, True, False, False), quokka_log_loss, quokka_starts)
+
+
+def crossover(first: Fit, second: Fit, path: RepeatedRuns) -> float | Refusal:
+    """The 6 N D, in FLOPs, at which `second` gets below `first` on a path of runs by rising compute.
+
+    Refused where the path leaves what either was fitted to by more than 1.5 decades, or they do not cross on it.
+    """
+    losses = [loss_at(fitted, path) for fitted in (first, second)]
+    for name, loss in zip(("first", "second"), losses, strict=True):
+        if isinstance(loss, Refusal):
+            return Refusal(f"the {name}: {loss.reason}")
+    ahead = losses[0] - losses[1]
+    turns = np.flatnonzero((ahead[:-1] < 0) & (ahead[1:] >= 0))
+    if len(turns) == 0:
+        lower = "second" if ahead[0] >= 0 else "first"
+        return Refusal(f"the losses do not cross on this path, the {lower} is the lower where it starts")
+    log_compute, turn = np.log(6 * path.parameters * path.tokens), turns[0]
+    share = -ahead[turn] / (ahead[turn + 1] - ahead[turn])
+    return float(np.exp(log_compute[turn] + share * (log_compute[turn + 1] - log_compute[turn])))

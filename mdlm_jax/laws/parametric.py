@@ -1,0 +1,80 @@
+"""L(N, D) = E + A / N^alpha + B / D^beta, and where it is least at a budget (Hoffmann et al. 2022, approach 3)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.optimize import nnls
+
+from mdlm_jax.laws.surface import Law
+
+EXPONENTS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.1)  # every pair of them starts a fit
+LEAST = 1e-3  # of the loss: what a term that least squares would drop starts at
+
+
+class Runs(NamedTuple):
+    parameters: Float[np.ndarray, "runs"]
+    tokens: Float[np.ndarray, "runs"]
+
+
+class Chinchilla(NamedTuple):
+    """In the units of the inputs; E in nats. Floats, or one array each."""
+
+    E: float | np.ndarray
+    A: float | np.ndarray
+    B: float | np.ndarray
+    alpha: float | np.ndarray
+    beta: float | np.ndarray
+
+
+def log_sum(*terms: Float[Array, "..."]) -> Float[Array, "*n"]:
+    """ln of the sum of exponentials."""
+    terms = jnp.stack(jnp.broadcast_arrays(*terms))
+    # The largest cancels, so its slope is none. JAX would look for the term that equals it, and divide by 0 where
+    # the compiler computes the two apart and they differ in the last bit.
+    largest = jax.lax.stop_gradient(terms.max(0))
+    return jnp.log(jnp.sum(jnp.exp(terms - largest), 0)) + largest
+
+
+def chinchilla_log_loss(coordinates: Float[Array, "5"], runs: Runs) -> Float[Array, "runs"]:
+    log_e, log_a, log_b, alpha, beta = coordinates
+    return log_sum(log_e, log_a - alpha * jnp.log(runs.parameters), log_b - beta * jnp.log(runs.tokens))
+
+
+def chinchilla_starts(runs: Runs, loss: Float[np.ndarray, "runs"]) -> Float[np.ndarray, "starts 5"]:
+    """At each pair of exponents the other three are linear: least squares of the relative error, none below 0."""
+    starts = []
+    for alpha in EXPONENTS:
+        for beta in EXPONENTS:
+            scaled = [runs.parameters / runs.parameters.min(), runs.tokens / runs.tokens.min()]
+            terms = np.stack([np.ones_like(loss), scaled[0] ** -alpha, scaled[1] ** -beta], axis=1)
+            linear = np.maximum(nnls(terms / loss[:, None], np.ones_like(loss))[0], LEAST * loss.min())
+            log_e, log_a, log_b = np.log(linear)
+            log_a, log_b = log_a + alpha * np.log(runs.parameters.min()), log_b + beta * np.log(runs.tokens.min())
+            starts.append([log_e, log_a, log_b, alpha, beta])
+    return np.array(starts)
+
+
+CHINCHILLA = Law(Chinchilla, (True, True, True, False, False), chinchilla_log_loss, chinchilla_starts)
+
+
+class Allocation(NamedTuple):
+    """N* = parameters_coefficient C^parameters_exponent, tokens likewise, along which L(N, D) is least at C = 6 N D."""
+
+    counter: str
+    parameters_exponent: float | np.ndarray
+    parameters_coefficient: float | np.ndarray
+    tokens_exponent: float | np.ndarray
+    tokens_coefficient: float | np.ndarray
+
+
+def allocation(law: Chinchilla, counter: str) -> Allocation:
+    """Hoffmann et al. eq. 4, in closed form, of one law or of its replicates.
+
+    `counter` names the N that was fitted, whose 6 N D is the compute: 'six_nonembedding' or 'six_total'.
+    """
+    exponent = law.beta / (law.alpha + law.beta)
+    balance = (law.alpha * law.A / (law.beta * law.B)) ** (1 / (law.alpha + law.beta))
+    return Allocation(counter, exponent, balance * 6**-exponent, 1 - exponent, 6 ** (exponent - 1) / balance)

@@ -1,0 +1,1 @@
+"""The transformer, its attention backends, caches, layouts and ladder of sizes."""

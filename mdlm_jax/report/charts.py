@@ -1,0 +1,149 @@
+"""Pieces that the figures are put together from: axes, colours, panels, and what a reader may do with them.
+
+A figure is one Vega-Lite specification, which the page draws and `render.py` turns into PNG and SVG.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import altair as alt
+
+from mdlm_jax.style import PALETTE, SHAPES, place_in_palette
+
+NATS = "validation loss (nats per token)"
+TEXT, GRID, REFUSED = "#1a1a1a", "#dddddd", "#c00000"
+DIGITS = 6  # of what is drawn
+# Vega's words for a number: "2e9" for compute, "12k" and "3B" for sizes and tokens
+COMPUTE = "replace(format(datum.value, '.3~e'), 'e+', 'e')"
+AMOUNT = "replace(format(datum.value, '.3~s'), 'G', 'B')"
+PLAIN = "format(datum.value, '.3~r')"
+LEADING = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"  # digit of a tick
+STAR = "M0,-1L.2245,-.309L.951,-.309L.363,.118L.588,.809L0,.382L-.588,.809L-.363,.118L-.951,-.309L-.2245,-.309Z"
+CROSS = "M-1,-1L1,1M-1,1L1,-1"
+SPARSE = {"labelOverlap": "greedy", "labelSeparation": 3}
+WIDTH = 1000  # of all panels of a row, in pixels
+
+
+class Figure(NamedTuple):
+    """What one place of the page shows."""
+
+    name: str  # of its files
+    title: str
+    caption: str
+    chart: alt.TopLevelMixin
+    notes: list[str] = []  # what it says, in sentences
+
+
+def data(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Rows of a chart, with no more digits than can be seen.
+
+    As one text, which Vega reads: Altair copies every chart that goes into another, rows and all, and checks each value
+    against its schema, which was more than half of the time of a report.
+    """
+    short = lambda value: float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value  # noqa: E731
+    listed = [{key: short(value) for key, value in row.items()} for row in rows]
+    return {"values": json.dumps(listed, separators=(",", ":"), allow_nan=False), "format": {"type": "json"}}
+
+
+def _log_axis(values: Sequence[float | int], form: str) -> alt.Axis:
+    """Numbers at 1, 2 and 5 of each decade; at 1 alone where there are many, at all ticks where there is hardly one."""
+    span = max(values) / min(values)
+    digits = "[1]" if span > 3000 else "[1, 2, 5]" if span > 8 else "[1, 2, 3, 4, 5, 6, 7, 8, 9]"
+    shown = f"indexof({digits}, {LEADING}) >= 0" if span > 8 else "true"
+    faint = {"condition": {"test": shown, "value": 1}, "value": 0}
+    text = f"{shown} ? {form} : ''"
+    return alt.Axis(labelExpr=text, tickCount=10, gridOpacity=faint, tickOpacity=faint, **SPARSE)
+
+
+def _scale(values: Sequence[float | int], log: bool, room: float, reverse: bool) -> alt.Scale:
+    low, high = min(values), max(values)
+    if log:
+        margin = max((high / low) ** 0.05, 1.03) if high > low else 1.5
+        domain = [low / margin, high * margin ** (1 + room)]
+    else:
+        margin = max(0.05 * (high - low), 0.002 * abs(high))
+        domain = [low - margin, high + margin * (1 + room)]
+    return alt.Scale(type="log" if log else "linear", nice=False, reverse=reverse, domain=domain)
+
+
+def x(
+    field: str,
+    title: str | None,
+    values: Iterable[float | int],
+    labels: str = COMPUTE,
+    log: bool = True,
+    room: float = 0.0,
+    reverse: bool = False,
+) -> alt.X:
+    """A quantity along x over these values, logarithmic unless told otherwise; `room` is for words at its end."""
+    values = list(values)
+    axis = _log_axis(values, labels) if log else alt.Axis(tickCount=5, **SPARSE)
+    return alt.X(f"{field}:Q", title=title, scale=_scale(values, log, room, reverse), axis=axis)
+
+
+def y(
+    field: str,
+    title: str | None,
+    values: Iterable[float | int],
+    labels: str = PLAIN,
+    log: bool = False,
+    room: float = 0.0,
+) -> alt.Y:
+    """A quantity along y over these values, linear unless told otherwise."""
+    values = list(values)
+    axis = _log_axis(values, labels) if log else alt.Axis(tickCount=6, **SPARSE)
+    return alt.Y(f"{field}:Q", title=title, scale=_scale(values, log, room, reverse=False), axis=axis)
+
+
+def color(names: Sequence[str], among: Iterable[str], legend: bool = True) -> alt.Color:
+    """Of the field `objective`, whose values are these names, `among` all that the figure has."""
+    colors = alt.Scale(domain=list(names), range=[PALETTE[place_in_palette(name, among)] for name in names])
+    shown = alt.Legend(symbolOpacity=1) if legend else None
+    return alt.Color("objective:N", scale=colors, title="objective", legend=shown)
+
+
+def shape(names: Sequence[str], among: Iterable[str], legend: bool = True) -> alt.Shape:
+    """Of the field `objective`; its legend is that of the colours."""
+    shapes = alt.Scale(domain=list(names), range=[SHAPES[place_in_palette(name, among)] for name in names])
+    shown = alt.Legend(symbolOpacity=1) if legend else None
+    return alt.Shape("objective:N", scale=shapes, title="objective", legend=shown)
+
+
+def shades(field: str, title: str | None = None, legend: alt.Legend | None = None, **scale) -> alt.Color:
+    """An ordered quantity as shades of one scheme that stays readable on white."""
+    scheme = alt.SchemeParams(name="viridis", extent=[0.0, 0.85])
+    return alt.Color(field, title=title, legend=legend, scale=alt.Scale(scheme=scheme, **scale))
+
+
+def tips(**formats: str) -> list[alt.Tooltip]:
+    """What is shown under the pointer: fields and their formats, empty for text. _ stands for a space."""
+    return [
+        alt.Tooltip(f"{field}:Q", format=form, title=field.replace("_", " ")) if form else alt.Tooltip(f"{field}:N")
+        for field, form in formats.items()
+    ]
+
+
+def zoomed(chart: alt.LayerChart, name: str, along: Sequence[str] = ("x", "y")) -> alt.LayerChart:
+    """Drag pans, shift and wheel zoom, a double click resets. `name` is of the panel, once in a figure.
+
+    The wheel alone scrolls the page, which a chart under the pointer must not stop. The first layer has both axes.
+    """
+    wheel = "wheel![event.shiftKey]"
+    name = re.sub(r"\W", "_", name)  # a variable in Vega's expressions
+    return chart.add_params(
+        alt.selection_interval(name=f"{name}_zoom", bind="scales", zoom=wheel, encodings=list(along))
+    )
+
+
+def panels(charts: Sequence[alt.TopLevelMixin], title: str, subtitle: str | list[str], columns: int = 3):
+    """Charts beside each other under one heading, each with its own scales."""
+    joined = alt.concat(*charts, columns=columns, spacing=28)
+    joined = joined.resolve_scale(**dict.fromkeys(("x", "y", "color", "shape", "strokeDash"), "independent"))
+    return joined.properties(title=alt.Title(text=title, subtitle=subtitle))
+
+
+def width(num_panels: int, margin: int = 60) -> int:
+    """Of each of so many panels in a row, less `margin` for its axis and legend."""
+    return WIDTH // min(max(num_panels, 1), 3) - margin

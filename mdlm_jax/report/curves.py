@@ -1,0 +1,68 @@
+"""Learning curves of runs, and the frontier over all of their points (approach 1)."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mdlm_jax.laws import Frontier, LearningCurve, Refusal, smoothed_frontier
+from mdlm_jax.runs.result import Result
+
+POINTS = 150  # of a learning curve: what a panel can show
+MOST_POINTS = 16_000  # of all curves: what a page can hold
+LEAST_POINTS = 12  # of a curve that a frontier goes over
+
+
+def learning_curve(path: str | os.PathLike, points: int = POINTS) -> tuple[np.ndarray, np.ndarray] | None:
+    """FLOPs and training loss of a metrics.jsonl, averaged within bins of log FLOPs; None where it has no such lines.
+
+    Lines that lack either key, and a last line cut short, are passed over.
+    """
+    rows = []
+    for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if row.get("flops") and row.get("loss") is not None:
+            rows.append((row["flops"], row["loss"]))
+    if len(rows) < 2:
+        return None
+    flops, loss = np.array(rows, float).T
+    bins = np.floor(points * np.log(flops / flops.min()) / np.log(flops.max() / flops.min() + 1e-9)).astype(int)
+    counts = np.bincount(bins)
+    filled = counts > 0
+    return tuple(np.bincount(bins, values)[filled] / counts[filled] for values in (flops, loss))
+
+
+def learning_curves(runs: Sequence[Result], folders: Mapping[str, pathlib.Path], counter: str) -> dict:
+    """(FLOPs of `counter`, training loss) by run id, of the runs whose folder has a metrics.jsonl."""
+    paths = {run.run_id: folders[run.run_id] / "metrics.jsonl" for run in runs if run.run_id in folders}
+    paths = {run_id: path for run_id, path in paths.items() if path.exists()}
+    points = min(POINTS, MOST_POINTS // max(len(paths), 1))
+    found = {}
+    for run in runs:
+        curve = learning_curve(paths[run.run_id], points) if run.run_id in paths else None
+        if curve is not None:
+            flops, loss = curve  # counted exactly; every step costs the same
+            found[run.run_id] = (flops * (run.flops[counter] / run.flops["exact"]), loss)
+    return found
+
+
+def curves_frontier(runs: Sequence[Result], curves: Mapping[str, tuple], counter: str) -> Frontier | Refusal:
+    """Of the learning curves of one objective. Refused with fewer than three sizes of enough points."""
+    long = [run for run in runs if run.run_id in curves and len(curves[run.run_id][0]) >= LEAST_POINTS]
+    if len({run.parameters_non_embedding for run in long}) < 3:
+        return Refusal(f"fewer than three sizes have learning curves of {LEAST_POINTS} points")
+    return smoothed_frontier(
+        [
+            LearningCurve(
+                float(run.parameters_non_embedding),
+                curves[run.run_id][0] / run.flops[counter] * run.tokens,
+                *curves[run.run_id],
+            )
+            for run in long
+        ]
+    )

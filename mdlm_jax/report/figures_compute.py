@@ -1,0 +1,139 @@
+"""Loss against compute: finished runs with their laws, learning curves with their frontier, and multipliers."""
+
+import altair as alt
+import numpy as np
+
+from mdlm_jax.laws import Optima, Refusal, frontier
+from mdlm_jax.report import charts
+from mdlm_jax.report.analysis import Analysis, Comparison, likelihoods
+from mdlm_jax.report.charts import Figure
+
+MAIN = 3.2  # of the widths of three panels, what the panel of all likelihoods may take
+
+
+def _best(analysis: Analysis, name: str) -> list[dict]:
+    runs = analysis.runs[name]
+    loss = np.array([run.loss for run in runs])
+    # By nominal budget: whole steps leave runs of one budget some FLOPs apart, which is no saving.
+    best = frontier(np.array([run.budget for run in runs]), loss)
+    return [{"objective": name, "C": runs[place].flops[analysis.counter], "loss": runs[place].loss} for place in best]
+
+
+def _law(name: str, best: Optima) -> list[dict]:
+    law = best.loss_law
+    budgets = np.geomspace(law.low, law.high, 30).tolist()
+    return [{"objective": name, "C": c, "loss": law.coefficient * c**law.exponent} for c in budgets]
+
+
+def _panel(analysis: Analysis, names: list[str], title: str, width: int) -> alt.LayerChart:
+    picked = alt.selection_point(name=f"{names[0]}_picked", fields=["objective"], bind="legend")
+    runs = [
+        {
+            "objective": name,
+            "C": run.flops[analysis.counter],
+            "loss": run.loss,
+            "run": run.run_id,
+            "N": run.parameters_non_embedding,
+            "D": run.tokens,
+            "error": run.loss_standard_error,
+        }
+        for name in names
+        for run in analysis.runs[name]
+    ]
+    x = charts.x("C", f"training FLOPs (counter: {analysis.counter})", [run["C"] for run in runs])
+    y = charts.y("loss", charts.NATS, [run["loss"] for run in runs], log=True)
+    laws = [(name, analysis.optima[name]) for name in names if isinstance(analysis.optima[name], Optima)]
+    tooltip = charts.tips(run="", loss=".4f", error=".2g", N=",", D=".3s")
+    dim = lambda opacity: alt.when(picked).then(alt.value(opacity)).otherwise(alt.value(0.06))  # noqa: E731
+    layers = [
+        alt.Chart(charts.data(runs)).mark_point(filled=True, size=34).encode(tooltip=tooltip, opacity=dim(0.4)),
+        alt.Chart(charts.data(row for name in names for row in _best(analysis, name)))
+        .mark_line(strokeWidth=2, point={"size": 60, "filled": True})
+        .encode(opacity=dim(1.0)),
+        alt.Chart(charts.data(row for law in laws for row in _law(*law)))
+        .mark_line(strokeDash=[6, 4], strokeWidth=1.6)
+        .encode(opacity=dim(1.0)),
+    ]
+    layers = [layer.encode(x=x, y=y, color=charts.color(names, analysis.runs)) for layer in layers]
+    layers[0] = layers[0].encode(shape=charts.shape(names, analysis.runs))
+    layered = alt.layer(*layers).properties(width=width, height=340, title=title)
+    return charts.zoomed(layered.add_params(picked), f"{names[0]}_loss")
+
+
+def loss_against_flops(analysis: Analysis) -> Figure | None:
+    """Every run, the compute-efficient frontier of each objective and its law L*(C), of those with several budgets."""
+    drawn = [name for name, runs in analysis.runs.items() if len({run.budget for run in runs}) > 1]
+    if not drawn:
+        return None
+    together = [name for name in likelihoods(analysis) if name in drawn]
+    others = [name for name in drawn if name not in together]
+    shown = [(together, "losses that are, or bound, -log p" if others else "")] if together else []
+    shown += [([name], f"{name}: bounds no likelihood, its own axis") for name in others]
+    width = charts.WIDTH - 250 if len(shown) == 1 else charts.WIDTH // min(len(shown), 3) - 180
+    return Figure(
+        "loss_against_flops",
+        "Loss against compute",
+        "Every run (faint), the best run of each budget (solid: none as cheap is better) and the power law through the "
+        "isoFLOP minima (dashed).",
+        charts.panels(
+            [_panel(analysis, names, title, width) for names, title in shown],
+            "Loss against training compute",
+            "faint: every run; solid: best of each budget; dashed: power law through the minima",
+        ),
+    )
+
+
+def _multiplier(analysis: Analysis, comparison: Comparison, domain: list[float], width: int) -> alt.LayerChart:
+    value = comparison.multiplier
+    rows = [
+        {"loss": loss, "value": middle, "low": low, "high": high, "objective": comparison.other}
+        for loss, middle, low, high in zip(
+            value.loss.tolist(), value.value.tolist(), value.low.tolist(), value.high.tolist(), strict=True
+        )
+    ]
+    x = charts.x("loss", "validation loss (nats per token), better to the right", value.loss, log=False, reverse=True)
+    title = "times the compute, at equal loss"
+    y, low = (charts.y(field, title, domain, log=True) for field in ("value", "low"))
+    color = charts.color(list(analysis.runs), analysis.runs, legend=False)
+    tooltip = charts.tips(loss=".3f", value=".3g", low=".3g", high=".3g")
+    chart = alt.Chart(charts.data(rows))
+    layers = [
+        chart.mark_area(opacity=0.2).encode(x=x, y=low, y2="high:Q", color=color),
+        chart.mark_line(strokeWidth=2.2).encode(x=x, y=y, color=color, tooltip=tooltip),
+        alt.Chart(charts.data([{"one": 1}])).mark_rule(strokeWidth=1.2).encode(y=alt.Y("one:Q", title=title)),
+    ]
+    pair = f"{comparison.other} / {comparison.reference}"
+    mean = f"×{value.mean:.3g} [{value.mean_low:.3g}, {value.mean_high:.3g}]"
+    heading = alt.Title(text=f"control: {pair}" if comparison.control else pair, subtitle=f"{mean}, geometric mean")
+    layered = alt.layer(*layers).properties(width=width, height=260, title=heading)
+    return charts.zoomed(layered, f"{comparison.other}_over_{comparison.reference}")
+
+
+def multipliers(analysis: Analysis) -> Figure | None:
+    """The factor against the loss with its interval, one panel a comparison that is not refused, the control apart."""
+    drawn = [c for c in analysis.comparisons if not isinstance(c.multiplier, Refusal)]
+    if not drawn:
+        return None
+    ends = lambda some: [  # noqa: E731
+        min(0.9, *(c.multiplier.low.min() for c in some)),
+        max(1.1, *(c.multiplier.high.max() for c in some)),
+    ]
+    claims, controls = [c for c in drawn if not c.control], [c for c in drawn if c.control]
+    charted = [
+        _multiplier(analysis, comparison, [float(end) for end in ends(some)], charts.width(len(drawn)))
+        for some in (claims, controls)
+        for comparison in some
+    ]
+    caption = "Compute needed for the same loss, with its 95% interval."
+    if controls:
+        caption += " The control compares two objectives of one expectation: it must cover 1."
+    return Figure(
+        "compute_multiplier",
+        "Compute multiplier",
+        caption,
+        charts.panels(
+            charted,
+            "Compute needed for the same loss, with 95% intervals",
+            f"compute is FLOPs of the counter {analysis.counter}; 1 is no difference",
+        ),
+    )

@@ -1,0 +1,67 @@
+"""Mean loss over seeds of objectives that were given the same."""
+
+import altair as alt
+
+from mdlm_jax.laws import Refusal
+from mdlm_jax.report import charts, words_pairs
+from mdlm_jax.report.charts import Figure
+from mdlm_jax.report.equal import Cell
+
+ROW = 30  # pixels an objective
+
+
+def _panel(cell: Cell, names: list[str], kind: str, place: int, panels: int) -> alt.LayerChart:
+    runs = [
+        {"objective": name, "loss": run.loss, "run": run.run_id, "seed": run.seed}
+        for name in names
+        for run in cell.runs[name]
+    ]
+    means = [
+        {"objective": name, "mean": it.mean, "low": it.low, "high": it.high, "seeds": it.seeds}
+        for name, it in cell.means.items()
+        if name in names and not isinstance(it, Refusal)
+    ]
+    values = [run["loss"] for run in runs] + [row[end] for row in means for end in ("low", "high")]
+    rows = alt.Y("objective:N", title=None, sort=names, axis=alt.Axis(grid=True))
+    color = charts.color(names, cell.runs, legend=False)
+    mean, low, loss = (charts.x(field, charts.NATS, values, log=False) for field in ("mean", "low", "loss"))
+    tooltip = charts.tips(objective="", mean=".4f", low=".4f", high=".4f", seeds=",")
+    chart, seeds = alt.Chart(charts.data(means)), alt.Chart(charts.data(runs))
+    layers = [
+        seeds.mark_point(size=50, opacity=0.55).encode(
+            x=loss, y=rows, color=color, tooltip=charts.tips(run="", loss=".4f")
+        ),
+        chart.mark_rule(strokeWidth=2).encode(x=low, x2="high:Q", y=rows, color=color),
+        chart.mark_point(filled=True, size=90, opacity=1, shape="diamond").encode(
+            x=mean, y=rows, color=color, tooltip=tooltip
+        ),
+    ]
+    heading = f"size {cell.size}, {cell.spent}" + kind
+    layered = alt.layer(*layers).properties(
+        width=charts.width(panels, 140), height=ROW * max(len(names), 2), title=heading
+    )
+    return charts.zoomed(layered, f"equal_{place}", along=["x"])
+
+
+def equal(cells: list[Cell]) -> Figure | None:
+    """One panel a size and budget; losses that bound no likelihood have panels of their own."""
+    if not cells:
+        return None
+    shown = []
+    for cell in cells:
+        bounding = [name for name, runs in cell.runs.items() if runs[0].bound != "none"]
+        others = [name for name in cell.runs if name not in bounding]
+        shown += [(cell, names, kind) for names, kind in ((bounding, ""), (others, ": bound no likelihood")) if names]
+    return Figure(
+        "equal_compute",
+        "The same size and budget",
+        "Loss of each objective over seeds (circles), its mean and 95% interval (Student's over seeds, with the Monte "
+        "Carlo error). Other axes: losses that bound no likelihood.",
+        charts.panels(
+            [_panel(*one, place, len(shown)) for place, one in enumerate(shown)],
+            "Objectives at one size and budget",
+            "circles: seeds; diamond and bar: mean and 95% interval",
+            columns=2,
+        ),
+        [sentence for cell in cells for sentence in words_pairs.differences(cell)],
+    )

@@ -1,0 +1,112 @@
+"""One HTML file that opens offline, and each of its figures as PNG and SVG beside it."""
+
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import jinja2
+from altair.utils.schemapi import debug_mode
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+from mdlm_jax.report import render, words, words_pairs
+from mdlm_jax.report.charts import Figure
+from mdlm_jax.report.figures_compute import loss_against_flops, multipliers
+from mdlm_jax.report.figures_curves import learning_curves
+from mdlm_jax.report.figures_epochs import epochs
+from mdlm_jax.report.figures_equal import equal
+from mdlm_jax.report.figures_isoflop import isoflops
+from mdlm_jax.report.figures_optima import optimal_sizes
+from mdlm_jax.report.figures_samples import speed_and_quality
+from mdlm_jax.report.figures_surface import held_out, profiles, residuals
+from mdlm_jax.report.methods import methods
+from mdlm_jax.report.study import Study, make_study
+from mdlm_jax.report.table import HEADINGS, rows
+from mdlm_jax.report.weak import warnings
+from mdlm_jax.report.words_surface import fits
+from mdlm_jax.runs.result import Result
+
+REPORT_NAME = "report.html"
+
+
+def figures(study: Study) -> Iterator[Figure | None]:
+    """In the order of the page, None where the data is not there; the first one is what was found.
+
+    One after another, so that each can be drawn while the next is put together.
+    """
+    yield multipliers(study.analysis)
+    yield from epochs(study.repeated)
+    yield loss_against_flops(study.analysis)
+    yield isoflops(study.analysis)
+    yield optimal_sizes(study.analysis)
+    yield equal(study.cells)
+    yield residuals(study)
+    yield profiles(study)
+    yield held_out(study)
+    yield learning_curves(study)
+    yield speed_and_quality(study.samples)
+
+
+def found(study: Study) -> list[str]:
+    """What the first screen says was found."""
+    sentences = words.supported(study.analysis)
+    sentences += [sentence for one in study.repeated for sentence in words_pairs.overtakings(one)]
+    if sentences:
+        return sentences
+    sentences = [sentence for cell in study.cells for sentence in words_pairs.differences(cell)]
+    return sentences or words.laws(study.analysis)
+
+
+def write_report(
+    results: Sequence[Result],
+    folder: str | os.PathLike,
+    title: str,
+    problems: Sequence[str] = (),
+    runs: Mapping[str, pathlib.Path] | None = None,
+) -> pathlib.Path:
+    """Writes report.html into `folder`, with a PNG and an SVG of each figure, and returns its path.
+
+    `problems` are lines about runs without a readable result; `runs` are folders by run id, for learning
+    curves, samples and configs. Raises UserError where there is nothing to report, or it can not be written.
+    """
+    if not results and not problems:
+        raise UserError(f"{folder}: no results to report; run the sweep first")
+    folder, runs = pathlib.Path(folder), runs or {}
+    with ThreadPoolExecutor() as pool:
+        code = pool.submit(render.drawing_code)
+        study = make_study(results, problems, runs)
+        shown, embedded, files = [], {}, {}
+        with debug_mode(False):  # every part of a chart would be checked against the schema, again in what holds it
+            for figure in filter(None, figures(study)):
+                specified = render.specification(figure.chart)
+                shown.append(figure)
+                embedded[figure.name] = render.embedded(specified)
+                files[figure.name] = pool.submit(render.files, specified)
+    refused = [] if any(figure.name == "surface_residuals" for figure in shown) else fits(study.surfaces)
+    template = pathlib.Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
+    html = page.render(
+        title=title,
+        found=found(study),
+        not_supported=words.not_supported(study.analysis) + refused,
+        warnings=warnings(study.analysis),
+        figures=shown,
+        embedded=embedded,
+        code=code.result() if shown else "",
+        headings=HEADINGS,
+        rows=rows(study, runs, folder.resolve()),
+        left_out=study.analysis.left_out,
+        methods=methods(study),
+    )
+    path = folder / REPORT_NAME
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, drawn in files.items():
+            svg, png = drawn.result()
+            write_whole(folder / f"{name}.svg", svg)
+            write_whole(folder / f"{name}.png", png)
+        write_whole(path, html)
+    except OSError as error:
+        raise UserError(f"{folder}: can not be written ({error.strerror}); accepted: a folder to write to") from error
+    return path

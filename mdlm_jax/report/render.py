@@ -1,0 +1,69 @@
+"""From a figure's one specification to what a page, a slide and a paper take. Nothing is fetched from anywhere."""
+
+import json
+import subprocess
+import sys
+from functools import cache
+from typing import Any
+
+import altair as alt
+import vl_convert
+from markupsafe import Markup
+
+from mdlm_jax.report.charts import GRID, TEXT
+
+VERSION = "6.4"  # of Vega-Lite, which the page and the files are drawn with
+PIXELS = 2  # of a PNG for each of the page
+AXIS = {"gridColor": GRID, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "domainColor": "#666"}
+CONFIG = {
+    "font": "sans-serif",
+    "background": "white",
+    "view": {"stroke": None},
+    "axis": AXIS | {"labelColor": TEXT, "titleColor": TEXT, "tickColor": "#666"},
+    "title": {"anchor": "start", "fontSize": 13, "subtitleFontSize": 12, "subtitleColor": "#555", "color": TEXT},
+    "legend": {"labelFontSize": 11, "titleFontSize": 11, "labelLimit": 400, "titleFontWeight": "normal"},
+    "concat": {"spacing": 24},
+}
+
+
+def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
+    """The chart as Vega-Lite, whole: data and looks included."""
+    return chart.to_dict(validate=False) | {"config": CONFIG}
+
+
+def svg(specified: dict[str, Any]) -> str:
+    """Of a specification. Not to be zoomed: what can be is clipped, each line of it alone, 3 s for the PNG of 500."""
+    kept = [parameter for parameter in specified.get("params", []) if parameter.get("bind") != "scales"]
+    return vl_convert.vegalite_to_svg(specified | {"params": kept}, vl_version=VERSION, allowed_base_urls=[])
+
+
+def png(drawn: str) -> bytes:
+    """Of an SVG."""
+    return vl_convert.svg_to_png(drawn, scale=PIXELS)
+
+
+def files(specified: dict[str, Any]) -> tuple[str, bytes]:
+    """(SVG, PNG) of a specification."""
+    drawn = svg(specified)
+    return drawn, png(drawn)
+
+
+@cache
+def drawing_code() -> Markup:
+    """JavaScript that defines `draw(element, specification)`: Vega, Vega-Lite and Vega-Embed in one piece.
+
+    Put together in a process of its own: here it would hold Python's lock, which figures and fits want, for a second.
+    """
+    options = {"actions": False, "renderer": "svg"}
+    snippet = f"window.draw = (element, chart) => vegaEmbed(element, chart, {json.dumps(options)});"
+    program = f"import vl_convert; print(vl_convert.javascript_bundle({snippet!r}, vl_version={VERSION!r}))"
+    command = [sys.executable, "-X", "utf8", "-c", program]
+    bundle = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True).stdout
+    # as text of a script element, where only these would end it or open a comment
+    return Markup(bundle.replace("</script", "<\\/script"))
+
+
+def embedded(specified: dict[str, Any]) -> Markup:
+    """A specification as the text of a script element."""
+    text = json.dumps(specified, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

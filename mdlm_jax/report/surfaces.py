@@ -1,0 +1,70 @@
+"""The parametric fit L(N, D) of each objective, how surely its runs determine it, and how well it predicts budgets."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from mdlm_jax.laws import (
+    CHINCHILLA,
+    Fit,
+    HeldOut,
+    Profile,
+    Refusal,
+    Runs,
+    allocation,
+    bootstrap,
+    fit_law,
+    interval,
+    leave_one_budget_out,
+    loss_at,
+    profile,
+    row_resamples,
+)
+from mdlm_jax.report.analysis import Analysis
+from mdlm_jax.runs.result import Result
+
+ESTIMATOR = "squares"  # a likelihood, which profiles need
+PROFILED = ("E", "alpha", "beta")
+RESAMPLES = 500
+MIN_BUDGETS = 3
+
+
+class Surface(NamedTuple):
+    fitted: Fit
+    budgets: Float[np.ndarray, "runs"]
+    residuals: Float[np.ndarray, "runs"]  # ln loss - ln predicted loss
+    profiles: list[Profile]
+    held_out: HeldOut | Refusal
+    exponent: tuple[float, float, float]  # of N* in C = 6 N D, N non-embedding, and its 95% interval over rows
+
+
+def fit_surface(runs: Sequence[Result], seed: int) -> Surface | Refusal:
+    """Of the runs of one objective. Refused with fewer than three budgets, which leave N and D nearly one variable."""
+    budgets = np.array([run.budget for run in runs])
+    if len(np.unique(budgets)) < MIN_BUDGETS:
+        return Refusal(f"to tell N from D takes {MIN_BUDGETS} budgets, and there are {len(np.unique(budgets))}")
+    inputs = Runs(
+        np.array([run.parameters_non_embedding for run in runs], float), np.array([run.tokens for run in runs], float)
+    )
+    loss = np.array([run.loss for run in runs])
+    fitted = fit_law(CHINCHILLA, inputs, loss, ESTIMATOR)
+    if isinstance(fitted, Refusal):
+        return fitted
+    with np.errstate(over="ignore", invalid="ignore"):  # where a resample leaves A or B undetermined
+        replicates = bootstrap(fitted, row_resamples(len(loss), RESAMPLES, seed))
+        low, high = interval(allocation(replicates, "six_nonembedding").parameters_exponent)
+    return Surface(
+        fitted,
+        budgets,
+        np.log(loss / loss_at(fitted, inputs)),
+        [profile(fitted, parameter) for parameter in PROFILED],
+        leave_one_budget_out(fitted, budgets),
+        (float(allocation(fitted.values, "six_nonembedding").parameters_exponent), float(low), float(high)),
+    )
+
+
+def fit_surfaces(analysis: Analysis) -> dict[str, Surface | Refusal]:
+    """Of every objective that was given budgets."""
+    return {name: fit_surface(runs, seed) for seed, (name, runs) in enumerate(analysis.runs.items())}

@@ -1,0 +1,125 @@
+"""Checkpoints by Orbax: the state and, because data is a function of the step, with its step the place in the data."""
+
+import pathlib
+import shutil
+import sys
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.experimental import multihost_utils
+from orbax.checkpoint import checkpoint_managers as policies
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.runs import digest
+from mdlm_jax.training.sharding import shapes
+from mdlm_jax.training.step import State
+
+logging.set_verbosity(logging.FATAL)  # what goes wrong is raised
+
+UNFINISHED = ".orbax-checkpoint-tmp"  # ends the name of a checkpoint that is being written
+
+
+def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -> ocp.CheckpointManager:
+    """For training: saved asynchronously, whole or not at all, and sealed with digests; what is damaged is removed.
+
+    The last two stay, one to fall back on, and of those at multiples of `every` the last `num_every`. Raises UserError
+    where all are damaged.
+    """
+    folder = folder.resolve()
+    _drop_damaged(folder)
+
+    def seal() -> None:
+        for unfinished in folder.glob(f"*{UNFINISHED}"):
+            digest.seal(unfinished)
+
+    kept = [policies.LatestN(2)]
+    if every and num_every:
+        kept.append(policies.EveryNSteps(every, max_to_keep=num_every))
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policies.AnyPreservationPolicy(kept),
+        cleanup_tmp_directories=True,
+        # called before the name is changed to the final one: no checkpoint is without digests
+        async_options=ocp.AsyncOptions(post_finalization_callback=seal),
+    )
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def save(checkpoints: ocp.CheckpointManager, step: int, state: State) -> None:
+    """Starts saving; training goes on."""
+    if checkpoints.latest_step() != step:
+        checkpoints.save(step, args=ocp.args.StandardSave(_stored(state)))
+
+
+def saved_steps(folder: pathlib.Path) -> list[int]:
+    """The steps of all checkpoints, ascending."""
+    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+
+
+def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[str]]:
+    """(the newest step whose files all are as they were written, what is wrong with every newer one).
+
+    None where there is no checkpoint. Raises UserError where there are some and none is whole.
+    """
+    steps, damaged = saved_steps(folder), []
+    # none is sealed in a run from before there were digests; else one that is not is half removed
+    unsealed = not any(digest.is_sealed(folder / str(step)) for step in steps)
+    for step in reversed(steps):
+        if unsealed or not (damage := digest.damage(folder / str(step))):
+            return step, damaged
+        damaged.append(damage)
+    if damaged:
+        raise UserError(f"{'; '.join(damaged)}; no other checkpoint is left; accepted: another --run")
+    return None, []
+
+
+def _drop_damaged(folder: pathlib.Path) -> None:
+    """Says which checkpoints are damaged and removes them: training takes their steps again."""
+    if jax.process_index() == 0:
+        newest, damaged = newest_whole(folder)
+        for line in damaged:
+            print(f"mdlm-jax: {line}; going on from the checkpoint of step {newest:,}", file=sys.stderr, flush=True)
+        if newest is not None:
+            drop_after(folder, newest)
+    multihost_utils.sync_global_devices("damaged checkpoints are gone")
+
+
+def drop_after(folder: pathlib.Path, last: int) -> None:
+    """Removes the checkpoints of steps after `last`, the newest first; a half removed one has another name."""
+    for step in reversed(saved_steps(folder)):
+        if step > last:
+            unfinished = folder / f"{step}{UNFINISHED}"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.rmtree((folder / str(step)).rename(unfinished))
+
+
+def restore(checkpoints: ocp.CheckpointManager, step: int, abstract: State) -> State:
+    """The state of a step, laid out as `abstract` says, on however many devices.
+
+    Raises UserError where the checkpoint is of another network.
+    """
+    try:
+        stored = checkpoints.restore(step, args=ocp.args.StandardRestore(_stored(abstract)))
+    except ValueError as error:
+        raise UserError(
+            f"{checkpoints.directory}/{step}: does not fit this config ({error})".splitlines()[0]
+        ) from error
+    return abstract._replace(**stored)
+
+
+def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, State]:
+    """(step, state) of a run's newest whole checkpoint, for evaluation and sampling; `state` gives the shapes."""
+    step, damaged = newest_whole(folder)
+    if step is None:
+        raise UserError(f"{folder}: no checkpoint; accepted: a run that has saved one")
+    for line in damaged:
+        print(f"mdlm-jax: {line}; this is the checkpoint of step {step:,}", file=sys.stderr, flush=True)
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with ocp.CheckpointManager(folder.resolve(), options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
+        return step, restore(checkpoints, step, shapes(state, device))
+
+
+def _stored(state: State) -> dict:
+    """As it lies on disk: what is empty where nobody asked for it came later, and is not there."""
+    fields = state._asdict()
+    return {name: field for name, field in fields.items() if name != "history" or jax.tree.leaves(field)}

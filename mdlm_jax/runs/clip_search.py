@@ -1,0 +1,93 @@
+"""From which noise levels should block diffusion train? The range of least variance (BD3-LM, arXiv 2503.09573,
+section 5).
+"""
+
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdlm_jax.build.objective import objective_of
+from mdlm_jax.data import Example
+from mdlm_jax.errors import UserError
+from mdlm_jax.evaluation.likelihood import EVALUATION_KEY
+from mdlm_jax.models.transformer import Model
+from mdlm_jax.objectives.base import Objective, scored
+from mdlm_jax.runs.restore import open_run
+from mdlm_jax.training.loss import look, nats
+
+STEP, NARROWEST = 0.1, 0.3  # of the grid of ranges; a narrower one hardly trains the other levels
+
+
+class Clip(NamedTuple):
+    low: float
+    high: float
+    mean: float  # nats per token of the training loss with times in this range; no bound unless it is [0, 1]
+    variance: float  # of a row's nats per token, over rows and noise
+
+
+def clip_variances(
+    model: Model,
+    objective_of_clip: Callable[[float, float], Objective],
+    params: Any,
+    phi: Any,
+    rows: Example,
+    *,
+    draws: int,
+    chunk: int,
+) -> list[Clip]:
+    """Mean and variance of the loss for every range of the grid, the least variance first.
+
+    Every range sees the same rows with the same keys.
+    """
+    found = []
+    num_scored = np.maximum(np.asarray(scored(rows)).sum(axis=1), 1)
+    keys = jax.random.split(jax.random.key(EVALUATION_KEY), len(rows.tokens))
+    for low, high in ranges():
+        objective = objective_of_clip(low, high)
+
+        @jax.jit
+        def row_nats(keys, u, objective=objective):
+            _, each = nats(model, objective, params, phi, look(objective, phi, keys, rows, u), chunk)
+            return each.reshape(-1, objective.views).mean(axis=1)
+
+        each = []
+        for draw in range(draws):
+            keys_now = jax.vmap(jax.random.fold_in, (0, None))(keys, draw)
+            keys_time, keys_view = jnp.unstack(jax.vmap(jax.random.split)(keys_now), axis=1)
+            u = jax.vmap(jax.random.uniform)(keys_time)
+            each.append(np.asarray(row_nats(keys_view, u)) / num_scored)
+        found.append(Clip(low, high, float(np.mean(each)), float(np.var(each))))
+    return sorted(found, key=lambda clip: clip.variance)
+
+
+def ranges() -> list[tuple[float, float]]:
+    """Every [low, high] of the grid that is wide enough, [0, 1] among them."""
+    edges = np.round(np.arange(0, 1 + STEP / 2, STEP), 10)
+    return [(float(low), float(high)) for low in edges for high in edges if high - low >= NARROWEST - 1e-9]
+
+
+def search_run(folder: pathlib.Path, *, draws: int, sequences: int) -> list[Clip]:
+    """The ranges for a trained run in blocks. Raises UserError for a run without blocks."""
+    run = open_run(folder, sequences)
+    config = run.config
+    if not config.objective.block_size:
+        raise UserError(f"{folder} was trained without blocks; accepted: a run with objective.block_size above 0")
+
+    def of_clip(low: float, high: float) -> Objective:
+        copy = config.copy_and_resolve_references()
+        copy.objective.block_low, copy.objective.block_high = low, high
+        return objective_of(copy, run.built.plan.architecture.vocab_size)
+
+    return clip_variances(
+        run.built.model,
+        of_clip,
+        run.params,
+        run.phi,
+        run.built.data.validation,
+        draws=draws,
+        chunk=config.train.loss_chunk,
+    )

@@ -1,0 +1,91 @@
+"""Several runs as one program: `vmap` of the train step over their states.
+
+Small networks leave a device idle between their kernels; sixteen of them in one program fill it, and compile once. Each
+member keeps its data, its seed, its learning rate and its folder, so that nobody can tell how it was trained.
+"""
+
+import math
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
+
+from mdlm_jax.config import flatten
+from mdlm_jax.data import Batch
+from mdlm_jax.runs import checkpoint
+from mdlm_jax.training.sharding import Runner
+from mdlm_jax.training.step import State
+
+# what members may differ in: data, the first state, and leaves of the optimiser's state
+OWN = ("seed", "data.seed", "optim.lr", "optim.weight_decay", "optim.warmup_min", "optim.warmup_share")
+ONE_DEVICE = ("train.mesh_data", "train.mesh_fsdp", "train.mesh_sequence", "train.mesh_tensor")
+
+
+class Program(NamedTuple):
+    """How runs are stepped together. What it steps holds all of their states."""
+
+    join: Callable[[Sequence[State]], Any]
+    member: Callable[[Any, int], State]  # whole, as it is saved and evaluated
+    place: Callable[[Sequence[Batch]], Batch]  # a batch of each
+    step: Callable[[Any, Batch], tuple[Any, dict]]
+    metrics: Callable[[dict, int], dict]  # those of a member
+
+
+def alone(runner: Runner) -> Program:
+    """One run, as its runner steps it."""
+    return Program(
+        join=lambda states: states[0],
+        member=lambda state, _: runner.whole(state),
+        place=lambda batches: runner.place(batches[0]),
+        step=runner.step,
+        metrics=lambda metrics, _: metrics,
+    )
+
+
+def together(step: Callable, num_members: int) -> Program:
+    """`jit` of `vmap`. The members lie spread over as many devices as divide their number."""
+    devices = jax.devices()[: math.gcd(num_members, jax.device_count())]
+    spread = NamedSharding(Mesh(np.array(devices), ("members",)), P("members"))
+
+    def stack(trees):
+        return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves), spread), *trees)
+
+    @jax.jit
+    def taken(state, member):
+        return jax.tree.map(lambda leaves: jax.lax.dynamic_index_in_dim(leaves, member, keepdims=False), state)
+
+    return Program(
+        join=stack,
+        member=lambda state, member: jax.device_put(taken(state, jnp.int32(member)), devices[0]),
+        place=stack,
+        step=jax.jit(jax.vmap(step), donate_argnums=0),
+        metrics=lambda metrics, member: {name: values[member] for name, values in jax.device_get(metrics).items()},
+    )
+
+
+def program_of(config: ConfigDict) -> tuple | None:
+    """Equal for configs whose runs can be one program; None for a run that has to be alone.
+
+    Alone is what goes back to earlier steps, and what is split over devices or processes itself.
+    """
+    values = dict(flatten(config))
+    split = config.train.runner != "jit" or any(values[axis] > 1 for axis in ONE_DEVICE) or jax.process_count() > 1
+    if split or config.optim.on_nonfinite == "rewind":
+        return None
+    return tuple(sorted((key, value) for key, value in values.items() if key not in OWN))
+
+
+def populations(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[list[int]]:
+    """Which of the runs go on as one program, by number: those of equal programs whose checkpoints are as far."""
+    found: dict[Any, list[int]] = {}
+    for number, (config, folder) in enumerate(zip(configs, folders, strict=True)):
+        program = program_of(config)
+        far = checkpoint.newest_whole(folder / "checkpoints")[0]
+        found.setdefault(number if program is None else (program, far), []).append(number)
+    return list(found.values())

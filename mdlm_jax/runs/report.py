@@ -1,0 +1,59 @@
+"""What is told of each step and each validation."""
+
+import contextlib
+import math
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from mdlm_jax.build import Build
+from mdlm_jax.evaluation.likelihood import Likelihood
+from mdlm_jax.runs.metrics import open_writer, progress
+from mdlm_jax.runs.rewind import BadLoss
+from mdlm_jax.runs.run_folder import bits_per_byte
+
+TOLD = ("loss", "gradient_norm", "data_wait_seconds", "compile_seconds")
+
+
+class Report(NamedTuple):
+    step: Callable[[int, dict], None]  # waits for the metrics of a step; raises BadLoss unless such steps are skipped
+    validation: Callable[[int, Likelihood], None]
+    say: Callable[[str], None]
+
+
+@contextlib.contextmanager
+def open_report(
+    config: ConfigDict, built: Build, folder: pathlib.Path, *, start: int, peak: float, shown: bool
+) -> Iterator[Report]:
+    """Tells of a run that goes on after `start` steps, on devices of `peak` FLOP/s together."""
+    plan, flops_per_step = built.plan, float(built.plan.flops_per_step.exact)
+    with open_writer(folder, config.train.loggers, start) as writer:
+        rates = progress(plan.steps, plan.tokens_per_step, flops_per_step, peak, shown and jax.process_index() == 0)
+        next(rates)
+
+        def tell_step(step: int, metrics: dict) -> None:
+            scalars = {name: float(metrics[name]) for name in TOLD}
+            if metrics["bad"] and not built.options.skip_bad:
+                loss, norm = scalars["loss"], scalars["gradient_norm"]
+                kind = " (a spike)" if math.isfinite(loss) and math.isfinite(norm) else ""
+                raise BadLoss(step, f"loss {loss}{kind}, gradient norm {norm}, peak learning rate {config.optim.lr:g}")
+            if step % config.train.log_every == 0 or step in (start + 1, plan.steps):
+                scalars = {"step": step, "flops": step * flops_per_step} | scalars
+                writer.write(scalars | rates.send((step, scalars["loss"])))
+
+        def tell_validation(step: int, found: Likelihood) -> None:
+            writer.write(
+                {
+                    "step": step,
+                    "flops": step * flops_per_step,
+                    "validation_loss": found.nats_per_token,
+                    "validation_standard_error": found.standard_error,
+                    "validation_perplexity": found.perplexity,
+                    "bits_per_byte": bits_per_byte(found, built),
+                }
+            )
+
+        yield Report(tell_step, tell_validation, writer.say)

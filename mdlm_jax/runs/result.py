@@ -1,0 +1,145 @@
+"""result.json: the one contract between a run and its analysis."""
+
+import json
+import math
+import os
+import pathlib
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from mdlm_jax.costs.flops import COUNTERS
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+
+SCHEMA_VERSION = 1
+FILE_NAME = "result.json"
+CHOICES = {"status": ("done", "failed"), "bound": ("exact", "upper", "none"), "budget_counter": COUNTERS}
+MEASURED = ("loss", "loss_standard_error", "loss_monte_carlo_error")  # what a run that is done must have
+
+
+class Result(NamedTuple):
+    """One run. What a failed run did not get to is None."""
+
+    schema_version: int
+    run_id: str
+    objective: str
+    size: str  # name in the ladder
+    config_hash: str
+    seed: int
+    parameters_non_embedding: int
+    parameters_total: int
+    tokens: int  # D, repetitions included
+    tokens_per_step: int
+    steps: int
+    unique_tokens: int
+    epochs: float  # tokens / unique_tokens
+    flops: dict[str, float]  # of the whole run, by counter
+    budget: float  # FLOPs it was given, in
+    budget_counter: str
+    loss: float | None  # validation nats per scored token
+    loss_standard_error: float | None  # over validation sequences
+    loss_monte_carlo_error: float | None  # of that, the part due to noise draws; 0 for an exact likelihood
+    draws: int  # noise draws per validation sequence
+    estimator: str
+    bound: str
+    bits_per_byte: float | None  # None where tokens are not bytes of text
+    learning_rate: float
+    batch_size: int  # sequences
+    wall_seconds: float  # of the process that finished it
+    compile_seconds: float
+    device: str
+    versions: dict[str, str]
+    status: str
+    cause: str  # of a failure; empty where done
+
+
+TYPES = typing.get_type_hints(Result)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(kind, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(kind))
+    if typing.get_origin(kind) is dict:
+        value_kind = typing.get_args(kind)[1]
+        return isinstance(value, dict) and all(_fits(item, value_kind) for item in value.values())
+    if isinstance(value, bool):
+        return False
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, kind)
+
+
+def validate(fields: dict[str, Any], where: str) -> Result:
+    """The Result that `fields` describe. Raises UserError naming `where` and the key at fault."""
+    if fields.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(
+            f"{where}: schema_version is {fields.get('schema_version')!r}, this version reads {SCHEMA_VERSION}"
+        )
+    for key in [*Result._fields, *fields]:
+        if key not in fields:
+            raise UserError(f"{where}: key '{key}' is missing")
+        if key not in TYPES:
+            raise UserError(f"{where}: key '{key}' is not part of the schema")
+        if not _fits(fields[key], TYPES[key]):
+            name = getattr(TYPES[key], "__name__", str(TYPES[key]))
+            raise UserError(f"{where}: key '{key}' is {fields[key]!r}, expected {name}, finite where a number")
+        if fields[key] not in CHOICES.get(key, [fields[key]]):
+            raise UserError(f"{where}: key '{key}' is '{fields[key]}', expected one of {', '.join(CHOICES[key])}")
+    if set(fields["flops"]) != set(COUNTERS):
+        raise UserError(f"{where}: key 'flops' has {sorted(fields['flops'])}, expected {', '.join(COUNTERS)}")
+    missing = [key for key in MEASURED if fields[key] is None]
+    if fields["status"] == "done" and missing:
+        raise UserError(f"{where}: key '{missing[0]}' is null, but status is 'done'")
+    return Result(**fields)
+
+
+def write_result(folder: str | os.PathLike, result: Result) -> pathlib.Path:
+    """Writes `folder`/result.json, whole or not at all. Raises UserError where a field breaks the schema."""
+    path = pathlib.Path(folder) / FILE_NAME
+    validate(result._asdict(), str(path))
+    write_whole(path, json.dumps(result._asdict(), indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def read_result(path: str | os.PathLike) -> Result:
+    """The result in one file. Raises UserError naming the file, and the key at fault where it breaks the schema."""
+    try:
+        fields = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not whole JSON, line {error.lineno} ({error.msg})") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{path}: holds a {type(fields).__name__}, expected an object with the keys of a result")
+    return validate(fields, str(path))
+
+
+def read_results(folders: Iterable[str | os.PathLike]) -> tuple[list[Result], list[str]]:
+    """The results of these run folders, and one line for each that has none to read or that is a second one of a run.
+
+    Of two folders with the same run, the one that has its name is believed, else the first.
+    """
+    found: dict[str, tuple[pathlib.Path, Result]] = {}
+    problems = []
+    for folder in folders:
+        path = pathlib.Path(folder) / FILE_NAME
+        extra = sorted(other for other in path.parent.glob("result*") if other.name != FILE_NAME)
+        problems += [f"{other}: a second result in this folder; {FILE_NAME} is used" for other in extra]
+        if not path.exists():
+            problems.append(f"{path}: not there, the run has not ended")
+            continue
+        try:
+            result = read_result(path)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        if result.run_id in found:
+            before = found[result.run_id][0]
+            used, other = (path, before) if path.parent.name == result.run_id else (before, path)
+            problems.append(f"{other}: a second result of {result.run_id}; {used} is used")
+            if used == before:
+                continue
+        found[result.run_id] = (path, result)
+    return [result for _, result in found.values()], problems

@@ -1,0 +1,111 @@
+"""Going back from a loss that should not be, and on with other data (PaLM, arXiv 2204.02311, section 5.1).
+
+What was passed over is in rewinds.json, in the run's folder. The data of a step is a function of that file and the
+step, so a run that is killed meanwhile goes on as if it had not been.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
+from typing import Any, NamedTuple
+
+import jax
+from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+from mdlm_jax.runs import checkpoint
+
+FILE_NAME = "rewinds.json"
+
+
+class BadLoss(Exception):
+    """A spike, or a loss or gradient that is not finite."""
+
+    def __init__(self, step: int, cause: str):
+        super().__init__(f"step {step}: {cause}")
+        self.step = step
+
+
+class RunFailed(Exception):
+    """Training can not go on; says at which step, why, and what is left."""
+
+
+def cause_of(failure: BadLoss | RunFailed, folder: pathlib.Path) -> str:
+    """What a run says that ends there."""
+    if isinstance(failure, RunFailed):
+        return str(failure)
+    saved = checkpoint.saved_steps(folder / "checkpoints")
+    return f"{failure}; last good checkpoint: {saved[-1] if saved else 'none'}"
+
+
+class Rewind(NamedTuple):
+    step: int  # whose state was gone back to
+    batch: int  # of the data, with which it went on from there
+    cause: str
+
+
+def read_rewinds(folder: pathlib.Path) -> list[Rewind]:
+    """Those of a run so far, in order. Raises UserError where the file can not be read."""
+    path = folder / FILE_NAME
+    try:
+        return [Rewind(**fields) for fields in json.loads(path.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not the record of rewinds ({error})") from error
+
+
+def batch_number(rewinds: Sequence[Rewind], step: int) -> int:
+    """Which batch of the data is trained on after `step` steps. A later rewind says more than an earlier one."""
+    return step + next((past.batch - past.step for past in reversed(rewinds) if past.step <= step), 0)
+
+
+def batches(from_batch: Callable[[int], Iterator[Any]], rewinds: Sequence[Rewind], start: int) -> Iterator[Any]:
+    """What is trained on after `start` steps, one batch a step; `from_batch` gives the data from a batch on."""
+    turns = sorted({past.step for past in rewinds if past.step > start})
+    for first, end in pairwise([start, *turns, None]):
+        yield from islice(from_batch(batch_number(rewinds, first)), None if end is None else end - first)
+
+
+def num_kept(config: ConfigDict) -> int:
+    """How many checkpoints at multiples of `checkpoint_every` have to stay for `go_back` to find the one it wants."""
+    every = config.train.checkpoint_every
+    return 2 + config.optim.rewind_steps // every if every and config.optim.on_nonfinite == "rewind" else 0
+
+
+def go_back(
+    config: ConfigDict,
+    folder: pathlib.Path,
+    rewinds: Sequence[Rewind],
+    bad: BadLoss,
+    steps: int,
+    max_steps: int | None,
+) -> list[Rewind]:
+    """Makes the folder that of a run at least `rewind_steps` earlier, which passes over all data up to the bad step.
+
+    `steps` are those of the run, `max_steps` those that there is data for. The checkpoint follows from the bad step
+    alone: a run that is killed and meets it again does the same. Raises RunFailed where the config says to stop, allows
+    no more rewinds, or leaves no other data.
+    """
+    optim, every, checkpoints = config.optim, config.train.checkpoint_every, folder / "checkpoints"
+    if optim.on_nonfinite == "stop":
+        raise RunFailed(cause_of(bad, folder))
+    if len(rewinds) >= optim.max_rewinds:
+        raise RunFailed(f"{bad}; config.optim.max_rewinds = {optim.max_rewinds} rewinds did not help")
+    last = max(bad.step - optim.rewind_steps, 0)
+    step = last // every * every if every else 0
+    batch = batch_number(rewinds, bad.step - 1) + 1
+    if max_steps is not None and batch + steps - step > max_steps:
+        raise RunFailed(f"{bad}; config.data.epochs = {config.data.epochs} leaves no other data to go on with")
+    rewinds = [*rewinds, Rewind(step, batch, str(bad))]
+    if jax.process_index() == 0:
+        # in this order: without the record, what is left of the run meets the same loss again
+        checkpoint.drop_after(checkpoints, step)
+        write_whole(folder / FILE_NAME, json.dumps([past._asdict() for past in rewinds], indent=1) + "\n")
+        print(f"mdlm-jax: {bad}; going back to step {step:,}, on with batch {batch:,} of the data", file=sys.stderr)
+    multihost_utils.sync_global_devices("gone back")
+    return rewinds

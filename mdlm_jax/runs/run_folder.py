@@ -1,0 +1,104 @@
+"""What a run leaves on disk besides its metrics and checkpoints: config.json at the start, result.json at the end."""
+
+import math
+import pathlib
+import platform
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdlm_jax.build import Build
+from mdlm_jax.build.objective import objective_label
+from mdlm_jax.config import config_hash, differing_keys, from_json, to_json
+from mdlm_jax.costs.flops import num_parameters
+from mdlm_jax.errors import UserError
+from mdlm_jax.evaluation.likelihood import Likelihood
+from mdlm_jax.files import write_whole
+from mdlm_jax.runs.result import FILE_NAME, SCHEMA_VERSION, Result, read_result
+
+
+def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
+    """Makes the run's folder and writes config.json; refuses a folder that holds another config."""
+    path = folder / "config.json"
+    if jax.process_index() > 0:
+        return
+    if path.exists():
+        differing = differing_keys(from_json(path), config)
+        if differing:
+            raise UserError(
+                f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another --run"
+            )
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, to_json(config))
+    except OSError as error:
+        raise UserError(
+            f"--run={folder}: can not be written ({error.strerror}); accepted: a folder to write to"
+        ) from error
+
+
+def finished(folder: pathlib.Path) -> Result | None:
+    """The result of a run that is done with the config in its folder; None while there is none."""
+    try:
+        result = read_result(folder / FILE_NAME)
+    except UserError:
+        return None
+    current = result.config_hash == config_hash(from_json(folder / "config.json"))
+    return result if result.status == "done" and current else None
+
+
+def bits_per_byte(found: Likelihood, built: Build) -> float | None:
+    """Nats per token / ln 2 / bytes per token; None where tokens are no text."""
+    if built.data.tokenizer.separator < 0:
+        return None
+    return found.nats_per_token / math.log(2) / built.data.bytes_per_token
+
+
+def describe(
+    config: ConfigDict,
+    built: Build,
+    folder: pathlib.Path,
+    found: Likelihood | None,
+    wall_seconds: float,
+    compile_seconds: float,
+    cause: str,
+) -> Result:
+    """The run as result.json tells it."""
+    parameters, plan = num_parameters(built.plan.architecture), built.plan
+    tokens = plan.steps * plan.tokens_per_step
+    reported = built.objective.evaluate or built.objective
+    return Result(
+        schema_version=SCHEMA_VERSION,
+        run_id=folder.name,
+        objective=objective_label(config),
+        size=config.model.size or f"{config.model.layers}x{config.model.width}",
+        config_hash=config_hash(config),
+        seed=config.seed,
+        parameters_non_embedding=parameters.non_embedding,
+        parameters_total=parameters.total,
+        tokens=tokens,
+        tokens_per_step=plan.tokens_per_step,
+        steps=plan.steps,
+        unique_tokens=built.data.unique_tokens,
+        epochs=tokens / built.data.unique_tokens,
+        flops={name: float(count) for name, count in plan.total._asdict().items()},
+        budget=float(config.budget),
+        budget_counter=config.budget_counter,
+        loss=found and found.nats_per_token,
+        loss_standard_error=found and found.standard_error,
+        loss_monte_carlo_error=found and found.monte_carlo_error,
+        draws=found.draws if found else config.eval.draws,
+        estimator=found.estimator if found else "",
+        bound=reported.bound,
+        bits_per_byte=found and bits_per_byte(found, built),
+        learning_rate=float(config.optim.lr),
+        batch_size=config.train.batch_size,
+        wall_seconds=wall_seconds,
+        compile_seconds=compile_seconds,
+        device=f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        versions={"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        status="failed" if cause else "done",
+        cause=cause,
+    )

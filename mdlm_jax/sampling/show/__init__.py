@@ -1,0 +1,1 @@
+"""What shows sampled text on a screen or a page."""

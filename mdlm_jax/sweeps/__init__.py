@@ -1,0 +1,1 @@
+"""Many runs: experiments, launchers, claims, states and tuning."""

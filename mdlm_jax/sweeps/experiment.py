@@ -1,0 +1,65 @@
+"""An experiment: a Python file with a docstring, `TITLE` and `grid() -> list[ConfigDict]`, every config complete."""
+
+import os
+import pathlib
+import runpy
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from mdlm_jax.config import differing_keys
+from mdlm_jax.errors import UserError
+from mdlm_jax.sweeps.plan import run_id
+
+
+class Experiment(NamedTuple):
+    path: pathlib.Path
+    title: str
+    configs: list[ConfigDict]
+
+
+def load_experiment(path: str | os.PathLike) -> Experiment:
+    """The experiment in a file. Raises UserError where it is missing, does not run, or has two runs of one identity."""
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; accepted: an experiment, as in experiments/")
+    root = str(path.resolve().parents[1])  # experiments import configs from beside their own folder
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    try:
+        parts = runpy.run_path(str(path))
+        title, grid = parts.get("TITLE"), parts.get("grid")
+        if not isinstance(title, str) or not callable(grid):
+            raise UserError(f"{path}: lacks {'TITLE' if callable(grid) else 'grid()'}, which every experiment defines")
+        configs = grid()
+    except UserError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1]
+        raise UserError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
+    if not configs or not all(isinstance(config, ConfigDict) for config in configs):
+        raise UserError(f"{path}: grid() gives {configs!r:.60}; accepted: a list of one or more ConfigDict")
+    _refuse_twins(path, configs)
+    return Experiment(path, title, configs)
+
+
+def _refuse_twins(path: pathlib.Path, configs: Sequence[ConfigDict]) -> None:
+    named: dict[str, ConfigDict] = {}
+    for config in configs:
+        name = run_id(config)
+        if name in named:
+            differing = "; ".join(differing_keys(named[name], config)) or "nothing"
+            raise UserError(
+                f"{path}: two runs are called {name}, they differ in {differing}; accepted: runs that differ in "
+                "objective, budget, size, learning rate or seed"
+            )
+        named[name] = config
+
+
+def default_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Where the runs of an experiment go unless told otherwise: runs/<name of the file>."""
+    return pathlib.Path("runs") / pathlib.Path(path).stem

@@ -1,0 +1,109 @@
+"""The ways to bring the runs of a sweep to their end: on this machine, by SLURM, by a submit line of any scheduler."""
+
+import pathlib
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from mdlm_jax.config import from_json
+from mdlm_jax.errors import UserError
+from mdlm_jax.runs.population import populations
+from mdlm_jax.runs.run_folder import finished
+from mdlm_jax.sweeps import attempts, launch, live, slurm, states, submit_line
+from mdlm_jax.sweeps.launch import Job
+from mdlm_jax.sweeps.sweep import Launcher
+from mdlm_jax.sweeps.work import TRAIN
+
+
+def is_done(folder: pathlib.Path) -> bool:
+    return finished(folder) is not None
+
+
+def local(workers: int = 0, command: Sequence[str] = TRAIN) -> Launcher:
+    """A pool on all accelerators or cores of this machine, or `workers` runs at once.
+
+    It also waits for runs that others hold, and takes them over where those are gone.
+    """
+
+    def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
+        held = [job for job in jobs if job not in starting and attempts.is_running(job.folder)]
+        if starting or held:
+            done = sum(is_done(job.folder) for job in jobs)
+            with live.display(done, Console()) as watch:
+                launch.run_pool([*starting, *held], launch.places(workers), is_done, watch, command)
+
+    return bring
+
+
+def by_slurm(resources: dict[str, str], command: Sequence[str] = TRAIN) -> Launcher:
+    """One array of a SLURM cluster; then watches it. The runs go on where the watching ends."""
+
+    def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
+        console = Console()
+        if starting:
+            ids = slurm.submit(folder, starting, resources, command)
+            console.print(f"{len(ids)} runs given to SLURM, from {ids[0]}; they go on if this command ends")
+
+        def over(found: dict[pathlib.Path, states.RunState], answered: bool) -> bool:
+            return answered and not any(run.queued or run.state == "running" for run in found.values())
+
+        _watch(jobs, over, console)
+
+    return bring
+
+
+def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
+    """A submit line of another scheduler for each run; then watches what it does."""
+    submit_line.check_line(line)
+
+    def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
+        console = Console()
+        problems = submit_line.submit(starting, line, command)
+        console.print(f"{len(starting) - len(problems)} runs submitted; they go on if this command ends")
+        for path, problem in problems.items():
+            console.print(f"{path.name}: not submitted, {problem}", soft_wrap=True, markup=False)
+
+        def over(found: dict[pathlib.Path, states.RunState], answered: bool) -> bool:
+            return not any(run.state in ("submitted", "running") for run in found.values())
+
+        _watch(jobs, over, console)
+
+    return bring
+
+
+def in_populations(launcher: Launcher, members: int) -> Launcher:
+    """The launcher, given up to `members` runs as one where they can be one program (`training/population.py`).
+
+    Raises UserError where that is no number of runs.
+    """
+    if members < 1:
+        raise UserError(f"--population={members}; accepted: 1 or more runs")
+
+    def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
+        launcher(folder, grouped(starting, members) if members > 1 else starting, jobs)
+
+    return bring
+
+
+def grouped(jobs: Sequence[Job], members: int) -> list[Job]:
+    """The first of each group, with the others as its mates."""
+    folders = [job.folder for job in jobs]
+    found = []
+    for group in populations([from_json(folder / "config.json") for folder in folders], folders):
+        for first in range(0, len(group), members):
+            lead, *mates = (jobs[number] for number in group[first : first + members])
+            found.append(lead._replace(mates=tuple(mates)))
+    return found
+
+
+def _watch(jobs: Sequence[Job], over: Callable[[dict, bool], bool], console: Console) -> None:
+    if not states.watch(jobs, over, console):
+        console.print("the runs go on; `sweep status` shows them, `sweep cancel` calls them off")
+
+
+def parse_resources(words: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE words, as options of sbatch. Raises UserError for what is none."""
+    wrong = [word for word in words if not word.partition("=")[0] or "=" not in word]
+    if wrong:
+        raise UserError(f"--slurm {wrong[0]}; accepted: options of sbatch, as in nodes=2 gpus-per-node=8 time=600")
+    return dict(word.split("=", 1) for word in words)

@@ -1,0 +1,143 @@
+"""What the runs of a sweep are and cost, before any of them starts."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from mdlm_jax import build
+from mdlm_jax.build.objective import objective_label
+from mdlm_jax.costs.flops import Flops, Parameters, num_parameters, steps_for_budget
+from mdlm_jax.costs.memory import Memory, device_memory
+from mdlm_jax.costs.prices import Hardware, dollars, hours
+from mdlm_jax.errors import UserError
+
+COUNTER_NAMES = ("6ND", "6ND total", "6ND + attention", "exact")
+
+
+class PlannedRun(NamedTuple):
+    run_id: str
+    config: ConfigDict
+    parameters: Parameters
+    tokens: int  # D
+    steps: int
+    warmup_steps: int
+    flops: Flops  # of the whole run
+    step: build.Plan  # of one step; shared by runs that differ in seed, budget or learning rate
+
+
+def run_id(config: ConfigDict) -> str:
+    """The identity of a run, and its folder's name.
+
+    Objective, budget or steps, unique tokens where they are limited, size, peak learning rate, seed.
+    """
+    spent = f"{config.budget:g}".replace("e+0", "e").replace("e+", "e") if config.budget else f"{config.steps}steps"
+    unique = f"-unique{config.data.unique_tokens}" if config.data.unique_tokens else ""
+    return f"{objective_label(config)}-{spent}{unique}-{size_name(config)}-lr{config.optim.lr:g}-seed{config.seed}"
+
+
+def size_name(config: ConfigDict) -> str:
+    """As `size` in a result."""
+    return config.model.size or f"{config.model.layers}x{config.model.width}"
+
+
+def _stay_off_accelerators() -> None:
+    # planning computes a little; on an accelerator that would take the memory, or the device itself, from the runs
+    jax.config.update("jax_platforms", "cpu")
+
+
+def plan_runs(configs: Sequence[ConfigDict]) -> list[PlannedRun]:
+    """What every run costs. Raises one UserError with a line for each different mistake and the runs that share it."""
+    _stay_off_accelerators()
+    planned, mistakes = [], defaultdict(list)
+    counted: dict[str, build.Plan] = {}
+    for config in configs:
+        key = _key_of_step(config)
+        try:
+            if key not in counted:
+                counted[key] = build.plan(config)
+            planned.append(_planned(config, counted[key]))
+        except UserError as error:
+            mistakes[str(error)].append(run_id(config))
+    refuse_all(mistakes)
+    return planned
+
+
+def _key_of_step(config: ConfigDict) -> str:
+    """Equal for runs whose steps cost the same and are wrong in the same way."""
+    told = config.to_dict()
+    told |= {"seed": min(config.seed, 0), "budget": min(config.budget, 1.0), "steps": min(config.steps, 1)}
+    told["optim"] |= {"lr": 1.0} if 0 < config.optim.lr < math.inf else {}
+    return json.dumps(told)
+
+
+def _planned(config: ConfigDict, step: build.Plan) -> PlannedRun:
+    steps = config.steps
+    if config.budget:
+        steps = steps_for_budget(config.budget, getattr(step.flops_per_step, config.budget_counter))
+    return PlannedRun(
+        run_id(config),
+        config,
+        num_parameters(step.architecture),
+        steps * step.tokens_per_step,
+        steps,
+        build.warmup_steps(config, steps),
+        Flops(*(steps * count for count in step.flops_per_step)),
+        step,
+    )
+
+
+def refuse_all(mistakes: dict[str, list[str]]) -> None:
+    """Raises where there are mistakes: message -> the runs that made it."""
+    if mistakes:
+        others = lambda runs: f" and {len(runs) - 1} more" if len(runs) > 1 else ""  # noqa: E731
+        raise UserError("\n".join(f"{runs[0]}{others(runs)}: {message}" for message, runs in mistakes.items()))
+
+
+def memory_of(run: PlannedRun, devices: int) -> Memory:
+    """Of each of the devices of a run."""
+    step = run.step
+    shape = {"places": step.places, "scored": step.scored, "views": step.objective.views}
+    return device_memory(run.config, step.architecture, devices=devices, **shape)
+
+
+def plan_table(planned: Sequence[PlannedRun], hardware: Hardware | None = None, mfu: float = 0.5) -> Table:
+    """Every run with N, D and its FLOPs by the four counters; on `hardware` also its time, price and memory.
+
+    Time is by the exact count, of whose peak `mfu` is reached.
+    """
+    named = ("run", "N", "N total", "D", "steps", "warm-up", "batch", "lr", *COUNTER_NAMES)
+    total = float(sum(run.flops.exact for run in planned))
+    sums = [f"{len(planned)} runs", *[""] * 10, f"{total:.2e}"]
+    if hardware is not None:
+        device = f"{hardware.name}:{hardware.devices}"
+        unfit = sum(memory_of(run, hardware.devices).total > hardware.memory for run in planned)
+        named += (f"hours on {device}", "$", "GB a device", f"of {hardware.memory / 1e9:.0f}")
+        sums += [f"{hours(total, hardware, mfu):,.2f}", f"{dollars(total, hardware, mfu):,.2f}", ""]
+        sums += [f"{unfit} do not fit" if unfit else "all fit"]
+    table = Table(box=None, show_footer=True, pad_edge=False)
+    for column, footer in zip(named, sums, strict=True):
+        table.add_column(column, footer, justify="left" if column == "run" else "right", no_wrap=True)
+    for run in planned:
+        cells = [
+            run.run_id,
+            f"{run.parameters.non_embedding:,}",
+            f"{run.parameters.total:,}",
+            f"{run.tokens:.3g}",
+            f"{run.steps:,}",
+            f"{run.warmup_steps:,}",
+            f"{run.config.train.batch_size}",
+            f"{run.config.optim.lr:.3g}",
+            *(f"{count:.2e}" for count in run.flops),
+        ]
+        if hardware is not None:
+            memory, spent = memory_of(run, hardware.devices).total, float(run.flops.exact)
+            cells += [f"{hours(spent, hardware, mfu):,.3g}", f"{dollars(spent, hardware, mfu):,.2f}"]
+            cells += [f"{memory / 1e9:.3g}", "fits" if memory <= hardware.memory else "too much"]
+        table.add_row(*cells)
+    return table

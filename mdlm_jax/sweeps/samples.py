@@ -1,0 +1,83 @@
+"""How fast, and how well, the compute-optimal networks of a sweep speak: the best run of every objective and budget.
+
+Likelihoods of different families do not rank their samplers (arXiv 2602.15014), so text is judged by itself.
+"""
+
+import json
+import math
+import pathlib
+from collections import defaultdict
+from collections.abc import Sequence
+
+import jax
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+from mdlm_jax.report.samples import FILE_NAME
+from mdlm_jax.runs.restore import open_run
+from mdlm_jax.runs.result import Result
+from mdlm_jax.sampling.compare import Row, compare
+from mdlm_jax.sampling.compare_run import contenders, measure_of
+from mdlm_jax.sampling.samplers import TAKEN_BY, samplers_for
+
+SHARES = (1, 4, 16)  # tokens a step of the samplers that have steps
+
+
+def best_runs(results: Sequence[Result]) -> list[Result]:
+    """Of every objective and budget one run of the size whose mean loss over seeds is lowest: the first seed."""
+    losses = defaultdict(lambda: defaultdict(list))
+    for run in sorted((run for run in results if run.status == "done"), key=lambda run: (run.budget, run.seed)):
+        losses[run.objective, run.budget or run.steps][run.size].append(run)
+    best = []
+    for sizes in losses.values():
+        best.append(min(sizes.values(), key=lambda runs: sum(run.loss for run in runs) / len(runs))[0])
+    return best
+
+
+def default_judge(results: Sequence[Result]) -> str:
+    """The id of the `ar` run with the lowest loss. Raises UserError where there is none."""
+    judges = [run for run in results if run.objective == "ar" and run.status == "done"]
+    if not judges:
+        raise UserError("no run of `ar` is done, and text is judged by one; accepted: --judge=RUN")
+    return min(judges, key=lambda run: run.loss).run_id
+
+
+def plans_of(objective: str, length: int) -> list[str]:
+    """The usual sampler of an objective, with as many steps as tokens and fewer where it has steps."""
+    sampler = samplers_for(objective)[0]
+    if sampler not in TAKEN_BY["steps"] or objective == "d3pm":
+        return [sampler]
+    return [f"{sampler}:steps={math.ceil(length / share)}" for share in SHARES]
+
+
+def measure_samples(folder: pathlib.Path, judge: pathlib.Path, rows: int = 64, repeats: int = 4) -> pathlib.Path:
+    """Draws `repeats` batches of `rows` samples by each of the plans of a run, and writes samples.json beside it.
+
+    It holds the judge and for each plan tokens a second, evaluations a row, nats under the judge and entropy, the
+    last two with standard errors. Raises UserError where the run or the judge can not be opened.
+    """
+    run = open_run(folder)
+    length = run.config.data.sequence_length
+    contending = contenders(run, plans_of(run.config.objective.name, length), "", rows, None)
+    found = compare(contending, jax.random.key(run.config.seed), measure_of(run, judge), repeats)
+    told = {
+        "judge": judge.name,
+        "length": length,
+        "rows": rows * repeats,
+        "batch": rows,
+        "device": jax.devices()[0].device_kind,
+        "samples": [_sample(row) for row in found],
+    }
+    path = folder / FILE_NAME
+    write_whole(path, json.dumps(told, indent=1) + "\n")
+    return path
+
+
+def _sample(row: Row) -> dict:
+    return {
+        "plan": row.label,
+        "tokens_per_second": row.tokens_per_second,
+        "evaluations": row.evaluations,
+        "judge_nats": list(row.quality.judge_nats),
+        "entropy": list(row.quality.entropy),
+    }

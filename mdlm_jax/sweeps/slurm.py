@@ -1,0 +1,98 @@
+"""Runs on a SLURM cluster, through submitit: one array a sweep, one or more nodes a run.
+
+A job is started again after preemption, a lost node and its time limit; it goes on from the run's own checkpoint.
+"""
+
+import os
+import pathlib
+import subprocess
+from collections.abc import Iterable, Sequence
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.sweeps.attempts import CANCELLED, this_process
+from mdlm_jax.sweeps.launch import Job, longest_first
+from mdlm_jax.sweeps.launched import read_launched, write_launched
+from mdlm_jax.sweeps.work import TRAIN, work
+
+SUBMISSIONS = "submissions"  # the folder of submitit's own files, in that of the sweep
+SECONDS_TO_SAVE = 90  # between SIGTERM and the time limit
+NAME = "slurm"
+
+
+def submit(folder: pathlib.Path, jobs: Sequence[Job], resources: dict[str, str], command: Sequence[str]) -> list[str]:
+    """Queues one array with a task a run, longest first; returns their job ids. `resources`: options of sbatch.
+
+    Raises UserError where SLURM or submitit is not here, or SLURM refuses.
+    """
+    try:
+        import submitit
+    except ImportError as error:
+        raise UserError("submitit is not installed; accepted: pip install 'mdlm-jax[slurm]'") from error
+    options = {"signal": f"TERM@{SECONDS_TO_SAVE}", "requeue": True} | resources
+    ordered = longest_first(jobs)
+    try:
+        executor = submitit.SlurmExecutor(folder / SUBMISSIONS)
+        executor.update_parameters(job_name=folder.name, additional_parameters=options, array_parallelism=len(ordered))
+        ids = [job.job_id for job in executor.map_array(work_in_job, ordered, [tuple(command)] * len(ordered))]
+    except RuntimeError as error:
+        raise UserError(f"SLURM takes no jobs: {str(error).strip().splitlines()[-1]}") from error
+    for job, job_id in zip(ordered, ids, strict=True):
+        for run in job.runs:
+            write_launched(run, NAME, job_id)
+    return ids
+
+
+def work_in_job(job: Job, command: Sequence[str] = TRAIN) -> str:
+    """What each task of a job does. A run that was stopped, by its time limit, is queued again by its job."""
+    job_id = os.environ["SLURM_JOB_ID"]
+    name = f"{NAME}-{os.environ.get('SLURM_ARRAY_JOB_ID', job_id)}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
+    owner = this_process(name, int(os.environ.get("SLURM_RESTART_COUNT", "0")))
+    outcome = work(job.runs, owner, command)
+    # a job that is cancelled or preempted is not running any more; the first would come back, the second does
+    if outcome == "stopped" and not (job.folder / CANCELLED).exists() and states([job_id]) == {job_id: "RUNNING"}:
+        subprocess.run(["scontrol", "requeue", job_id], check=False)
+    return outcome
+
+
+def states(ids: Iterable[str]) -> dict[str, str] | None:
+    """State of each job that SLURM has in its queue, with its reason where it gives one: RUNNING, PENDING (Priority).
+
+    None where it does not answer.
+    """
+    parents = {job_id.partition("_")[0] for job_id in ids}
+    if not parents:
+        return {}
+    asked = _slurm("squeue", "-h", "-r", "-o", "%i %A %T %r", "-j", ",".join(sorted(parents)))
+    if asked.returncode:
+        return {} if "Invalid job id" in asked.stderr else None
+    found = {}
+    for line in asked.stdout.splitlines():
+        name, raw, state, reason = line.split(maxsplit=3)
+        state += "" if reason == "None" else f" ({reason})"
+        found |= {name: state, raw: state}
+    return {job_id: found[job_id] for job_id in ids if job_id in found}
+
+
+def queued(folders: Iterable[pathlib.Path]) -> dict[pathlib.Path, str] | None:
+    """State in the queue of the runs that SLURM still has; None where it does not answer."""
+    ids = {}
+    for folder in folders:
+        launched = read_launched(folder)
+        if launched is not None and launched.launcher == NAME:
+            ids[folder] = launched.job
+    found = states(ids.values())
+    return None if found is None else {folder: found[job] for folder, job in ids.items() if job in found}
+
+
+def cancel(folders: Iterable[pathlib.Path]) -> None:
+    """Takes the jobs of these runs out of the queue; those that run save first."""
+    ids = [launched.job for folder in folders if (launched := read_launched(folder)) and launched.launcher == NAME]
+    if ids:
+        _slurm("scancel", *ids)
+
+
+def _slurm(*words: str) -> subprocess.CompletedProcess:
+    try:
+        return subprocess.run(words, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return subprocess.CompletedProcess(words, 1, "", str(error))

@@ -1,0 +1,156 @@
+"""What became of each run, told from its folder alone: whoever sees the disk sees the same."""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.runs.metrics import clock
+from mdlm_jax.runs.result import FILE_NAME, Result, read_result
+from mdlm_jax.runs.run_folder import finished
+from mdlm_jax.sweeps import attempts, slurm
+from mdlm_jax.sweeps.launch import Job
+from mdlm_jax.sweeps.launched import read_launched
+from mdlm_jax.sweeps.live import Pace, last_metrics, seconds_left
+
+MOVING = ("running", "submitted", "waiting")
+QUEUE_SECONDS = 15  # between questions to a scheduler
+LINE_SECONDS = 60  # between lines where there is no terminal
+LOOK_SECONDS = 2
+
+
+class RunState(NamedTuple):
+    state: str  # done | running | failed | stopped | cancelled | submitted | waiting
+    cause: str  # of what is neither done, running nor waiting
+    attempts: int
+    seconds: float  # of the attempt that runs
+    metrics: dict[str, Any]  # the newest of training
+    result: Result | None  # of a run that is done
+    queued: bool = False  # by a scheduler that has it still
+
+
+def state_of(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> RunState:
+    """State of one run; `in_queue` has those that a scheduler still holds. A file that is not whole is the cause."""
+    last = attempts.last_attempt(folder)
+    number, metrics, result = last.number if last else 0, last_metrics(folder), finished(folder)
+    if result is not None and result.run_id == folder.name:
+        return RunState("done", "", number, 0.0, metrics, result)
+    if last and attempts.is_alive(folder, last, time.time()):
+        return RunState("running", "", number, time.time() - last.started, metrics, None)
+    state, cause = _at_rest(folder, last, in_queue)
+    return RunState(state, _broken_result(folder) or cause, number, 0.0, metrics, None, folder in in_queue)
+
+
+def _at_rest(folder: pathlib.Path, last: attempts.Attempt | None, in_queue: dict[pathlib.Path, str]) -> tuple[str, str]:
+    """(state, cause) of a run that is neither done nor running."""
+    launched = read_launched(folder)
+    tried = last is not None and (launched is None or last.started > launched.time)  # since it was last launched
+    if tried and last.outcome == "failed":
+        return "failed", last.cause
+    if folder in in_queue:
+        return "waiting", f"{in_queue[folder].lower()} in the queue"
+    if (folder / attempts.CANCELLED).exists():
+        return "cancelled", ""
+    if launched and not tried and launched.launcher != slurm.NAME:
+        return "submitted", ""
+    if last is None:
+        return "waiting", ""
+    if last.outcome == "failed":
+        return "failed", last.cause
+    if last.outcome == "done":
+        return "stopped", f"{folder / FILE_NAME}: not there, or not of this config"
+    return "stopped", last.cause or f"its process on {last.owner.host} is gone"
+
+
+def _broken_result(folder: pathlib.Path) -> str:
+    """What is wrong with a result that is there and is not that of this run; empty where nothing is."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        return ""
+    try:
+        result = read_result(path)
+    except UserError as error:
+        return str(error)
+    return f"{path}: is the result of {result.run_id}" if result.run_id != folder.name else ""
+
+
+def states_of(folders: Sequence[pathlib.Path], in_queue: dict[pathlib.Path, str]) -> dict[pathlib.Path, RunState]:
+    return {folder: state_of(folder, in_queue) for folder in folders}
+
+
+def pace_of(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> Pace:
+    """How fast the runs are, for what is left of them."""
+    known, running, waiting = [], [], []
+    for job in jobs:
+        run = states[job.folder]
+        if run.result is not None:
+            known.append((run.result.wall_seconds, job.flops))
+        elif run.state == "running":
+            running.append((run.seconds, run.metrics.get("seconds_left"), job.flops))
+        elif run.state in ("submitted", "waiting"):
+            waiting.append(job.flops)
+    return Pace(known, running, waiting)
+
+
+def counts(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> str:
+    """One line: how many runs are in each state, and when the last would end at this pace."""
+    found = [run.state for run in states.values()]
+    names = ("done", "running", "failed", "stopped", "cancelled", "submitted", "waiting")
+    line = ", ".join(f"{found.count(name)} {name}" for name in names if name in found)
+    left = seconds_left(pace_of(jobs, states)) if "running" in found or "waiting" in found else None
+    return line + (f"; about {clock(left)} to go" if left else "")
+
+
+def status_table(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> Table:
+    """Every run of `states`, and what stopped it."""
+    table = Table("run", "state", "attempts", "step", "loss", "validation", "left", "cause", box=None, pad_edge=False)
+    for job in jobs:
+        if (run := states.get(job.folder)) is None:
+            continue
+        left = run.metrics.get("seconds_left") if run.state == "running" else None
+        table.add_row(
+            job.folder.name,
+            run.state,
+            str(run.attempts or ""),
+            f"{run.metrics['step']:,} / {job.steps:,}" if run.metrics else "",
+            f"{run.metrics['loss']:.4f}" if run.metrics else "",
+            f"{run.result.loss:.4f} ± {run.result.loss_standard_error:.4f}" if run.result else "",
+            clock(left) if left is not None else "",
+            run.cause,
+        )
+    return table
+
+
+def watch(jobs: Sequence[Job], until: Callable[[dict, bool], bool], console: Console) -> bool:
+    """Shows the runs until `until(states, whether the queue answered)`; False where Ctrl-C ended it before.
+
+    A table in a terminal, else lines of news.
+    """
+    folders, in_queue, answered, states = [job.folder for job in jobs], {}, False, {}
+    asked, told, said = -QUEUE_SECONDS, -LINE_SECONDS, ""
+    live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    with live or contextlib.nullcontext(), contextlib.suppress(KeyboardInterrupt):
+        while True:
+            if time.monotonic() - asked > QUEUE_SECONDS:
+                found, asked = slurm.queued(folders), time.monotonic()
+                answered, in_queue = found is not None, in_queue if found is None else found
+            done = {folder for folder, run in states.items() if run.state == "done"}  # which they stay
+            states |= states_of([folder for folder in folders if folder not in done], in_queue)
+            line = counts(jobs, states)
+            if live:
+                news = {folder: run for folder, run in states.items() if run.state not in ("done", "waiting")}
+                live.update(Group(status_table(jobs, news), line), refresh=True)
+            elif line.partition(";")[0] != said or time.monotonic() - told > LINE_SECONDS:
+                said, told = line.partition(";")[0], time.monotonic()
+                console.print(Text(line), soft_wrap=True)
+            if until(states, answered):
+                return True
+            time.sleep(LOOK_SECONDS)
+    return False

@@ -1,0 +1,152 @@
+"""A sweep: the runs of an experiment, launched, looked at, called off and reported, each in a folder of its own."""
+
+import pathlib
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from mdlm_jax.config import config_hash, differing_keys, from_json, to_json
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+from mdlm_jax.report.page import write_report
+from mdlm_jax.report.stored import read_stored, write_stored
+from mdlm_jax.runs.result import FILE_NAME, Result, read_results
+from mdlm_jax.sweeps import attempts, slurm
+from mdlm_jax.sweeps.experiment import Experiment
+from mdlm_jax.sweeps.launch import Job
+from mdlm_jax.sweeps.plan import PlannedRun, plan_runs, refuse_all, run_id
+from mdlm_jax.sweeps.states import RunState, states_of
+
+# (folder of the sweep, runs to start, all runs): starts them and returns once they have ended, or it was told to
+Launcher = Callable[[pathlib.Path, Sequence[Job], Sequence[Job]], None]
+MISSING, FAILED = ("waiting", "stopped", "cancelled"), ("failed",)
+
+
+class Summary(NamedTuple):
+    """How many runs of a sweep are done, failed and left. Only failures make the command fail."""
+
+    done: int
+    failed: int
+    left: int
+
+
+def prepare(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
+    """Writes config.json into the folder of every run. Raises UserError where a folder holds a run that differs."""
+    mistakes = defaultdict(list)
+    for run in planned:
+        path = folder / run.run_id / "config.json"
+        if path.exists():
+            differing = differing_keys(from_json(path), run.config)
+            if differing:
+                where = "was started with other values; remove its folder or choose another --folder"
+                mistakes[f"{'; '.join(differing)}: {where}"].append(run.run_id)
+            continue
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, to_json(run.config))
+        except OSError as error:
+            raise UserError(
+                f"{folder}: can not be written ({error.strerror}); accepted: a folder to write to"
+            ) from error
+    refuse_all(mistakes)
+
+
+def jobs_of(planned: Sequence[PlannedRun], folder: pathlib.Path) -> list[Job]:
+    """The runs as launchers know them, in the folder of a sweep."""
+    folders = [folder.absolute() / run.run_id for run in planned]
+    return [
+        Job(path, float(run.flops.exact), run.steps, attempts.count(path))
+        for run, path in zip(planned, folders, strict=True)
+    ]
+
+
+def found_jobs(folder: pathlib.Path) -> tuple[list[Job], list[str]]:
+    """The runs in the folder of a sweep, and a line for each config that can not be read.
+
+    Raises UserError where there is no run.
+    """
+    configs, problems = {}, []
+    for path in sorted(folder.glob("*/config.json")):
+        try:
+            configs[path.parent.absolute()] = from_json(path)
+        except UserError as error:
+            problems.append(str(error))
+    if not configs:
+        raise UserError(
+            "\n".join(problems) or f"{folder}: holds no runs; accepted: the folder of a sweep that was started"
+        )
+    jobs = jobs_of(plan_runs(list(configs.values())), folder)
+    # a folder may have been copied or renamed: it is the folder that is looked at
+    return [job._replace(folder=path) for job, path in zip(jobs, configs, strict=True)], problems
+
+
+def states(jobs: Sequence[Job]) -> dict[pathlib.Path, RunState]:
+    """State of every run at this moment."""
+    folders = [job.folder for job in jobs]
+    return states_of(folders, slurm.queued(folders) or {})
+
+
+def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen: Sequence[str] = MISSING) -> Summary:
+    """Prepares all runs and launches those in one of the `chosen` states; returns when the launcher does.
+
+    Raises UserError before anything runs; a run that fails does not stop the others.
+    """
+    planned = plan_runs(experiment.configs)
+    prepare(planned, folder)
+    jobs = jobs_of(planned, folder)
+    before = states(jobs)
+    starting = [job for job in jobs if before[job.folder].state in chosen and not before[job.folder].queued]
+    for job in starting:
+        (job.folder / attempts.CANCELLED).unlink(missing_ok=True)
+    launcher(folder.absolute(), starting, jobs)
+    after = [run.state for run in states(jobs).values()]
+    done, failed = after.count("done"), after.count("failed")
+    return Summary(done, failed, len(jobs) - done - failed)
+
+
+def cancel(folder: pathlib.Path) -> int:
+    """Calls off what is not done, wherever it runs: it saves and stops. Returns how many runs that were."""
+    jobs, _ = found_jobs(folder)
+    over = [path for path, run in states(jobs).items() if run.state in ("running", "waiting", "submitted", "stopped")]
+    for path in over:
+        (path / attempts.CANCELLED).touch()
+    slurm.cancel(over)
+    return len(over)
+
+
+def collect(experiment: Experiment, folder: pathlib.Path) -> tuple[list[Result], list[str]]:
+    """The results of the runs that the experiment has now, and a line for each file that is none of them."""
+    hashes = {run_id(config): config_hash(config) for config in experiment.configs}
+    read, problems = read_results(folder / name for name in hashes)
+    results = []
+    for result in read:
+        if result.run_id not in hashes:
+            problems.append(f"{folder}: holds a result of {result.run_id}, which is not among {experiment.path}")
+        elif result.config_hash != hashes[result.run_id]:
+            problems.append(f"{folder / result.run_id}: its config is not that of {experiment.path}")
+        else:
+            results.append(result)
+    holding = {path.parent for name in ("config.json", FILE_NAME) for path in folder.glob(f"*/{name}")}
+    strangers = sorted(path for path in holding if path.name not in hashes)
+    problems += [f"{path}: not among the runs of {experiment.path}" for path in strangers]
+    return results, problems
+
+
+def report(
+    experiment: Experiment, folder: pathlib.Path, out: pathlib.Path | None = None, store: pathlib.Path | None = None
+) -> tuple[pathlib.Path, list[str]]:
+    """Writes report.html and its figures into `out` or the folder of the sweep; its path, and what is left out.
+
+    `store` is a file that takes all results. Raises UserError where there is nothing to report.
+    """
+    results, problems = collect(experiment, folder)
+    if store is not None:
+        write_stored(store, results)
+    runs = {result.run_id: folder / result.run_id for result in results}
+    return write_report(results, out or folder, experiment.title, problems, runs), problems
+
+
+def report_stored(path: pathlib.Path, out: pathlib.Path | None = None) -> tuple[pathlib.Path, list[str]]:
+    """The same from a file of results alone, into `out` or beside the file. Raises UserError where it holds none."""
+    results, problems = read_stored(path)
+    return write_report(results, out or path.parent, path.resolve().parent.name, problems), problems

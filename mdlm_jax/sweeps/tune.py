@@ -1,0 +1,164 @@
+"""How good an experiment's learning rates are: a small grid around them, at one budget of each objective.
+
+What carries them up to larger budgets is the experiment's own rule, stated in its file.
+"""
+
+import json
+import math
+import pathlib
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from mdlm_jax.build.objective import objective_label
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+from mdlm_jax.laws import MIN_SIZES, Minimum, isoflop_minimum, seed_deviation
+from mdlm_jax.runs.result import Result
+from mdlm_jax.runs.run_folder import finished
+from mdlm_jax.sweeps import sweep
+from mdlm_jax.sweeps.experiment import Experiment
+from mdlm_jax.sweeps.plan import run_id, size_name
+
+
+class Tuned(NamedTuple):
+    """One objective and size at one budget."""
+
+    objective: str
+    size: str
+    parameters: int  # without embeddings
+    budget: float
+    learning_rates: list[float]
+    losses: list[float]  # validation nats per token, mean over seeds
+    best: float  # learning rate at the minimum of the parabola in log lr, or the best of the grid where it has none
+    interior: bool
+    chosen: float  # by the experiment
+    excess: float  # nats by which the chosen one is above the minimum
+    excess_error: float  # its standard error; NaN with one seed
+    noise: float  # standard deviation of the loss over seeds, pooled over the objective; NaN with one seed
+
+
+def to_tune_at(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
+    """The configs of each objective's smallest budget, or of its middle number of steps where it is given steps.
+
+    A rule carries rates up from the smallest budget; runs of one set of tokens that differ in how often they see it
+    have one rate for all.
+    """
+    spent = defaultdict(set)
+    for config in configs:
+        spent[objective_label(config)].add(config.budget or config.steps)
+    chosen = {}
+    for config in configs:
+        amounts = sorted(spent[objective_label(config)])
+        chosen[objective_label(config)] = amounts[0] if config.budget else amounts[len(amounts) // 2]
+    return [config for config in configs if (config.budget or config.steps) == chosen[objective_label(config)]]
+
+
+def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: int) -> list[ConfigDict]:
+    """The runs of an experiment that `to_tune_at` chooses, with their learning rate times each factor."""
+    first = min(config.seed for config in configs)
+    grid = []
+    for config in to_tune_at(configs):
+        if config.seed != first:
+            continue
+        for factor in factors:
+            for seed in range(first, first + seeds):
+                copy = config.copy_and_resolve_references()
+                copy.optim.lr = float(f"{config.optim.lr * factor:.6g}")  # what the run's name shows, exactly
+                copy.seed = seed
+                grid.append(copy)
+    return grid
+
+
+def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tuned]:
+    """What the runs of `tuning_grid` say of the learning rates of `configs` at that budget, by objective and size."""
+    chosen = {(objective_label(c), size_name(c)): c.optim.lr for c in to_tune_at(configs)}
+    runs = defaultdict(lambda: defaultdict(list))  # losses over seeds, by curve and rate
+    for run in results:
+        if run.status == "done":
+            runs[run.objective, run.size, run.parameters_non_embedding, run.budget][run.learning_rate].append(run.loss)
+    found = []
+    for (objective, size, parameters, budget), curve in runs.items():
+        noise = seed_deviation(
+            [losses for key, other in runs.items() if key[0] == objective for losses in other.values()]
+        )
+        rates = np.array(sorted(curve))
+        losses = np.array([np.mean(curve[rate]) for rate in rates])
+        errors = np.array([noise / len(curve[rate]) ** 0.5 for rate in rates])
+        mine = chosen[objective, size]
+        generator = np.random.default_rng(0)
+        draws = errors * generator.standard_normal((500, len(rates)))
+        replicates = [_excess(rates, losses + draw, mine) for draw in draws]
+        minimum = isoflop_minimum(rates, losses)
+        interior = isinstance(minimum, Minimum) and minimum.interior
+        best = minimum.parameters if interior else float(rates[losses.argmin()])
+        excess = _excess(rates, losses, mine)
+        found.append(
+            Tuned(
+                *(objective, size, parameters, budget, rates.tolist(), losses.tolist(), best, interior, mine, excess),
+                excess_error=float(np.std(replicates)),
+                noise=noise,
+            )
+        )
+    return found
+
+
+def _excess(rates: Float[np.ndarray, "rates"], losses: Float[np.ndarray, "rates"], chosen: float) -> float:
+    """Nats that the chosen rate loses: along the parabola, or to the best of the grid where that has no minimum."""
+    minimum = isoflop_minimum(rates, losses)
+    if isinstance(minimum, Minimum) and minimum.interior:
+        return 0.5 * minimum.curvature * math.log(chosen / minimum.parameters) ** 2
+    return float(np.interp(math.log(chosen), np.log(rates), losses) - losses.min())
+
+
+def tuned_table(found: Sequence[Tuned]) -> Table:
+    """Losses by learning rate, the optimum, and what the chosen rate loses against it."""
+    table = Table("objective", "size", "budget", "lr: loss", "optimum", "chosen", "nats lost", "noise", box=None)
+    for curve in found:
+        pairs = zip(curve.learning_rates, curve.losses, strict=True)
+        table.add_row(
+            curve.objective,
+            curve.size,
+            f"{curve.budget:.3g}",
+            ", ".join(f"{rate:.3g}: {loss:.4f}" for rate, loss in pairs),
+            f"{curve.best:.3g}" if curve.interior else f"{curve.best:.3g} or beyond",
+            f"{curve.chosen:.3g}",
+            f"{curve.excess:.4f} ± {curve.excess_error:.4f}",
+            f"{curve.noise:.4f}",
+        )
+    return table
+
+
+def write_tuned(found: Sequence[Tuned], path: pathlib.Path) -> None:
+    """The curves, as JSON."""
+    text = json.dumps([curve._asdict() for curve in found], indent=1)
+    write_whole(path, text + "\n")
+
+
+def tune(
+    experiment: Experiment,
+    folder: pathlib.Path,
+    launcher: sweep.Launcher,
+    factors: Sequence[float] = (0.5, 1.0, 2.0),
+    seeds: int = 2,
+) -> tuple[sweep.Summary, list[Tuned]]:
+    """Runs the tuning grid and, once all of it is done, writes learning_rates.json into the folder.
+
+    Raises UserError as a sweep does, and for fewer than three factors.
+    """
+    if len(set(factors)) < MIN_SIZES or min(factors) <= 0:
+        raise UserError(f"factors {', '.join(map(str, factors))}; accepted: {MIN_SIZES} or more, all above 0")
+    if seeds < 1:
+        raise UserError(f"{seeds} seeds; accepted: 1 or more, 2 for a standard error")
+    grid = tuning_grid(experiment.configs, factors, seeds)
+    summary = sweep.run(experiment._replace(configs=grid), folder, launcher)
+    results = [finished(folder / run_id(config)) for config in grid]
+    found = tuned([result for result in results if result is not None], experiment.configs)
+    if not summary.failed and not summary.left:
+        write_tuned(found, folder / "learning_rates.json")
+    return summary, found

@@ -1,0 +1,12 @@
+"""Tables for a terminal."""
+
+from rich.console import Console
+from rich.table import Table
+
+
+def show(table: Table) -> None:
+    """Prints a table whole, however narrow the output is: numbers that are cut tell nothing."""
+    console = Console()
+    needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
+    console.width = max(console.width, needed)
+    console.print(table)

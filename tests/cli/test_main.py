@@ -1,0 +1,149 @@
+"""The command line as a person uses it, in processes of its own."""
+
+import json
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from mdlm_jax.cli.main import main
+from tests import run_folders as runs
+
+
+def mdlm_jax(*arguments: str, expect: int = 0, cwd=runs.ROOT) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "mdlm_jax", *map(str, arguments)],
+        env=runs.environment() | {"COLUMNS": "200"},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == expect, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--run", "RUN"], "config.json: no such file"),
+        (["train", "--run", "RUN", "--config.steps=3"], "needs --config=FILE"),
+        (["train", "--run", "RUN", "--config", "configs/none.py"], "configs/none.py: no such file"),
+        (["train", "--run", "RUN", "--config", "configs/base.py", "--config.step=3"], "the nearest is config.steps"),
+        (["train", "--run", "/proc/a", "--config", "configs/base.py"], "--run=/proc/a: can not be written"),
+        (["evaluate", "--run", "RUN"], "config.json: no such file"),
+        (["sweep", "plan", "experiments/none.py"], "experiments/none.py: no such file"),
+        (["sweep", "plan", "experiments/quickstart.py", "--mfu", "50"], "--mfu=50.0; accepted: above 0, and 1 at most"),
+        (
+            ["sweep", "run", "experiments/quickstart.py", "--folder", "RUN", "--slurm", "gpus"],
+            "--slurm gpus; accepted:",
+        ),
+        (["sweep", "status", "experiments/quickstart.py", "--folder", "RUN"], "holds no runs"),
+        (["data", "tokenizer", "--size", "3", "--out", "RUN"], "at least 257"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, capfd, monkeypatch, arguments, message):
+    monkeypatch.chdir(runs.ROOT)
+    with pytest.raises(SystemExit) as ended:
+        main([argument.replace("RUN", str(tmp_path / "run")) for argument in arguments])
+    told = "".join(capfd.readouterr())
+    lines = [line for line in told.splitlines() if line.strip()]
+    assert ended.value.code == 2 and len(lines) == 1, told
+    assert lines[0].startswith("mdlm-jax: ") and message in lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_itself_says_no_more(tmp_path):
+    assert mdlm_jax("evaluate", "--run", tmp_path, expect=2).count("\n") == 1
+
+
+def test_train_evaluate_and_train_again(tmp_path):
+    run = tmp_path / "run"
+    keys = {"steps": 4, "train__validate_every": 2, "train__loggers": "tensorboard"}
+    assert "nats per token" in runs.train(run, **keys)
+    result = json.loads((run / "result.json").read_text())
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 2, 3, 4]
+    assert [line["step"] for line in lines if "validation_loss" in line] == [2, 4]
+    seconds = {"seconds_left", "data_wait_seconds", "compile_seconds"}
+    assert {"tokens_per_second", "mfu", "loss_mean", *seconds} <= set(lines[1])
+    assert any((run / "tensorboard").iterdir())
+    first, again = (json.loads(mdlm_jax("evaluate", "--run", run)) for _ in range(2))
+    assert first == again
+    assert first["nats_per_token"] == pytest.approx(result["loss"], rel=1e-6) and first["step"] == 4
+    assert json.loads(mdlm_jax("evaluate", "--run", run, "--draws", 5))["draws"] == 5
+    mdlm_jax("train", "--run", run)  # done already: says the result, trains nothing
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == len(lines)
+
+
+@pytest.mark.slow
+def test_a_sweep_from_plan_to_report(tmp_path):
+    """Real training of twelve tiny runs, one of which can not succeed."""
+    (tmp_path / "experiments").mkdir()
+    experiment = tmp_path / "experiments" / "tiny.py"
+    experiment.write_text(
+        textwrap.dedent(f"""
+            import sys
+            sys.path.insert(0, {str(runs.ROOT)!r})
+            from mdlm_jax.configs import base
+
+            TITLE = "Twelve tiny runs"
+
+
+            def grid():
+                found = []
+                for objective in ("ar", "masked"):
+                    for budget in (2e7, 4e7):
+                        for size in ("1k", "4k", "8k"):
+                            config = base.get_config()
+                            config.update_from_flattened_dict({runs.TINY!r})
+                            config.objective.name, config.budget, config.model.size = objective, budget, size
+                            if (objective, budget, size) == ("ar", 4e7, "8k"):
+                                config.optim.lr = config.optim.clip = 1e30
+                            found.append(config)
+                return found
+        """)
+    )
+    folder = tmp_path / "runs"
+    assert "12 runs" in mdlm_jax("sweep", "plan", experiment)
+    out = mdlm_jax("sweep", "run", experiment, "--folder", folder, expect=1)
+    assert "11 runs done, 1 failed" in out and "learning rate 1e+30" in out
+    status = mdlm_jax("sweep", "status", experiment, "--folder", folder)
+    assert "11 done, 1 failed" in status
+    (line,) = [line for line in status.splitlines() if line.startswith("ar-4e7-8k")]
+    assert " failed " in line and "learning rate 1e+30" in line
+    page = (folder / "report.html").read_text()
+    assert "Twelve tiny runs" in page and "1e+30" in page
+    # nothing is fetched; the names of XML are not addresses
+    assert not re.search(r"""(src|href|@import|url)\W{1,3}(https?:)?//""", page)
+    assert (folder / "isoflops.png").stat().st_size > 5000 and (folder / "isoflops.svg").exists()
+    before = {path: path.stat().st_mtime for path in folder.glob("*/result.json")}
+
+    def again(verb):
+        mdlm_jax("sweep", verb, experiment, "--folder", folder, expect=1)
+        return [path.parent.name for path, time in before.items() if path.stat().st_mtime != time]
+
+    assert again("run") == []
+    (failed,) = again("retry")
+    assert failed.startswith("ar-4e7-8k")
+
+
+@pytest.mark.slow
+def test_a_corpus_from_text_to_samples(tmp_path):
+    """Tokenizer, corpus, training and sampling on the standard library."""
+    tokenizer, corpus, run = tmp_path / "bpe.json", tmp_path / "corpus", tmp_path / "run"
+    assert "400 tokens" in mdlm_jax("data", "tokenizer", "--size", 400, "--out", tokenizer)
+    assert "documents" in mdlm_jax("data", "build", "--tokenizer", tokenizer, "--out", corpus, "--workers", 2)
+    runs.train(
+        run,
+        data__source="tokens",
+        data__path=str(corpus),
+        data__tokenizer=str(tokenizer),
+        objective__name="ar",
+        steps=3,
+    )
+    out = mdlm_jax("sample", "--run", run, "--prompt", "def", "--length", 8, "--count", 2)
+    assert out.count("def") == 2
+    assert "accepted: autoregressive" in mdlm_jax("sample", "--run", run, "--sampler", "ancestral", expect=2)

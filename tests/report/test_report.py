@@ -1,0 +1,149 @@
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.laws import Multiplier, Refusal
+from mdlm_jax.report.analysis import analyse
+from mdlm_jax.report.curves import learning_curve
+from mdlm_jax.report.figures_compute import loss_against_flops
+from mdlm_jax.report.figures_isoflop import isoflops
+from mdlm_jax.report.page import write_report
+from mdlm_jax.report.weak import warnings
+from mdlm_jax.report.words import laws, not_supported, supported
+from tests.synthetic import SIZES, failed, quickstart, sweep, write_runs
+
+FIGURES = [
+    *("compute_multiplier", "held_out", "isoflops", "learning_curves", "loss_against_flops", "optimal_sizes"),
+    *("surface_profiles", "surface_residuals"),
+]
+
+
+def test_a_report_is_whole_and_opens_offline(tmp_path):
+    results = quickstart()
+    results[3] = failed(results[3], "loss is NaN at step 12, <learning rate> 0.1")
+    folders = write_runs(tmp_path / "runs", results)
+    path = write_report(results, tmp_path / "report", "Quickstart", runs=folders)
+    page = path.read_text()
+    pictures = {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    assert {file.name for file in path.parent.iterdir()} == {"report.html"} | pictures
+    markup = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    linked = set(re.findall(r"""(?:src|href)\s*=\s*["']([^"'#]+)""", markup))
+    configs = {f"../runs/{run.run_id}/config.json" for run in results}
+    assert linked == pictures | configs
+    assert all((path.parent / target).exists() for target in linked)
+    assert not re.search(r"url\(|@import", markup)
+    assert "failed: loss is NaN at step 12, &lt;learning rate&gt; 0.1" in markup
+    assert markup.count("<tr>") == 1 + len(results)
+    html.parser.HTMLParser().feed(page)
+
+
+def test_multipliers_are_found_and_the_control_passes():
+    analysis = analyse(quickstart())
+    masked = {(c.reference, c.other): c for c in analysis.comparisons}
+    assert set(masked) == {("ar", "any_order"), ("ar", "masked"), ("any_order", "masked")}
+    for comparison in masked.values():
+        truth = 1.0 if comparison.control else 4.0
+        assert comparison.multiplier.mean_low < truth < comparison.multiplier.mean_high
+    assert masked["any_order", "masked"].control
+    text = " ".join(supported(analysis) + laws(analysis))
+    assert "masked against ar: more compute" in text
+    assert "must cover 1" in text and "passed" in text
+    assert "N* ∝ C^" in text and "counter 'exact'" in text
+
+
+def test_a_control_that_does_not_cover_one_fails():
+    results = sweep("any_order", 1.0, (1e10, 1e11, 1e12), seed=1) + sweep("masked", 2.0, (1e10, 1e11, 1e12), seed=2)
+    analysis = analyse(results)
+    assert [c.control for c in analysis.comparisons] == [True]
+    assert any("FAILED" in sentence for sentence in not_supported(analysis))
+
+
+def test_what_is_refused_is_said(tmp_path):
+    results = sweep("ar", 1.0, (1e10, 3e10, 1e11), bound="exact") + sweep("masked", 1e4, (1e10, 3e10, 1e11), best=10.0)
+    analysis = analyse(results)
+    assert isinstance(analysis.comparisons[0].multiplier, Refusal)
+    text = " ".join(not_supported(analysis))
+    assert "masked against ar: the compute multiplier is refused" in text and "do not overlap" in text
+
+    edge = sweep("ar", 1.0, (1e10, 3e10, 1e11), bound="exact") + sweep("masked", 4.0, (1e10, 3e10), best=30.0)
+    text = " ".join(not_supported(analyse(edge)) + warnings(analyse(edge)))
+    assert "masked at 1e10 FLOPs: the minimum is at the edge of the grid (4.14k to 111k parameters)" in text
+    assert "0 of 2 budgets" in text
+    assert "refused" in write_report(edge, tmp_path, "Edge").read_text()
+
+
+def test_mixed_counters_name_the_run():
+    results = quickstart()
+    results[7] = results[7]._replace(budget_counter="six_total")
+    results[30] = results[30]._replace(budget=0.0)
+    analysis = analyse(results, problems=["runs/x/result.json: not whole JSON"])
+    assert len(analysis.runs["ar"]) == 19
+    assert analysis.left_out == [
+        "runs/x/result.json: not whole JSON",
+        f"{results[7].run_id}: its budget is counted in six_total, the others in exact",
+    ]
+    assert analysis.by_steps == [results[30]]
+
+
+def test_a_loss_that_bounds_nothing_is_compared_with_nothing():
+    results = quickstart() + sweep("masked_lm", 2.0, (3e10, 1e11, 3e11), bound="none", seed=3)
+    analysis = analyse(results)
+    assert all("masked_lm" not in (c.reference, c.other) for c in analysis.comparisons)
+    assert any("masked_lm: its loss bounds no likelihood" in sentence for sentence in not_supported(analysis))
+    shared_panel, own_panel = loss_against_flops(analysis).chart.to_dict()["concat"]
+    domains = [panel["layer"][0]["encoding"]["color"]["scale"]["domain"] for panel in (shared_panel, own_panel)]
+    assert domains == [["ar", "any_order", "masked"], ["masked_lm"]] and "own axis" in own_panel["title"]
+    panels = isoflops(analysis).chart.to_dict()["concat"]
+    limits = {panel["title"]: panel["layer"][0]["encoding"]["y"]["scale"]["domain"] for panel in panels}
+    own = limits.pop("masked_lm (bounds no likelihood: its own axis)")
+    assert limits["ar"] == limits["any_order"] == limits["masked"] != own
+
+
+def test_seeds_are_places_of_one_curve():
+    results = [run._replace(seed=seed) for seed in (0, 1) for run in quickstart()]
+    analysis = analyse(results)
+    assert len(analysis.minima["ar"][0][0].loss) == 2 * len(SIZES)
+    assert isinstance(analysis.comparisons[0].multiplier, Multiplier)
+    assert any("One seed" in sentence for sentence in warnings(analyse(quickstart())))
+    assert not any("One seed" in sentence for sentence in warnings(analysis))
+
+
+def test_only_failures_still_make_a_report(tmp_path):
+    results = [failed(run, "out of memory") for run in quickstart()[:2]]
+    page = write_report(results, tmp_path, "Nothing").read_text()
+    assert "No run is done" in page and page.count("out of memory") == 2
+    with pytest.raises(UserError, match="no results"):
+        write_report([], tmp_path, "Nothing")
+
+
+@pytest.mark.slow
+def test_the_same_results_give_the_same_bytes(tmp_path):
+    results = quickstart()[:20]
+    pages = [write_report(results, tmp_path / name, "Twice").read_bytes() for name in "ab"]
+    assert pages[0] == pages[1]
+
+
+def test_a_learning_curve_is_binned(tmp_path):
+    (folder,) = write_runs(tmp_path, quickstart()[:1]).values()
+    flops, loss = learning_curve(folder / "metrics.jsonl")
+    assert len(flops) == len(loss) <= 151
+    assert np.all(np.diff(flops) > 0)
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    assert learning_curve(empty) is None
+
+
+@pytest.mark.slow
+def test_a_report_of_500_runs_is_small(tmp_path):
+    results = [
+        run._replace(seed=seed, run_id=f"{run.run_id}-seed{seed}")
+        for name in ("ar", "any_order", "masked", "gidd", "sedd")
+        for seed in range(5)
+        for run in sweep(name, 1.0, (1e10, 3e10, 1e11, 3e11), seed=seed)
+    ]
+    assert len(results) == 500
+    page = write_report(results, tmp_path / "report", "500 runs", runs=write_runs(tmp_path / "runs", results))
+    assert page.stat().st_size < 8e6

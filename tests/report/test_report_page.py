@@ -1,0 +1,79 @@
+"""The page in a browser without a network: every figure is drawn, nothing complains or is fetched, the table sorts."""
+
+import json
+
+import pytest
+
+from mdlm_jax.report.page import write_report
+from tests.browser import WINDOW, drive, dump, result_of
+from tests.synthetic import equal, failed, quickstart, repeated, samples, write_runs
+
+DRIVE = """<script>
+setTimeout(() => {
+  const column = heading => [...document.querySelectorAll("#runs th")].findIndex(th => th.innerText === heading);
+  const shown = at => [...document.querySelectorAll("#runs tbody tr")].map(row => row.cells[at].textContent);
+  const sorted = heading => {
+    const button = document.querySelectorAll("#runs th button")[column(heading)];
+    return [0, 1].map(() => { button.click(); return shown(column(heading)); });
+  };
+  const result = document.createElement("pre");
+  result.id = "result";
+  result.textContent = JSON.stringify({
+    drawn: [...document.querySelectorAll(".chart")].map(chart => [
+      chart.id, chart.querySelectorAll("svg path, svg rect").length, chart.querySelector("svg").width.baseVal.value]),
+    D: sorted("D"), objective: sorted("objective"), loss: sorted("loss (nats)"),
+    width: document.documentElement.scrollWidth,
+    requests: performance.getEntriesByType("resource").map(entry => entry.name),
+    wrong,
+  });
+  document.body.append(result);
+}, 6000);
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """Results with something for every figure, the names of those in the page, and what the browser says of it."""
+    folder = tmp_path_factory.mktemp("report")
+    results = quickstart() + repeated(seeds=(0, 1), noise=0.003)
+    results += [run._replace(budget=0.0) for run in equal()]
+    results[3] = failed(results[3], "</script> loss is NaN")
+    folders = write_runs(folder / "runs", quickstart())
+    (folders["masked-12k-1e11"] / "samples.json").write_text(json.dumps(samples()))
+    page = write_report(results, folder / "report", "Everything </title>", runs=folders)
+    text = page.read_text(encoding="utf-8")
+    assert text.count("</script>") == text.count("<script")
+    drive(page, DRIVE)
+    dom, console = dump(page, folder, milliseconds=9000)
+    return results, result_of(dom), console
+
+
+@pytest.mark.slow
+def test_every_figure_is_drawn_and_fits_the_page(shown):
+    _, told, _ = shown
+    names = {name for name, _, _ in told["drawn"]}
+    assert names == {
+        *("compute_multiplier", "epochs_65536", "equal_compute", "held_out", "isoflops", "learning_curves"),
+        *("loss_against_flops", "optimal_sizes", "speed_quality", "surface_profiles", "surface_residuals"),
+    }
+    assert all(marks > 10 for _, marks, _ in told["drawn"])
+    assert {name: width for name, _, width in told["drawn"] if width > 1100} == {}
+    assert told["width"] <= WINDOW[0]
+
+
+@pytest.mark.slow
+def test_nothing_complains_and_nothing_is_fetched(shown):
+    _, told, console = shown
+    assert (console, told["wrong"], told["requests"]) == ([], [], [])
+
+
+@pytest.mark.slow
+def test_a_click_on_a_heading_sorts(shown):
+    results, told, _ = shown
+    tokens = [f"{run.tokens:,}" for run in sorted(results, key=lambda run: run.tokens)]
+    assert told["D"] == [tokens, tokens[::-1]]
+    assert told["objective"] == [sorted(run.objective for run in results)] + [
+        sorted((run.objective for run in results), reverse=True)
+    ]
+    losses = sorted(run.loss for run in results if run.loss is not None)
+    assert told["loss"][0] == [f"{loss:.4f}" for loss in losses] + [""]

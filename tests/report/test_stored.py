@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from mdlm_jax.config import config_hash
+from mdlm_jax.errors import UserError
+from mdlm_jax.report.stored import read_stored, write_stored
+from mdlm_jax.sweeps.experiment import load_experiment
+from mdlm_jax.sweeps.plan import run_id
+from tests import run_folders as runs
+from tests.synthetic import failed, sweep
+
+RESULTS = sweep("ar", 1.0, (1e10,), bound="exact")
+
+
+def test_what_is_stored_is_read_again(tmp_path):
+    results = [*RESULTS[1:], failed(RESULTS[0], "out of memory")]
+    write_stored(tmp_path / "made" / "results.json", results)
+    assert read_stored(tmp_path / "made" / "results.json") == (results, [])
+
+
+def test_one_bad_entry_is_named_and_the_others_are_read(tmp_path):
+    path = tmp_path / "results.json"
+    write_stored(path, [*RESULTS, RESULTS[1]._replace(seed=3)])
+    entries = json.loads(path.read_text())
+    del entries[2]["tokens"]
+    path.write_text(json.dumps(entries))
+    results, problems = read_stored(path)
+    assert results == RESULTS[:2] + RESULTS[3:]
+    assert problems == [
+        f"{path}, result 2: key 'tokens' is missing",
+        f"{path}, result 5: a second result of {RESULTS[1].run_id}; the first is used",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [('[{"run_id": "a"', "not whole JSON, line 1"), ("{}", "expected a list of results"), ("[1]", "a list of results")],
+)
+def test_a_file_that_is_no_list_of_results_is_refused(tmp_path, text, named):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(UserError, match=named):
+        read_stored(tmp_path / "results.json")
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="cannot be read"):
+        read_stored(tmp_path / "results.json")
+
+
+@pytest.mark.parametrize("name", ["isoflop_small", "data_constrained", "objectives"])
+def test_the_results_of_the_project_are_those_of_its_experiments(name):
+    """A key of the configs that came later has not made them another's."""
+    results, problems = read_stored(runs.ROOT / "experiments" / "results" / name / "results.json")
+    configs = load_experiment(runs.ROOT / "experiments" / f"{name}.py").configs
+    assert results and not problems
+    assert {result.run_id: result.config_hash for result in results} == {
+        run_id(config): config_hash(config) for config in configs
+    }

@@ -1,0 +1,96 @@
+"""Checkpoints whose files are not what was written are found, said and passed over."""
+
+import pathlib
+import random
+import shutil
+
+import pytest
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.runs import checkpoint, digest
+from mdlm_jax.runs.restore import open_run
+from tests.runs.here import assert_same_state, train_here
+
+KEYS = {"steps": 20, "train__checkpoint_every": 10}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> pathlib.Path:
+    folder = tmp_path_factory.mktemp("digest") / "whole"
+    train_here(folder, **KEYS)
+    return folder
+
+
+@pytest.fixture
+def run(whole, tmp_path) -> pathlib.Path:
+    """As a kill after the last checkpoint leaves it."""
+    shutil.copytree(whole, tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    return tmp_path / "run"
+
+
+def sealed_files(step: pathlib.Path) -> list[pathlib.Path]:
+    return [path for path in sorted(step.rglob("*")) if path.is_file() and path.name not in SPARED]
+
+
+# times and names, and the digests of nothing but Orbax's mark of a commit: a restore reads neither
+SPARED = ("_CHECKPOINT_METADATA", "commit_success.txt")
+
+
+def flip(path: pathlib.Path, draw: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    path.write_bytes(content)
+
+
+def truncate(path: pathlib.Path, draw: random.Random) -> None:
+    path.write_bytes(path.read_bytes()[: draw.randrange(path.stat().st_size)])
+
+
+def remove(path: pathlib.Path, draw: random.Random) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("harm", [flip, truncate, remove])
+def test_harm_to_any_file_is_found_and_the_one_before_is_taken(run, harm):
+    folder, draw = run / "checkpoints", random.Random(0)
+    assert checkpoint.newest_whole(folder) == (20, [])
+    files = sealed_files(folder / "20")
+    assert len(files) > 8
+    for path in files:
+        content = path.read_bytes()
+        harm(path, draw)
+        step, damaged = checkpoint.newest_whole(folder)
+        assert step == 10 and len(damaged) == 1
+        path.write_bytes(content)
+    assert checkpoint.newest_whole(folder) == (20, [])
+
+
+def test_a_run_goes_on_from_the_one_before_and_says_so_in_one_line(run, whole, capfd):
+    harmed = max(sealed_files(run / "checkpoints" / "20"), key=lambda path: path.stat().st_size)
+    flip(harmed, random.Random(1))
+    train_here(run, **KEYS)
+    said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("step ")]
+    assert said == [f"mdlm-jax: {harmed} is not what was written; going on from the checkpoint of step 10"]
+    assert_same_state(run, whole)
+
+
+def test_evaluation_reads_the_one_before_and_leaves_all_as_it_is(run, capfd):
+    flip(run / "checkpoints" / "20" / "default" / "_METADATA", random.Random(2))
+    assert open_run(run).step == 10
+    assert capfd.readouterr().err.count("\n") == 1 and checkpoint.saved_steps(run / "checkpoints") == [10, 20]
+
+
+def test_where_none_is_whole_the_run_is_refused(run):
+    for step in (10, 20):
+        flip(run / "checkpoints" / str(step) / "default" / "_METADATA", random.Random(3))
+    with pytest.raises(UserError, match="20/default/_METADATA is not .*10/default/_METADATA is not .*no other"):
+        train_here(run, **KEYS)
+
+
+def test_a_checkpoint_without_digests_is_taken_only_where_none_has_them(run):
+    """They came later than checkpoints, and one that is half removed may have lost them."""
+    (run / "checkpoints" / "20" / digest.FILE_NAME).unlink()
+    assert checkpoint.newest_whole(run / "checkpoints")[0] == 10
+    (run / "checkpoints" / "10" / digest.FILE_NAME).unlink()
+    assert checkpoint.newest_whole(run / "checkpoints") == (20, [])

@@ -1,0 +1,133 @@
+"""Rewinds: to a checkpoint that the bad step alone determines, and on with the data after it."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from mdlm_jax.runs import loop, rewind
+from mdlm_jax.runs.checkpoint import saved_steps
+from mdlm_jax.runs.rewind import BadLoss, Rewind, RunFailed, batch_number, batches, go_back, read_rewinds
+from tests.runs.here import assert_same_state, config_of, state_of, train_here
+
+
+def test_data_is_passed_over_from_the_checkpoint_to_the_bad_step():
+    rewinds = [Rewind(100, 131, "")]
+    assert list(itertools.islice(batches(itertools.count, rewinds, 98), 4)) == [98, 99, 131, 132]
+    assert list(itertools.islice(batches(itertools.count, rewinds, 105), 2)) == [136, 137]
+
+
+def test_a_later_rewind_says_more_than_an_earlier_one():
+    """The second goes back before the first, whose data it passes over too."""
+    rewinds = [Rewind(100, 131, ""), Rewind(60, 150, "")]
+    assert [batch_number(rewinds, step) for step in (59, 60, 100, 120)] == [59, 150, 190, 210]
+    rewinds = [Rewind(60, 81, ""), Rewind(100, 150, "")]
+    assert list(itertools.islice(batches(itertools.count, rewinds, 59), 42)) == [59, *range(81, 121), 150]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for step in (80, 100, 120, 127):
+        (tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+    return tmp_path
+
+
+KEYS = {"optim__on_nonfinite": "rewind", "optim__rewind_steps": 25, "train__checkpoint_every": 20}
+BAD = BadLoss(131, "loss nan")
+
+
+def back(folder, rewinds=(), steps=200, max_steps=None, **keys):
+    return go_back(config_of(**KEYS | keys), folder, rewinds, BAD, steps, max_steps)
+
+
+def test_going_back_leaves_the_checkpoint_and_a_record(folder, capsys):
+    assert back(folder) == [Rewind(100, 131, "step 131: loss nan")] == read_rewinds(folder)
+    assert saved_steps(folder / "checkpoints") == [80, 100]
+    told = "mdlm-jax: step 131: loss nan; going back to step 100, on with batch 131 of the data\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_second_rewind_passes_over_the_data_of_the_first_too(folder):
+    assert back(folder, [Rewind(100, 131, "")])[1:] == [Rewind(100, 162, "step 131: loss nan")]
+
+
+def test_without_an_early_checkpoint_it_is_the_start(folder):
+    assert back(folder, optim__rewind_steps=130)[0][:2] == (0, 131)
+    assert saved_steps(folder / "checkpoints") == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "rewinds", "told"),
+    [
+        ({"optim__on_nonfinite": "stop"}, [], "step 131: loss nan; last good checkpoint: 127"),
+        ({"optim__max_rewinds": 1}, [Rewind(0, 50, "")], "max_rewinds = 1 rewinds did not help"),
+        ({"data__epochs": 2, "max_steps": 230}, [], "data.epochs = 2 leaves no other data"),
+    ],
+)
+def test_where_it_may_not_go_back_the_run_fails_and_says_why(folder, keys, rewinds, told):
+    with pytest.raises(RunFailed, match=told):
+        back(folder, rewinds, **keys)
+    assert saved_steps(folder / "checkpoints") == [80, 100, 120, 127] and not read_rewinds(folder)
+
+
+RUN = KEYS | {"steps": 150, "objective__name": "ar", "optim__spike_deviations": 7.0, "train__log_every": 50}
+
+
+def with_batches(monkeypatch, of_step):
+    """Runs are given what `of_step(data, start)` iterates over."""
+
+    def build(config, devices):
+        built = original(config, devices)
+        data = built.data
+        return built._replace(data=data._replace(batches=lambda start: of_step(data, start)))
+
+    original = loop.build
+    monkeypatch.setattr(loop, "build", build)
+
+
+def spoiled(data, start):
+    """Batch 130 is noise, which no chain is likely to give."""
+    for number in itertools.count(start):
+        batch = data.batch(number)
+        if number == 130:
+            noise = np.random.default_rng(0).integers(0, 8, batch.example.tokens.shape, np.int32)
+            batch = batch._replace(example=batch.example._replace(tokens=noise))
+        yield batch
+
+
+@pytest.mark.slow
+def test_a_spike_is_passed_over_and_all_else_is_the_same(tmp_path, monkeypatch):
+    """Bitwise the run that was given the other data from the start; also when killed in the middle of going back."""
+    with monkeypatch.context() as patched:
+        with_batches(patched, lambda data, start: map(data.batch, [*range(start, 100), *range(131, 200)]))
+        train_here(tmp_path / "given", **RUN)
+    with_batches(monkeypatch, spoiled)
+    train_here(tmp_path / "rewound", **RUN)
+    (past,) = read_rewinds(tmp_path / "rewound")
+    assert past[:2] == (100, 131) and past.cause.startswith("step 131: loss ") and "(a spike)" in past.cause
+    assert_same_state(tmp_path / "rewound", tmp_path / "given")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rewind, "write_whole", killed)
+        with pytest.raises(Killed):
+            train_here(tmp_path / "killed", **RUN)
+    assert saved_steps(tmp_path / "killed" / "checkpoints") == [80, 100] and not read_rewinds(tmp_path / "killed")
+    train_here(tmp_path / "killed", **RUN)
+    assert read_rewinds(tmp_path / "killed") == [past]
+    assert_same_state(tmp_path / "killed", tmp_path / "given")
+
+
+def test_a_spike_is_skipped_where_configured(tmp_path, monkeypatch):
+    """The weights after step 131 are those before it."""
+    with_batches(monkeypatch, spoiled)
+    keys = RUN | {"optim__on_nonfinite": "skip", "train__checkpoint_every": 65, "steps": 131}
+    assert train_here(tmp_path / "run", **keys).status == "done"
+    before, after = (state_of(tmp_path / "run", step)["params"] for step in (130, 131))
+    jax.tree.map(np.testing.assert_array_equal, before, after)

@@ -1,0 +1,164 @@
+"""Who may train a run: claims by processes that live, died, froze, or come back."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.sweeps import attempts, work
+from mdlm_jax.sweeps.attempts import LEASE_SECONDS, Owner, this_process
+from tests import run_folders as runs
+
+ELSEWHERE = Owner("another host", "another kernel", 1, "1", "", 0)
+CLAIM = """
+import pathlib, sys
+from mdlm_jax.sweeps.attempts import claim, this_process
+folder, gate = map(pathlib.Path, sys.argv[1:])
+while not gate.exists(): pass
+print(claim(folder, this_process(), 0) is not None)
+"""
+
+
+def claim(folder, owner=None, forgiven=0):
+    return attempts.claim(folder, owner or this_process(), forgiven)
+
+
+def end(folder, attempt, outcome):
+    attempts.end(folder, attempt, outcome, 0, "")
+
+
+def age(folder, number, seconds):
+    then = time.time() - seconds
+    os.utime(attempts.path_of(folder, number), (then, then))
+
+
+def test_of_many_at_once_one_has_it(tmp_path):
+    gate = tmp_path / "gate"
+    (tmp_path / "run").mkdir()
+    words = [sys.executable, "-c", CLAIM, str(tmp_path / "run"), str(gate)]
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=runs.ROOT) for _ in range(6)]
+    gate.touch()
+    answers = [process.communicate(timeout=60)[0].strip() for process in processes]
+    # one that comes after the first has died takes the run over: never two that live
+    assert answers.count("True") == attempts.count(tmp_path / "run") >= 1
+    assert not list((tmp_path / "run" / "attempts").glob(".*")), "nothing is left lying about"
+
+
+def test_a_living_owner_keeps_it_and_a_dead_one_does_not(tmp_path):
+    assert claim(tmp_path).number == 1
+    assert claim(tmp_path) is None and attempts.is_running(tmp_path)
+    dead = subprocess.run([sys.executable, "-c", CLAIM, str(tmp_path / "b"), str(tmp_path)], cwd=runs.ROOT)
+    assert dead.returncode == 0
+    assert not attempts.is_running(tmp_path / "b")
+    assert claim(tmp_path / "b").number == 2
+
+
+def test_an_owner_on_another_machine_is_believed_dead_once_it_is_silent(tmp_path):
+    first = claim(tmp_path, ELSEWHERE)
+    assert claim(tmp_path) is None
+    age(tmp_path, 1, LEASE_SECONDS - 30)
+    assert claim(tmp_path) is None
+    attempts.beat(tmp_path, first)
+    age(tmp_path, 1, LEASE_SECONDS + 30)
+    assert not attempts.is_superseded(tmp_path, first)
+    assert claim(tmp_path).number == 2
+    assert attempts.is_superseded(tmp_path, first), "which it is told if it wakes"
+
+
+@pytest.mark.parametrize(("outcome", "free"), [("done", False), ("failed", False), ("stopped", True)])
+def test_what_has_ended_is_not_repeated_unless_it_was_known(tmp_path, outcome, free):
+    end(tmp_path, claim(tmp_path), outcome)
+    assert (claim(tmp_path) is not None) == free
+    if not free:
+        assert claim(tmp_path, forgiven=1).number == 2
+
+
+def test_a_job_that_is_started_again_succeeds_itself(tmp_path):
+    """Its scheduler killed it, so the file it left open is nobody's, however fresh."""
+    claim(tmp_path, ELSEWHERE._replace(job="slurm 7_1"))
+    assert claim(tmp_path, this_process("slurm 7_2", 1)) is None
+    again = this_process("slurm 7_1", 1)
+    assert claim(tmp_path, again).number == 2
+    end(tmp_path, attempts.last_attempt(tmp_path), "done")
+    assert claim(tmp_path, this_process("slurm 7_1", 2)) is None, "done is done"
+
+
+def test_mates_share_a_job_and_its_restart(tmp_path):
+    mine = claim(tmp_path, this_process("slurm 7_1", 1))
+    assert attempts.is_mate(mine, ELSEWHERE._replace(job="slurm 7_1", restart=1))
+    assert not attempts.is_mate(mine, ELSEWHERE._replace(job="slurm 7_1"))
+    late = mine._replace(started=time.time() - attempts.JOIN_SECONDS)
+    assert not attempts.is_mate(late, ELSEWHERE._replace(job="slurm 7_1", restart=1))
+    assert not attempts.is_mate(claim(tmp_path / "b"), ELSEWHERE)
+
+
+def test_a_record_that_is_not_whole_is_a_failure_with_its_name(tmp_path):
+    claim(tmp_path)
+    attempts.path_of(tmp_path, 1).write_text('{"number": 1')
+    last = attempts.last_attempt(tmp_path)
+    assert last.outcome == "failed" and last.cause.startswith(f"{tmp_path}/attempts/1.json: not the record of an")
+    assert claim(tmp_path) is None
+    assert claim(tmp_path, forgiven=1).number == 2
+
+
+def test_a_folder_that_can_not_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="accepted: a disk to write to"):
+        claim(tmp_path / "file")
+
+
+SLEEP = "import time; print('words', flush=True); time.sleep(60)"
+
+
+def worker(folder, code, forgiven=0):
+    """As a launcher starts it, in a process of its own."""
+    command = work.work_command({folder: forgiven}, command=[sys.executable, "-S", "-c", code])
+    return subprocess.Popen(command, cwd=runs.ROOT)
+
+
+def ended(folder, number=1):
+    return json.loads(attempts.path_of(folder, number).read_text())
+
+
+def trains(folder):
+    while not (folder / "log.txt").exists() or not (folder / "log.txt").read_text():
+        time.sleep(0.05)
+    return True
+
+
+def test_a_run_that_was_taken_over_is_killed(tmp_path):
+    """As where a machine stood still for longer than the lease."""
+    process = worker(tmp_path, SLEEP)
+    assert trains(tmp_path)
+    os.link(attempts.path_of(tmp_path, 1), attempts.path_of(tmp_path, 2))
+    assert process.wait(timeout=60) == work.EXIT_CODES["stopped"]
+    assert (ended(tmp_path)["cause"], ended(tmp_path)["exit_code"]) == ("lost", -9)
+
+
+def test_a_run_that_is_called_off_is_told(tmp_path):
+    process = worker(tmp_path, SLEEP)
+    assert trains(tmp_path)
+    (tmp_path / attempts.CANCELLED).touch()
+    assert process.wait(timeout=60) == work.EXIT_CODES["stopped"]
+    assert ended(tmp_path)["cause"] == "cancelled"
+    assert worker(tmp_path, SLEEP).wait(timeout=60) == work.EXIT_CODES["elsewhere"]
+    assert attempts.count(tmp_path) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "killed by SIGSEGV"),
+        ("raise ValueError('the reason')", "exit code 1: ValueError: the reason"),
+    ],
+)
+def test_a_failure_is_given_a_cause(tmp_path, code, cause):
+    """By a signal where the run died without a word, else by its last one."""
+    assert worker(tmp_path, code).wait(timeout=60) == work.EXIT_CODES["failed"]
+    assert ended(tmp_path)["cause"] == cause
+    assert worker(tmp_path, code).wait(timeout=60) == work.EXIT_CODES["elsewhere"], "and is not repeated"
+    assert worker(tmp_path, code, forgiven=1).wait(timeout=60) == work.EXIT_CODES["failed"], "unless asked for"

@@ -1,0 +1,141 @@
+"""Runs given to a scheduler of one line: here a shell that starts them in the background."""
+
+import json
+import pathlib
+import re
+import sys
+import textwrap
+import time
+
+import pytest
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.sweeps import attempts, launchers, states, submit_line, sweep
+from mdlm_jax.sweeps.launch import Job
+from mdlm_jax.sweeps.plan import run_id
+from tests import run_folders as runs
+from tests.report.fake_run import CHILD, COMMAND
+from tests.sweeps import test_sweep
+from tests.sweeps.test_sweep import started
+
+experiment = test_sweep.experiment
+IN_BACKGROUND = "{command} > /dev/null 2>&1 &"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("sbatch train.sh", r"accepted: a line with {command}"),
+        ("{command} {host}", r"accepted: a line with {command}, and {run}"),
+        ("x=${HOME} {command}", r"accepted: a line with {command}"),
+        ("{command", "expected '}' before end of string; a brace of the shell is written twice"),
+    ],
+)
+def test_a_line_that_is_none(line, message):
+    with pytest.raises(UserError, match=message):
+        launchers.by_line(line)
+
+
+def test_a_sweep_by_a_line_and_what_failed_again(tmp_path, experiment):
+    folder, names = tmp_path / "runs", [run_id(config) for config in experiment.configs]
+    failing = folder / names[1]
+    failing.mkdir(parents=True)
+    (failing / "fails").touch()
+    launcher = launchers.by_line(IN_BACKGROUND, COMMAND)
+    assert sweep.run(experiment, folder, launcher) == sweep.Summary(done=3, failed=1, left=0)
+    assert attempts.last_attempt(failing).cause == "exit code 3: the last words"
+    (failing / "fails").unlink()
+    assert sweep.run(experiment, folder, launcher) == sweep.Summary(done=3, failed=1, left=0)
+    assert sweep.run(experiment, folder, launcher, sweep.FAILED) == sweep.Summary(done=4, failed=0, left=0)
+    assert sorted(started(folder)) == sorted([*names, names[1]])
+
+
+def test_a_line_that_is_refused_is_reported_and_leaves_its_run(tmp_path, experiment, capsys):
+    folder = tmp_path / "runs"
+    line = "case {run} in masked*) echo no such queue >&2; exit 4;; esac; " + IN_BACKGROUND
+    found = sweep.run(experiment, folder, launchers.by_line(line, COMMAND))
+    assert found == sweep.Summary(done=2, failed=0, left=2)
+    assert capsys.readouterr().out.count("not submitted, exit code 4: no such queue") == 2
+
+
+def test_what_was_submitted_is_not_submitted_again_until_it_is_called_off(tmp_path, experiment):
+    """A queue that never comes to them."""
+    folder = tmp_path / "runs"
+    sweep.prepare(sweep.plan_runs(experiment.configs), folder)
+    jobs, _ = sweep.found_jobs(folder)
+    assert submit_line.submit(jobs, ": {command}") == {}
+    assert {run.state for run in sweep.states(jobs).values()} == {"submitted"}
+    assert sweep.cancel(folder) == 4
+    assert {run.state for run in sweep.states(jobs).values()} == {"cancelled"}
+    found = sweep.run(experiment, folder, launchers.by_line(IN_BACKGROUND, COMMAND))
+    assert found == sweep.Summary(done=4, failed=0, left=0)
+
+
+def test_the_machines_of_a_pod_train_one_run_together(tmp_path):
+    """The command starts on all of them; the first claims the run, the others only train."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    child = "import pathlib, sys, time; (pathlib.Path(sys.argv[-1]) / 'starts').open('a').write('x'); time.sleep(5)"
+    pod = "for host in 1 2 3; do {command} > /dev/null 2>&1 & done"
+    assert submit_line.submit([Job(run, 1.0, 1)], pod, ["python3", "-S", "-c", child]) == {}
+    end = time.monotonic() + 60
+    while not (run / "starts").exists() or len((run / "starts").read_text()) < 3:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert attempts.count(run) == 1
+    launched = json.loads((run / "launched.json").read_text())
+    assert attempts.last_attempt(run).owner.job == launched["job"]
+    assert states.state_of(run, {}).state == "running"
+
+
+SWEEPS = (runs.ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+# Stands in for a cluster: starts what a JobSet asks for, on all its machines.
+KUBECTL = """#!/usr/bin/env python3
+import os, subprocess, sys, yaml
+job = yaml.safe_load(sys.stdin)["spec"]["replicatedJobs"][0]["template"]["spec"]
+(container,) = job["template"]["spec"]["containers"]
+for machine in range(job["parallelism"]):
+    environment = os.environ | {"TPU_WORKER_ID": str(machine), container["env"][0]["name"]: "0"}
+    subprocess.Popen(container["command"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+"""
+
+
+def test_the_lines_of_the_docs_are_lines():
+    lines = re.findall(r"--submit '(.+?)'(?:$|`)", SWEEPS.replace("\\\n", ""), re.MULTILINE)
+    assert len(lines) >= 5
+    for line in lines:
+        if line != "LINE":
+            submit_line.check_line(line)
+
+
+def test_the_pod_of_the_docs_trains_each_run_once_on_its_four_hosts(tmp_path, experiment, monkeypatch):
+    """The JobSet and the line as the docs have them, with processes of this machine for hosts."""
+    block = re.search(r"`jobset.yaml`:\n\n((?:    .*\n)+)", SWEEPS).group(1)
+    (tmp_path / "jobset.yaml").write_text(textwrap.dedent(block))
+    (tmp_path / "bin").mkdir()
+    kubectl = tmp_path / "bin" / "kubectl"
+    kubectl.write_text(KUBECTL)
+    kubectl.chmod(0o755)
+    child = tmp_path / "child.py"  # all four meet; the first writes the result, for which the others wait
+    meeting = """
+        import os, pathlib, sys, time
+        run, place = pathlib.Path(sys.argv[-1]), os.environ["TPU_WORKER_ID"]
+        with (run / "met").open("a") as met:
+            met.write(place)
+        while len((run / "met").read_text()) < 4 or (place != "0" and not (run / "result.json").exists()):
+            time.sleep(0.02)
+        if place != "0":
+            sys.exit()
+    """
+    child.write_text(textwrap.dedent(meeting) + CHILD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{kubectl.parent}:{pathlib.Path(sys.executable).parent}", prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(runs.ROOT))
+    (line,) = re.findall(r"--submit '(.*kubectl.*)'", SWEEPS)
+    few, folder = experiment._replace(configs=experiment.configs[:2]), tmp_path / "runs"
+    found = sweep.run(few, folder, launchers.by_line(line, (sys.executable, "-S", str(child))))
+    assert found == sweep.Summary(done=2, failed=0, left=0)
+    for config in few.configs:
+        assert attempts.count(folder / run_id(config)) == 1
+        assert sorted((folder / run_id(config) / "met").read_text()) == list("0123")

@@ -1,0 +1,196 @@
+"""Experiment files, plans and whole sweeps, with children that write a result instead of training."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from mdlm_jax.config import to_json
+from mdlm_jax.errors import UserError
+from mdlm_jax.runs.run_folder import finished
+from mdlm_jax.sweeps import attempts, launch, launchers, states, sweep
+from mdlm_jax.sweeps.experiment import load_experiment
+from mdlm_jax.sweeps.launch import Place
+from mdlm_jax.sweeps.plan import plan_runs, run_id
+from tests.report.fake_run import COMMAND
+from tests.sweeps.test_experiment import EXPERIMENT, column, write
+
+POPULATION = """
+'''Four seeds, and a run of more steps.'''
+from mdlm_jax.configs import base
+from tests.run_folders import TINY
+
+TITLE = "seeds"
+
+def grid():
+    configs = []
+    for seed in range(5):
+        config = base.get_config()
+        config.update_from_flattened_dict(TINY | {"steps": 8 if seed < 4 else 9, "seed": seed})
+        configs.append(config)
+    return configs
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    return load_experiment(write(tmp_path, EXPERIMENT))
+
+
+@pytest.fixture
+def run(monkeypatch):
+    monkeypatch.setattr(launch, "places", lambda workers: [Place(frozenset(), {})] * (workers or 2))
+    local = launchers.local(command=COMMAND)
+    return lambda experiment, folder, *chosen: sweep.run(experiment, folder, local, *chosen)
+
+
+def started(folder):
+    return [line.strip() for path in sorted(folder.glob("*/starts")) for line in path.read_text().splitlines()]
+
+
+def test_a_sweep_runs_all_and_again_only_what_is_missing(tmp_path, experiment, run):
+    folder = tmp_path / "runs"
+    assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
+    names = [run_id(config) for config in experiment.configs]
+    assert started(folder) == sorted(names)
+    assert json.loads((folder / names[0] / "config.json").read_text())["budget"] == 1e10
+    (folder / names[1] / "result.json").unlink()
+    (folder / names[2] / "result.json").write_text("{")  # a result that was cut short is none
+    assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
+    assert started(folder) == sorted(names + names[1:3])
+
+
+def test_a_failure_is_shown_with_the_end_of_its_log_and_waits_for_retry(tmp_path, experiment, run, capsys):
+    folder = tmp_path / "runs"
+    failing = folder / run_id(experiment.configs[1])
+    failing.mkdir(parents=True)
+    (failing / "fails").touch()
+    assert run(experiment, folder) == sweep.Summary(done=3, failed=1, left=0)
+    out = capsys.readouterr().out
+    assert "failed   ar-1e11-4k-lr0.01-seed0: exit code 3: the last words" in out
+    assert "  | the last words" in out
+    assert "3 done, 0 running, 1 failed, 0 left" in out
+    (failing / "fails").unlink()
+    assert run(experiment, folder) == sweep.Summary(done=3, failed=1, left=0)
+    assert started(folder).count(failing.name) == 1
+    assert run(experiment, folder, sweep.FAILED) == sweep.Summary(done=4, failed=0, left=0)
+    assert len(started(folder)) == 5
+
+
+def test_a_folder_with_another_config_is_refused_before_anything_runs(tmp_path, experiment, run):
+    folder = tmp_path / "runs"
+    experiment.configs[0].optim.clip = 2.0
+    experiment.configs[1].optim.clip = 2.0
+    sweep.prepare(plan_runs(experiment.configs[:2]), folder)
+    with pytest.raises(UserError, match=r"^ar-1e10-4k-lr0.01-seed0 and 1 more: optim.clip: 2.0 -> 1.0: was started"):
+        run(load_experiment(experiment.path), folder)
+    assert started(folder) == []
+
+
+def test_a_result_of_another_config_is_not_done(tmp_path, experiment, run):
+    folder = tmp_path / "runs"
+    run(experiment, folder)
+    path = folder / run_id(experiment.configs[0])
+    experiment.configs[0].optim.clip = 2.0
+    (path / "config.json").write_text(to_json(experiment.configs[0]))
+    assert finished(path) is None
+
+
+def test_a_folder_that_can_not_be_written(tmp_path, experiment, run):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="can not be written"):
+        run(experiment, tmp_path / "file" / "runs")
+
+
+def status(folder):
+    jobs, _ = sweep.found_jobs(folder)
+    table = states.status_table(jobs, sweep.states(jobs))
+    return {
+        name: dict(zip(column(table, "run"), column(table, name), strict=True)) for name in ("state", "cause", "step")
+    }
+
+
+def test_status_is_that_of_the_folders(tmp_path, experiment, run):
+    folder = tmp_path / "runs"
+    with pytest.raises(UserError, match="holds no runs"):
+        sweep.found_jobs(folder)
+    sweep.prepare(plan_runs(experiment.configs), folder)
+    names = [run_id(config) for config in experiment.configs]
+    assert set(status(folder)["state"].values()) == {"waiting"}
+    (folder / names[1] / "fails").touch()
+    run(experiment, folder)
+    for name in (names[0], names[3]):
+        (folder / name / "result.json").unlink()
+    metrics = [{"step": 50, "loss": 3.5}, {"step": 60, "validation_loss": 3.0}]
+    (folder / names[3] / "metrics.jsonl").write_text("\n".join(map(json.dumps, metrics)) + '\n{"step": 7')
+    assert attempts.claim(folder / names[3], attempts.this_process(), forgiven=1)
+    found = status(folder)
+    assert [found["state"][name] for name in names] == ["stopped", "failed", "done", "running"]
+    assert found["cause"][names[0]] == f"{folder / names[0] / 'result.json'}: not there, or not of this config"
+    assert found["cause"][names[1]] == "exit code 3: the last words"
+    assert found["step"][names[3]].startswith("50 / ")
+
+
+def test_files_that_are_not_whole_are_named_and_the_others_are_shown(tmp_path, experiment, run):
+    folder = tmp_path / "runs"
+    run(experiment, folder)
+    names = [run_id(config) for config in experiment.configs]
+    (folder / names[0] / "result.json").write_text('{"schema_version": 1, "loss": 2.')
+    (folder / names[1] / "result.json").unlink()
+    (folder / names[1] / "attempts" / "1.json").write_text('{"number"')
+    (folder / names[2] / "result.json").write_text((folder / names[3] / "result.json").read_text())
+    (folder / "cut").mkdir()
+    (folder / "cut" / "config.json").write_text('{"seed": 0,')
+    assert [line.partition(" ")[0] for line in sweep.found_jobs(folder)[1]] == [f"{folder / 'cut' / 'config.json'}:"]
+    found = status(folder)
+    assert list(found["state"].values()).count("done") == 1
+    assert f"{folder / names[0] / 'result.json'}: not whole JSON, line 1" in found["cause"][names[0]]
+    assert f"{folder / names[1] / 'attempts' / '1.json'}: not the record of an attempt" in found["cause"][names[1]]
+    assert found["cause"][names[2]] == f"{folder / names[2] / 'result.json'}: is the result of {names[3]}"
+
+
+def test_what_is_called_off_does_not_start_until_it_is_run_again(tmp_path, experiment, run):
+    folder = tmp_path / "runs"
+    sweep.prepare(plan_runs(experiment.configs), folder)
+    assert sweep.cancel(folder) == 4
+    assert set(status(folder)["state"].values()) == {"cancelled"}
+    assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
+    assert sweep.cancel(folder) == 0
+
+
+def test_report_has_the_runs_of_the_experiment_and_names_the_others(tmp_path, experiment, run):
+    folder = tmp_path / "runs"
+    run(experiment, folder)
+    names = [run_id(config) for config in experiment.configs]
+    (folder / names[0] / "result.json").unlink()
+    fewer = experiment._replace(configs=experiment.configs[:3])
+    fewer.configs[1].optim.clip = 2.0
+    path, left_out = sweep.report(fewer, folder)
+    page = path.read_text()
+    assert len(left_out) == 3
+    assert "Two objectives" in page
+    assert f"{names[0]}/result.json: not there" in page
+    assert f"{names[1]}: its config is not that of" in page
+    assert f"{names[3]}: not among the runs of" in page
+
+
+@pytest.mark.slow
+def test_a_sweep_in_populations_trains_what_it_would_have_trained(tmp_path):
+    for path in (tmp_path / "one", tmp_path / "other"):
+        path.mkdir()
+    experiment = load_experiment(write(tmp_path, POPULATION))
+    launcher = launchers.in_populations(launchers.local(1), 3)
+    assert sweep.run(experiment, tmp_path / "one", launcher) == sweep.Summary(done=5, failed=0, left=0)
+    assert sweep.run(experiment, tmp_path / "other", launchers.local(1)) == sweep.Summary(done=5, failed=0, left=0)
+    owners = [attempts.last_attempt(path.parent).owner for path in (tmp_path / "one").glob("*/result.json")]
+    assert sorted(Counter(owners).values()) == [1, 1, 3]  # 3 and 1 of four seeds, and one of other steps
+    losses = [
+        {result.run_id: result.loss for result in sweep.collect(experiment, tmp_path / name)[0]}
+        for name in ("one", "other")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_population_is_one_or_more():
+    with pytest.raises(UserError, match="--population=0; accepted: 1 or more"):
+        launchers.in_populations(launchers.local(1), 0)

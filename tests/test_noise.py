@@ -1,0 +1,46 @@
+"""Noise depends on seed, step and place in the global batch, and on nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mdlm_jax.noise import noise_of, spread
+
+SEED = jax.random.key_data(jax.random.key(0))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 12, 64, 100])
+def test_spread_is_a_permutation(count):
+    assert sorted(spread(count)) == list(range(count))
+
+
+def test_every_contiguous_part_covers_all_noise_levels():
+    """Any quarter of 64 rows has exactly one rank in each sixteenth of the range."""
+    for quarter in spread(64).reshape(4, 16):
+        assert sorted(quarter // 4) == list(range(16))
+
+
+@pytest.mark.parametrize("batch_size", [1, 6, 64])
+def test_times_are_stratified_and_uniform(batch_size):
+    index = jnp.arange(batch_size)
+    steps = jnp.arange(2000)
+    u = np.asarray(jax.vmap(lambda step: noise_of(SEED, step, index, batch_size)[1])(steps))
+    assert ((u >= 0) & (u < 1)).all()
+    strata = np.sort((u * batch_size - (u[:, :1] * batch_size) % 1.0).round(3) % batch_size, axis=1)
+    np.testing.assert_allclose(np.round(strata) % batch_size, np.arange(batch_size)[None].repeat(2000, 0), atol=1e-2)
+    # each row's own time is uniform over steps: mean 1/2 and variance 1/12, within 5 standard errors
+    assert np.abs(u.mean(axis=0) - 0.5).max() < 5 * (1 / 12 / 2000) ** 0.5
+    assert np.abs(u.var(axis=0) - 1 / 12).max() < 5 * (1 / 180 / 2000) ** 0.5
+
+
+def test_a_part_of_the_batch_draws_what_the_whole_draws():
+    keys, u = noise_of(SEED, jnp.int32(7), jnp.arange(16), 16)
+    part_keys, part_u = noise_of(SEED, jnp.int32(7), jnp.array([3, 9, 14]), 16)
+    np.testing.assert_array_equal(u[jnp.array([3, 9, 14])], part_u)
+    np.testing.assert_array_equal(jax.random.key_data(keys)[jnp.array([3, 9, 14])], jax.random.key_data(part_keys))
+
+
+def test_steps_and_rows_have_their_own_keys():
+    keys = jax.vmap(lambda step: jax.random.key_data(noise_of(SEED, step, jnp.arange(8), 8)[0]))(jnp.arange(50))
+    assert len(np.unique(np.asarray(keys).reshape(-1, 2), axis=0)) == 400
