@@ -161,7 +161,7 @@ def _product_flops(one: Instruction, types: dict[str, str]) -> float:
 
 
 def _touched(window: dict[str, str], axis: int, read: int, size: int, out: int) -> int:
-    """Pairs of a place put out and a place of the window that meet a number: not padding, not a hole."""
+    """Pairs of a position put out and a position of the window that meet a number: not padding, not a hole."""
 
     def of(key: str, default: str) -> str:
         return window[key].split("x")[axis] if key in window else default

@@ -28,12 +28,12 @@ def uncached(model: Model, length: int, num_steps: int):
 
     def run(params, key, tokens):
         params = model.by_layer(params)
-        batch, places = len(tokens), jnp.broadcast_to(jnp.arange(length), tokens.shape)[..., None]
+        batch, positions = len(tokens), jnp.broadcast_to(jnp.arange(length), tokens.shape)[..., None]
         mask = jnp.full((batch, 1), model.architecture.vocab_size, jnp.int32)
 
         def step(n, tokens):
             before = jnp.concatenate([mask, tokens[:, :-1]], axis=1)
-            hidden, _ = model.hidden(params, reading(before, places, places, jnp.zeros(batch)), causal)
+            hidden, _ = model.hidden(params, reading(before, positions, positions, jnp.zeros(batch)), causal)
             logits = model.head(params, jax.lax.dynamic_index_in_dim(hidden, n, axis=1, keepdims=False))
             keys = jax.vmap(jax.random.fold_in, (0, None))(jax.random.split(key, batch), n)
             return tokens.at[:, n].set(draw(keys, logits, jnp.float32(1))[0])
@@ -67,7 +67,7 @@ def with_and_without_cache(rounds: int, rate: dict[str, float], sizes=SIZES, bat
 
             seconds = {label: median(step(label, "seconds", turn) for turn in turns) for label in turns[0]}
             a = architecture
-            # every weight but the embedding's, keys and values of all places
+            # every weight but the embedding's, keys and values of all positions
             floats = num_parameters(a).non_embedding + a.vocab_size * a.width + 2 * batch * LENGTH * a.layers * a.width
             rows.append(
                 {

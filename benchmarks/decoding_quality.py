@@ -66,8 +66,9 @@ def drawn_in_turns(
     """
     model = run.built.model
     prompt = np.zeros((min(AT_ONCE, num_rows), 0), np.int32)
+    parameterization = run.built.objective.parameterization
     full = {
-        name: Plan(**({"sampler": "confidence", "length": length, "answer": run.built.objective.answer} | said))
+        name: Plan(**({"sampler": "confidence", "length": length, "parameterization": parameterization} | said))
         for name, said in plans.items()
     }
     found = {name: [] for name in plans}
@@ -86,7 +87,7 @@ def drawn_in_turns(
 def compile_only(model, params, prompt: np.ndarray, plan: Plan) -> None:
     """The program that will be run, on rows that have all but one token: they need one step."""
     given = np.zeros((len(prompt), plan.length), np.int32)
-    given[:, 0] = model.architecture.vocab_size  # the first place is hidden: all blocks begin where they will
+    given[:, 0] = model.architecture.vocab_size  # the first position is hidden: all blocks begin where they will
     jax.block_until_ready(sample(jax.random.key(0), model, params, given, plan))
 
 
@@ -94,12 +95,12 @@ def row_of(name: str, calls: list, base: list, plan: Plan, run: Run, scored: Cal
     tokens = np.concatenate([tokens for tokens, _, _ in calls])
     steps = np.concatenate([trace.step for _, trace, _ in calls])
     evaluations = np.concatenate([trace.evaluations for _, trace, _ in calls])
-    # a step that places something is one the algorithm needs
+    # a step that unmasks something is one the algorithm needs
     needed = np.array([len(np.unique(row[row >= 0])) for row in steps])
     # the rows of a batch wait for the last of them
     run_for = np.mean([trace.evaluations.max() for _, trace, _ in calls])
     at_once = len(calls[0][0])
-    quality = scored(tokens, steps >= 0)
+    quality = loss_mask(tokens, steps >= 0)
 
     def per_row(clock):
         return median(spent[clock] for _, _, spent in calls) / at_once

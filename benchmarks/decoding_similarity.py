@@ -19,10 +19,10 @@ FIELDS = ("keys", "values")
 def similarity(run: Run, length: int) -> dict:
     """Cosines of keys and values with what they were when a block was begun, by evaluations since, one token each.
 
-    Mean over layers, rows and the places of a region; of a block early, in the middle, and late in the row.
+    Mean over layers, rows and the positions of a region; of a block early, in the middle, and late in the row.
     """
     model, frames = run.built.model, []
-    plan = Plan("confidence", length, answer=run.built.objective.answer, block_size=BLOCK)
+    plan = Plan("confidence", length, parameterization=run.built.objective.parameterization, block_size=BLOCK)
     prompt = np.zeros((ROWS, 0), np.int32)
     tokens, _ = sample(jax.random.key(0), model, run.params, prompt, plan, watch=lambda rows: frames.append(rows))
     jax.block_until_ready(tokens)
@@ -33,8 +33,8 @@ def similarity(run: Run, length: int) -> dict:
         pairs = [frame for since in range(1, BLOCK) for frame in (frames[begun], frames[begun + since])]
         cosines = key_value_similarity(model, run.params, pairs)
         where = {"before": slice(0, begun), "block": slice(begun, begun + BLOCK), "after": slice(begun + BLOCK, None)}
-        found[f"places {begun} to {begun + BLOCK - 1}"] = {
-            name: {region: field[::2, :, places].mean(axis=(1, 2)).tolist() for region, places in where.items()}
+        found[f"positions {begun} to {begun + BLOCK - 1}"] = {
+            name: {region: field[::2, :, positions].mean(axis=(1, 2)).tolist() for region, positions in where.items()}
             for name, field in zip(FIELDS, cosines, strict=True)
         }
     return found

@@ -28,7 +28,7 @@ SIZES = {
     "6M, V = 4,096": Architecture(4096, 6, 256, 4, 4, 1024),
     "6M, V = 32,000": Architecture(32000, 6, 256, 4, 4, 1024),
 }
-SHARPNESS = 3.0  # random weights this much larger say something different at every place
+SHARPNESS = 3.0  # random weights this much larger say something different at every position
 
 
 def timed(call: Callable) -> tuple[object, dict]:
@@ -47,9 +47,9 @@ def network(architecture: Architecture, sharpness: float = 1.0) -> tuple[Model, 
 
 
 def flops(architecture: Architecture, read: int, keys: int, scored: int) -> float:
-    """Of one evaluation that reads so many places of a row, each seeing `keys`, and scores `scored` of them."""
+    """Of one evaluation that reads so many positions of a row, each seeing `keys`, and scores `scored` of them."""
     counted = flops_per_sequence(
-        architecture, sequence_length=read, pairs=read * keys, places=read, scored=scored, noise_levels=0, views=1
+        architecture, sequence_length=read, pairs=read * keys, positions=read, scored=scored, noise_levels=0, views=1
     )
     return counted.exact / 3
 

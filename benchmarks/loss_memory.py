@@ -38,7 +38,7 @@ def temporary_bytes(chunk: int) -> int:
 
 def main() -> None:
     found = {chunk: temporary_bytes(chunk) for chunk in CHUNKS}
-    lines = ["| places at once | temporary memory, MB | unchunked / this |", "|---|---|---|"]
+    lines = ["| positions at once | temporary memory, MB | unchunked / this |", "|---|---|---|"]
     lines += [f"| {chunk} | {size / 1e6:,.0f} | {found[LENGTH] / size:.1f} |" for chunk, size in found.items()]
     folder = pathlib.Path(__file__).parent / "results"
     folder.mkdir(exist_ok=True)

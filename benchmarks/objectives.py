@@ -4,8 +4,8 @@ python benchmarks/objectives.py [NAME ..]
 
 Steps of an objective and of `masked` alternate in one process, so that both see the same machine: the ratio is the
 median over turns. `masked` is given what the objective needs that is no part of its loss: noise levels told to the
-network (adaLN), and as many views. A view of blocks has 2 L places, of which L are scored. A loss is of one row at one
-random time, so it is noisy: means of five steps are shown.
+network (adaLN), and as many views. A view of blocks has 2 L positions, of which L are scored. A loss is of one row at
+one random time, so it is noisy: means of five steps are shown.
 """
 
 import json
@@ -112,8 +112,8 @@ def trained(objective: Objective, timed: bool) -> Trained:
 def twice(objective: Objective, views: int) -> Objective:
     """`views` independent views of each example."""
 
-    def view(phi, key, example, u):
-        each = [objective.view(phi, key, example, u) for key in jax.random.split(key, views)]
+    def view(objective_params, key, example, u):
+        each = [objective.view(objective_params, key, example, u) for key in jax.random.split(key, views)]
         return jax.tree.map(lambda *fields: jnp.concatenate(fields), *each)
 
     return objective._replace(view=view, views=views) if views > 1 else objective

@@ -23,7 +23,8 @@ MATMUL_WIDTH = 4096
 
 @torch.inference_mode()
 def decode(model: Transformer, prompt: torch.Tensor, length: int, block_size: int, precision: torch.dtype):
-    """Greedy, low-confidence remasking, one token a step: every step reads the whole row and scores all its places."""
+    """Greedy, low-confidence remasking, one token a step: every step reads the whole row and scores all its
+    positions."""
     batch, given = prompt.shape
     mask_id = model.head.out_features
     x = torch.full((batch, length), mask_id)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 def spread(count: int) -> np.ndarray:
     """A permutation of 0 .. count - 1 such that every contiguous run covers the range: ranks of the reversed bits."""
     bits = max(count - 1, 1).bit_length()
-    reversed_bits = [int(f"{place:0{bits}b}"[::-1], 2) for place in range(count)]
+    reversed_bits = [int(f"{position:0{bits}b}"[::-1], 2) for position in range(count)]
     return np.argsort(np.argsort(reversed_bits)).astype(np.int32)
 
 
@@ -18,7 +18,7 @@ def noise_of(
 ) -> tuple[Array, Float[Array, "B"]]:
     """A key for each example of a step, and its u in [0, 1): stratified over the global batch, u_0 + rank / B mod 1.
 
-    `index` is the place in the global batch, so a device or a microbatch that holds only some rows draws the same.
+    `index` is the position in the global batch, so a device or a microbatch that holds only some rows draws the same.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(key_data), step)
     shift = jax.random.uniform(jax.random.fold_in(key, batch_size))

@@ -12,7 +12,7 @@ from mdlm_jax.config import LATER_KEYS, config_hash, differing_keys, flatten, fr
 from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
-from mdlm_jax.objectives.base import scored
+from mdlm_jax.objectives.base import loss_mask
 from tests.run_folders import ROOT
 
 SHAPE = [
@@ -147,7 +147,7 @@ def test_a_prompt_is_given_to_every_objective():
     for name in ("ar", "masked"):
         rows = rows_of(load(f"objective.name={name}", "data.prompt_tokens=5", "data.sequence_length=8"))
         row = Example(np.zeros(8, np.int32), np.ones(8, np.int32), np.zeros(8, bool))
-        assert scored(rows(row)).tolist() == [False] * 5 + [True] * 3
+        assert loss_mask(rows(row)).tolist() == [False] * 5 + [True] * 3
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ class Side(NamedTuple):
     state: Callable[[], State]  # as it is now
     compile_seconds: float
     memory_bytes: int  # state, batch and temporaries of the compiled step
-    flops: float  # of a step: every matrix product of places that attend and of those with logits
+    flops: float  # of a step: every matrix product of positions that attend and of those with logits
     parameters: int
 
 
@@ -78,7 +78,7 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
     batch = jax.tree.map(lambda rows: rows[0], batches)
     runner = jit_runner(one_step, mesh)
     state = runner.init(make_state, seeds[0])
-    key, phi, train_step, read = state.key, state.phi, runner.step, runner.place(batch)
+    key, objective_params, train_step, read = state.key, state.objective_params, runner.step, runner.place(batch)
     if case.members > 1:
         state, train_step, read = (
             jax.jit(jax.vmap(make_state))(seeds),
@@ -89,7 +89,7 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
     @jax.jit
     def view(step) -> View:
         keys, u = noise_of(key, step, batch.index, case.batch_size)
-        return look(objective, phi, keys, batch.example, u)
+        return look(objective, objective_params, keys, batch.example, u)
 
     first = view(0)
     if folder is not None:
@@ -132,7 +132,7 @@ def in_turns(side: Side, reference: Side, rounds: int) -> list[dict]:
 
 
 def _flops(case: cases.Case, objective: Objective, architecture: Architecture, view: View) -> float:
-    places, scored = view.tokens.shape[1], view.targets.shape[1]
+    positions, scored = view.tokens.shape[1], view.targets.shape[1]
     if case.scored_only:
         scored = round(float((view.weight != 0).mean()) * scored)
     return (
@@ -141,8 +141,8 @@ def _flops(case: cases.Case, objective: Objective, architecture: Architecture, v
         * flops_per_sequence(
             architecture,
             sequence_length=case.length,
-            pairs=attended_pairs(objective.mask, places),
-            places=places,
+            pairs=attended_pairs(objective.mask, positions),
+            positions=positions,
             scored=scored,
             noise_levels=view.t.shape[1],
             views=objective.views,

@@ -93,14 +93,14 @@ def plot(found: dict, path: pathlib.Path) -> None:
     steps = found["steps"]
     figure = Figure(figsize=(7, 1 + 0.45 * len(steps)), layout="constrained")
     axes = figure.add_subplot()
-    places = range(len(steps))
-    axes.barh(places, [row["seconds"] for row in steps.values()], height=0.6, label="ours")
-    axes.barh(places, [row["floor_seconds"] for row in steps.values()], height=0.25, label="floor")
+    positions = range(len(steps))
+    axes.barh(positions, [row["seconds"] for row in steps.values()], height=0.6, label="ours")
+    axes.barh(positions, [row["floor_seconds"] for row in steps.values()], height=0.25, label="floor")
     measured = [(place, row["torch"]["seconds"]) for place, row in enumerate(steps.values()) if "torch" in row]
     if measured:
         at, seconds = zip(*measured, strict=True)
         axes.plot(seconds, at, "k|", markersize=14, label="PyTorch")
-    axes.set(yticks=places, yticklabels=list(steps), xlabel="seconds a step", title=found["machine"]["device"])
+    axes.set(yticks=positions, yticklabels=list(steps), xlabel="seconds a step", title=found["machine"]["device"])
     axes.invert_yaxis()
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=150)

@@ -43,7 +43,7 @@ class Plan(NamedTuple):
     tokens_per_step: int
     flops_per_step: Flops
     total: Flops  # of the whole run
-    places: int  # of a view
+    positions: int  # of a view
     scored: int  # of these, those with logits
 
 
@@ -72,7 +72,7 @@ def plan(config: ConfigDict) -> Plan:
         architecture,
         sequence_length=length,
         pairs=look.pairs,
-        places=look.places,
+        positions=look.positions,
         scored=look.scored,
         noise_levels=look.noise_levels,
         views=objective.views,
@@ -87,17 +87,17 @@ def plan(config: ConfigDict) -> Plan:
     total = Flops(*(steps * count for count in per_step))
     warmup = warmup_steps(config, steps)
     tokens_per_step = batch_size * length
-    return Plan(architecture, objective, steps, warmup, tokens_per_step, per_step, total, look.places, look.scored)
+    return Plan(architecture, objective, steps, warmup, tokens_per_step, per_step, total, look.positions, look.scored)
 
 
 class _Look(NamedTuple):
     """What an objective makes of a row, whatever the network."""
 
     objective: Objective
-    places: int
+    positions: int
     scored: int
     noise_levels: int
-    pairs: int  # of places that attend
+    pairs: int  # of positions that attend
 
 
 @lru_cache(maxsize=64)
@@ -112,8 +112,10 @@ def _look(told: str, factory: Callable | None, vocab_size: int) -> _Look:
     view = jax.eval_shape(
         lambda key, row: objective.view(objective.init(key), key, row, jnp.float32(0)), jax.random.key(0), row
     )
-    places = view.tokens.shape[-1]
-    return _Look(objective, places, view.targets.shape[-1], view.t.shape[-1], attended_pairs(objective.mask, places))
+    positions = view.tokens.shape[-1]
+    return _Look(
+        objective, positions, view.targets.shape[-1], view.t.shape[-1], attended_pairs(objective.mask, positions)
+    )
 
 
 def warmup_steps(config: ConfigDict, steps: int) -> int:
@@ -125,7 +127,7 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Bu
     """(model, objective, optimiser, data, mesh) of a config. Below this, plain arguments. Raises UserError."""
     planned = plan(config)
     mesh = make_mesh(devices or jax.devices(), **{axis: config.train[f"mesh_{axis}"] for axis in AXES})
-    check_mesh(config, planned.architecture, mesh, places=planned.places, scored=planned.scored)
+    check_mesh(config, planned.architecture, mesh, positions=planned.positions, scored=planned.scored)
     process, processes = share_of_rows(mesh)
     data = open_data(
         **{key: value for key, value in config.data.items() if key != "prompt_tokens"},  # `rows_of` reads that one

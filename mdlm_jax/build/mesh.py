@@ -9,8 +9,8 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.layout import AXES
 
 
-def check_mesh(config: ConfigDict, architecture: Architecture, mesh: Mesh, *, places: int, scored: int) -> None:
-    """Of a run with views of so many places. Raises UserError naming the key that can not be had."""
+def check_mesh(config: ConfigDict, architecture: Architecture, mesh: Mesh, *, positions: int, scored: int) -> None:
+    """Of a run with views of so many positions. Raises UserError naming the key that can not be had."""
     train = config.train
     data, fsdp, sequence, tensor = (mesh.shape[axis] for axis in AXES)
     if sequence * tensor > 1 and train.runner != "jit":
@@ -25,7 +25,9 @@ def check_mesh(config: ConfigDict, architecture: Architecture, mesh: Mesh, *, pl
     for name in ("heads", "key_value_heads", "mlp_width"):
         if (count := getattr(architecture, name)) % tensor:
             refuse("train.mesh_tensor", tensor, f"a divisor of {count}, the model's {name}")
-    for count, what in ((places, "read"), (scored, "scored")):
+    for count, what in ((positions, "read"), (scored, "scored")):
         if count % (sequence * tensor):
             key, value = max(("train.mesh_sequence", sequence), ("train.mesh_tensor", tensor), key=lambda pair: pair[1])
-            refuse(key, value, f"mesh_sequence x mesh_tensor a divisor of {count}, the places of a row that are {what}")
+            refuse(
+                key, value, f"mesh_sequence x mesh_tensor a divisor of {count}, the positions of a row that are {what}"
+            )

@@ -27,7 +27,7 @@ def rows_of(config: ConfigDict) -> Callable[[Example], Example]:
     def of(row: Example) -> Example:
         if one_more and config.objective.name != "ar":
             row = Example(*(field[..., :-1] for field in row))
-        return row._replace(frozen=row.frozen | (np.arange(row.tokens.shape[-1]) < given)) if given else row
+        return row._replace(prompt_mask=row.prompt_mask | (np.arange(row.tokens.shape[-1]) < given)) if given else row
 
     return of
 

@@ -95,13 +95,13 @@ def _parser() -> argparse.ArgumentParser:
     plan("--cache", help="none (default), prefix, dual or features")
     verb.set_defaults(run_verb=_sample)
 
-    verb = verbs.add_parser("check", help="what an objective promises, against a world whose law is known")
+    verb = verbs.add_parser("check", help="what an objective promises, against a toy distribution whose law is known")
     verb.add_argument("objective", help="a name, or FILE.py:FUNCTION, which is called with the mask's id")
     verb.add_argument("--config", default="configs/base.py", help="of the named ones. --config.objective.KEY=VALUE")
-    verb.add_argument("--vocab", type=int, default=3, help="tokens of the world")
-    verb.add_argument("--length", type=int, default=2, help="places of the world")
+    verb.add_argument("--vocab", type=int, default=3, help="tokens of the toy distribution")
+    verb.add_argument("--length", type=int, default=2, help="places of the toy distribution")
     verb.add_argument("--draws", type=int, default=100_000, help="of the noise of each sequence")
-    verb.add_argument("--seed", type=int, default=0, help="of the world and of the noise")
+    verb.add_argument("--seed", type=int, default=0, help="of the toy distribution and of the noise")
     verb.set_defaults(run_verb=_check)
 
     add_sweep(verbs)

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
     config.objective.block_low = 0.0  # blocks: noise levels in training are drawn from here ..
     config.objective.block_high = 1.0  # .. to here
     config.objective.block_shared_level = False  # one noise level for all blocks of a row
-    config.objective.block_shift = False  # a place predicts the token after the one it reads, as in ar
+    config.objective.block_shift = False  # a position predicts the token after the one it reads, as in ar
 
     config.data = ConfigDict()
     config.data.source = "stdlib"  # stdlib | markov | text | tfds | tokens
@@ -98,7 +98,7 @@ def get_config() -> ConfigDict:
     config.train.runner = "jit"  # jit (sharded over the mesh) | pmap | shard_map
     config.train.mesh_data = 1  # copies of the parameters; the product of the four is the number of devices
     config.train.mesh_fsdp = -1  # devices the parameters are split over; -1: all that are left
-    config.train.mesh_sequence = 1  # devices the places of a row are split over
+    config.train.mesh_sequence = 1  # devices the positions of a row are split over
     config.train.mesh_tensor = 1  # devices the heads and the MLP are split over
     config.train.compute_dtype = "float32"  # float32 | bfloat16 (weights stay float32)
     config.train.float8 = False  # products of the layers in 8 bits, scaled: GPUs since Hopper and Ada
@@ -106,8 +106,8 @@ def get_config() -> ConfigDict:
     config.train.remat = "none"  # none | dots | full
     # einsum | blocked (linear memory) | library (cuDNN's on a GPU in bfloat16) | splash (TPU)
     config.train.attention = "einsum"  # how attention is computed; what it computes is the same
-    config.train.loss_chunk = 128  # places of a view whose logits exist at once
-    config.train.scored_only = False  # logits of scored places only: about half of a masked view
+    config.train.loss_chunk = 128  # positions of a view whose logits exist at once
+    config.train.scored_only = False  # logits of scored positions only: about half of a masked view
     config.train.log_every = 50  # steps
     config.train.validate_every = 0  # steps; 0: at the end only
     config.train.checkpoint_every = 500  # steps; 0: at the end only

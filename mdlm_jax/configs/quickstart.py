@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.budget = 3e10
     config.model.size = "4k"
-    config.model.rope_base = 100.0  # wavelengths for 32 places; with 1e4 a narrow head tells neighbours apart late
+    config.model.rope_base = 100.0  # wavelengths for 32 positions; with 1e4 a narrow head tells neighbours apart late
     config.data.sequence_length = 32
     config.train.batch_size = 16  # few tokens a step: at these budgets the number of steps is what is scarce
     config.train.checkpoint_every = 0

@@ -76,8 +76,8 @@ def num_parameters(architecture: Architecture) -> Parameters:
 
 
 def attended_pairs(mask: MaskFn, n: int) -> int:
-    """How many of the n x n (query, key) pairs of places `mask` lets attend: n(n+1)/2 for causal."""
-    rows = 512  # at 8192 places, 4 MB a block
+    """How many of the n x n (query, key) pairs of positions `mask` lets attend: n(n+1)/2 for causal."""
+    rows = 512  # at 8192 positions, 4 MB a block
     keys = jnp.arange(n)[None, :]
     pairs = 0
     for start in range(0, n, rows):
@@ -91,7 +91,7 @@ def flops_per_sequence(
     *,
     sequence_length: int,
     pairs: int,
-    places: int,
+    positions: int,
     scored: int,
     noise_levels: int,
     views: int,
@@ -99,16 +99,16 @@ def flops_per_sequence(
     """Training FLOPs of one sequence of `sequence_length` tokens.
 
     The first three counters are conventions of the literature and know only the tokens. `exact` is 3 x forward of
-    `views` views of `places` places each, `pairs` of which attend, with logits at `scored` of them. What a network
-    makes of a noise level it makes once for each of the `noise_levels` of a view: 1, or one a place. Where vectors are
-    read, their projection is counted, and the three products of that width with the vocabulary that score a place: what
-    it shows of every token, their mean, their distances.
+    `views` views of `positions` positions each, `pairs` of which attend, with logits at `scored` of them. What a
+    network makes of a noise level it makes once for each of the `noise_levels` of a view: 1, or one a position. Where
+    vectors are read, their projection is counted, and the three products of that width with the vocabulary that score a
+    position: what it shows of every token, their mean, their distances.
     """
     a, parameters = architecture, num_parameters(architecture)
     six_nonembedding = 6 * parameters.non_embedding * sequence_length
     dense = a.layers * _matmul_parameters_per_layer(a) + a.input_width * a.width
     head = a.vocab_size * (a.width + 3 * a.input_width)
-    forward = 2 * places * dense + 2 * noise_levels * _matmul_parameters_of_time(a) + 2 * scored * head
+    forward = 2 * positions * dense + 2 * noise_levels * _matmul_parameters_of_time(a) + 2 * scored * head
     forward += 4 * pairs * a.layers * a.width
     return Flops(
         six_nonembedding=six_nonembedding,

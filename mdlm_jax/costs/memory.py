@@ -30,12 +30,12 @@ class Memory(NamedTuple):
 
 
 def device_memory(
-    config: ConfigDict, architecture: Architecture, *, devices: int, places: int, scored: int, views: int
+    config: ConfigDict, architecture: Architecture, *, devices: int, positions: int, scored: int, views: int
 ) -> Memory:
-    """Memory of a run on `devices`, for views of `places` places, `scored` of which have logits.
+    """Memory of a run on `devices`, for views of `positions` positions, `scored` of which have logits.
 
     `mesh_data` copies of the parameters are each split over the other devices. Rows are split over `mesh_data` and
-    `mesh_fsdp`, their places over the others.
+    `mesh_fsdp`, their positions over the others.
     """
     a, train = architecture, config.train
     parameters, size = num_parameters(a), BYTES[train.compute_dtype]
@@ -44,7 +44,7 @@ def device_memory(
     split = 1 if train.runner != "jit" else split
     rows = max(train.batch_size * views / train.microbatches / max(devices / parts, 1), 1) / parts
     key_values = 2 * a.key_value_heads * a.head_width
-    pairs = NUMBERS_PER_PAIR * a.heads * places if train.attention == "einsum" else 0
+    pairs = NUMBERS_PER_PAIR * a.heads * positions if train.attention == "einsum" else 0
     layer = 20 * a.width + 5 * a.mlp_width + pairs
     kept = {"none": layer, "dots": 2 * a.width + key_values + 2 * a.mlp_width, "full": a.width}[train.remat]
     ends = parameters.embedding + parameters.head
@@ -53,6 +53,6 @@ def device_memory(
     return Memory(
         state=(16 + (4 if config.optim.ema else 0)) * parameters.total / split,
         gathered=gathered if split > 1 else 0.0,
-        activations=size * rows * places * (a.layers * kept + working),
+        activations=size * rows * positions * (a.layers * kept + working),
         logits=2 * 4 * rows * min(train.loss_chunk, scored) * a.vocab_size,
     )

@@ -10,11 +10,11 @@ class Example(NamedTuple):
 
     tokens: Int[Array, "L"]
     segments: Int[Array, "L"]  # 0 is padding; documents count from 1; attention never crosses them
-    frozen: Bool[Array, "L"]  # given (a prompt): never noised, never scored
+    prompt_mask: Bool[Array, "L"]  # given (a prompt): never noised, never scored
 
 
 class Batch(NamedTuple):
-    """B examples, and the place of each in the global batch: the only thing its noise may depend on."""
+    """B examples, and the position of each in the global batch: the only thing its noise may depend on."""
 
     example: Example  # leading axis B
     index: Int[Array, "B"]

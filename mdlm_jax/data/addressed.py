@@ -1,4 +1,4 @@
-"""Random numbers and permutations by address: what stands at (seed, row, place) is a function of those alone.
+"""Random numbers and permutations by address: what stands at (seed, row, position) is a function of those alone.
 
 No generator has to be carried along, so any process may ask for any element, in any order, after any restart.
 """
@@ -15,8 +15,8 @@ def uniform(*address: int | np.ndarray) -> Float[np.ndarray, "*n"]:
     return np.asarray((_bits(*address) >> np.uint64(11)) * 2.0**-53)
 
 
-def permuted(places: Int[np.ndarray, "n"], count: int, *seed: int | np.ndarray) -> Int[np.ndarray, "n"]:
-    """What stands at `places` of the permutation of 0..count-1 that the seed names; nothing is stored.
+def permuted(positions: Int[np.ndarray, "n"], count: int, *seed: int | np.ndarray) -> Int[np.ndarray, "n"]:
+    """What stands at `positions` of the permutation of 0..count-1 that the seed names; nothing is stored.
 
     A Feistel network (Luby and Rackoff, 1988) permutes the smallest power of two that holds `count`, and is applied
     again wherever it leads outside (cycle walking; Black and Rogaway, 2002, method 2).
@@ -25,9 +25,9 @@ def permuted(places: Int[np.ndarray, "n"], count: int, *seed: int | np.ndarray) 
     low_bits = np.uint64(width // 2)
     low_mask = (np.uint64(1) << low_bits) - np.uint64(1)
     high_mask = (np.uint64(1) << np.uint64(width - width // 2)) - np.uint64(1)
-    keys = np.broadcast_to(_bits(*seed, np.arange(ROUNDS)[:, None]), (ROUNDS, len(places)))
-    values = places.astype(np.uint64)
-    walking = np.arange(len(places))
+    keys = np.broadcast_to(_bits(*seed, np.arange(ROUNDS)[:, None]), (ROUNDS, len(positions)))
+    values = positions.astype(np.uint64)
+    walking = np.arange(len(positions))
     while len(walking):
         high, low = values[walking] >> low_bits, values[walking] & low_mask
         for round_, key in enumerate(keys[:, walking]):

@@ -52,8 +52,8 @@ def sample_rows(
     chance = uniform(*seed, rows[:, None], np.arange(length))
     tokens = np.empty((len(rows), length), np.int32)
     tokens[:, 0] = (first <= chance[:, :1]).sum(axis=1)
-    for place in range(1, length):
-        tokens[:, place] = (following[tokens[:, place - 1]] <= chance[:, place, None]).sum(axis=1)
+    for position in range(1, length):
+        tokens[:, position] = (following[tokens[:, position - 1]] <= chance[:, position, None]).sum(axis=1)
     return tokens
 
 

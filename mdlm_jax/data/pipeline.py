@@ -84,8 +84,8 @@ def open_data(
         if max_steps is not None and step >= max_steps:
             raise UserError(f"step {step}: data.epochs={epochs} ends after {max_steps} steps of {batch_size} rows")
         # One permutation of all rows after another, epoch by epoch.
-        epoch, place = np.divmod(step * batch_size + index.astype(np.int64), kept)
-        rows = permuted(place, kept, seed, epoch)
+        epoch, position = np.divmod(step * batch_size + index.astype(np.int64), kept)
+        rows = permuted(position, kept, seed, epoch)
         if unique_tokens:
             rows = permuted(rows, splits.train.count, SUBSET_SEED)
         example = _example(splits.train.read(rows), separator, keep_documents)

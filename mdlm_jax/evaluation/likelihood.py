@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from mdlm_jax.data import Example
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.noise import spread
-from mdlm_jax.objectives.base import Objective, scored
+from mdlm_jax.objectives.base import Objective, loss_mask
 from mdlm_jax.training.loss import look, nats
 
 # noise of row i, draw j is the same for every checkpoint, so that two runs are compared on it; no seed of a config
@@ -36,9 +36,11 @@ class Likelihood(NamedTuple):
 def _batch_nats(model: Model, reported: Objective, chunk: int, mesh: Mesh | None):
     # every process computes on the same rows and reads the whole answer
     @partial(jax.jit, out_shardings=None if mesh is None else NamedSharding(mesh, PartitionSpec()))
-    def batch_nats(params, phi, rows, index, u):
+    def batch_nats(params, objective_params, rows, index, u):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(EVALUATION_KEY), index)
-        _, each = nats(model, reported, params, phi, look(reported, phi, keys, rows, u), chunk)
+        _, each = nats(
+            model, reported, params, objective_params, look(reported, objective_params, keys, rows, u), chunk
+        )
         return each.reshape(-1, reported.views).mean(axis=1)
 
     return batch_nats
@@ -48,7 +50,7 @@ def evaluate(
     model: Model,
     objective: Objective,
     params: Any,
-    phi: Any,
+    objective_params: Any,
     rows: Example,
     *,
     draws: int,
@@ -79,9 +81,9 @@ def evaluate(
             index = np.minimum(np.arange(start, start + batch_size), num_rows - 1)
             part = jax.tree.map(lambda field: field[index], rows)  # noqa: B023
             u = (((draw + index) % draws + shift[index]) / draws).astype(np.float32)
-            totals[index, draw] = batch_nats(params, phi, part, (index * draws + draw).astype(np.int32), u)
+            totals[index, draw] = batch_nats(params, objective_params, part, (index * draws + draw).astype(np.int32), u)
 
-    tokens = np.asarray(scored(rows)).sum(axis=1)
+    tokens = np.asarray(loss_mask(rows)).sum(axis=1)
     mean = totals.mean(axis=1).sum() / tokens.sum()
     # a ratio of sums: the spread of what each row adds beyond the mean rate
     residual = totals.mean(axis=1) - mean * tokens

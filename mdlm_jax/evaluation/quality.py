@@ -21,7 +21,7 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.autoregressive import ar, ar_without_start
 from mdlm_jax.training.loss import look
 
-PLACES = 2048  # of which the judge's logits exist at once, or those of one row
+POSITIONS = 2048  # of which the judge's logits exist at once, or those of one row
 
 Tokens = Int[Array | np.ndarray, "B L"]
 Drawn = Bool[Array | np.ndarray, "B L"]  # tokens that a sampler drew; the others were given
@@ -42,7 +42,7 @@ class Quality(NamedTuple):
     distinct_2: Estimate  # share: `distinct`
     judge_nats: Estimate | None = None  # likely is not good: repetition is likely, and shows in the entropy alone
     source_nats: Estimate | None = None  # infinite where `impossible` is above 0
-    source_entropy: float | None = None  # what source_nats is for the source's own text at these places
+    source_entropy: float | None = None  # what source_nats is for the source's own text at these positions
     impossible: int | None = None  # drawn tokens that the source never says there
     divergence: Estimate | None = None  # nats: `source_divergence`
 
@@ -101,10 +101,10 @@ def distinct(tokens: Tokens, n: int, drawn: Drawn | None = None) -> Estimate:
     tokens, drawn = _checked(tokens, None, drawn)
     count = max(tokens.shape[1] - n + 1, 0)
     grams, whole = (np.stack([field[:, i : i + count] for i in range(n)], axis=-1) for field in (tokens, drawn))
-    row, place = np.nonzero(whole.all(axis=-1))
+    row, position = np.nonzero(whole.all(axis=-1))
     if not row.size:
         return Estimate(math.nan, math.nan)
-    kinds, kind = np.unique(grams[row, place], axis=0, return_inverse=True)
+    kinds, kind = np.unique(grams[row, position], axis=0, return_inverse=True)
     kind, in_row = np.unique(np.stack([kind.reshape(-1), row]), axis=1)  # every pair once
     lost = np.bincount(in_row[np.bincount(kind)[kind] == 1], minlength=len(tokens))
     of_row = np.bincount(row, minlength=len(tokens))
@@ -119,16 +119,16 @@ def negative_log_likelihood(
     """Nats of every token given those before it, under a network trained by `ar` on rows of `context` tokens.
 
     Longer rows are read in windows, each like a row of the training, that overlap by half or more: after the first one
-    every token has half a context before it. Without a start symbol (`reads_start` False) the first token has no law:
-    NaN. The network runs as its `Execution` says; logits and nats are float32. Raises UserError for a context below 1
-    and tokens outside the vocabulary.
+    every token has half a context before it. Without a start symbol (`reads_start` False) the first token has no
+    distribution: NaN. The network runs as its `Execution` says; logits and nats are float32. Raises UserError for a
+    context below 1 and tokens outside the vocabulary.
     """
     tokens, _ = _checked(tokens, model.architecture.vocab_size)
     if context < 1:
         raise UserError(f"context {context}: accepted is 1 or more, the tokens of a row in the judge's training")
     (num_rows, length), first = tokens.shape, int(not reads_start)
     found, end = np.full(tokens.shape, np.nan, np.float32), first
-    at_once = min(max(PLACES // (width := min(context + first, length)), 1), num_rows)
+    at_once = min(max(POSITIONS // (width := min(context + first, length)), 1), num_rows)
     index = np.resize(np.arange(num_rows), (-(-num_rows // at_once), at_once))  # the last batch may repeat rows
     # the last window ends with the row: all have one shape, and are one program
     for start in [*range(0, length - width, max(context // 2, 1)), length - width] if width > first else []:
@@ -171,8 +171,8 @@ def source_divergence(tokens: Tokens, transitions: Laws, drawn: Drawn | None = N
     """
     vocab = len(transitions)
     tokens, drawn = _checked(tokens, vocab, drawn)
-    row, place = np.nonzero(drawn[:, 1:])
-    before, after = tokens[row, place], tokens[row, place + 1]
+    row, position = np.nonzero(drawn[:, 1:])
+    before, after = tokens[row, position], tokens[row, position + 1]
     pairs = np.bincount(before * vocab + after, minlength=vocab**2).reshape(vocab, vocab)
     free_numbers = (pairs > 0).sum() - (pairs > 0).any(axis=1).sum()
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,14 +1,15 @@
-"""The ground truth of every likelihood test: worlds small enough to enumerate, and the Markov chain at any length.
+"""The ground truth of every likelihood test: toy distributions small enough to enumerate, and the Markov chain at any
+length.
 
-To test an objective of your own, run `mdlm-jax check yours.py:make`, or give it the network that knows a world and
-compare its mean nats with the entropy:
+To test an objective of your own, run `mdlm-jax check yours.py:make`, or give it the network that knows a toy
+distribution and compare its mean nats with the entropy:
 
-    world = random_world(0, vocab=3, length=3)
-    mean, error = expected_nats(objective, best_network(objective, world), world, jax.random.key(0), draws=10_000)
-    assert abs(mean - entropy(world)) < 3 * error
+    toy distribution = random_world(0, vocab=3, length=3)
+    mean, error = expected_nats(objective, best_network(objective, toy distribution), toy distribution,
+    jax.random.key(0), draws=10_000) assert abs(mean - entropy(toy distribution)) < 3 * error
 
-`best_network` serves every objective with an `answer`; `ar_oracle` and `any_order_causal_oracle` those that read a row
-causally.
+`best_network` serves every objective with an `parameterization`; `ar_oracle` and `any_order_causal_oracle` those that
+read a row causally.
 """
 
 from mdlm_jax.exact.bounds import (
@@ -16,7 +17,7 @@ from mdlm_jax.exact.bounds import (
     any_order_bound,
     gauss_legendre,
     hidden_nats,
-    hiding_law,
+    hiding_distribution,
     masked_bound,
     order_nats,
     table_network,
@@ -32,13 +33,13 @@ from mdlm_jax.exact.oracles import (
     masked_oracle,
     nats_of_each,
 )
-from mdlm_jax.exact.world import World, conditionals, entropy, nats, random_world
+from mdlm_jax.exact.toy import ToyDistribution, conditionals, entropy, nats, random_toy_distribution
 
 __all__ = [
     "Network",
     "Oracle",
     "Row",
-    "World",
+    "ToyDistribution",
     "any_order_bound",
     "any_order_causal_oracle",
     "ar_oracle",
@@ -50,7 +51,7 @@ __all__ = [
     "gauss_legendre",
     "gaussian_network",
     "hidden_nats",
-    "hiding_law",
+    "hiding_distribution",
     "leave_one_out",
     "markov_conditionals",
     "markov_entropy",
@@ -62,6 +63,6 @@ __all__ = [
     "nats_of_each",
     "network_of",
     "order_nats",
-    "random_world",
+    "random_toy_distribution",
     "table_network",
 ]

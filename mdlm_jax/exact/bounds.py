@@ -1,6 +1,6 @@
 """The any-order bound of ANY network on one sequence, in every form the papers give it, by enumeration in float64.
 
-All forms are averages of one table: the nats of each hidden token for each of the 2^L sets of hidden places.
+All forms are averages of one table: the nats of each hidden token for each of the 2^L sets of hidden positions.
 """
 
 import itertools
@@ -43,7 +43,7 @@ def any_order_bound(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> 
 def order_nats(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> Float[np.ndarray, "orders"]:
     """-log p of the chain rule in each of the L! orders: their mean is the any-order bound.
 
-    The sampler that reveals one random place at a time draws x with probability mean(exp(-order_nats)).
+    The sampler that reveals one random position at a time draws x with probability mean(exp(-order_nats)).
     """
     orders = np.array(list(itertools.permutations(range(len(x)))))
     still_hidden = np.cumsum((1 << orders)[:, ::-1], axis=1)[:, ::-1]
@@ -62,11 +62,11 @@ def masked_bound(
     """
     with jax.enable_x64(True):
         noised, rate = (np.asarray(value) for value in noise_rate(schedule, jnp.asarray(times)))
-    return float((weights * rate) @ hiding_law(noised, table.shape[1]) @ table.sum(axis=1))
+    return float((weights * rate) @ hiding_distribution(noised, table.shape[1]) @ table.sum(axis=1))
 
 
-def hiding_law(noised: Float[np.ndarray, "n"], length: int) -> Float[np.ndarray, "n sets"]:
-    """P(exactly this set is hidden), where each place is hidden with probability `noised` by itself."""
+def hiding_distribution(noised: Float[np.ndarray, "n"], length: int) -> Float[np.ndarray, "n sets"]:
+    """P(exactly this set is hidden), where each position is hidden with probability `noised` by itself."""
     size = _sets(length).sum(axis=1)
     return noised[:, None] ** size * (1 - noised[:, None]) ** (length - size)
 
@@ -88,5 +88,5 @@ def tanh_sinh(nodes: int) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"
 
 
 def _sets(length: int) -> np.ndarray:
-    """bool[2^L, L]: which places each set hides."""
+    """bool[2^L, L]: which positions each set hides."""
     return (np.arange(2**length)[:, None] >> np.arange(length)) & 1 == 1

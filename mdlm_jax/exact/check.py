@@ -1,4 +1,5 @@
-"""The promises that an objective makes, held against a world whose law is known: `mdlm-jax check`."""
+"""The promises that an objective makes, held against a toy distribution whose distribution is known: `mdlm-jax
+check`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from mdlm_jax.exact.oracles import (
     masked_oracle,
     nats_of_each,
 )
-from mdlm_jax.exact.world import World, entropy, nats, random_world
+from mdlm_jax.exact.toy import ToyDistribution, entropy, nats, random_toy_distribution
 from mdlm_jax.objectives.base import Objective, causal, full
 from mdlm_jax.objectives.noised import spread_times
 
@@ -39,29 +40,29 @@ class Row(NamedTuple):
 
 
 def check(make: Callable[[int, int], Objective], vocab: int, length: int, draws: int, seed: int = 0) -> list[Row]:
-    """What `make(mask_id, length)` promises, in a random world of `vocab` tokens and `length` places.
+    """What `make(mask_id, length)` promises, in a random toy distribution of `vocab` tokens and `length` positions.
 
     An objective that is no bound is held to the one that it is reported by. Raises UserError where the objective says
-    too little for its best network to be known (no `answer`, and neither causal nor a view of hidden tokens).
+    too little for its best network to be known (no `parameterization`, and neither causal nor a view of hidden tokens).
     """
-    world, objective = random_world(seed, vocab, length), make(vocab, length)
+    toy, objective = random_toy_distribution(seed, vocab, length), make(vocab, length)
     reported = objective.evaluate or objective
     if reported.bound == "none":
         raise UserError("objective.bound is 'none' and objective.evaluate names no bound; accepted: one of the two")
     key = jax.random.key(seed)
-    phi = reported.init(key)
-    best = network_for(reported, world, phi)
-    floor = entropy(world)
-    mean, error = expected_nats(reported, best, world, key, draws)
+    objective_params = reported.init(key)
+    best = network_for(reported, toy, objective_params)
+    floor = entropy(toy)
+    mean, error = expected_nats(reported, best, toy, key, draws)
     slack = LENIENT * error + ROUNDING * floor
-    tight = [] if reported.num_steps else [_tight_everywhere(reported, best, world, key, draws)]
-    worse, worse_error = expected_nats(reported, perturbed(best), world, key, draws)
+    tight = [] if reported.num_steps else [_tight_everywhere(reported, best, toy, key, draws)]
+    worse, worse_error = expected_nats(reported, perturbed(best), toy, key, draws)
     if reported.num_steps:
         first = Row("best network: mean nats at least H(x)", mean, f">= {floor:.4f}", error, mean > floor - slack)
     else:
         first = Row("best network: mean nats are H(x)", mean, f"{floor:.4f}", error, abs(mean - floor) < slack)
     least = floor - LENIENT * worse_error
-    trained = [] if reported is objective or objective.bound == "none" else [_as_trained(objective, world, key, draws)]
+    trained = [] if reported is objective or objective.bound == "none" else [_as_trained(objective, toy, key, draws)]
     rows = [
         first,
         *trained,
@@ -71,17 +72,19 @@ def check(make: Callable[[int, int], Objective], vocab: int, length: int, draws:
     return rows + [_given_is_given(objective, vocab, length, key), _finite(objective, vocab, length, key)]
 
 
-def network_for(objective: Objective, world: World, phi) -> Oracle:
+def network_for(objective: Objective, toy: ToyDistribution, objective_params) -> Oracle:
     """The best network of an objective. Raises UserError where it cannot be told."""
-    if objective.answer is not None:
-        return best_network(objective, world, phi)
+    if objective.parameterization is not None:
+        return best_network(objective, toy, objective_params)
     if objective.mask is causal:
-        return any_order_causal_oracle(world) if objective.coordinates == 2 else ar_oracle(world)
+        return any_order_causal_oracle(toy) if objective.coordinates == 2 else ar_oracle(toy)
     if objective.inputs:
-        return gaussian_network(world, phi)
+        return gaussian_network(toy, objective_params)
     if objective.mask is full:
-        return masked_oracle(world)
-    raise UserError("objective.answer is None; accepted: an Answer, which says what the best network's logits are")
+        return masked_oracle(toy)
+    raise UserError(
+        "objective.parameterization is None; accepted: a Parameterization, which gives the best network's logits"
+    )
 
 
 def perturbed(network: Oracle) -> Oracle:
@@ -89,29 +92,29 @@ def perturbed(network: Oracle) -> Oracle:
 
     def other(view) -> Float[Array, "M V"]:
         logits = network(view)
-        places, states = jnp.arange(logits.shape[0])[:, None], jnp.arange(logits.shape[1])
-        shift = jnp.sin(3.0 * places + 5.0 * states + view.tokens[: len(places), None])
+        positions, states = jnp.arange(logits.shape[0])[:, None], jnp.arange(logits.shape[1])
+        shift = jnp.sin(3.0 * positions + 5.0 * states + view.tokens[: len(positions), None])
         return jnp.where(logits < -1e3, logits, logits + 0.5 * shift)
 
     return other
 
 
-def _as_trained(objective: Objective, world: World, key: Array, draws: int) -> Row:
+def _as_trained(objective: Objective, toy: ToyDistribution, key: Array, draws: int) -> Row:
     """What is trained is a bound by itself, beside the one it is reported by. Published cuts of t may take their share.
 
     Where times are drawn by themselves, or weigh 1 / t, the mean is of times that are spread.
     """
-    phi, floor = objective.init(key), entropy(world)
-    best = network_for(objective, world, phi)
-    mean, error = expected_nats(spread_times(objective), best, world, key, draws)
+    objective_params, floor = objective.init(key), entropy(toy)
+    best = network_for(objective, toy, objective_params)
+    mean, error = expected_nats(spread_times(objective), best, toy, key, draws)
     slack = LENIENT * error + TRAINED * floor
     return Row("as trained: mean nats are H(x), about", mean, f"{floor:.4f}", error, abs(mean - floor) < slack)
 
 
-def _tight_everywhere(objective: Objective, best: Oracle, world: World, key: Array, draws: int) -> Row:
+def _tight_everywhere(objective: Objective, best: Oracle, toy: ToyDistribution, key: Array, draws: int) -> Row:
     """The largest distance of a sequence's mean nats from its -log p, in standard errors."""
-    each = nats_of_each(objective, best, world, key, draws)
-    known = nats(world)[world.probability.ravel() > 0]
+    each = nats_of_each(objective, best, toy, key, draws)
+    known = nats(toy)[toy.probability.ravel() > 0]
     error = each.std(axis=0, ddof=1) / np.sqrt(len(each)) + ROUNDING * known
     worst = float((np.abs(each.mean(axis=0) - known) / error).max())
     limit = LENIENT + np.log10(len(known))  # the largest of so many
@@ -125,10 +128,10 @@ def _given_is_given(objective: Objective, vocab: int, length: int, key: Array) -
     tokens = jnp.arange(length, dtype=jnp.int32) % vocab
     segments = jnp.where(jnp.arange(length) == length - 1, 0, 1)
     example = Example(tokens, segments, jnp.arange(length) == 0)
-    phi = objective.init(key)
+    objective_params = objective.init(key)
 
     def touched(key, u):
-        view = objective.view(phi, key, example, u)
+        view = objective.view(objective_params, key, example, u)
         where = view.positions[..., : view.targets.shape[-1], -1]
         outside = (where == 0) | (where == length - 1)
         changed = view.tokens[..., : view.targets.shape[-1]] != view.targets
@@ -143,11 +146,11 @@ def _finite(objective: Objective, vocab: int, length: int, key: Array) -> Row:
     """How many losses are not finite at the first and the last noise level, under uniform logits."""
     tokens = jnp.arange(length, dtype=jnp.int32) % vocab
     example = Example(tokens, jnp.ones_like(tokens), jnp.zeros(length, bool))
-    phi = objective.init(key)
+    objective_params = objective.init(key)
 
     def bad(key, u):
-        view = objective.view(phi, key, example, u)
-        loss = objective.token_loss(phi, jnp.zeros((*view.targets.shape, vocab)), view)
+        view = objective.view(objective_params, key, example, u)
+        loss = objective.token_loss(objective_params, jnp.zeros((*view.targets.shape, vocab)), view)
         return (~jnp.isfinite(loss)).sum() + (~jnp.isfinite(view.constant)).sum()
 
     ends = jnp.array([0.0, np.nextafter(np.float32(1), np.float32(0))])

@@ -17,7 +17,7 @@ def bound_of(
     x: Int[np.ndarray, "L"],
     times: Float[np.ndarray, "n"],
     weights: Float[np.ndarray, "n"],
-    phi=(),
+    objective_params=(),
 ) -> float:
     """Nats of x: the sum over times of weight x `nats_at`, and the prior's; in float64.
 
@@ -26,36 +26,41 @@ def bound_of(
     """
     with jax.enable_x64(True):
         tokens = jnp.asarray(x)
-        if (_view(objective, tokens, phi).weight != 1).any():
-            raise UserError("objective: its views weigh places; accepted: one that weighs them alike, as sedd or d3pm")
-        integrand = jax.jit(lambda tokens, t: nats_at(objective, oracle, tokens, t, phi))
+        if (_view(objective, tokens, objective_params).weight != 1).any():
+            raise UserError(
+                "objective: its views weigh positions; accepted: one that weighs them alike, as sedd or d3pm"
+            )
+        integrand = jax.jit(lambda tokens, t: nats_at(objective, oracle, tokens, t, objective_params))
         nats = np.array([integrand(tokens, t) for t in np.asarray(times, np.float64)])
-        prior = float(objective.answer(phi).process.end_nats(tokens).sum())
+        prior = float(objective.parameterization(objective_params).process.prior_and_reconstruction_loss(tokens).sum())
     return float(weights @ nats) + prior
 
 
-def nats_at(objective: Objective, oracle: Oracle, x: Int[Array, "L"], t: Float[Array, ""], phi=()) -> Float[Array, ""]:
-    """The mean over all S^L noised z, by q_t(z | x), of the loss of the network's answers to z. Differentiable by phi.
+def nats_at(
+    objective: Objective, oracle: Oracle, x: Int[Array, "L"], t: Float[Array, ""], objective_params=()
+) -> Float[Array, ""]:
+    """The mean over all S^L noised z, by q_t(z | x), of the loss of the network's answers to z. Differentiable by
+    objective_params.
 
     Blocks share t, though they are drawn with times of their own: the mean of a sum asks for no independence.
     """
-    process = objective.answer(phi).process
+    process = objective.parameterization(objective_params).process
     length = x.shape[0]
     every = np.indices((process.states,) * length).reshape(length, -1).T.astype(np.int32)
-    law = process.forward(jax.nn.one_hot(x, process.vocab), jnp.broadcast_to(t, x.shape))
-    probability = law[jnp.arange(length), every].prod(axis=1)
-    view = _view(objective, x, phi)
+    probs = process.forward(jax.nn.one_hot(x, process.vocab), jnp.broadcast_to(t, x.shape))
+    probability = probs[jnp.arange(length), every].prod(axis=1)
+    view = _view(objective, x, objective_params)
     two_halves = view.tokens.shape[0] > length
 
     def nats(z):
         shown = view._replace(tokens=jnp.concatenate([z, x]) if two_halves else z, t=jnp.where(view.t > 0, t, 0))
-        return objective.token_loss(phi, oracle(shown), shown).sum()
+        return objective.token_loss(objective_params, oracle(shown), shown).sum()
 
     # what cannot happen may cost 0 / 0
     return jnp.where(probability > 0, probability * jax.vmap(nats)(jnp.asarray(every)), 0).sum()
 
 
-def _view(objective: Objective, x: Int[Array, "L"], phi) -> View:
+def _view(objective: Objective, x: Int[Array, "L"], objective_params) -> View:
     """The first view of x, at some time: all but its noise is right at every other."""
     example = Example(x, jnp.ones_like(x), jnp.zeros(x.shape, bool))
-    return jax.tree.map(lambda field: field[0], objective.view(phi, jax.random.key(0), example, 0.5))
+    return jax.tree.map(lambda field: field[0], objective.view(objective_params, jax.random.key(0), example, 0.5))

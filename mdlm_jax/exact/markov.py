@@ -1,7 +1,7 @@
 """The stationary Markov chain: the optimal masked denoiser and its nats at any length.
 
-Given the revealed tokens, a place depends only on the nearest revealed one on each side. `mdlm_jax.data.markov` makes
-the chains and samples them: (stationary, transitions) here are what its `markov_chain` returns.
+Given the revealed tokens, a position depends only on the nearest revealed one on each side. `mdlm_jax.data.markov`
+makes the chains and samples them: (stationary, transitions) here are what its `markov_chain` returns.
 """
 
 import jax
@@ -18,36 +18,36 @@ def markov_conditionals(
 ) -> Float[np.ndarray, "L V"]:
     """p(x_i = k | the visible tokens other than x_i) is proportional to P^d1[a, k] P^d2[k, b]; V is the mask.
 
-    a and b are the nearest visible tokens, d1 and d2 places away; a side without any gives pi_k, or 1, instead.
+    a and b are the nearest visible tokens, d1 and d2 positions away; a side without any gives pi_k, or 1, instead.
     NaN where the visible tokens have no probability.
     """
     vocab, length = len(stationary), len(tokens)
     from_left = np.empty((length, vocab))
     from_right = np.empty((length, vocab))
     past, future = stationary, np.ones(vocab)
-    for place in range(length):
-        from_left[place] = past
-        seen = np.eye(vocab)[tokens[place]] if tokens[place] < vocab else past
+    for position in range(length):
+        from_left[position] = past
+        seen = np.eye(vocab)[tokens[position]] if tokens[position] < vocab else past
         past = seen @ transitions
-    for place in reversed(range(length)):
-        from_right[place] = future
-        seen = np.eye(vocab)[tokens[place]] if tokens[place] < vocab else future
+    for position in reversed(range(length)):
+        from_right[position] = future
+        seen = np.eye(vocab)[tokens[position]] if tokens[position] < vocab else future
         future = transitions @ seen
-    law = from_left * from_right
-    return law / law.sum(axis=1, keepdims=True)
+    probs = from_left * from_right
+    return probs / probs.sum(axis=1, keepdims=True)
 
 
 def markov_leave_one_out(
     stationary: Float[Array, "V"], transitions: Float[Array, "V V"], evidence: Float[Array, "L V"]
 ) -> Float[Array, "L V"]:
-    """p(x_i = v | what all other places show), each place showing x with probability evidence[i, x]: O(L V^2).
+    """p(x_i = v | what all other positions show), each position showing x with probability evidence[i, x]: O(L V^2).
 
-    The forward-backward recursion without a place's own evidence: what the left predicts times what the right says.
+    The forward-backward recursion without a position's own evidence: what the left predicts times what the right says.
     """
 
-    def step_right(law, shown):
-        after = (law * shown) @ transitions
-        return after / after.sum(), law
+    def step_right(probs, shown):
+        after = (probs * shown) @ transitions
+        return after / after.sum(), probs
 
     def step_left(message, shown):
         before = transitions @ (message * shown)
@@ -55,8 +55,8 @@ def markov_leave_one_out(
 
     _, from_left = jax.lax.scan(step_right, stationary, evidence)
     _, from_right = jax.lax.scan(step_left, jnp.ones_like(stationary), evidence, reverse=True)
-    law = from_left * from_right
-    return law / law.sum(axis=-1, keepdims=True)
+    probs = from_left * from_right
+    return probs / probs.sum(axis=-1, keepdims=True)
 
 
 def markov_entropy(stationary: Float[np.ndarray, "V"], transitions: Float[np.ndarray, "V V"], length: int) -> float:
@@ -86,8 +86,8 @@ def markov_masked_nats(
         return distance, chance
 
     total = 0.0
-    for place in range(length):
-        (left, left_chance), (right, right_chance) = side(place), side(length - 1 - place)
+    for position in range(length):
+        (left, left_chance), (right, right_chance) = side(position), side(length - 1 - position)
         alone = np.where(left > 0, step[left], far)[:, None] + np.where(right > 0, step[right], far)
         both = (left[:, None] > 0) & (right > 0)
         together = np.where(both, step[np.where(both, left[:, None] + right, 0)], far)

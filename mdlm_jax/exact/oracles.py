@@ -1,4 +1,4 @@
-"""The networks that know a world exactly, and the mean nats of an objective that uses one."""
+"""The networks that know a toy distribution exactly, and the mean nats of an objective that uses one."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mdlm_jax.data import Example
-from mdlm_jax.exact.world import World, conditionals
+from mdlm_jax.exact.toy import ToyDistribution, conditionals
 from mdlm_jax.objectives.base import Objective, View
 
 BATCH = 2**17  # sequences at once
@@ -16,15 +16,16 @@ BATCH = 2**17  # sequences at once
 Oracle = Callable[[View], Float[Array, "M V"]]  # one view, without the axis K -> logits
 
 
-def masked_oracle(world: World) -> Oracle:
-    """Logits of every place given the tokens that are visible in the view: for `masked`, `any_order`, `masked_lm`."""
-    logits = _logits(world)
+def masked_oracle(toy: ToyDistribution) -> Oracle:
+    """Logits of every position given the tokens that are visible in the view: for `masked`, `any_order`,
+    `masked_lm`."""
+    logits = _logits(toy)
     return lambda view: logits[tuple(view.tokens)]
 
 
-def ar_oracle(world: World) -> Oracle:
-    """Logits of x_i given x_1 .. x_{i-1}, for the view of `ar`, whose place i reads the token before its target."""
-    logits = _logits(world)
+def ar_oracle(toy: ToyDistribution) -> Oracle:
+    """Logits of x_i given x_1 .. x_{i-1}, for the view of `ar`, whose position i reads the token before its target."""
+    logits = _logits(toy)
 
     def oracle(view: View) -> Float[Array, "M V"]:
         target = view.positions[:, 0]
@@ -33,39 +34,43 @@ def ar_oracle(world: World) -> Oracle:
     return oracle
 
 
-def any_order_causal_oracle(world: World) -> Oracle:
-    """Logits of each place's target given what was read up to it, for the view of `any_order_causal`."""
-    logits = _logits(world)
+def any_order_causal_oracle(toy: ToyDistribution) -> Oracle:
+    """Logits of each position's target given what was read up to it, for the view of `any_order_causal`."""
+    logits = _logits(toy)
     return lambda view: _read_causally(logits, view.tokens, view.positions[:, 0], view.positions[:, 1])
 
 
-def expected_nats(objective: Objective, oracle: Oracle, world: World, key: Array, draws: int) -> tuple[float, float]:
-    """(mean, standard error) of the objective's nats per sequence: exact over the world, by `draws` over the noise.
+def expected_nats(
+    objective: Objective, oracle: Oracle, toy: ToyDistribution, key: Array, draws: int
+) -> tuple[float, float]:
+    """(mean, standard error) of the objective's nats per sequence: exact over the toy distribution, by `draws` over the
+    noise.
 
     One draw sees every sequence once, at noise levels u spread evenly over the sequences from a random start; draws are
     independent of each other. They are made in equal batches, so that there may be a few more of them.
     """
-    probability = world.probability.ravel()
-    each = nats_of_each(objective, oracle, world, key, draws) @ probability[probability > 0]
+    probability = toy.probability.ravel()
+    each = nats_of_each(objective, oracle, toy, key, draws) @ probability[probability > 0]
     return float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each)))
 
 
 def nats_of_each(
-    objective: Objective, oracle: Oracle, world: World, key: Array, draws: int
+    objective: Objective, oracle: Oracle, toy: ToyDistribution, key: Array, draws: int
 ) -> Float[np.ndarray, "draws S"]:
-    """The nats of each sequence that is possible, in the order of `world.tokens`, in each draw of the noise."""
-    tokens = jnp.asarray(world.tokens[world.probability.ravel() > 0])
+    """The nats of each sequence that is possible, in the order of `toy distribution.tokens`, in each draw of the
+    noise."""
+    tokens = jnp.asarray(toy.tokens[toy.probability.ravel() > 0])
     num = len(tokens)
     batches = -(-draws * num // BATCH)
     shape = (-(-draws // batches), num)
-    phi = objective.init(key)
+    objective_params = objective.init(key)
 
     def sequence_nats(key, tokens, u):
         example = Example(tokens, jnp.ones_like(tokens), jnp.zeros(tokens.shape, bool))
-        views = objective.view(phi, key, example, u)
+        views = objective.view(objective_params, key, example, u)
 
         def view_nats(view):
-            return objective.token_loss(phi, oracle(view), view).sum() + view.constant
+            return objective.token_loss(objective_params, oracle(view), view).sum() + view.constant
 
         return jax.vmap(view_nats)(views).mean()
 
@@ -81,20 +86,21 @@ def nats_of_each(
     return np.concatenate(each)
 
 
-def _logits(world: World) -> Float[Array, "*z L V"]:
+def _logits(toy: ToyDistribution) -> Float[Array, "*z L V"]:
     with np.errstate(divide="ignore"):
-        return jnp.asarray(np.log(conditionals(world)), jnp.float32)
+        return jnp.asarray(np.log(conditionals(toy)), jnp.float32)
 
 
 def _read_causally(
     logits: Float[Array, "*z L V"], tokens: Int[Array, "L"], own: Int[Array, "L"], target: Int[Array, "L"]
 ) -> Float[Array, "L V"]:
-    """Place j has read the first j tokens of the view, each standing at its `own` place (-1: the start symbol)."""
+    """Position j has read the first j tokens of the view, each standing at its `own` position (-1: the start
+    symbol)."""
     length = len(tokens)
     mask = logits.shape[0] - 1
 
-    def at(place: Int[Array, ""], read: Bool[Array, "L"]) -> Float[Array, "V"]:
+    def at(position: Int[Array, ""], read: Bool[Array, "L"]) -> Float[Array, "V"]:
         visible = jnp.full(length, mask).at[jnp.where(read & (own >= 0), own, length)].set(tokens, mode="drop")
-        return logits[tuple(visible)][place]
+        return logits[tuple(visible)][position]
 
     return jax.vmap(at)(target, jnp.tri(length, dtype=bool))

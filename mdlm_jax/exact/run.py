@@ -16,7 +16,8 @@ from mdlm_jax.objectives import OBJECTIVES, Objective
 def check_objective(
     name: str, config: str, overrides: list[str], *, vocab: int, length: int, draws: int, seed: int
 ) -> list[Row]:
-    """Prints the table. Raises UserError for an objective that there is not, or a world too small or too large."""
+    """Prints the table. Raises UserError for an objective that there is not, or a toy distribution too small or too
+    large."""
     for key, value, least in (("--vocab", vocab, 2), ("--length", length, 2), ("--draws", draws, 2)):
         if value < least:
             raise UserError(f"{key}={value}; accepted: {least} or more")

@@ -17,7 +17,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.models.blocked_attention import blocked_attention, pick, spans_of
 from mdlm_jax.objectives.base import MaskFn, causal, full
 
-SPLASH_PLACES = 128  # rows of `splash` are whole tiles of so many
+SPLASH_POSITIONS = 128  # rows of `splash` are whole tiles of so many
 
 
 class Whole(NamedTuple):
@@ -40,7 +40,7 @@ def rotate(x: Float[Array, "B N H d"], positions: Int[Array, "B N P"], base: flo
 
 
 def allowed(mask: MaskFn, queries: Array, num_keys: int, segments: Array | None) -> Bool[Array, "#B N M"] | None:
-    """What each query place may see, or None where that is everything. Only whole views carry segments."""
+    """What each query position may see, or None where that is everything. Only whole views carry segments."""
     seen = None if mask is full else mask(queries[:, None], jnp.arange(num_keys)[None, :])[None]
     if segments is None:
         return seen
@@ -51,7 +51,7 @@ def allowed(mask: MaskFn, queries: Array, num_keys: int, segments: Array | None)
 def einsum_attention(q, k, v, mask: MaskFn, seen: Array | None):
     """All scores at once, in float32: the plain formula."""
     batch, num_queries, groups, per_group, width = q.shape
-    # heads before places, and those of a group as one: products over leading axes need no copies of the scores
+    # heads before positions, and those of a group as one: products over leading axes need no copies of the scores
     rows = jnp.moveaxis(q * width**-0.5, 1, 3).reshape(batch, groups, -1, width)
     keys, values = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
     scores = jnp.einsum("bgrd,bgmd->bgrm", rows, keys, preferred_element_type=jnp.float32)
@@ -99,16 +99,18 @@ BACKENDS = {
 }
 
 
-def check_backend(name: str, platform: str, places: int) -> None:
-    """Raises UserError where a backend can not train views of so many places on this platform."""
+def check_backend(name: str, platform: str, positions: int) -> None:
+    """Raises UserError where a backend can not train views of so many positions on this platform."""
     if name != "splash":
         return
     if platform != "tpu":
         others = ", ".join(other for other in BACKENDS if other != name)
         raise UserError(f"config.train.attention is 'splash', a kernel for TPUs; accepted on a {platform}: {others}")
-    if places % SPLASH_PLACES:
-        accepted = f"a multiple of {SPLASH_PLACES}"
-        raise UserError(f"config.train.attention is 'splash' and a view has {places} places; accepted: {accepted}")
+    if positions % SPLASH_POSITIONS:
+        accepted = f"a multiple of {SPLASH_POSITIONS}"
+        raise UserError(
+            f"config.train.attention is 'splash' and a view has {positions} positions; accepted: {accepted}"
+        )
 
 
 def attend(
@@ -127,7 +129,7 @@ def attend(
     """
     batch, num_queries, heads, width = q.shape
     grouped = q.reshape(batch, num_queries, k.shape[2], heads // k.shape[2], width)
-    tiles = whole is not None and num_queries % SPLASH_PLACES == 0
+    tiles = whole is not None and num_queries % SPLASH_POSITIONS == 0
     if backend == "splash" and tiles and jax.default_backend() == "tpu":
         # only where it is run: it imports what compiles kernels
         from mdlm_jax.models.splash_attention import splash_attention

@@ -35,7 +35,7 @@ def blocked_attention(q, k, v, mask: MaskFn, seen):
     # never most of them: memory is to be that of a few blocks
     at_once = min(ROWS // (q.shape[0] * q.shape[3]), q.shape[1] // 4)
     spans = spans_of(q.shape[1], k.shape[1], mask if q.shape[1] == k.shape[1] else full, at_once)
-    # groups lead and are looped over; [B h] before places: products over leading axes need no copies
+    # groups lead and are looped over; [B h] before positions: products over leading axes need no copies
     out = _attention(spans, jnp.moveaxis(q, (2, 3), (0, 2)), jnp.moveaxis(k, 2, 0), jnp.moveaxis(v, 2, 0), seen)
     return jnp.moveaxis(out, (0, 2), (2, 3))
 
@@ -78,7 +78,7 @@ def _seen_ranges(mask: MaskFn, start: int, stop: int, num_keys: int) -> tuple[tu
 
 
 def pick(x, ranges: tuple[tuple[int, int], ...], axis: int):
-    """The places of `x` in these ranges, side by side."""
+    """The positions of `x` in these ranges, side by side."""
     return jnp.concatenate([jax.lax.slice_in_dim(x, start, stop, axis=axis) for start, stop in ranges], axis=axis)
 
 

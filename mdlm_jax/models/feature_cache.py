@@ -1,8 +1,8 @@
 """Features of earlier steps instead of new ones: dLLM-Cache (arXiv 2506.06295).
 
 A row is a prompt and a response. Every layer's keys, values, and what its attention and its MLP put out are kept from
-step to step: in some steps a region is computed anew, in the others only those places of the response whose values
-changed most. The first layer computes all places in every step: it reads the tokens.
+step to step: in some steps a region is computed anew, in the others only those positions of the response whose values
+changed most. The first layer computes all positions in every step: it reads the tokens.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-Places = slice | Int[Array, "B R"] | None  # None: all
+Positions = slice | Int[Array, "B R"] | None  # None: all
 
 
 class Layer(NamedTuple):
@@ -30,10 +30,10 @@ class Layer(NamedTuple):
 class Reuse(NamedTuple):
     """What is fixed from the first step to the last: it has no arrays, and shapes depend on it."""
 
-    prompt: int  # P: places of the prompt; what follows is the response
+    prompt: int  # P: positions of the prompt; what follows is the response
     prompt_interval: int  # every so many steps the prompt is computed anew
     response_interval: int
-    updated: int  # places of the response that are computed anew in the other steps
+    updated: int  # positions of the response that are computed anew in the other steps
 
 
 class Features(NamedTuple):
@@ -43,7 +43,7 @@ class Features(NamedTuple):
     step: Int[Array, "B"]  # a row's evaluations so far
     active: Bool[Array, "B"]  # the rows that are read; the others stay as they are
     reuse: Reuse
-    filled: Bool[Array, "B N"] | None = None  # which places hold a token at all; None: all
+    filled: Bool[Array, "B N"] | None = None  # which positions hold a token at all; None: all
 
 
 class Due(NamedTuple):
@@ -51,7 +51,7 @@ class Due(NamedTuple):
 
     prompt: Bool[Array, "B"]
     response: Bool[Array, "B"]
-    active: Bool[Array, "B"]  # the places of the response that changed most, at least
+    active: Bool[Array, "B"]  # the positions of the response that changed most, at least
 
 
 class Part(NamedTuple):
@@ -60,7 +60,7 @@ class Part(NamedTuple):
     old: Layer
     reuse: Reuse | None
     prompt: bool  # all of the prompt, or none of it
-    response: bool  # all of the response, or the places that changed most
+    response: bool  # all of the response, or the positions that changed most
     due: Due | None
 
 
@@ -79,25 +79,25 @@ def by_step(features: Features, index: Array | int, old: Layer, run: Callable[[P
     return jax.lax.switch(2 * prompt.any() + response.any(), branches)
 
 
-def valued(part: Part) -> tuple[Places, Bool[Array, "B R"] | None]:
-    """The places whose values are computed, all of the response in every step, since they tell what changed; and which
-    of them a row keeps (None: all).
+def valued(part: Part) -> tuple[Positions, Bool[Array, "B R"] | None]:
+    """The positions whose values are computed, all of the response in every step, since they tell what changed; and
+    which of them a row keeps (None: all).
     """
     if part.reuse is None:
         return None, None
-    first, places = part.reuse.prompt, part.old.keys.shape[1]
-    kept = _over(part.due.active, places - first)
+    first, positions = part.reuse.prompt, part.old.keys.shape[1]
+    kept = _over(part.due.active, positions - first)
     if not part.prompt:
         return slice(first, None), kept
     return None, jnp.concatenate([_over(part.due.prompt, first), kept], axis=1)
 
 
-def changed(part: Part, values: Float[Array, "B N G d"]) -> tuple[Places, Bool[Array, "B R"] | None]:
-    """The places for which all else is computed, and which of them a row keeps. A row that is not due its whole
+def changed(part: Part, values: Float[Array, "B N G d"]) -> tuple[Positions, Bool[Array, "B R"] | None]:
+    """The positions for which all else is computed, and which of them a row keeps. A row that is not due its whole
     response keeps those whose new value vector has the smallest cosine similarity with the old one (V-verify of
     dLLM-Cache, arXiv 2506.06295).
 
-    Places are ordered by |u - w|^2 = 2 - 2 cos of the unit vectors: near 1 float32 tells apart few cosines.
+    Positions are ordered by |u - w|^2 = 2 - 2 cos of the unit vectors: near 1 float32 tells apart few cosines.
     """
     if part.reuse is None:
         return None, None
@@ -119,30 +119,30 @@ def changed(part: Part, values: Float[Array, "B N G d"]) -> tuple[Places, Bool[A
     return jnp.concatenate([all_of_it, first + most], axis=1), jnp.concatenate([prompt, kept], axis=1)
 
 
-def _over(rows: Bool[Array, "B"], places: int) -> Bool[Array, "B R"]:
-    return jnp.broadcast_to(rows[:, None], (len(rows), places))
+def _over(rows: Bool[Array, "B"], positions: int) -> Bool[Array, "B R"]:
+    return jnp.broadcast_to(rows[:, None], (len(rows), positions))
 
 
-def take(x: Shaped[Array, "#B N *d"] | None, places: Places) -> Shaped[Array, "#B R *d"] | None:
-    """`x` at these places."""
-    if x is None or places is None:
+def take(x: Shaped[Array, "#B N *d"] | None, positions: Positions) -> Shaped[Array, "#B R *d"] | None:
+    """`x` at these positions."""
+    if x is None or positions is None:
         return x
-    if isinstance(places, slice):
-        return x[:, places]
-    return jax.vmap(lambda row, at: row[at])(jnp.broadcast_to(x, (len(places), *x.shape[1:])), places)
+    if isinstance(positions, slice):
+        return x[:, positions]
+    return jax.vmap(lambda row, at: row[at])(jnp.broadcast_to(x, (len(positions), *x.shape[1:])), positions)
 
 
 def put(
     old: Shaped[Array, "B N *d"] | None,
     new: Shaped[Array, "B R *d"],
-    places: Places,
+    positions: Positions,
     kept: Bool[Array, "B R"] | None = None,
 ) -> Shaped[Array, "B N *d"]:
-    """`old` with `new` at these places, where it is kept."""
+    """`old` with `new` at these positions, where it is kept."""
     if kept is not None:
-        new = jnp.where(kept.reshape(*kept.shape, *[1] * (new.ndim - 2)), new, take(old, places))
-    if places is None:
+        new = jnp.where(kept.reshape(*kept.shape, *[1] * (new.ndim - 2)), new, take(old, positions))
+    if positions is None:
         return new
-    if isinstance(places, slice):
-        return old.at[:, places].set(new)
-    return jax.vmap(lambda row, new, at: row.at[at].set(new))(old, new, places)
+    if isinstance(positions, slice):
+        return old.at[:, positions].set(new)
+    return jax.vmap(lambda row, new, at: row.at[at].set(new))(old, new, positions)

@@ -13,7 +13,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import Whole, rotate
 from mdlm_jax.models.feature_cache import Layer, changed, put, take, valued
 from mdlm_jax.models.float8 import float8_product
-from mdlm_jax.models.layout import PLACES, ROWS, pin, splits_places
+from mdlm_jax.models.layout import POSITIONS, ROWS, pin, splits_positions
 from mdlm_jax.models.split_attention import split_attention
 
 
@@ -49,7 +49,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x, condition, view, mask, seen, cached, part, dropout_keys):
         """x after the layer, and what may be kept of it. Only the `part` is computed, the rest is as it was."""
-        a, (batch, places, width) = self.architecture, x.shape
+        a, (batch, positions, width) = self.architecture, x.shape
         dense = partial(
             nn.Dense,
             dtype=self.execution.compute_dtype,
@@ -58,21 +58,21 @@ class Block(nn.Module):
         )
         # SMDM: what writes to the residual stream starts smaller, by depth
         dense_out = partial(dense, kernel_init=nn.initializers.normal(1 / (width**0.5 * a.layers)))
-        mesh = self.execution.mesh if splits_places(self.execution.mesh) else None
+        mesh = self.execution.mesh if splits_positions(self.execution.mesh) else None
         flatten = partial(_flatten, mesh)
         parts = [None] * 6
         if condition is not None:
             # noise levels are few where they belong to a whole view: they are multiplied out after the product
             parts = jnp.split(_modulation(6 * width, "modulate")(condition), 6, -1)
-            parts = [flatten(_at_places(part, places)) for part in parts]
+            parts = [flatten(_at_positions(part, positions)) for part in parts]
 
         def modulated(x, shift, scale):
             return x if condition is None else (x * (1 + scale) + shift).astype(x.dtype)
 
         def gated(x, gate, branch):
-            x = flatten(pin(mesh, x, ROWS, PLACES))
+            x = flatten(pin(mesh, x, ROWS, POSITIONS))
             x = x if condition is None else (x * gate).astype(x.dtype)
-            return _dropout(x.reshape(batch, places, width), dropout_keys, a.dropout, branch)
+            return _dropout(x.reshape(batch, positions, width), dropout_keys, a.dropout, branch)
 
         def flat_at(flat, at):
             return flat if at is None else take(flat.reshape(x.shape), at).reshape(-1, width)
@@ -159,7 +159,7 @@ class Ends(nn.Module):
         flat = self.norm(flatten(x))
         if condition is not None:
             parts = jnp.split(self.last_modulation(condition), 2, axis=-1)
-            shift, scale = (flatten(_at_places(part, x.shape[1])) for part in parts)
+            shift, scale = (flatten(_at_positions(part, x.shape[1])) for part in parts)
             flat = (flat * (1 + scale) + shift).astype(x.dtype)
         return flat.reshape(x.shape)
 
@@ -179,7 +179,7 @@ def sinusoids(t: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
 
 
 def _into_cache(cached, keys, values):
-    """One layer's keys and values with the new ones in their places, but for those that are to be kept."""
+    """One layer's keys and values with the new ones in their positions, but for those that are to be kept."""
     old_keys, old_values, length, kept = cached
     stays = None
     if kept is not None:
@@ -204,14 +204,15 @@ def _modulation(width: int, name: str | None = None):
     return nn.Dense(width, kernel_init=nn.initializers.zeros, name=name)
 
 
-def _at_places(part: Float[Array, "B T d"], places: int) -> Float[Array, "B {places} d"]:
-    """What each place is modulated by; T is 1 or the number of places."""
-    return jnp.broadcast_to(part, (part.shape[0], places, part.shape[2]))
+def _at_positions(part: Float[Array, "B T d"], positions: int) -> Float[Array, "B {positions} d"]:
+    """What each position is modulated by; T is 1 or the number of positions."""
+    return jnp.broadcast_to(part, (part.shape[0], positions, part.shape[2]))
 
 
 def _flatten(mesh: Mesh | None, x):
-    """[B N d] as products see it: [B N, d], unless places are split over devices, which no split of B N could say."""
-    return x if splits_places(mesh) else x.reshape(-1, x.shape[-1])
+    """[B N d] as products see it: [B N, d], unless positions are split over devices, which no split of B N could
+    say."""
+    return x if splits_positions(mesh) else x.reshape(-1, x.shape[-1])
 
 
 def _dropout(x: Float[Array, "B N d"], keys, rate: float, branch: int):

@@ -1,9 +1,10 @@
 """Where weights and activations lie on a mesh of data x fsdp x sequence x tensor: the one place that says it.
 
-Rows are split over `data` and `fsdp`. Inside a layer places are split over `sequence`, heads and the MLP over `tensor`
-(Megatron, arXiv 1909.08053); between layers, where every place is by itself, places are split over both (arXiv
-2205.05198), so that a product's sum over `tensor` leaves each device its own places. So it is with the head and the
-loss: any V will do and no sum over the vocabulary crosses devices, for which each holds the whole head for a while.
+Rows are split over `data` and `fsdp`. Inside a layer positions are split over `sequence`, heads and the MLP over
+`tensor` (Megatron, arXiv 1909.08053); between layers, where every position is by itself, positions are split over both
+(arXiv 2205.05198), so that a product's sum over `tensor` leaves each device its own positions. So it is with the head
+and the loss: any V will do and no sum over the vocabulary crosses devices, for which each holds the whole head for a
+while.
 """
 
 import math
@@ -17,7 +18,7 @@ from jaxtyping import Array
 
 AXES = ("data", "fsdp", "sequence", "tensor")  # the last are the nearest devices: they talk the most
 ROWS = ("data", "fsdp")
-PLACES = ("sequence", "tensor")
+POSITIONS = ("sequence", "tensor")
 
 BY_OUTPUTS = ("query", "key", "value", "gate", "up")
 BY_INPUTS = ("attention_out", "down")
@@ -25,7 +26,7 @@ KERNELS = {(module, "kernel") for module in BY_OUTPUTS + BY_INPUTS}
 SMALL = 1024  # numbers; arrays of a layer below that are copied to all devices
 
 
-def splits_places(mesh: Mesh | None) -> bool:
+def splits_positions(mesh: Mesh | None) -> bool:
     return mesh is not None and mesh.shape["sequence"] * mesh.shape["tensor"] > 1
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from mdlm_jax.models.layout import ROWS
 from mdlm_jax.objectives.base import MaskFn, causal, full
 
-TILES = (512, 256, 128)  # places of a tile, the largest that divides a row
+TILES = (512, 256, 128)  # positions of a tile, the largest that divides a row
 
 
 def splash_attention(
@@ -28,11 +28,11 @@ def splash_attention(
 
     A kernel says nothing of how it may be split: with a mesh it is told to run each device's rows there.
     """
-    batch, places, groups, per_group, width = q.shape
-    tile = next(tile for tile in TILES if places % tile == 0)
+    batch, positions, groups, per_group, width = q.shape
+    tile = next(tile for tile in TILES if positions % tile == 0)
     names = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute")
     kernel = kernels.make_splash_mha(
-        masks.MultiHeadMask([_mask(mask, places)] * (groups * per_group)),
+        masks.MultiHeadMask([_mask(mask, positions)] * (groups * per_group)),
         block_sizes=kernels.BlockSizes(**dict.fromkeys((*names, "block_q_dq", "block_kv_dq"), tile)),
         head_shards=1,
         q_seq_shards=1,
@@ -46,15 +46,15 @@ def splash_attention(
     if mesh is not None:
         split = P(ROWS)
         rows = jax.shard_map(rows, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)
-    heads = q.reshape(batch, places, -1, width) * width**-0.5
+    heads = q.reshape(batch, positions, -1, width) * width**-0.5
     out = rows(*(jnp.swapaxes(field, 1, 2) for field in (heads, k, v)), segments)
     return jnp.swapaxes(out, 1, 2).reshape(q.shape)
 
 
-def _mask(mask: MaskFn, places: int) -> masks.Mask:
+def _mask(mask: MaskFn, positions: int) -> masks.Mask:
     """What the kernel makes by itself, or else an array, of which it keeps each kind of partly seen tile once."""
     if mask is full:
-        return masks.FullMask((places, places))
+        return masks.FullMask((positions, positions))
     if mask is causal:
-        return masks.CausalMask((places, places))
-    return masks.NumpyMask(np.asarray(mask(np.arange(places)[:, None], np.arange(places)[None, :])))
+        return masks.CausalMask((positions, positions))
+    return masks.NumpyMask(np.asarray(mask(np.arange(positions)[:, None], np.arange(positions)[None, :])))

@@ -1,4 +1,4 @@
-"""Attention on a mesh that splits places or heads."""
+"""Attention on a mesh that splits positions or heads."""
 
 import jax
 from jax.sharding import Mesh
@@ -6,7 +6,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float
 
 from mdlm_jax.models.attention import Whole, attend
-from mdlm_jax.models.layout import rows_of, splits_places
+from mdlm_jax.models.layout import rows_of, splits_positions
 from mdlm_jax.objectives.base import MaskFn
 
 
@@ -20,12 +20,13 @@ def split_attention(
     whole: Whole | None,
     mesh: Mesh | None,
 ) -> Float[Array, "B N H d"]:
-    """`attend`; where places are split, a device answers its own queries and gathers the keys and values of its rows.
+    """`attend`; where positions are split, a device answers its own queries and gathers the keys and values of its
+    rows.
 
     It gathers 2 B M G d / tensor numbers a layer forward, again where the layer is recomputed, and scatters as many
     gradients. Every query meets every key: no backend can skip the pairs that a causal mask forbids.
     """
-    if not splits_places(mesh):
+    if not splits_positions(mesh):
         return attend(q, k, v, mask, seen, backend, whole)
 
     def local(q, k, v, seen, segments):

@@ -12,7 +12,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import allowed
 from mdlm_jax.models.feature_cache import WHOLE, Features, Layer, by_step
 from mdlm_jax.models.layers import Block, Ends, Execution
-from mdlm_jax.models.layout import PLACES, ROWS, gather, pin
+from mdlm_jax.models.layout import POSITIONS, ROWS, gather, pin
 from mdlm_jax.objectives.base import MaskFn, View, full
 
 REMAT_POLICIES = {
@@ -23,12 +23,12 @@ REMAT_POLICIES = {
 
 
 class Cache(NamedTuple):
-    """Keys and values of the places read so far; a view is read into it from place `length` on."""
+    """Keys and values of the positions read so far; a view is read into it from position `length` on."""
 
-    layers: Any  # `Layer` of each layer, heads before places: B G M d; or one of all of them, where they are scanned
+    layers: Any  # `Layer` of each layer, heads before positions: B G M d; or one of all of them, where they are scanned
     length: Array  # i32[]
-    filled: Bool[Array, "B M"] | None = None  # which places hold a token at all; None: all
-    kept: Array | None = None  # i32[] or i32[B]: places before it stay as they are, though they be read; None: none
+    filled: Bool[Array, "B M"] | None = None  # which positions hold a token at all; None: all
+    kept: Array | None = None  # i32[] or i32[B]: positions before it stay as they are, though they be read; None: none
 
 
 class Model(NamedTuple):
@@ -49,7 +49,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
     """The network as pure functions. Blocks are one tree stacked over layers, whichever way they are run."""
     block, ends = Block(architecture, execution), Ends(architecture, execution)
     policy = REMAT_POLICIES[execution.remat]
-    # weights do not depend on how the network is run, and the two places that they are drawn with can not be split
+    # weights do not depend on how the network is run, and the two positions that they are drawn with can not be split
     drawn = Block(architecture, execution._replace(mesh=None))
 
     def init(key):
@@ -57,8 +57,8 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         tokens, t = jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2))
         x = jnp.zeros((1, 2, architecture.width), execution.compute_dtype)
         condition = jnp.zeros((1, 1, architecture.time_width)) if architecture.time_conditioning else None
-        places = jnp.zeros((1, 2, 1), jnp.int32)
-        view = View(tokens, tokens, t, t, places, places, tokens, jnp.zeros(1))
+        positions = jnp.zeros((1, 2, 1), jnp.int32)
+        view = View(tokens, tokens, t, t, positions, positions, tokens, jnp.zeros(1))
         arguments = (x, condition, view, full, None, None, WHOLE, None)
         blocks = jax.vmap(lambda key: drawn.init(key, *arguments)["params"])(
             jax.random.split(key_blocks, architecture.layers)
@@ -76,18 +76,18 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         """
         read = view.noisy if architecture.input_width else view.tokens
         x, condition = ends.apply({"params": params["ends"]}, read, view.t, method="start")
-        x = pin(execution.mesh, x, ROWS, PLACES)
-        num_places = view.tokens.shape[1]
+        x = pin(execution.mesh, x, ROWS, POSITIONS)
+        num_positions = view.tokens.shape[1]
         if cache is None:
             segments = view.segments if execution.use_segments else None
-            seen, stored = allowed(mask, jnp.arange(num_places), num_places, segments), None
+            seen, stored = allowed(mask, jnp.arange(num_positions), num_positions, segments), None
         else:
-            stored, first, num_keys = cache.layers, 0, num_places
+            stored, first, num_keys = cache.layers, 0, num_positions
             if isinstance(cache, Cache):
                 first, num_keys = cache.length, jax.tree.leaves(stored)[0].shape[-2]
-            seen = allowed(mask, first + jnp.arange(num_places), num_keys, None)
+            seen = allowed(mask, first + jnp.arange(num_positions), num_keys, None)
             if cache.filled is not None:
-                filled = jnp.broadcast_to(cache.filled[:, None], (len(x), num_places, num_keys))
+                filled = jnp.broadcast_to(cache.filled[:, None], (len(x), num_positions, num_keys))
                 seen = filled if seen is None else seen & filled
 
         def layer(x, params, layer_index, old):
@@ -105,7 +105,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
             else:
                 x, new = run(WHOLE, (old.keys, old.values, cache.length, cache.kept))
                 new = Layer(new.keys, new.values)
-            return pin(execution.mesh, x, ROWS, PLACES), new
+            return pin(execution.mesh, x, ROWS, POSITIONS), new
 
         if execution.remat != "none":
             layer = jax.checkpoint(layer, policy=policy)
@@ -114,14 +114,14 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         if isinstance(cache, Features):
             cache = cache._replace(layers=new, step=cache.step + cache.active)
         elif cache is not None:
-            cache = cache._replace(layers=new, length=cache.length + num_places)
+            cache = cache._replace(layers=new, length=cache.length + num_positions)
         return x, cache
 
     def head(params, hidden):
         return ends.apply({"params": params["ends"]}, hidden, method="head")
 
-    def empty_cache(batch: int, places: int) -> Cache:
-        shape, count = (batch, architecture.key_value_heads, places, architecture.head_width), architecture.layers
+    def empty_cache(batch: int, positions: int) -> Cache:
+        shape, count = (batch, architecture.key_value_heads, positions, architecture.head_width), architecture.layers
 
         def layer(*axes):
             return Layer(*(jnp.zeros((*axes, *shape), execution.compute_dtype) for _ in range(2)))

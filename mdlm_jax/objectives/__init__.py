@@ -2,7 +2,7 @@
 
 from mdlm_jax.objectives.any_order import any_order, any_order_causal
 from mdlm_jax.objectives.autoregressive import ar
-from mdlm_jax.objectives.base import Answer, MaskFn, Objective, View
+from mdlm_jax.objectives.base import MaskFn, Objective, Parameterization, View
 from mdlm_jax.objectives.d3pm import d3pm
 from mdlm_jax.objectives.gaussian import gaussian
 from mdlm_jax.objectives.genmd4 import genmd4
@@ -28,4 +28,4 @@ OBJECTIVES = {
     "gaussian": gaussian,
 }
 
-__all__ = ["OBJECTIVES", "Answer", "MaskFn", "Objective", "View"]
+__all__ = ["OBJECTIVES", "Parameterization", "MaskFn", "Objective", "View"]

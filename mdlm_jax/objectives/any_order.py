@@ -4,30 +4,30 @@ import jax
 import jax.numpy as jnp
 
 from mdlm_jax.data import Example
-from mdlm_jax.objectives.answers import leave_one_out
 from mdlm_jax.objectives.autoregressive import one_view, shift_right
-from mdlm_jax.objectives.base import Objective, View, causal, cross_entropy, full, scored
+from mdlm_jax.objectives.base import Objective, View, causal, cross_entropy, full, loss_mask
+from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.mixture import absorbing
 from mdlm_jax.schedules import linear
 
 
-def hide(example: Example, hidden, weight, mask_id: int, t) -> View:
+def mask_tokens(example: Example, hidden, weight, mask_id: int, t) -> View:
     """The example with the `hidden` tokens replaced by the mask and scored with `weight` nats per nat."""
-    places = jnp.arange(example.tokens.shape[-1])[:, None]
+    positions = jnp.arange(example.tokens.shape[-1])[:, None]
     return one_view(
         tokens=jnp.where(hidden, mask_id, example.tokens),
         targets=example.tokens,
         weight=jnp.where(hidden, weight, 0.0).astype(jnp.float32),
         t=jnp.reshape(t, 1).astype(jnp.float32),
-        positions=places,
-        key_positions=places,
+        positions=positions,
+        key_positions=positions,
         segments=example.segments,
         constant=jnp.zeros(()),
     )
 
 
 def random_ranks(key, eligible):
-    """A uniformly random order of the eligible places: ranks 0 .. n-1; the others come after them."""
+    """A uniformly random order of the eligible positions: ranks 0 .. n-1; the others come after them."""
     draw = jnp.where(eligible, jax.random.uniform(key, eligible.shape), 2.0)
     return jnp.argsort(jnp.argsort(draw))
 
@@ -39,13 +39,13 @@ def any_order(mask_id: int) -> Objective:
     not told the time, with a fraction of its variance.
     """
 
-    def view(phi, key, example: Example, u) -> View:
-        eligible = scored(example)
+    def view(objective_params, key, example: Example, u) -> View:
+        eligible = loss_mask(example)
         num_tokens = eligible.sum()
         num_hidden = jnp.floor(u * num_tokens).astype(jnp.int32) + 1
         hidden = eligible & (random_ranks(key, eligible) < num_hidden)
         share = num_hidden / jnp.maximum(num_tokens, 1)
-        return hide(example, hidden, 1 / share, mask_id, share)
+        return mask_tokens(example, hidden, 1 / share, mask_id, share)
 
     return Objective(
         view,
@@ -53,36 +53,40 @@ def any_order(mask_id: int) -> Objective:
         full,
         bound="upper",
         estimator="any-order k-form, stratified counts",
-        answer=lambda phi: leave_one_out(absorbing(mask_id, linear())),
+        parameterization=lambda objective_params: leave_one_out(absorbing(mask_id, linear())),
     )
 
 
 def any_order_causal(mask_id: int) -> Objective:
     """A random permutation of each document read causally: all L conditionals of one order in one pass.
 
-    A place is told where the token it reads stood and where the token it predicts stands: its query turns by both,
+    A position is told where the token it reads stood and where the token it predicts stands: its query turns by both,
     its key by the first alone (the double positions of sigma-GPT, arXiv 2404.09562, as rotations). Given tokens come
     first, in order.
     """
 
-    def view(phi, key, example: Example, u) -> View:
+    def view(objective_params, key, example: Example, u) -> View:
         length = example.tokens.shape[-1]
         in_order = jnp.arange(length)
         # sorted by document, then given before scored; given tokens keep their order; padding ends the row
         document = jnp.where(example.segments > 0, example.segments, length + 1)
         order = jnp.lexsort(
-            (jnp.where(example.frozen, in_order, random_ranks(key, scored(example))), ~example.frozen, document)
+            (
+                jnp.where(example.prompt_mask, in_order, random_ranks(key, loss_mask(example))),
+                ~example.prompt_mask,
+                document,
+            )
         )
         segments = example.segments[order]
-        target_place = in_order[order]
-        own_place = shift_right(target_place, segments, -1)
+        target_position = in_order[order]
+        own_position = shift_right(target_position, segments, -1)
         return one_view(
             tokens=shift_right(example.tokens[order], segments, mask_id),
             targets=example.tokens[order],
-            weight=scored(example)[order].astype(jnp.float32),
+            weight=loss_mask(example)[order].astype(jnp.float32),
             t=jnp.zeros(1),
-            positions=jnp.stack([own_place, target_place], axis=-1),
-            key_positions=jnp.stack([own_place, own_place], axis=-1),
+            positions=jnp.stack([own_position, target_position], axis=-1),
+            key_positions=jnp.stack([own_position, own_position], axis=-1),
             segments=segments,
             constant=jnp.zeros(()),
         )

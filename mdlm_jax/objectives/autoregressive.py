@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mdlm_jax.data import Example
-from mdlm_jax.objectives.base import Objective, View, causal, cross_entropy, scored
+from mdlm_jax.objectives.base import Objective, View, causal, cross_entropy, loss_mask
 
 
 def shift_right(tokens, segments, start: int):
@@ -17,15 +17,15 @@ def shift_right(tokens, segments, start: int):
 def ar(mask_id: int) -> Objective:
     """Reads [mask, x_1 .. x_{L-1}] and scores all L tokens, the same that `masked` scores. Exact."""
 
-    def view(phi, key, example: Example, u) -> View:
-        places = jnp.arange(example.tokens.shape[-1])[:, None]
+    def view(objective_params, key, example: Example, u) -> View:
+        positions = jnp.arange(example.tokens.shape[-1])[:, None]
         return one_view(
             tokens=shift_right(example.tokens, example.segments, mask_id),
             targets=example.tokens,
-            weight=scored(example).astype(jnp.float32),
+            weight=loss_mask(example).astype(jnp.float32),
             t=jnp.zeros(1),
-            positions=places,
-            key_positions=places,
+            positions=positions,
+            key_positions=positions,
             segments=example.segments,
             constant=jnp.zeros(()),
         )
@@ -36,12 +36,12 @@ def ar(mask_id: int) -> Objective:
 def ar_without_start(mask_id: int) -> Objective:
     """Reads x_1 .. x_L and scores x_2 .. x_{L+1}: SMDM's block of 2048 + 1 tokens (arXiv 2410.18514, `train_ar.py`).
 
-    It is `ar` without its first place; the first token of a row is context only, so rows come with it frozen.
+    It is `ar` without its first position; the first token of a row is context only, so it belongs to the prompt mask.
     """
     whole = ar(mask_id)
 
-    def view(phi, key, example: Example, u) -> View:
-        seen = whole.view(phi, key, example, u)
+    def view(objective_params, key, example: Example, u) -> View:
+        seen = whole.view(objective_params, key, example, u)
         return jax.tree.map(lambda field: field[:, 1:] if field.ndim > 1 and field.shape[1] > 1 else field, seen)
 
     return whole._replace(view=view)

@@ -16,52 +16,63 @@ from jaxtyping import Array, Bool, Float, Int
 from mdlm_jax.data import Example
 from mdlm_jax.processes.base import Process
 
-MaskFn = Callable[[Int[Array, "*n"], Int[Array, "*n"]], Array]  # (query place, key place) -> may it look?
+MaskFn = Callable[[Int[Array, "*n"], Int[Array, "*n"]], Array]  # (query position, key position) -> may it look?
 
 
 class View(NamedTuple):
-    """One corrupted example as the network meets it. N places are read, the first M <= N of them are scored."""
+    """One corrupted example as the network meets it. N positions are read, the first M <= N of them are scored."""
 
     tokens: Int[Array, "*k N"]  # what the network reads; V is the mask
     targets: Int[Array, "*k M"]  # what it should say
     weight: Float[Array, "*k M"]  # nats multiplier; 0 where nothing is scored
-    t: Float[Array, "*k T"]  # noise level, for networks that are told it: T = 1 for the whole view, or one a place
-    positions: Int[Array, "*k N P"]  # rotary coordinates of a place as a query
-    key_positions: Int[Array, "*k N P"]  # and as a key; they differ where a place reads one token and predicts another
+    t: Float[Array, "*k T"]  # noise level, for networks that are told it: T = 1 for the whole view, or one a position
+    positions: Int[Array, "*k N P"]  # rotary coordinates of a position as a query
+    key_positions: Int[
+        Array, "*k N P"
+    ]  # and as a key; they differ where a position reads one token and predicts another
     segments: Int[Array, "*k N"]  # attention stays inside a segment; 0 is padding
     constant: Float[Array, "*k"]  # nats that need no network
     noisy: Float[Array, "*k N d"] | None = None  # vectors read instead of the tokens: Gaussian noise of embeddings
 
 
-class Answer(NamedTuple):
-    """What a network trained by an objective says of a place that holds z at t, and how to read it.
+class Parameterization(NamedTuple):
+    """What a network trained by an objective says of a position that holds z at t, and how to read it.
 
-    With it the exact world knows the best logits, and the samplers of a process know the way back.
+    With it the exact toy distribution knows the best logits, and the samplers of a process know the way back.
     """
 
     process: Process
-    logits: Callable[..., Array]  # (law f32[*n V] of x_0 given all OTHER places, z, t) -> the best network's logits
+    logits: Callable[
+        ..., Array
+    ]  # (distribution f32[*n V] of x_0 given all OTHER positions, z, t) -> the best network's logits
     log_ratio: Callable[..., Array]  # (logits, z, t) -> f32[*n S]: log of p_t(y here) / p_t(z here)
-    law: Callable[..., Array]  # (logits, z, t) -> f32[*n V]: the law above
+    probs: Callable[..., Array]  # (logits, z, t) -> f32[*n V]: the distribution above
     scores: Callable  # (logits, x, z, t) -> closed_form.Scores: the same ratios, summed; for processes that mix
 
 
 class Objective(NamedTuple):
-    """How to look at a sequence and how to score logits. `phi` holds the objective's own parameters, () for most.
+    """How to look at a sequence and how to score logits. `objective_params` holds the objective's own parameters, ()
+    for most.
 
-    Gradients reach `phi` through `token_loss`, `surrogate`, and a view's `constant` and `noisy`; the rest of a view is
-    given.
+    Gradients reach `objective_params` through `token_loss`, `surrogate`, and a view's `constant` and `noisy`; the rest
+    of a view is given.
     """
 
-    view: Callable[..., View]  # (phi, key, example, u in [0, 1)) -> View with a leading axis K; their mean counts
-    token_loss: Callable[..., Array]  # (phi, logits f32[..., V], view) -> nats f32[...]
+    view: Callable[
+        ..., View
+    ]  # (objective_params, key, example, u in [0, 1)) -> View with a leading axis K; their mean counts
+    token_loss: Callable[..., Array]  # (objective_params, logits f32[..., V], view) -> nats f32[...]
     mask: MaskFn
     bound: str  # how its mean nats relate to -log p(x): 'exact' | 'upper' | 'none'
     estimator: str  # of that mean, as results name it
     evaluate: "Objective | None" = None  # what is reported, where it is not the loss that is trained
-    init: Callable[[Array], Any] = lambda key: ()  # key -> phi
-    surrogate: Callable[..., Array] | None = None  # (phi, nats f32[K], view) -> 0, with the gradient that the draw adds
-    answer: Callable[[Any], Answer] | None = None  # phi -> Answer; None where a place is no noised token (ar)
+    init: Callable[[Array], Any] = lambda key: ()  # key -> objective_params
+    surrogate: Callable[..., Array] | None = (
+        None  # (objective_params, nats f32[K], view) -> 0, with the gradient that the draw adds
+    )
+    parameterization: Callable[[Any], Parameterization] | None = (
+        None  # objective_params -> Parameterization; None where a position is no noised token (ar)
+    )
     num_steps: int = 0  # T of a discrete time, whose best bound is above H(x) by about C / T; 0: continuous
     timed: bool = False  # the best network is not the same at all t: it has to be told
     inputs: int = 0  # d of `noisy`
@@ -70,16 +81,16 @@ class Objective(NamedTuple):
 
 
 def full(query: Array | np.ndarray, key: Array | np.ndarray) -> Array | np.ndarray:
-    """Every place sees every place."""
+    """Every position sees every position."""
     return query == query
 
 
 def causal(query: Array | np.ndarray, key: Array | np.ndarray) -> Array | np.ndarray:
-    """A place sees itself and what came before."""
+    """A position sees itself and what came before."""
     return key <= query
 
 
-def cross_entropy(phi: Any, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
+def cross_entropy(objective_params: Any, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
     """-weight log softmax(logits)[target], in nats."""
     # a masked sum instead of a gather: its gradient is a select that fuses, not a scatter into [.., V]
     is_target = jnp.arange(logits.shape[-1]) == view.targets[..., None]
@@ -87,6 +98,6 @@ def cross_entropy(phi: Any, logits: Float[Array, "*n V"], view: View) -> Float[A
     return view.weight * (jax.nn.logsumexp(logits, axis=-1) - target)
 
 
-def scored(example: Example) -> Bool[Array | np.ndarray, "*b L"]:
+def loss_mask(example: Example) -> Bool[Array | np.ndarray, "*b L"]:
     """Which tokens are noised and scored: neither padding nor given. Every loss is per one of these."""
-    return (example.segments > 0) & ~example.frozen
+    return (example.segments > 0) & ~example.prompt_mask

@@ -22,13 +22,13 @@ def block(
 ) -> Objective:
     """-log p(x) <= sum over blocks b of the objective's bound for x^b, given the clean blocks before it.
 
-    One pass over [x_t ; x_0], 2 L places: a noised block sees itself and the clean blocks before it. Every block has
+    One pass over [x_t ; x_0], 2 L positions: a noised block sees itself and the clean blocks before it. Every block has
     its own noise level, stratified over the row; [low, high] is the part of [0, 1] they are drawn from in training. A
     clipped range is no bound (it is one for masked tokens in blocks of one): what is reported draws from all of [0, 1].
 
-    `shared_level`: the blocks of a row have one noise level (SDAR, arXiv 2510.06303). With a token `start` a place
-    predicts the token after the one it reads, as in `ar`, from [start, x_t ; start, x_0], 2 L + 2 places (Fast-dLLM v2,
-    arXiv 2509.26328): the first token of a block then comes from a noised place of the block before,
+    `shared_level`: the blocks of a row have one noise level (SDAR, arXiv 2510.06303). With a token `start` a position
+    predicts the token after the one it reads, as in `ar`, from [start, x_t ; start, x_0], 2 L + 2 positions (Fast-dLLM
+    v2, arXiv 2509.26328): the first token of a block then comes from a noised position of the block before,
     in sampling from the finished one. Documents in one row are not told apart there.
 
     Raises UserError where the size does not divide the length, the objective is no diffusion, or the range is none.
@@ -44,12 +44,12 @@ def block(
         raise UserError(f"low={low}, high={high} ({keys}); accepted: 0 <= low < high <= 1")
     num_blocks, shift = length // size, int(start is not None)
 
-    def view(phi, key, example: Example, u) -> View:
+    def view(objective_params, key, example: Example, u) -> View:
         blocks = jax.tree.map(lambda field: field.reshape(num_blocks, size), example)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_blocks))
         levels = u + (jnp.zeros(num_blocks) if shared_level else spread(num_blocks) / num_blocks)
         levels = low + (high - low) * (levels % 1)
-        inner = jax.vmap(objective.view, (None, 0, 0, 0))(phi, keys, blocks, levels)
+        inner = jax.vmap(objective.view, (None, 0, 0, 0))(objective_params, keys, blocks, levels)
 
         def joined(field):
             """[blocks, K, size] -> [K, L]."""
@@ -64,14 +64,14 @@ def block(
         targets, t = joined(inner.targets), joined(inner.t)
         segments = jnp.broadcast_to(example.segments, targets.shape)
         tokens = both(joined(inner.tokens), example.tokens, start or 0)
-        places = jnp.broadcast_to(jnp.tile(jnp.arange(length + shift), 2)[:, None], (*tokens.shape, 1))
+        positions = jnp.broadcast_to(jnp.tile(jnp.arange(length + shift), 2)[:, None], (*tokens.shape, 1))
         return View(
             tokens=tokens,
             targets=targets,
             weight=joined(inner.weight),
             t=both(t, jnp.zeros_like(t), 0.0),
-            positions=places,
-            key_positions=places,
+            positions=positions,
+            key_positions=positions,
             segments=both(segments, segments, example.segments[0]),
             constant=inner.constant.sum(axis=0),
         )

@@ -1,4 +1,4 @@
-"""Sums over the vocabulary, for noise that mixes (`processes.mixture`): two or three numbers a place instead of a
+"""Sums over the vocabulary, for noise that mixes (`processes.mixture`): two or three numbers a position instead of a
 vector.
 
 A mixture treats all tokens alike but z, x and the mask, so that everything a bound sums over y comes down to log p_z,
@@ -46,7 +46,8 @@ def scores_of_denoiser(
     t: Float[Array, "*#n"],
     leaves_out: bool,
 ) -> Scores:
-    """Of p = softmax(logits), the leave-one-out law or (`leaves_out` False) the law given all places.
+    """Of p = softmax(logits), the leave-one-out distribution or (`leaves_out` False) the distribution given all
+    positions.
 
     log s_y = log(e^slope p_y + e^base) in both cases; they differ in the two numbers.
     """
@@ -133,8 +134,8 @@ def step_divergence(
 ) -> Float[Array, "*n"]:
     """KL(q(x_s | z, x) || p(x_s | z)), p the plug-in of softmax(logits), in nats.
 
-    Both are the same backward step times a law of x_s, so it is the mean of log(q(x_s | x) / p(x_s)) and the logarithm
-    of the ratio of their sums.
+    Both are the same backward step times a distribution of x_s, so it is the mean of log(q(x_s | x) / p(x_s)) and the
+    logarithm of the ratio of their sums.
     """
     vocab = process.vocab
     log_normaliser = jax.nn.logsumexp(logits, axis=-1)
@@ -151,13 +152,17 @@ def step_divergence(
     if process.mixture.mask_absorbs:
         from_mask = jnp.where(real, 0, 1)
 
-    def chance_of_z(law_at_z):
-        return into_z * (kept + before.uniform) + jnp.where(real, kept_on * law_at_z, 0) + from_mask * before.masked
+    def chance_of_z(distribution_at_z):
+        return (
+            into_z * (kept + before.uniform)
+            + jnp.where(real, kept_on * distribution_at_z, 0)
+            + from_mask * before.masked
+        )
 
     true_at_z = jnp.where(changed, added, kept + added)
     log_ours_at_x = jnp.logaddexp(log(kept) + log_p_x, log(added))
     log_ours_at_z = jnp.logaddexp(log(kept) + log_p_z, log(added))
-    true, ours = (jnp.maximum(chance_of_z(law), TINY) for law in (true_at_z, jnp.exp(log_ours_at_z)))
+    true, ours = (jnp.maximum(chance_of_z(probs), TINY) for probs in (true_at_z, jnp.exp(log_ours_at_z)))
 
     # each y weighs back_y q(y | x) / true; all but x and z alike, the mask not at all: p and q agree on it
     share = into_z * added / true

@@ -7,45 +7,46 @@ from jaxtyping import Array, Float, Int
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
-from mdlm_jax.objectives.answers import leave_one_out
 from mdlm_jax.objectives.base import Objective, View, cross_entropy, full
 from mdlm_jax.objectives.closed_form import log, step_divergence
 from mdlm_jax.objectives.noised import noised, noisy_tokens, one_hot, times
+from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.base import Process, mask_only, posterior
 
 
 def d3pm(process: Process, num_steps: int, auxiliary: float) -> Objective:
     """KL(q(x_T | x_0) || prior) + sum over t of KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), one t drawn a row.
 
-    p plugs the network's law into the posterior (equation 4): its optimum is the leave-one-out law. At the first step
-    the KL is -log p(x_0 | x_1). `auxiliary` is D3PM's lambda: so many times the mean over t of the cross-entropy of the
-    network's law is added (equation 5); that is no bound, and what is reported leaves it out.
+    p plugs the network's distribution into the posterior (equation 4): its optimum is the leave-one-out distribution.
+    At the first step the KL is -log p(x_0 | x_1). `auxiliary` is D3PM's lambda: so many times the mean over t of the
+    cross-entropy of the network's distribution is added (equation 5); that is no bound, and what is reported leaves it
+    out.
     """
     if num_steps < 1:
         raise UserError(f"num_steps={num_steps}; accepted: 1 or more")
     if auxiliary < 0:
         raise UserError(f"auxiliary={auxiliary}; accepted: 0 or more")
 
-    def view(phi, key, example: Example, u) -> View:
+    def view(objective_params, key, example: Example, u) -> View:
         step = jnp.floor(u * num_steps) + 1
         return noised(process, example, key, step / num_steps)
 
-    def token_loss(phi, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
+    def token_loss(objective_params, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
         z, t = noisy_tokens(view), times(view)
         s = jnp.maximum(jnp.round(t * num_steps) - 1, 0) / num_steps
         divergence = step_kl(process, logits, view.targets, z, s, t)
-        hint = auxiliary * cross_entropy(phi, logits, view) if auxiliary else 0
+        hint = auxiliary * cross_entropy(objective_params, logits, view) if auxiliary else 0
         return num_steps * view.weight * divergence + hint
 
     step_kl = dense_divergence if process.mixture is None else step_divergence
-    answer = leave_one_out(process)
+    parameterization = leave_one_out(process)
     bound = Objective(
         view,
         token_loss,
         full,
         bound="none" if auxiliary else "upper",
         estimator=f"random steps of {num_steps}",
-        answer=lambda phi: answer,
+        parameterization=lambda objective_params: parameterization,
         num_steps=num_steps,
         timed=not mask_only(process),
     )

@@ -9,11 +9,12 @@ from mdlm_jax.objectives.base import Objective, View, full
 
 
 def dropped_prompt(objective: Objective, mask_id: int, rate: float) -> Objective:
-    """The objective, with what is given (`Example.frozen`) shown as masks in a share `rate` of the training rows.
+    """The objective, with what is given (`Example.prompt_mask`) shown as masks in a share `rate` of the training rows.
 
-    One network then knows both laws that guidance mixes, with the prompt and without (arXiv 2207.12598, algorithm 1).
-    Its loss is (1 - rate) times the objective's plus rate times that of rows without a prompt; what is reported sees
-    every prompt. Raises UserError for a rate outside [0, 1) and for objectives that do not read whole rows of tokens.
+    One network then knows both distributions that guidance mixes, with the prompt and without (arXiv 2207.12598,
+    algorithm 1). Its loss is (1 - rate) times the objective's plus rate times that of rows without a prompt; what is
+    reported sees every prompt. Raises UserError for a rate outside [0, 1) and for objectives that do not read whole
+    rows of tokens.
     """
     if not 0 <= rate < 1:
         raise UserError(f"rate={rate} (objective.drop_prompt); accepted: at least 0 and below 1")
@@ -22,11 +23,11 @@ def dropped_prompt(objective: Objective, mask_id: int, rate: float) -> Objective
             f"rate={rate} (objective.drop_prompt): needs an objective that sees the whole row as tokens, without blocks"
         )
 
-    def view(phi, key, example: Example, u) -> View:
-        seen = objective.view(phi, key, example, u)
+    def view(objective_params, key, example: Example, u) -> View:
+        seen = objective.view(objective_params, key, example, u)
         # a key of its own: the noise of a row is the same with its prompt and without
         dropped = jax.random.uniform(jax.random.fold_in(key, 1)) < rate
-        return seen._replace(tokens=jnp.where(dropped & example.frozen, mask_id, seen.tokens))
+        return seen._replace(tokens=jnp.where(dropped & example.prompt_mask, mask_id, seen.tokens))
 
     return objective._replace(
         view=view, estimator=f"{objective.estimator}, prompts dropped", evaluate=objective.evaluate or objective

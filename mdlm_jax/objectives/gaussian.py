@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.autoregressive import one_view
-from mdlm_jax.objectives.base import Objective, View, full, scored
+from mdlm_jax.objectives.base import Objective, View, full, loss_mask
 from mdlm_jax.processes.gaussian import alpha_sigma, cosine_log_snr, prior_nats, sample, snr_rate
 
 # tokens are told from one another around a log SNR of -1, for V = 16 as for 32,000: most noise levels are near it
@@ -22,9 +22,9 @@ def gaussian(mask_id: int, embedding_width: int = 16) -> Objective:
     """-log p(x) <= KL(q(z_1 | x) || N(0, I)) + E[-log p(x | z_0)] + integral of 1/2 (-dSNR/dt) E|e(x) - x_hat|^2 dt.
 
     Denoising score matching with the weight of the likelihood: the integrand is 1/2 g^2 |score - score_hat|^2.
-    e(x) are learned vectors of norm sqrt(embedding_width). softmax(logits) is the law of a token given all OTHER
-    places: what the place itself shows, q(z | e(v)), is multiplied in by hand (Plaid's output prior), so that an
-    untrained network costs about log V per token and not the weight at t = 0. x_hat is the mean of e under that
+    e(x) are learned vectors of norm sqrt(embedding_width). softmax(logits) is the distribution of a token given all
+    OTHER positions: what the place itself shows, q(z | e(v)), is multiplied in by hand (Plaid's output prior), so that
+    an untrained network costs about log V per token and not the weight at t = 0. x_hat is the mean of e under that
     product; p(x | z_0) is read from z_0 alone.
 
     The network reads noised embeddings; given tokens and padding are shown without noise. Raises UserError for an
@@ -36,24 +36,24 @@ def gaussian(mask_id: int, embedding_width: int = 16) -> Objective:
     def init(key):
         return {"embedding": jax.random.normal(key, (mask_id, embedding_width))}
 
-    def view(phi, key, example: Example, u) -> View:
-        eligible, places = scored(example), jnp.arange(example.tokens.shape[-1])[:, None]
-        clean = embedding(phi)[example.tokens]
+    def view(objective_params, key, example: Example, u) -> View:
+        eligible, positions = loss_mask(example), jnp.arange(example.tokens.shape[-1])[:, None]
+        clean = embedding(objective_params)[example.tokens]
         t = jnp.reshape(u, 1).astype(jnp.float32)
         return one_view(
             tokens=example.tokens,
             targets=example.tokens,
             weight=eligible.astype(jnp.float32),
             t=t,
-            positions=places,
-            key_positions=places,
+            positions=positions,
+            key_positions=positions,
             segments=example.segments,
             constant=jnp.where(eligible, prior_nats(clean, LOG_SNR(jnp.ones(1))), 0).sum(),
             noisy=jnp.where(eligible[:, None], sample(key, clean, LOG_SNR(t)), clean),
         )
 
-    def token_loss(phi, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
-        vectors, log_snr = embedding(phi), LOG_SNR(view.t)
+    def token_loss(objective_params, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
+        vectors, log_snr = embedding(objective_params), LOG_SNR(view.t)
         clean = vectors[view.targets]
         signal = alpha_sigma(log_snr)[0][..., None] * clean
         # no gradient comes back through a view: its noise stays as drawn, and the signal is added anew
@@ -74,9 +74,9 @@ def gaussian(mask_id: int, embedding_width: int = 16) -> Objective:
     )
 
 
-def embedding(phi) -> Float[Array, "V d"]:
+def embedding(objective_params) -> Float[Array, "V d"]:
     """The vectors of all tokens, of norm sqrt(d): if they could grow, no noise would be noise."""
-    vectors = phi["embedding"]
+    vectors = objective_params["embedding"]
     return vectors * math.sqrt(vectors.shape[-1]) / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
@@ -94,7 +94,7 @@ def estimate(
     noisy: Float[Array, "*n d"],
     log_snr: Float[Array, "*#n"],
 ) -> Float[Array, "*n d"]:
-    """x_hat: the mean vector under what the other places say and what the place shows."""
+    """x_hat: the mean vector under what the other positions say and what the position shows."""
     return mean_vector(logits + evidence(vectors, noisy, log_snr), vectors)
 
 

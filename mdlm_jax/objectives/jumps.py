@@ -1,8 +1,8 @@
 """Objectives that look at a sequence and at a neighbour of it, one token away: tauLDR's bound and implicit CSM.
 
 Both are a sum over all neighbours of what the network says here, minus what it says, there, of the way back. The first
-view is the sequence, every place its own target; the second the neighbour, and only the changed place is weighed, its
-target what stood there.
+view is the sequence, every place its own target; the second the neighbour, and only the changed position is weighed,
+its target what stood there.
 """
 
 import jax
@@ -12,10 +12,10 @@ from jaxtyping import Array, Float
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
-from mdlm_jax.objectives.answers import full_posterior, score
-from mdlm_jax.objectives.base import Objective, View, full, scored
+from mdlm_jax.objectives.base import Objective, View, full, loss_mask
 from mdlm_jax.objectives.closed_form import at, rates_out_of
 from mdlm_jax.objectives.noised import continuous_time, noised, noisy_tokens, one_hot, spread_times, times
+from mdlm_jax.objectives.parameterizations import full_posterior, score
 from mdlm_jax.objectives.score_entropy import sedd
 from mdlm_jax.processes.base import Process, mask_only
 from mdlm_jax.processes.mixture import uniform
@@ -32,27 +32,27 @@ def tauldr(process: Process) -> Objective:
     """
     if process.rate is None:
         raise UserError("process has no rates; accepted: one in continuous time")
-    answer = full_posterior(process)
+    parameterization = full_posterior(process)
 
-    def view(phi, key, example: Example, u) -> View:
-        key_noise, key_place, key_token = jax.random.split(key, 3)
+    def view(objective_params, key, example: Example, u) -> View:
+        key_noise, key_position, key_token = jax.random.split(key, 3)
         here = jax.tree.map(lambda field: field[0], noised(process, example, key_noise, continuous_time(u)))
-        eligible = scored(example)
+        eligible = loss_mask(example)
         leaving = jnp.where(eligible, process.exit(here.tokens, here.t), 0)
         total = leaving.sum()
-        place = _draw_place(key_place, leaving)
-        moved = jnp.where(place, process.jump(key_token, here.tokens, here.t), here.tokens)
+        position = _draw_position(key_position, leaving)
+        moved = jnp.where(position, process.jump(key_token, here.tokens, here.t), here.tokens)
         there = process.forward(one_hot(example.tokens, process.vocab), here.t)
         r = there / at(there, here.tokens)[..., None]
         constant = process.rate(here.tokens, here.t) * (xlogy(r, r) - r)
-        return _pair(here, moved, place, total, jnp.where(eligible[:, None], constant, 0).sum() + here.constant)
+        return _pair(here, moved, position, total, jnp.where(eligible[:, None], constant, 0).sum() + here.constant)
 
-    def token_loss(phi, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
+    def token_loss(objective_params, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
         z, t = noisy_tokens(view), times(view)
         if process.mixture is None:
-            log_s = answer.log_ratio(logits, z, t)
+            log_s = parameterization.log_ratio(logits, z, t)
             return _both(view, (process.rate(z, t) * jnp.exp(log_s)).sum(axis=-1), -at(log_s, view.targets))
-        scores = answer.scores(logits, view.targets, z, t)
+        scores = parameterization.scores(logits, view.targets, z, t)
         return _both(view, rates_out_of(process, scores, z, t), -scores.log_target)
 
     objective = Objective(
@@ -62,7 +62,7 @@ def tauldr(process: Process) -> Objective:
         bound="upper",
         estimator="random times and jumps",
         views=2,
-        answer=lambda phi: answer,
+        parameterization=lambda objective_params: parameterization,
         timed=not mask_only(process),
     )
     return objective._replace(evaluate=spread_times(objective))
@@ -81,27 +81,27 @@ def csm(mask_id: int, schedule: Schedule, form: str) -> Objective:
         raise UserError(f"form={form!r}; accepted: implicit, denoising")
 
     def importance(t):
-        law = process.forward(jnp.zeros((*t.shape, mask_id)).at[..., 0].set(1), t)
-        return (law[..., 1] / law[..., 0]) ** 2
+        probs = process.forward(jnp.zeros((*t.shape, mask_id)).at[..., 0].set(1), t)
+        return (probs[..., 1] / probs[..., 0]) ** 2
 
-    def implicit_view(phi, key, example: Example, u) -> View:
-        key_noise, key_place, key_token = jax.random.split(key, 3)
+    def implicit_view(objective_params, key, example: Example, u) -> View:
+        key_noise, key_position, key_token = jax.random.split(key, 3)
         here = jax.tree.map(lambda field: field[0], noised(process, example, key_noise, continuous_time(u)))
-        eligible = scored(example).astype(jnp.float32)
-        place = _draw_place(key_place, eligible)
-        moved = jnp.where(place, process.jump(key_token, here.tokens, here.t), here.tokens)
-        return _pair(here, moved, place, eligible.sum() * (mask_id - 1), jnp.zeros(()))
+        eligible = loss_mask(example).astype(jnp.float32)
+        position = _draw_position(key_position, eligible)
+        moved = jnp.where(position, process.jump(key_token, here.tokens, here.t), here.tokens)
+        return _pair(here, moved, position, eligible.sum() * (mask_id - 1), jnp.zeros(()))
 
-    def implicit_loss(phi, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
+    def implicit_loss(objective_params, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
         z, t = noisy_tokens(view), times(view)
         c = jnp.expm1(logits)
         neighbour = jnp.arange(mask_id) != z[..., None]
         return importance(t) * _both(view, jnp.where(neighbour, c**2 + 2 * c, 0).sum(axis=-1), -2 * at(c, view.targets))
 
-    def denoising_view(phi, key, example: Example, u) -> View:
+    def denoising_view(objective_params, key, example: Example, u) -> View:
         return noised(process, example, key, continuous_time(u))
 
-    def denoising_loss(phi, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
+    def denoising_loss(objective_params, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
         z, t = noisy_tokens(view), times(view)
         there = process.forward(one_hot(view.targets, mask_id), t)
         error = jnp.where(jnp.arange(mask_id) == z[..., None], 0, jnp.exp(logits) - there / at(there, z)[..., None])
@@ -116,27 +116,27 @@ def csm(mask_id: int, schedule: Schedule, form: str) -> Objective:
         estimator="random times and neighbours" if implicit else "random times",
         evaluate=sedd(process, "raw").evaluate,
         views=2 if implicit else 1,
-        answer=lambda phi: score(process),
+        parameterization=lambda objective_params: score(process),
         timed=True,
     )
 
 
-def _draw_place(key: Array, weight: Float[Array, "L"]) -> Array:
+def _draw_position(key: Array, weight: Float[Array, "L"]) -> Array:
     """bool[L]: one place, drawn by weight; none where all weights are 0."""
-    place = jax.random.categorical(key, jnp.log(weight), mode="high")
-    return (jnp.arange(weight.size) == place) & (weight > 0)
+    position = jax.random.categorical(key, jnp.log(weight), mode="high")
+    return (jnp.arange(weight.size) == position) & (weight > 0)
 
 
-def _pair(here: View, moved: Array, place: Array, total: Array, constant: Array) -> View:
+def _pair(here: View, moved: Array, position: Array, total: Array, constant: Array) -> View:
     """The two views. Their mean is taken, so each counts twice."""
     first = here._replace(targets=here.tokens, weight=2 * here.weight, constant=2 * constant)
     second = here._replace(
-        tokens=moved, targets=here.tokens, weight=jnp.where(place, 2 * total, 0), constant=jnp.zeros(())
+        tokens=moved, targets=here.tokens, weight=jnp.where(position, 2 * total, 0), constant=jnp.zeros(())
     )
     return jax.tree.map(lambda a, b: jnp.stack([a, b]), first, second)
 
 
 def _both(view: View, of_all: Array, of_one: Array) -> Array:
-    """A place that is its own target is scored over all neighbours, another over the way back."""
+    """A position that is its own target is scored over all neighbours, another over the way back."""
     stays = noisy_tokens(view) == view.targets
     return view.weight * jnp.where(stays, of_all, of_one)

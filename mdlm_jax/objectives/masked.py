@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
-from mdlm_jax.objectives.answers import leave_one_out
-from mdlm_jax.objectives.any_order import any_order, hide, random_ranks
-from mdlm_jax.objectives.base import Objective, View, cross_entropy, full, scored
+from mdlm_jax.objectives.any_order import any_order, mask_tokens, random_ranks
+from mdlm_jax.objectives.base import Objective, View, cross_entropy, full, loss_mask
+from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.mixture import absorbing
 from mdlm_jax.schedules import Schedule, check_schedule, noise_rate
 
@@ -47,7 +47,7 @@ def masked(
         first, last = (float(schedule(jnp.float32(t))) for t in (0, 1))
     ends = 0.0 if time_epsilon else (first + 1 - last) * math.log(mask_id)
 
-    def view(phi, key, example: Example, u) -> View:
+    def view(objective_params, key, example: Example, u) -> View:
         key_time, key_hidden = jax.random.split(key)
         drawn = jax.random.uniform(key_time) if independent_times else u
         if num_steps:
@@ -69,7 +69,7 @@ def masked(
         evaluate=None if num_steps else any_order(mask_id),
         num_steps=num_steps,
         views=2 if complementary else 1,
-        answer=lambda phi: leave_one_out(absorbing(mask_id, schedule)),
+        parameterization=lambda objective_params: leave_one_out(absorbing(mask_id, schedule)),
     )
 
 
@@ -80,7 +80,7 @@ def masked_plain(mask_id: int, schedule: Schedule, complementary: bool = False) 
     style fine-tuning (Fast-dLLM v2): each token is scored once.
     """
 
-    def view(phi, key, example: Example, u) -> View:
+    def view(objective_params, key, example: Example, u) -> View:
         t = jnp.maximum(u, 1e-6)
         return _hidden_views(key, example, mask_id, t, schedule(t), None, complementary, 0.0)
 
@@ -93,12 +93,12 @@ def masked_lm(mask_id: int, rate: float = 0.15) -> Objective:
     At least one token is hidden. All hidden tokens become the mask: none is kept or replaced by a random one.
     """
 
-    def view(phi, key, example: Example, u) -> View:
-        eligible = scored(example)
+    def view(objective_params, key, example: Example, u) -> View:
+        eligible = loss_mask(example)
         num_tokens = eligible.sum()
         num_hidden = jnp.maximum(jnp.round(rate * num_tokens).astype(jnp.int32), 1)
         hidden = eligible & (random_ranks(key, eligible) < num_hidden)
-        return hide(example, hidden, num_tokens / num_hidden, mask_id, num_hidden / jnp.maximum(num_tokens, 1))
+        return mask_tokens(example, hidden, num_tokens / num_hidden, mask_id, num_hidden / jnp.maximum(num_tokens, 1))
 
     reported = any_order(mask_id)
     return reported._replace(view=view, bound="none", estimator="random sets", evaluate=reported)
@@ -110,13 +110,13 @@ def _hidden_views(key, example, mask_id, t, noised, rate, complementary, ends) -
     With m = P(noised) for the variable the bound is an integral of dm / m: the other view has 1 - m for it, so dm / (1
     - m).
     """
-    eligible = scored(example)
+    eligible = loss_mask(example)
     hidden = eligible & (jax.random.uniform(key, example.tokens.shape) < noised)
-    view = hide(example, hidden, 1.0 if rate is None else rate, mask_id, t)
+    view = mask_tokens(example, hidden, 1.0 if rate is None else rate, mask_id, t)
     if complementary:
         # in float32 a power of t may be 0, and its rate 0 / 0
         slope = 1.0 if rate is None else jnp.where(noised > 0, rate * noised, 0)
         other_rate = 1.0 if rate is None else slope / jnp.maximum(1 - noised, 1e-6)
-        other = hide(example, eligible & ~hidden, other_rate, mask_id, 1 - t)
+        other = mask_tokens(example, eligible & ~hidden, other_rate, mask_id, 1 - t)
         view = jax.tree.map(lambda one, two: jnp.concatenate([one, two]), view, other)
     return view._replace(constant=view.constant + ends * eligible.sum())

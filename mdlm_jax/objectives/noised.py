@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from mdlm_jax.data import Example
 from mdlm_jax.objectives.autoregressive import one_view
-from mdlm_jax.objectives.base import Objective, View, scored
+from mdlm_jax.objectives.base import Objective, View, loss_mask
 from mdlm_jax.processes.base import Process
 
 EARLIEST = 1e-6  # of continuous time: at 0 nothing is noised, and rates are 0 / 0
@@ -16,17 +16,17 @@ def noised(process: Process, example: Example, key, t) -> View:
 
     The constant is what the ends cost: 0 where the process begins clean and ends in its prior.
     """
-    places = jnp.arange(example.tokens.shape[-1])[:, None]
-    eligible, t = scored(example), jnp.asarray(t)
+    positions = jnp.arange(example.tokens.shape[-1])[:, None]
+    eligible, t = loss_mask(example), jnp.asarray(t)
     return one_view(
         tokens=jnp.where(eligible, process.sample(key, example.tokens, t), example.tokens),
         targets=example.tokens,
         weight=eligible.astype(t.dtype),
         t=jnp.reshape(t, 1),
-        positions=places,
-        key_positions=places,
+        positions=positions,
+        key_positions=positions,
         segments=example.segments,
-        constant=jnp.where(eligible, process.end_nats(example.tokens), 0).sum(),
+        constant=jnp.where(eligible, process.prior_and_reconstruction_loss(example.tokens), 0).sum(),
     )
 
 
@@ -43,8 +43,8 @@ def spread_times(objective: Objective) -> Objective:
     there, and what is seen at them weighs 30 v^2 (1 - v)^2.
     """
 
-    def view(phi, key, example: Example, v) -> View:
-        seen = objective.view(phi, key, example, v**3 * (10 - 15 * v + 6 * v**2))
+    def view(objective_params, key, example: Example, v) -> View:
+        seen = objective.view(objective_params, key, example, v**3 * (10 - 15 * v + 6 * v**2))
         slope = 30 * v**2 * (1 - v) ** 2
         return seen._replace(weight=seen.weight * slope, constant=seen.constant * slope)
 
@@ -52,12 +52,12 @@ def spread_times(objective: Objective) -> Objective:
 
 
 def noisy_tokens(view: View):
-    """What stands at the scored places: the first half of a view of two halves, all of the others."""
+    """What stands at the scored positions: the first half of a view of two halves, all of the others."""
     return view.tokens[..., : view.targets.shape[-1]]
 
 
 def times(view: View):
-    """The noise level of the scored places, [.., 1] or one each."""
+    """The noise level of the scored positions, [.., 1] or one each."""
     return view.t[..., : view.targets.shape[-1]]
 
 

@@ -3,8 +3,8 @@ network says its scores.
 
 With r_y = q(y | x_0) / q(z | x_0) and s_y the network's ratio, an example costs
 
-    integral over t of E_z[ sum over places and y != z of R_t(y, z) (s_y - r_y log s_y + r_y (log r_y - 1)) ] + KL(q_1
-    || prior).
+    integral over t of E_z[ sum over positions and y != z of R_t(y, z) (s_y - r_y log s_y + r_y (log r_y - 1)) ] +
+    KL(q_1 || prior).
 
 (SEDD, arXiv 2310.16834, equation 10.) GIDD's w [KL + IS] and the bounds of UDLM and Duo are this, with
 s_y = q_t(y | p) / q_t(z | p) of a denoiser p that leaves the place itself out.
@@ -14,10 +14,10 @@ from jaxtyping import Array, Float
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
-from mdlm_jax.objectives.answers import full_posterior, leave_one_out, scaled_score, score
-from mdlm_jax.objectives.base import Answer, Objective, View, full
+from mdlm_jax.objectives.base import Objective, Parameterization, View, full
 from mdlm_jax.objectives.closed_form import score_entropy_of
 from mdlm_jax.objectives.noised import continuous_time, noised, noisy_tokens, spread_times, times
+from mdlm_jax.objectives.parameterizations import full_posterior, leave_one_out, scaled_score, score
 from mdlm_jax.processes import mixture
 from mdlm_jax.processes.base import Process, mask_only
 from mdlm_jax.schedules import Schedule, gaussian_argmax
@@ -25,18 +25,20 @@ from mdlm_jax.schedules import Schedule, gaussian_argmax
 SCORES = {"raw": score, "scaled": scaled_score, "denoiser": full_posterior}
 
 
-def score_entropy(answer: Answer, timed: bool) -> Objective:
-    """The bound above, for a network that says its scores as `answer` reads them."""
-    process = answer.process
+def score_entropy(parameterization: Parameterization, timed: bool) -> Objective:
+    """The bound above, for a network that says its scores as `parameterization` reads them."""
+    process = parameterization.process
     if process.mixture is None:
         raise UserError("process: accepted is one that mixes: absorbing, uniform, hybrid or gidd")
 
-    def view(phi, key, example: Example, u) -> View:
+    def view(objective_params, key, example: Example, u) -> View:
         return noised(process, example, key, continuous_time(u))
 
-    def token_loss(phi, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
+    def token_loss(objective_params, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
         z, t = noisy_tokens(view), times(view)
-        return view.weight * score_entropy_of(process, answer.scores(logits, view.targets, z, t), view.targets, z, t)
+        return view.weight * score_entropy_of(
+            process, parameterization.scores(logits, view.targets, z, t), view.targets, z, t
+        )
 
     objective = Objective(
         view,
@@ -44,7 +46,7 @@ def score_entropy(answer: Answer, timed: bool) -> Objective:
         full,
         bound="upper",
         estimator="random times",
-        answer=lambda phi: answer,
+        parameterization=lambda objective_params: parameterization,
         timed=timed,
     )
     return objective._replace(evaluate=spread_times(objective))

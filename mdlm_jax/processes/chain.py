@@ -44,10 +44,10 @@ def chain(generator: Float[np.ndarray, "S S"], schedule: Schedule, vocab: int | 
     def speed(t):
         return jax.jvp(sigma, (t,), (jnp.ones_like(t),))[1]
 
-    def forward(law, t):
+    def forward(probs, t):
         check_time("t", t)
         return jnp.einsum(
-            "...v,...vy->...y", law, transition(jnp.zeros_like(t), t)[..., :vocab, :], precision="highest"
+            "...v,...vy->...y", probs, transition(jnp.zeros_like(t), t)[..., :vocab, :], precision="highest"
         )
 
     def backward(z, s, t):

@@ -48,7 +48,7 @@ def posterior(
 ) -> tuple[Float[Array, "*n d"], Float[Array, "*#n"]]:
     """Mean and variance of q(z_s | z_t = z, x) of each coordinate, for log-SNRs s >= t (VDM, appendix A.3).
 
-    With an estimate in the place of x it is a step of the reverse process; with E[x | z] the best one of its kind.
+    With an estimate in the position of x it is a step of the reverse process; with E[x | z] the best one of its kind.
     """
     (alpha_s, sigma_s), (alpha_t, _) = alpha_sigma(s), alpha_sigma(t)
     from_x = -jnp.expm1(t - s)

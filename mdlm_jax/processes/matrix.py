@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from scipy.special import rel_entr
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.processes.base import Process, check_law, check_time, draw
+from mdlm_jax.processes.base import Process, check_distribution, check_time, draw
 
 LARGEST = 256  # V: T matrices of V x V are kept
 MOST_DOUBLINGS = 16  # of beta; a chain of one or two steps never gets there
@@ -19,8 +19,8 @@ def discretised_gaussian(vocab: int, num_steps: int) -> Process:
     """Noise between neighbouring tokens, for vocabularies with an order (D3PM, arXiv 2107.03006, appendix A.2.3).
 
     From i to j with exp(-4 (i - j)^2 / ((V - 1)^2 beta)) over the sum of that for -(V - 1) .. V - 1; the rest stays. It
-    is symmetric, so its stationary law is uniform. beta rises linearly as D3PM's does (1e-4 to 0.02 in 1,000 steps),
-    times the least power of 2 that brings x_1 within 0.01 nats of uniform. Raises UserError for V > 256.
+    is symmetric, so its stationary distribution is uniform. beta rises linearly as D3PM's does (1e-4 to 0.02 in 1,000
+    steps), times the least power of 2 that brings x_1 within 0.01 nats of uniform. Raises UserError for V > 256.
     """
     check_size("vocab", vocab)
     if num_steps < 1:
@@ -38,10 +38,10 @@ def from_matrices(steps: Float[np.ndarray, "T V V"], prior: Float[np.ndarray, "V
     """The chain that goes from row to column by one matrix after the other; t is a multiple of 1 / T.
 
     `backward` knows single steps, s = t - 1 / T, and those from the start, s = 0. Raises UserError for matrices or a
-    prior that are no laws, and for V > 256.
+    prior that are no distributions, and for V > 256.
     """
-    check_law("steps", steps)
-    check_law("prior", prior)
+    check_distribution("steps", steps)
+    check_distribution("prior", prior)
     num_steps, vocab = steps.shape[:2]
     check_size("steps", vocab)
     products = [np.eye(vocab)]
@@ -53,18 +53,18 @@ def from_matrices(steps: Float[np.ndarray, "T V V"], prior: Float[np.ndarray, "V
     def at(matrices: Float[np.ndarray, "n V V"], index: Array, dtype) -> Float[Array, "*n V V"]:
         return jnp.asarray(matrices, dtype)[index]
 
-    def place(t):
+    def position(t):
         return jnp.round(t * num_steps).astype(jnp.int32)
 
-    def forward(law, t):
+    def forward(probs, t):
         check_time("t", t)
-        return jnp.einsum("...v,...vy->...y", law, at(cumulative, place(t), law.dtype), precision="highest")
+        return jnp.einsum("...v,...vy->...y", probs, at(cumulative, position(t), probs.dtype), precision="highest")
 
     def backward(z, s, t):
         check_time("t", t)
-        from_start = at(cumulative, place(t), t.dtype)
-        one_step = at(single, jnp.maximum(place(t) - 1, 0), t.dtype)
-        matrix = jnp.where((place(s) == 0)[..., None, None], from_start, one_step)
+        from_start = at(cumulative, position(t), t.dtype)
+        one_step = at(single, jnp.maximum(position(t) - 1, 0), t.dtype)
+        matrix = jnp.where((position(s) == 0)[..., None, None], from_start, one_step)
         return jnp.einsum("...yz,...z->...y", matrix, jax.nn.one_hot(z, vocab, dtype=t.dtype), precision="highest")
 
     return Process(

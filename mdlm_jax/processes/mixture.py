@@ -56,7 +56,7 @@ def uniform(vocab: int, schedule: Schedule) -> Process:
     return whole._replace(
         states=vocab,
         prior=whole.prior[:vocab],
-        forward=lambda law, t: whole.forward(law, t)[..., :vocab],
+        forward=lambda probs, t: whole.forward(probs, t)[..., :vocab],
         backward=lambda z, s, t: whole.backward(z, s, t)[..., :vocab],
         rate=lambda z, t: whole.rate(z, t)[..., :vocab],
     )
@@ -110,11 +110,11 @@ def mix(vocab: int, amounts: Callable[[Array], Amounts], mask_absorbs: bool) -> 
 
     mixture = Mixture(amounts, mask_absorbs)
 
-    def forward(law, t):
+    def forward(probs, t):
         check_time("t", t)
         now = amounts(t)
-        real = now.kept[..., None] * law + (now.uniform / vocab)[..., None] * law.sum(axis=-1, keepdims=True)
-        return jnp.concatenate([real, now.masked[..., None] * law.sum(axis=-1, keepdims=True)], axis=-1)
+        real = now.kept[..., None] * probs + (now.uniform / vocab)[..., None] * probs.sum(axis=-1, keepdims=True)
+        return jnp.concatenate([real, now.masked[..., None] * probs.sum(axis=-1, keepdims=True)], axis=-1)
 
     def backward(z, s, t):
         check_time("s", s)
@@ -158,11 +158,13 @@ def mix(vocab: int, amounts: Callable[[Array], Amounts], mask_absorbs: bool) -> 
     gap -= xlogy(kept + uniform, (kept + uniform) / vocab)
     gap += _reading_nats(vocab, *at_start)
 
-    def end_nats(x):
+    def prior_and_reconstruction_loss(x):
         return jnp.full(x.shape, gap)
 
     sample = _sampler(vocab, amounts)
-    return Process(vocab, vocab + 1, prior, end_nats, sample, forward, backward, rate, exit, jump, mixture)
+    return Process(
+        vocab, vocab + 1, prior, prior_and_reconstruction_loss, sample, forward, backward, rate, exit, jump, mixture
+    )
 
 
 def rates(mixture: Mixture, t: Float[Array, "*n"], vocab: int) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:

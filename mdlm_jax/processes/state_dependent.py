@@ -23,10 +23,10 @@ def powers(vocab: int, power: Float[Array, "V"]) -> Process:
         check_time("t", t)
         return jnp.where(jax.random.uniform(key, x.shape) < t ** power[x], vocab, x)
 
-    def forward(law, t):
+    def forward(probs, t):
         check_time("t", t)
-        lost = masked(t) * law
-        return jnp.concatenate([law - lost, lost.sum(axis=-1, keepdims=True)], axis=-1)
+        lost = masked(t) * probs
+        return jnp.concatenate([probs - lost, lost.sum(axis=-1, keepdims=True)], axis=-1)
 
     def backward(z, s, t):
         check_time("s", s)

@@ -1,4 +1,5 @@
-"""Checkpoints by Orbax: the state and, because data is a function of the step, with its step the place in the data."""
+"""Checkpoints by Orbax: the state and, because data is a function of the step, with its step the position in the
+data."""
 
 import pathlib
 import shutil
@@ -104,7 +105,8 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, abstract: State) -> S
         raise UserError(
             f"{checkpoints.directory}/{step}: does not fit this config ({error})".splitlines()[0]
         ) from error
-    return abstract._replace(**stored)
+    names = {name: field for field, name in STORED_NAMES.items()}
+    return abstract._replace(**{names.get(name, name): field for name, field in stored.items()})
 
 
 def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, State]:
@@ -119,7 +121,10 @@ def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, Stat
         return step, restore(checkpoints, step, shapes(state, device))
 
 
+STORED_NAMES = {"objective_params": "phi"}  # names on disk that differ from the field's
+
+
 def _stored(state: State) -> dict:
-    """As it lies on disk: what is empty where nobody asked for it came later, and is not there."""
-    fields = state._asdict()
+    """The fields as they are on disk. An empty `history` is left out: checkpoints from before it have none."""
+    fields = {STORED_NAMES.get(name, name): field for name, field in state._asdict().items()}
     return {name: field for name, field in fields.items() if name != "history" or jax.tree.leaves(field)}

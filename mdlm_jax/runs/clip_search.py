@@ -15,7 +15,7 @@ from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import EVALUATION_KEY
 from mdlm_jax.models.transformer import Model
-from mdlm_jax.objectives.base import Objective, scored
+from mdlm_jax.objectives.base import Objective, loss_mask
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.training.loss import look, nats
 
@@ -33,7 +33,7 @@ def clip_variances(
     model: Model,
     objective_of_clip: Callable[[float, float], Objective],
     params: Any,
-    phi: Any,
+    objective_params: Any,
     rows: Example,
     *,
     draws: int,
@@ -44,14 +44,16 @@ def clip_variances(
     Every range sees the same rows with the same keys.
     """
     found = []
-    num_scored = np.maximum(np.asarray(scored(rows)).sum(axis=1), 1)
+    num_scored = np.maximum(np.asarray(loss_mask(rows)).sum(axis=1), 1)
     keys = jax.random.split(jax.random.key(EVALUATION_KEY), len(rows.tokens))
     for low, high in ranges():
         objective = objective_of_clip(low, high)
 
         @jax.jit
         def row_nats(keys, u, objective=objective):
-            _, each = nats(model, objective, params, phi, look(objective, phi, keys, rows, u), chunk)
+            _, each = nats(
+                model, objective, params, objective_params, look(objective, objective_params, keys, rows, u), chunk
+            )
             return each.reshape(-1, objective.views).mean(axis=1)
 
         each = []
@@ -86,7 +88,7 @@ def search_run(folder: pathlib.Path, *, draws: int, sequences: int) -> list[Clip
         run.built.model,
         of_clip,
         run.params,
-        run.phi,
+        run.objective_params,
         run.built.data.validation,
         draws=draws,
         chunk=config.train.loss_chunk,

@@ -21,7 +21,7 @@ def evaluate_run(folder: pathlib.Path, *, draws: int | None, sequences: int | No
         run.built.model,
         run.built.objective,
         run.params,
-        run.phi,
+        run.objective_params,
         run.built.data.validation,
         draws=draws,
         batch_size=run.config.eval.batch_size,

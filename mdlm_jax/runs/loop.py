@@ -48,7 +48,7 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> li
     for member in members:
         if member.config.train.float8:
             check_float8(jax.devices()[0])
-        check_backend(member.config.train.attention, jax.default_backend(), member.built.plan.places)
+        check_backend(member.config.train.attention, jax.default_backend(), member.built.plan.positions)
         claim_folder(member.config, member.folder)
     results = [finished(member.folder) for member in members]
     left = [number for number, result in enumerate(results) if result is None]

@@ -24,7 +24,7 @@ RECIPES = {
         "objective.block_size": 4,
         "objective.block_shared_level": True,
     },
-    # arXiv 2509.26328: a place still predicts the token after the one it reads; both a view and its complement; the
+    # arXiv 2509.26328: a position still predicts the token after the one it reads; both a view and its complement; the
     # plain mean over masked tokens
     "fastdllm_v2": {
         "objective.name": "masked_plain",

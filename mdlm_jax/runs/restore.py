@@ -17,7 +17,7 @@ class Run(NamedTuple):
     built: Build
     step: int
     params: Any  # the averaged ones where they were kept
-    phi: Any
+    objective_params: Any
 
 
 def open_run(folder: pathlib.Path, sequences: int | None = None) -> Run:
@@ -35,4 +35,4 @@ def open_run(folder: pathlib.Path, sequences: int | None = None) -> Run:
     built = build(config, jax.devices()[:1])
     shapes = jax.eval_shape(built.make_state, *built.initial)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
-    return Run(config, built, step, state.ema if built.options.ema_decay else state.params, state.phi)
+    return Run(config, built, step, state.ema if built.options.ema_decay else state.params, state.objective_params)

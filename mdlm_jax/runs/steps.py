@@ -149,7 +149,7 @@ def _validation(member: Member, whole: State, step: int) -> Likelihood:
         built.reader,
         built.objective,
         whole.ema if built.options.ema_decay else whole.params,
-        whole.phi,
+        whole.objective_params,
         built.data.validation,
         draws=config.eval.draws,
         batch_size=config.eval.batch_size,

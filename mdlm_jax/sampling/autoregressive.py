@@ -5,46 +5,46 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mdlm_jax.objectives.base import causal
-from mdlm_jax.sampling.base import Numbers, Plan, Trace, draw
-from mdlm_jax.sampling.network import Network, logits_of, new_cache, places_of, reading, uniform_at
+from mdlm_jax.sampling.base import Plan, Trace, TracedArguments, draw
+from mdlm_jax.sampling.network import Network, logits_of, new_cache, positions_of, reading, uniform_at
 
 
-def autoregressive(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
-    """Left to right, for `ar`: a place reads the token before it, the first the mask. L - P evaluations, or as many as
-    it takes until every row has said `stop`."""
+def autoregressive(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, traced: TracedArguments):
+    """Left to right, for `ar`: a position reads the token before it, the first the mask. L - P evaluations, or as many
+    as it takes until every row has said `stop`."""
     order = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-    positions = places_of(network, tokens)[..., None]
-    return _decode(keys, network, tokens, order, positions, positions, plan, numbers)
+    positions = positions_of(network, tokens)[..., None]
+    return _decode(keys, network, tokens, order, positions, positions, plan, traced)
 
 
-def ordered(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
+def ordered(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, traced: TracedArguments):
     """In a random order of each row's own, for `any_order_causal`: the prompt comes first. L - P evaluations."""
-    # a place that no token is drawn for
+    # a position that no token is drawn for
     keys_order = jax.vmap(lambda key: jax.random.fold_in(key, 2**32 - 1))(keys)
-    chance = uniform_at(keys_order, places_of(network, tokens))
+    chance = uniform_at(keys_order, positions_of(network, tokens))
     order = jnp.argsort(jnp.where(tokens == network.mask_id, chance, -1.0), axis=1, stable=True)
-    return decode_in_order(keys, network, tokens, order, plan, numbers)
+    return decode_in_order(keys, network, tokens, order, plan, traced)
 
 
-def decode_in_order(keys, network: Network, tokens: Int[Array, "B L"], order: Int[Array, "B L"], plan, numbers):
-    """In this order, whose first P places are the prompt's: a query turns by (own, target), a key by (own, own)."""
+def decode_in_order(keys, network: Network, tokens: Int[Array, "B L"], order: Int[Array, "B L"], plan, traced):
+    """In this order, whose first P positions are the prompt's: a query turns by (own, target), a key by (own, own)."""
     padding = jnp.zeros(len(tokens), jnp.int32) if network.padding is None else network.padding
     target = order - padding[:, None]
     before = jnp.concatenate([jnp.full_like(target[:, :1], -1), target[:, :-1]], axis=1)
     own = jnp.maximum(before, -1)  # the start symbol follows what pads the row
     positions, key_positions = jnp.stack([own, target], axis=-1), jnp.stack([own, own], axis=-1)
-    return _decode(keys, network, tokens, order, positions, key_positions, plan, numbers)
+    return _decode(keys, network, tokens, order, positions, key_positions, plan, traced)
 
 
-def _decode(keys, network: Network, tokens, order, positions, key_positions, plan: Plan, numbers: Numbers):
-    """The n-th place read holds the token before the n-th of the order, the first the mask: all that is given in one
+def _decode(keys, network: Network, tokens, order, positions, key_positions, plan: Plan, traced: TracedArguments):
+    """The n-th position read holds the token before the n-th of the order, the first the mask: all that is given in one
     pass, then one at a time with the cache."""
-    (batch, length), first = tokens.shape, numbers.first
+    (batch, length), first = tokens.shape, traced.first
     rows, padding = jnp.arange(batch), jnp.zeros(batch, jnp.int32) if network.padding is None else network.padding
-    places = places_of(network, tokens)
+    in_row = positions_of(network, tokens)
 
     def read(cache, tokens, at, width):
-        """Places at .. at + width of the order."""
+        """Positions at .. at + width of the order."""
         here = jax.lax.dynamic_slice_in_dim(jnp.arange(-1, length - 1), at, width)
         before = jnp.take_along_axis(tokens, order[:, jnp.maximum(here, 0)], axis=1)
         before = jnp.where(here + 1 == padding[:, None], network.mask_id, jnp.maximum(before, 0))
@@ -56,14 +56,12 @@ def _decode(keys, network: Network, tokens, order, positions, key_positions, pla
             network.params, view, causal, cache=cache._replace(length=jnp.asarray(at, jnp.int32))
         )
 
-    def place(state, hidden, n):
-        """The token of the n-th place of the order."""
+    def position(state, hidden, n):
+        """The token of the n-th position of the order."""
         tokens, when, nats, evaluations, ended = state
         target = order[:, n]
-        keys_here = jax.vmap(jax.random.fold_in)(keys, places[rows, target])
-        token, log_probability = draw(
-            keys_here, logits_of(network, hidden), numbers.temperature, plan.top_k, plan.top_p
-        )
+        keys_here = jax.vmap(jax.random.fold_in)(keys, in_row[rows, target])
+        token, log_probability = draw(keys_here, logits_of(network, hidden), traced.temperature, plan.top_k, plan.top_p)
         if plan.stop is not None:
             token = jnp.where(ended, plan.stop, token)
         return (
@@ -89,12 +87,12 @@ def _decode(keys, network: Network, tokens, order, positions, key_positions, pla
         jnp.zeros(batch, jnp.int32),
         jnp.zeros(batch, bool),
     )
-    state = place(state, jax.lax.dynamic_index_in_dim(hidden, first, axis=1, keepdims=False), first)
+    state = position(state, jax.lax.dynamic_index_in_dim(hidden, first, axis=1, keepdims=False), first)
 
     def step(carry):
         n, cache, state = carry
         hidden, cache = read(cache, state[0], n, 1)
-        return n + 1, cache, place(state, hidden[:, 0], n)
+        return n + 1, cache, position(state, hidden[:, 0], n)
 
     _, _, (tokens, when, nats, evaluations, _) = jax.lax.while_loop(
         lambda carry: (carry[0] < length) & ~carry[2][-1].all(), step, (first + 1, cache, state)

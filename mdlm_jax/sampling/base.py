@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mdlm_jax.objectives.base import Answer
+from mdlm_jax.objectives.base import Parameterization
 from mdlm_jax.schedules import Schedule, linear
 
-BUCKET = 64  # places: prompts whose lengths round up to the same multiple share a program
+BUCKET = 64  # positions: prompts whose lengths round up to the same multiple share a program
 
 
 class Plan(NamedTuple):
@@ -23,8 +23,10 @@ class Plan(NamedTuple):
     steps: int | None = None  # of the grid of times, where there is one; None: as many as there are tokens
     schedule: Schedule = linear()  # ancestral: the one of the training
     reads_start: bool = True  # autoregressive: the network was trained to begin with the mask
-    answer: Callable[..., Answer] | None = None  # samplers of a process: the objective's, phi -> Answer
-    phi: Any = ()  # its argument: the objective's own parameters
+    parameterization: Callable[..., Parameterization] | None = (
+        None  # samplers of a process: the objective's, objective_params -> Parameterization
+    )
+    objective_params: Any = ()  # its argument: the objective's own parameters
     top_k: int | None = None  # draws are from the k likeliest tokens
     top_p: float | None = None  # .. and from the smallest set of tokens that has this probability
     correctors: int | None = None  # predictor_corrector: corrector steps after each step; None: 2
@@ -33,7 +35,7 @@ class Plan(NamedTuple):
     stop: int | None = None  # token that ends a text
     trained_blocks: int = 0  # the network was trained in blocks of so many tokens and sees no later ones; 0: it was not
     bucket: int = 0  # set by `sample`: the prompt's width, rounded up, so that prompts near in length share a program
-    shift: bool = False  # .. and a place predicts the token after the one it reads
+    shift: bool = False  # .. and a position predicts the token after the one it reads
     upstream_compat: bool = False  # with the errors of SDAR's and ReMDM's code, which docs/decoding.md lists
     # confidence:
     block_size: int | None = None  # tokens of a block, decoded from left to right; None: one block
@@ -52,16 +54,16 @@ class Plan(NamedTuple):
     eta: float | None = None  # how much of what is there goes in a step; None: the strategy's own
     loop_on: float = 0.55  # loop: the time at which tokens begin to go
     loop_off: float = 0.05  # .. and at which they end to
-    loop_alpha: float = 0.9  # .. and the share of places that hold a token in between
+    loop_alpha: float = 0.9  # .. and the share of positions that hold a token in between
 
 
-class Numbers(NamedTuple):
+class TracedArguments(NamedTuple):
     """What a plan says that nothing has to be compiled anew for."""
 
-    first: Int[Array, ""]  # the first place to be drawn in any row
+    first: Int[Array, ""]  # the first position to be drawn in any row
     temperature: Float[Array, ""]
     limit: Float[Array, ""]
-    phi: Any
+    objective_params: Any
 
 
 class Trace(NamedTuple):
@@ -106,9 +108,9 @@ def filtered(logits: Float[Array, "*n V"], top_k: int | None, top_p: float | Non
         logits = jnp.where(logits < least, -jnp.inf, logits)
     if top_p is not None and top_p < 1:
         ordered = jnp.sort(logits, axis=-1, descending=True)
-        law = jax.nn.softmax(ordered, axis=-1)
+        probs = jax.nn.softmax(ordered, axis=-1)
         # a token is in the set while those before it hold less than top_p: the likeliest always is
-        inside = law.cumsum(axis=-1) - law < top_p
+        inside = probs.cumsum(axis=-1) - probs < top_p
         least = jnp.where(inside, ordered, jnp.inf).min(axis=-1, keepdims=True)
         logits = jnp.where(logits < least, -jnp.inf, logits)
     return logits

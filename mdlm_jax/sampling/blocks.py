@@ -7,16 +7,16 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mdlm_jax.objectives.base import MaskFn
-from mdlm_jax.sampling.base import Numbers, Plan, Trace
+from mdlm_jax.sampling.base import Plan, Trace, TracedArguments
 from mdlm_jax.sampling.network import Network, new_cache, read
 
 
 def in_blocks(
-    sampler: Callable, keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers
+    sampler: Callable, keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, traced: TracedArguments
 ) -> tuple[Int[Array, "B L"], Trace]:
     """From left to right, each block by `sampler`, which sees it as a row of its own.
 
-    Keys and values of finished blocks are kept. That is exact, since no place sees a later block: one evaluation for
+    Keys and values of finished blocks are kept. That is exact, since no position sees a later block: one evaluation for
     all blocks of the prompt, and one for each finished block but the last. `plan.steps` is of the whole row, a block
     has its share. After a block with the token `stop` the rest of a row is filled with it.
     """
@@ -24,7 +24,7 @@ def in_blocks(
     free, num_blocks = tokens == network.mask_id, length // size
     network = network._replace(mask=causal_blocks(size, int(plan.shift)), shift=int(plan.shift))
     inner = plan._replace(steps=None if plan.steps is None else plan.steps // num_blocks, bucket=0)
-    numbers, first_block = numbers._replace(first=jnp.int32(0)), numbers.first // size
+    traced, first_block = traced._replace(first=jnp.int32(0)), traced.first // size
 
     def keep(cache, tokens, at, width):
         """The cache with finished blocks in it."""
@@ -42,7 +42,7 @@ def in_blocks(
         # a row's draws in a block depend on the block as the row counts it
         number = index if network.padding is None else index - network.padding // size
         keys_here = jax.vmap(jax.random.fold_in)(keys, jnp.broadcast_to(number, (batch,)))
-        drawn, trace = sampler(keys_here, here, block, inner, numbers)
+        drawn, trace = sampler(keys_here, here, block, inner, traced)
 
         def put(field, new):
             return jax.lax.dynamic_update_slice_in_dim(field, new, start, axis=1)
@@ -76,7 +76,7 @@ def in_blocks(
 
 
 def causal_blocks(size: int, shift: int = 0) -> MaskFn:
-    """A place sees its own block and those before it. With `shift` 1 a start stands in front, a block of its own."""
+    """A position sees its own block and those before it. With `shift` 1 a start stands in front, a block of its own."""
 
     def mask(query, key):
         return (key - shift) // size <= (query - shift) // size

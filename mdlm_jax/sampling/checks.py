@@ -52,7 +52,7 @@ def check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
     if plan.steps is not None and plan.steps < 1:
         raise UserError(f"steps {plan.steps}: accepted is 1 or more")
     of_a_process = SAMPLERS[plan.sampler] in (reverse, metropolis)
-    if of_a_process and plan.answer is None:
+    if of_a_process and plan.parameterization is None:
         raise UserError(f"answer None: {plan.sampler} undoes a noise process; accepted: the answer of its objective")
     if of_a_process and plan.temperature != 1:
         raise UserError(f"temperature {plan.temperature}: {plan.sampler} follows its process; accepted: 1")

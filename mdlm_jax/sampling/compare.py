@@ -18,7 +18,17 @@ from mdlm_jax.sampling.confidence import CHOICES
 from mdlm_jax.sampling.samplers import SAMPLERS
 
 # what the run says, or what is the same for all that are compared
-NOT_OF_A_PLAN = ("sampler", "length", "schedule", "reads_start", "answer", "phi", "trained_blocks", "shift", "bucket")
+NOT_OF_A_PLAN = (
+    "sampler",
+    "length",
+    "schedule",
+    "reads_start",
+    "parameterization",
+    "objective_params",
+    "trained_blocks",
+    "shift",
+    "bucket",
+)
 FIELDS = {name: kind for name, kind in Plan.__annotations__.items() if name not in NOT_OF_A_PLAN}
 
 

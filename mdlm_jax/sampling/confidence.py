@@ -14,8 +14,8 @@ from jaxtyping import Array, Int
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.feature_cache import Reuse
-from mdlm_jax.sampling.base import BUCKET, Numbers, Plan, Trace, filtered
-from mdlm_jax.sampling.network import Network, hidden_share, logits_of, new_cache, new_features, places_of, read
+from mdlm_jax.sampling.base import BUCKET, Plan, Trace, TracedArguments, filtered
+from mdlm_jax.sampling.network import Network, hidden_share, logits_of, new_cache, new_features, positions_of, read
 from mdlm_jax.sampling.placing import CONFIDENCES, PLANNED, RULES, best, candidates, planned_of
 
 CACHES = ("none", "prefix", "dual", "features")
@@ -32,7 +32,7 @@ class _State(NamedTuple):
     cache: Any
 
 
-def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
+def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, traced: TracedArguments):
     """Blocks of `block_size` from left to right; in each, steps until nothing is hidden, or, by quota, its share of
     `steps`.
 
@@ -47,13 +47,13 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
     start_of_one = 0 if plan.trained_blocks else max(plan.bucket - BUCKET, 0)
     size = plan.block_size or length - start_of_one
     in_blocks, one_block = plan.block_size and not plan.trained_blocks, not (plan.block_size or plan.trained_blocks)
-    first = numbers.first if in_blocks else start_of_one
+    first = traced.first if in_blocks else start_of_one
     num_blocks = (length - first) // size
     # in a row that begins later there are fewer blocks
     own_first = free.argmax(axis=1)
     own_blocks = -(-(length - own_first) // size) if in_blocks else num_blocks
-    steps = jnp.maximum((plan.steps or length - numbers.first) // own_blocks, 1)
-    places = places_of(network, tokens)
+    steps = jnp.maximum((plan.steps or length - traced.first) // own_blocks, 1)
+    positions = positions_of(network, tokens)
 
     def part(field, start):
         return jax.lax.dynamic_slice_in_dim(field, start, size, axis=1)
@@ -61,30 +61,32 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
     def logits_from(hidden):
         return logits_of(network, hidden).at[..., jnp.array(plan.suppress, jnp.int32)].set(-jnp.inf)
 
-    def place(state: _State, logits, start, planned) -> _State:
-        """Tokens for the hidden places of the block: those that the rule keeps."""
+    def position(state: _State, logits, start, planned) -> _State:
+        """Tokens for the hidden positions of the block: those that the rule keeps."""
 
-        def one_row(key, logits, tokens, places, planned, step, share):
+        def one_row(key, logits, tokens, positions, planned, step, share):
             key_noise, key_order, key_anneal = (
-                jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+                jax.vmap(jax.random.fold_in, (None, 0))(key, positions)
                 for key in jax.random.split(jax.random.fold_in(key, step), 3)
             )
             gumbel = partial(jax.random.gumbel, mode="high")
             noise = jax.vmap(lambda key: gumbel(key, logits.shape[1:]))(key_noise) if plan.temperature else None
-            drawn = candidates(noise, logits, numbers.temperature, plan.top_k, plan.top_p)
+            drawn = candidates(noise, logits, traced.temperature, plan.top_k, plan.top_p)
             said = logits
             if plan.upstream_compat and plan.temperature:  # how sure it is of what it draws from, as SDAR has it
-                said = filtered(logits / numbers.temperature, plan.top_k, plan.top_p)
-            law = jax.nn.softmax(said.at[:, jnp.array(plan.delay, jnp.int32)].set(-jnp.inf), axis=-1)
-            sure = CONFIDENCES[plan.confidence](key_order, law, drawn)
+                said = filtered(logits / traced.temperature, plan.top_k, plan.top_p)
+            probs = jax.nn.softmax(said.at[:, jnp.array(plan.delay, jnp.int32)].set(-jnp.inf), axis=-1)
+            sure = CONFIDENCES[plan.confidence](key_order, probs, drawn)
             if plan.anneal:
                 sure = jnp.log(sure) + plan.anneal * share * jax.vmap(gumbel)(key_anneal)
-            kept = best(plan.rule, sure, tokens == mask_id, planned, numbers.limit, plan.upstream_compat)
+            kept = best(plan.rule, sure, tokens == mask_id, planned, traced.limit, plan.upstream_compat)
             nats = jnp.take_along_axis(jax.nn.log_softmax(logits, axis=-1), drawn[:, None], axis=-1)[:, 0]
             return drawn, kept, nats
 
         old, share = part(state.tokens, start), hidden_share(network, state.tokens)
-        drawn, kept, nats = jax.vmap(one_row)(keys, logits, old, part(places, start), planned, state.evaluations, share)
+        drawn, kept, nats = jax.vmap(one_row)(
+            keys, logits, old, part(positions, start), planned, state.evaluations, share
+        )
 
         def put(field, new):
             return jax.lax.dynamic_update_slice_in_dim(field, jnp.where(kept, new, part(field, start)), start, 1)
@@ -107,9 +109,9 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
         hidden, before = jnp.full_like(hidden, size) if plan.trained_blocks else hidden, state.evaluations
 
         def step(state: _State, at, width, kept=None) -> _State:
-            """By one evaluation that reads `width` places from `at`."""
+            """By one evaluation that reads `width` positions from `at`."""
             cache = network.cache if plan.cache == "none" else state.cache
-            if kept is not None:  # told as a place of the cache
+            if kept is not None:  # told as a position of the cache
                 cache = cache._replace(kept=network.start + kept + network.shift)
             if plan.cache == "features":
                 waits = (part(state.tokens, start) == mask_id).any(axis=1)
@@ -118,7 +120,7 @@ def confidence(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: P
             if plan.cache != "none":
                 state = state._replace(cache=cache if kept is None else cache._replace(kept=None))
             logits = logits_from(part(out, start - at))
-            return place(state, logits, start, planned_of(hidden, steps, state.evaluations - before))
+            return position(state, logits, start, planned_of(hidden, steps, state.evaluations - before))
 
         def any_hidden(state: _State):
             return (part(state.tokens, start) == mask_id).any()
@@ -163,7 +165,7 @@ def _reuse(plan: Plan) -> Reuse:
 
 
 def _begins(prompt: Int[np.ndarray, "B P"], mask_id: int) -> Int[np.ndarray, "B"]:
-    """The first place of each row that is to be drawn."""
+    """The first position of each row that is to be drawn."""
     hidden = prompt == mask_id
     return np.where(hidden.any(axis=1), hidden.argmax(axis=1) if prompt.size else 0, prompt.shape[1])
 
@@ -207,8 +209,10 @@ def check(plan: Plan, prompt: Int[np.ndarray, "B P"], vocab_size: int) -> None:
         if not (0 < value <= 1 if name == "update_share" else value >= 1):
             raise UserError(f"{name} {value}: accepted is {'above 0 to' if name == 'update_share' else 'at least'} 1")
     if plan.cache == "features" and begins.min() < begins.max():
-        places = f"{begins.min()} and {begins.max()}"
-        raise UserError(f"cache features: rows are drawn from places {places} on; accepted is one place for all rows")
+        positions = f"{begins.min()} and {begins.max()}"
+        raise UserError(
+            f"cache features: rows are drawn from positions {positions} on; accepted is one position for all rows"
+        )
     if plan.cache == "features" and plan.trained_blocks:
         raise UserError("cache features: a network trained in blocks keeps finished ones; accepted: none, prefix, dual")
     named = (*plan.suppress, *plan.delay)

@@ -1,4 +1,4 @@
-"""A trained model as the samplers see it: it reads places of their rows, and answers for them."""
+"""A trained model as the samplers see it: it reads positions of their rows, and answers for them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ class Network(NamedTuple):
     model: Model
     params: Any
     row: Int[Array, "B N"]  # all there is of a text; the sampler's tokens are a part of it
-    mask: MaskFn = full  # who sees whom, by places of the row
-    start: Int[Array, ""] | int = 0  # the place of the sampler's first token
-    cache: Cache | None = None  # keys and values of the places before it, where the network reads no others
-    shift: int = 0  # 1: a place answers for the token after the one it reads
-    padding: Int[Array, "B"] | None = None  # places at the left of a row that hold nothing
+    mask: MaskFn = full  # who sees whom, by positions of the row
+    start: Int[Array, ""] | int = 0  # the position of the sampler's first token
+    cache: Cache | None = None  # keys and values of the positions before it, where the network reads no others
+    shift: int = 0  # 1: a position answers for the token after the one it reads
+    padding: Int[Array, "B"] | None = None  # positions at the left of a row that hold nothing
     guidance: Float[Array, ""] | None = None  # weight of classifier-free guidance
     ramp: bool = False  # the weight grows as noise goes: it is multiplied by 1 - t
     given: Bool[Array, "B N"] | None = None  # what guidance hides
@@ -48,13 +48,13 @@ def read(
 ) -> tuple[Float[Array, "B width d"], Cache | Features | None]:
     """One evaluation: what the network says, before its head, of `width` of the sampler's tokens, from `at`.
 
-    With a cache, places that are not read are as they were when they last were; what is read goes into it. Features say
-    themselves what is computed of a whole row.
+    With a cache, positions that are not read are as they were when they last were; what is read goes into it. Features
+    say themselves what is computed of a whole row.
 
     Guided, a row is read with what is given and without it, c and u: u + (weight + 1) (c - u) (SMDM, arXiv 2410.18514,
     section 4.2). The formula is for logits; since the head is affine and the weights sum to one, it may come before it.
     """
-    # shifted, one place more is read at the left; the last is then read for the others to see
+    # shifted, one position more is read at the left; the last is then read for the others to see
     first, width = network.start + at, (width or tokens.shape[1]) + network.shift
     rows = jax.lax.dynamic_update_slice_in_dim(network.row, tokens, network.start, axis=1)
     if network.watch is not None:
@@ -68,16 +68,16 @@ def read(
     if network.guidance is not None:
         given = part_of(network.given, False)
         part = jnp.concatenate([part, jnp.where(given, network.mask_id, part)])
-    places = jnp.broadcast_to(first + jnp.arange(width), part.shape)
+    positions = jnp.broadcast_to(first + jnp.arange(width), part.shape)
     if network.padding is not None:
-        places = places - jnp.tile(network.padding, network.copies)[:, None]
-        part = jnp.where(places >= 0, part, 0)
-        # a cache is told which places hold nothing
+        positions = positions - jnp.tile(network.padding, network.copies)[:, None]
+        part = jnp.where(positions >= 0, part, 0)
+        # a cache is told which positions hold nothing
         cache = new_cache(network) if cache is None else cache
-    view = reading(part, places[..., None], places[..., None], jnp.tile(t, network.copies))
+    view = reading(part, positions[..., None], positions[..., None], jnp.tile(t, network.copies))
     if network.shift:
         # what stands before the sampler's tokens is clean
-        view = view._replace(t=jnp.where(places > network.start, view.t, 0))
+        view = view._replace(t=jnp.where(positions > network.start, view.t, 0))
     if isinstance(cache, Cache):
         cache = cache._replace(length=jnp.asarray(first, jnp.int32))
     hidden, cache = network.model.hidden(network.params, view, network.mask, cache=cache)
@@ -89,7 +89,7 @@ def read(
 
 
 def new_cache(network: Network) -> Cache:
-    """An empty cache for all places of the rows, each twice where they are guided."""
+    """An empty cache for all positions of the rows, each twice where they are guided."""
     batch, length = network.row.shape
     cache = network.model.empty_cache(network.copies * batch, length + network.shift)
     if network.padding is None:
@@ -98,11 +98,11 @@ def new_cache(network: Network) -> Cache:
 
 
 def new_features(network: Network, reuse: Reuse) -> Features:
-    """No features yet, of all places of the rows, each twice where they are guided."""
+    """No features yet, of all positions of the rows, each twice where they are guided."""
     cache, width = new_cache(network), network.model.architecture.width
 
     def with_outputs(layer: Layer) -> Layer:
-        # here places are picked out: they stand before the heads
+        # here positions are picked out: they stand before the heads
         keys, values = (jnp.swapaxes(field, -3, -2) for field in layer[:2])
         out = jnp.zeros((*keys.shape[:-2], width), keys.dtype)
         return Layer(keys, values, out, out)
@@ -117,22 +117,22 @@ def logits_of(network: Network, hidden: Float[Array, "*n d"]) -> Float[Array, "*
     return network.model.head(network.params, hidden)
 
 
-def places_of(network: Network, tokens: Int[Array, "B L"]) -> Int[Array, "B L"]:
+def positions_of(network: Network, tokens: Int[Array, "B L"]) -> Int[Array, "B L"]:
     """Of the sampler's tokens in their rows, counted from the first that holds something: randomness is folded by them,
     so that a row is the same whatever stands to its left."""
-    places = jnp.broadcast_to(network.start + jnp.arange(tokens.shape[1]), tokens.shape)
-    return places if network.padding is None else places - network.padding[:, None]
+    positions = jnp.broadcast_to(network.start + jnp.arange(tokens.shape[1]), tokens.shape)
+    return positions if network.padding is None else positions - network.padding[:, None]
 
 
-def uniform_at(keys: Array, places: Int[Array, "B L"]) -> Float[Array, "B L"]:
-    """A number in [0, 1) for every place, which depends on its row's key and on the place alone."""
-    of_place = jax.vmap(lambda key, place: jax.random.uniform(jax.random.fold_in(key, place)), (None, 0))
-    return jax.vmap(of_place)(keys, places)
+def uniform_at(keys: Array, positions: Int[Array, "B L"]) -> Float[Array, "B L"]:
+    """A number in [0, 1) for every position, which depends on its row's key and on the position alone."""
+    of_position = jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position)), (None, 0))
+    return jax.vmap(of_position)(keys, positions)
 
 
 def hidden_share(network: Network, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
     """Of each row, how much is still a mask: the noise level that it looks like."""
-    return (tokens == network.mask_id).sum(axis=1) / jnp.maximum((places_of(network, tokens) >= 0).sum(axis=1), 1)
+    return (tokens == network.mask_id).sum(axis=1) / jnp.maximum((positions_of(network, tokens) >= 0).sum(axis=1), 1)
 
 
 def reading(

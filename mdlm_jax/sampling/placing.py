@@ -1,6 +1,6 @@
-"""One step of decoding by confidence: a token for every hidden place, how sure the network is, and which are kept.
+"""One step of decoding by confidence: a token for every hidden position, how sure the network is, and which are kept.
 
-Every published rule ranks the hidden places by a confidence and keeps some number of the best; ties go to the left.
+Every published rule ranks the hidden positions by a confidence and keeps some number of the best; ties go to the left.
 """
 
 import jax
@@ -17,37 +17,37 @@ def candidates(
     top_k: int | None,
     top_p: float | None,
 ) -> Int[Array, "*n"]:
-    """A token of each place: the likeliest without noise, or drawn by Gumbel noise from softmax(logits / temperature),
-    filtered."""
+    """A token of each position: the likeliest without noise, or drawn by Gumbel noise from softmax(logits /
+    temperature), filtered."""
     if noise is None:
         return logits.argmax(axis=-1).astype(jnp.int32)
     return (filtered(logits / temperature, top_k, top_p) + noise).argmax(axis=-1).astype(jnp.int32)
 
 
-def of_the_token(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+def of_the_token(keys: Array, probs: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
     """The token's probability (LLaDA, arXiv 2502.09992: low-confidence remasking; MaskGIT, arXiv 2202.04200)."""
-    return jnp.take_along_axis(law, tokens[:, None], axis=-1)[:, 0]
+    return jnp.take_along_axis(probs, tokens[:, None], axis=-1)[:, 0]
 
 
-def of_the_margin(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+def of_the_margin(keys: Array, probs: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
     """How far the likeliest token is ahead of the next (arXiv 2502.06768)."""
-    first, second = jnp.moveaxis(jax.lax.top_k(law, 2)[0], -1, 0)
+    first, second = jnp.moveaxis(jax.lax.top_k(probs, 2)[0], -1, 0)
     return first - second
 
 
-def of_the_entropy(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+def of_the_entropy(keys: Array, probs: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
     """Minus the entropy, in nats."""
-    return jax.scipy.special.xlogy(law, law).sum(axis=-1)
+    return jax.scipy.special.xlogy(probs, probs).sum(axis=-1)
 
 
-def of_nothing(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
-    """A random order, by a key of each place."""
+def of_nothing(keys: Array, probs: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+    """A random order, by a key of each position."""
     return jax.vmap(jax.random.uniform)(keys)
 
 
-def of_the_left(keys: Array, law: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
+def of_the_left(keys: Array, probs: Float[Array, "n V"], tokens: Int[Array, "n"]) -> Float[Array, "n"]:
     """From left to right."""
-    return -jnp.arange(len(tokens), dtype=law.dtype)
+    return -jnp.arange(len(tokens), dtype=probs.dtype)
 
 
 CONFIDENCES = {
@@ -77,10 +77,10 @@ def dynamic(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Arr
 def factor(ranked: Float[Array, "n"], planned: Int[Array, ""], limit: Float[Array, ""]) -> Int[Array, ""]:
     """The most, n, for which (n + 1) (1 - confidence of the n-th) < limit (Fast-dLLM, arXiv 2505.22618, theorem 1).
 
-    As published: the place that fails first is the last to be kept out, unless it is the last of all, which is kept.
+    As published: the position that fails first is the last to be kept out, unless it is the last of all, which is kept.
     """
-    num_hidden, places = (ranked > -jnp.inf).sum(), jnp.arange(ranked.size)
-    fails = (places > 0) & (places < num_hidden) & (ranked < 1 - limit / (places + 2))
+    num_hidden, positions = (ranked > -jnp.inf).sum(), jnp.arange(ranked.size)
+    fails = (positions > 0) & (positions < num_hidden) & (ranked < 1 - limit / (positions + 2))
     first = jnp.where(fails.any(), fails.argmax(), num_hidden - 1)
     return first + ((first == 0) | (first == num_hidden - 1))
 
@@ -103,7 +103,7 @@ PLANNED = ("quota", "dynamic")  # rules that heed how many are planned for a ste
 
 
 def ranking(confidence: Float[Array, "n"], hidden: Bool[Array, "n"]) -> Int[Array, "n"]:
-    """Places from the best to the worst, the hidden ones first; ties go to the left."""
+    """Positions from the best to the worst, the hidden ones first; ties go to the left."""
     return jnp.lexsort((-confidence, ~hidden))
 
 
@@ -115,11 +115,11 @@ def best(
     limit: Float[Array, ""],
     upstream_compat: bool = False,
 ) -> Bool[Array, "n"]:
-    """The hidden places that are kept. Every rule but the planned ones keeps at least one.
+    """The hidden positions that are kept. Every rule but the planned ones keeps at least one.
 
     `upstream_compat`: where more are planned than are hidden, others are kept as well (SDAR's code).
     """
-    # a hidden place may have no confidence at all, and still comes before what is there
+    # a hidden position may have no confidence at all, and still comes before what is there
     confidence = jnp.where(hidden & ~jnp.isnan(confidence), confidence, -jnp.inf)
     order = ranking(confidence, hidden)
     count = RULES[rule](confidence[order], planned, limit)
@@ -132,5 +132,6 @@ def best(
 def planned_of(
     num_hidden: Int[Array, "*n"], steps: Int[Array, "*#n"] | int, step: Int[Array, "*n"]
 ) -> Int[Array, "*n"]:
-    """How many of a block's hidden tokens a step places: evenly, the first steps one more where they must (LLaDA)."""
+    """How many of a block's hidden tokens a step positions: evenly, the first steps one more where they must
+    (LLaDA)."""
     return num_hidden // steps + (step < num_hidden % steps)

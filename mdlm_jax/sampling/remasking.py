@@ -1,8 +1,9 @@
 """Masked diffusion run backwards, with second thoughts: what has been placed may become a mask again (ReMDM).
 
 arXiv 2503.00307. From t to s a token becomes a mask with probability sigma, and a mask takes a token with probability
-(alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t): whatever sigma is, a share alpha_s of the places then holds a token and
-each place by itself has the law of noised data. Places change together, each by what it saw: an error of sigma's size.
+(alpha_s - (1 - sigma) alpha_t) / (1 - alpha_t): whatever sigma is, a share alpha_s of the positions then holds a token
+and each position by itself has the distribution of noised data. Positions change together, each by what it saw: an
+error of sigma's size.
 """
 
 from typing import NamedTuple
@@ -12,9 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sampling.ancestral import place
-from mdlm_jax.sampling.base import Numbers, Plan, Trace
-from mdlm_jax.sampling.network import Network, places_of, read
+from mdlm_jax.sampling.ancestral import position
+from mdlm_jax.sampling.base import Plan, Trace, TracedArguments
+from mdlm_jax.sampling.network import Network, positions_of, read
 from mdlm_jax.schedules import Schedule
 
 INVERSE_POINTS = 1024  # of the grid on which a schedule is inverted
@@ -79,8 +80,8 @@ def chance_of_mask(
     hidden: Bool[Array, "n"],
     nats: Float[Array, "n"],
 ) -> Float[Array, "n"]:
-    """For every place the chance that it is a mask after the step: sigma, or of a mask (1 - alpha_s - sigma alpha_t) /
-    (1 - alpha_t), the reverse step of the paper."""
+    """For every position the chance that it is a mask after the step: sigma, or of a mask (1 - alpha_s - sigma alpha_t)
+    / (1 - alpha_t), the reverse step of the paper."""
     survive = 1 - noised_t
     most = jnp.where(noised_s < survive, noised_s / jnp.where(survive > 0, survive, 1), 1)
     eta = jnp.asarray(ETA.get(plan.strategy, 0) if plan.eta is None else plan.eta, most.dtype)
@@ -111,28 +112,28 @@ def looped(schedule: Schedule, on: float, off: float, alpha: float) -> Schedule:
     return noised
 
 
-def remasking(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, numbers: Numbers):
+def remasking(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, traced: TracedArguments):
     """T steps from t = 1 to 0; `plan.strategy` says how likely a token is to go in each. At the end nothing is hidden.
 
-    Which places change is known before the network is run, so it runs only in steps that place a token: at most T
+    Which positions change is known before the network is run, so it runs only in steps that position a token: at most T
     evaluations a row. What is given stays. A token's step and log probability are those of the last time it was placed.
     """
     (batch, length), mask_id, free = tokens.shape, network.mask_id, tokens == network.mask_id
-    num_steps, places = plan.steps or length, places_of(network, tokens)
+    num_steps, positions = plan.steps or length, positions_of(network, tokens)
     times = jnp.linspace(1.0, 0.0, num_steps + 1)
     noised, told = levels(plan, times)
     noised = noised.at[-1].set(0.0)  # the last step leaves nothing hidden, whatever the schedule
     keys_moves, keys_tokens = jnp.unstack(jax.vmap(jax.random.split)(keys), axis=1)
 
-    def masks_after(key, places, free, tokens, nats, step):
-        """Which places of a row are a mask after the step."""
+    def masks_after(key, positions, free, tokens, nats, step):
+        """Which positions of a row are a mask after the step."""
         shown = jnp.where(free, nats, -jnp.inf)
         chance = chance_of_mask(plan, times[step], noised[step], noised[step + 1], tokens == mask_id, shown)
-        keys_here = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, step), places)
+        keys_here = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, step), positions)
         return free & (jax.vmap(jax.random.uniform)(keys_here) < chance)
 
-    def wait(key, places, free, tokens, nats, step):
-        """A row at its next step that places a token, if any: until then tokens only go, and no network is asked."""
+    def wait(key, positions, free, tokens, nats, step):
+        """A row at its next step that positions a token, if any: until then tokens only go, and no network is asked."""
 
         def goes_on(state):
             step, tokens, masks = state
@@ -141,9 +142,9 @@ def remasking(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Pl
         def next_step(state):
             step, tokens, masks = state
             tokens = jnp.where(masks, mask_id, tokens)
-            return step + 1, tokens, masks_after(key, places, free, tokens, nats, step + 1)
+            return step + 1, tokens, masks_after(key, positions, free, tokens, nats, step + 1)
 
-        masks = masks_after(key, places, free, tokens, nats, step)
+        masks = masks_after(key, positions, free, tokens, nats, step)
         return jax.lax.while_loop(goes_on, next_step, (step, tokens, masks))
 
     def next_tokens(state):
@@ -152,14 +153,14 @@ def remasking(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Pl
         runs = step < num_steps
         placed = (tokens == mask_id) & ~masks & runs[:, None]
         keys_here = jax.vmap(jax.random.fold_in)(keys_tokens, step)
-        tokens, nats = place(network, keys_here, out, tokens, nats, placed, plan, numbers)
+        tokens, nats = position(network, keys_here, out, tokens, nats, placed, plan, traced)
         tokens = jnp.where(masks & runs[:, None], mask_id, tokens)
         when, evaluations = jnp.where(placed, step[:, None], when), evaluations + runs
-        step, tokens, masks = jax.vmap(wait)(keys_moves, places, free, tokens, nats, jnp.where(runs, step + 1, step))
+        step, tokens, masks = jax.vmap(wait)(keys_moves, positions, free, tokens, nats, jnp.where(runs, step + 1, step))
         return step, tokens, masks, when, nats, evaluations
 
     nats = jnp.zeros(tokens.shape)
-    begin = jax.vmap(wait)(keys_moves, places, free, tokens, nats, jnp.zeros(batch, jnp.int32))
+    begin = jax.vmap(wait)(keys_moves, positions, free, tokens, nats, jnp.zeros(batch, jnp.int32))
     state = (*begin, jnp.full(tokens.shape, -1, jnp.int32), nats, jnp.zeros(batch, jnp.int32))
     _, tokens, _, when, nats, evaluations = jax.lax.while_loop(
         lambda state: (state[0] < num_steps).any(), next_tokens, state

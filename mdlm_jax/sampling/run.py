@@ -83,7 +83,7 @@ def _telling(watchers: list[Callable]) -> Callable[[Int[Array, "B L"]], None]:
 
 def told(plan: Plan) -> dict[str, str]:
     """What the plan says beyond the defaults, for people."""
-    skipped = ("answer", "phi", "schedule", "reads_start", "bucket")
+    skipped = ("parameterization", "objective_params", "schedule", "reads_start", "bucket")
     said = {name: value for name, value in plan._asdict().items() if name not in skipped}
     return {name: str(value) for name, value in said.items() if value != Plan._field_defaults.get(name)}
 
@@ -113,8 +113,8 @@ def plan_of(
         steps=_steps(config, steps, (length or context) // blocks if blocks else 1),
         schedule=schedule_of(config) if config.objective.name == "masked" else linear(),
         reads_start=not (config.objective.name == "ar" and config.data.extra_token),
-        answer=run.built.objective.answer,
-        phi=run.phi,
+        parameterization=run.built.objective.parameterization,
+        objective_params=run.objective_params,
         trained_blocks=blocks,
         shift=bool(blocks) and config.objective.block_shift,
         **arguments,

@@ -31,7 +31,12 @@ SAMPLERS = {
 
 OF_A_PROCESS = ("posterior", "tweedie", "euler", "tau_leaping", "predictor_corrector")
 REVEALING = ("ancestral", "first_hitting", "confidence")  # a mask is revealed once
-ONE_BY_ONE = ("autoregressive", "ordered", *REVEALING, "remasking")  # every token is drawn from the network's law
+ONE_BY_ONE = (
+    "autoregressive",
+    "ordered",
+    *REVEALING,
+    "remasking",
+)  # every token is drawn from the network's distribution
 OF_MASKS = (*REVEALING, "remasking", *OF_A_PROCESS)
 
 # what a plan may say beyond its length and temperature, and to which samplers

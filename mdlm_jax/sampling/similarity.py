@@ -17,18 +17,18 @@ from mdlm_jax.sampling.network import reading
 def key_value_similarity(
     model: Model, params: Any, frames: Sequence[Int[np.ndarray, "B L"]]
 ) -> tuple[Float[np.ndarray, "T layers L"], Float[np.ndarray, "T layers L"]]:
-    """Cosine between the keys (and the values) of each place in a frame and in the one before, mean over rows.
+    """Cosine between the keys (and the values) of each position in a frame and in the one before, mean over rows.
 
     `frames` are the T + 1 rows that the network read, as a `watch` of `sample` is told them. Keys are compared with
     their rotation, which is the same in both. Fast-dLLM (arXiv 2505.22618, figure 3).
     """
     batch, length = frames[0].shape
-    places = jnp.broadcast_to(jnp.arange(length)[None, :, None], (batch, length, 1))
+    positions = jnp.broadcast_to(jnp.arange(length)[None, :, None], (batch, length, 1))
 
     @jax.jit
     def read(tokens):
         share = (tokens == model.architecture.vocab_size).mean(axis=1)
-        view = reading(tokens, places, places, share)
+        view = reading(tokens, positions, positions, share)
         _, cache = model.hidden(params, view, full, cache=model.empty_cache(batch, length))
         scanned = isinstance(cache.layers, Layer)
         return (cache.layers if scanned else jax.tree.map(lambda *layers: jnp.stack(layers), *cache.layers))[:2]

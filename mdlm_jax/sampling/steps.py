@@ -1,9 +1,10 @@
-"""One step of a noise process undone, from t to s: the law of every place, given what the network says of it at t.
+"""One step of a noise process undone, from t to s: the distribution of every position, given what the network says of
+it at t.
 
-Places are drawn independently, each from its law (`processes.draw`). The exact one is `processes.posterior`; those here
-work from log ratios, log p_t(y here) / p_t(x here), as a network of scores says them. All but the corrector and
-Metropolis differ from the reverse process by O(t - s) only: where several places change at once, and in how they follow
-the rates.
+Positions are drawn independently, each from its distribution (`processes.draw`). The exact one is
+`processes.posterior`; those here work from log ratios, log p_t(y here) / p_t(x here), as a network of scores says them.
+All but the corrector and Metropolis differ from the reverse process by O(t - s) only: where several positions change at
+once, and in how they follow the rates.
 """
 
 import jax
@@ -31,7 +32,7 @@ def reverse_rates(
     return process.rate(x, t) * ratios(process, x, log_ratio)
 
 
-def euler_law(
+def euler_distribution(
     process: Process,
     x: Int[Array, "*n"],
     log_ratio: Float[Array, "*n R"],
@@ -45,14 +46,14 @@ def euler_law(
     return jnp.where(stays, jnp.maximum(1 - total, 0), jumps / jnp.maximum(total, 1))
 
 
-def tau_leaping_law(
+def tau_leaping_distribution(
     process: Process,
     x: Int[Array, "*n"],
     log_ratio: Float[Array, "*n R"],
     s: Float[Array, "*#n"],
     t: Float[Array, "*#n"],
 ) -> Float[Array, "*n S"]:
-    """Poisson numbers of jumps to every y, of mean (t - s) times the rate; a place with more than one jump stays.
+    """Poisson numbers of jumps to every y, of mean (t - s) times the rate; a position with more than one jump stays.
 
     tauLDR adds the jumps up, which only numbers allow; tokens have no order. Exactly one jump, to y, has probability
     m_y e^(-sum m).
@@ -63,7 +64,7 @@ def tau_leaping_law(
     return jnp.where(stays, 1 - one_jump.sum(axis=-1, keepdims=True), one_jump)
 
 
-def tweedie_law(
+def tweedie_distribution(
     process: Process,
     x: Int[Array, "*n"],
     log_ratio: Float[Array, "*n R"],
@@ -72,8 +73,8 @@ def tweedie_law(
 ) -> Float[Array, "*n S"]:
     """(ratio Q^-1)_y Q_yx, Q = q(x_t | x_s): Tweedie tau-leaping (SEDD, arXiv 2310.16834, theorem 4.2).
 
-    The exact law of one place, p(x_s | all places at t): with the ratios of a leave-one-out law it is
-    `processes.posterior`. Ratios of no law may give it negative entries, which become 0.
+    The exact distribution of one place, p(x_s | all positions at t): with the ratios of a leave-one-out distribution it
+    is `processes.posterior`. Ratios of no distribution may give it negative entries, which become 0.
     """
     joint = jnp.maximum(staggered(process, ratios(process, x, log_ratio), s, t), 0) * process.backward(x, s, t)
     return joint / joint.sum(axis=-1, keepdims=True)
@@ -107,13 +108,13 @@ def staggered(
 
 
 def without_mask(
-    process: Process, x: Int[Array, "*n"], law: Float[Array, "*n S"], clean: Float[Array, "*n V"]
+    process: Process, x: Int[Array, "*n"], probs: Float[Array, "*n S"], clean: Float[Array, "*n V"]
 ) -> Float[Array, "*n S"]:
-    """The law of a step of which no mask may come: a token stays off it, a mask takes a clean token."""
+    """The distribution of a step of which no mask may come: a token stays off it, a mask takes a clean token."""
     if process.states == process.vocab:
-        return law
-    nothing = jnp.zeros_like(law[..., :1])
-    tokens, clean = (jnp.concatenate([part[..., : process.vocab], nothing], axis=-1) for part in (law, clean))
+        return probs
+    nothing = jnp.zeros_like(probs[..., :1])
+    tokens, clean = (jnp.concatenate([part[..., : process.vocab], nothing], axis=-1) for part in (probs, clean))
     return jnp.where((x == process.vocab)[..., None], clean, tokens)
 
 
@@ -125,7 +126,7 @@ def corrector_step(
     t: Float[Array, "*#n"],
     size: Float[Array, ""],
 ) -> Int[Array, "*n"]:
-    """A place jumps with probability size x (forward + reverse rates), at most 1: these rates leave p_t as it is.
+    """A position jumps with probability size x (forward + reverse rates), at most 1: these rates leave p_t as it is.
 
     tauLDR's corrector (arXiv 2205.14987, proposition 4).
     """
@@ -141,13 +142,13 @@ def corrector_step(
 def metropolis_step(
     key: Array, x: Int[Array, "L"], log_ratio: Float[Array, "L V"], eligible: Bool[Array, "L"]
 ) -> Int[Array, "L"]:
-    """Another token at one eligible place, both uniform, accepted with the `acceptance` of its ratio: p_t stays."""
-    key_place, key_token, key_accept = jax.random.split(key, 3)
-    place = draw(key_place, eligible.astype(jnp.float32))
+    """Another token at one eligible position, both uniform, accepted with the `acceptance` of its ratio: p_t stays."""
+    key_position, key_token, key_accept = jax.random.split(key, 3)
+    position = draw(key_position, eligible.astype(jnp.float32))
     drawn = jax.random.randint(key_token, (), 0, log_ratio.shape[-1] - 1)
-    token = drawn + (drawn >= x[place])
-    accepted = jax.random.uniform(key_accept) < acceptance(log_ratio)[place, token]
-    return jnp.where(accepted, x.at[place].set(token), x)
+    token = drawn + (drawn >= x[position])
+    accepted = jax.random.uniform(key_accept) < acceptance(log_ratio)[position, token]
+    return jnp.where(accepted, x.at[position].set(token), x)
 
 
 def acceptance(log_ratio: Float[Array, "*n"]) -> Float[Array, "*n"]:

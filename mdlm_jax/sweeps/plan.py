@@ -102,7 +102,7 @@ def refuse_all(mistakes: dict[str, list[str]]) -> None:
 def memory_of(run: PlannedRun, devices: int) -> Memory:
     """Of each of the devices of a run."""
     step = run.step
-    shape = {"places": step.places, "scored": step.scored, "views": step.objective.views}
+    shape = {"positions": step.positions, "scored": step.scored, "views": step.objective.views}
     return device_memory(run.config, step.architecture, devices=devices, **shape)
 
 

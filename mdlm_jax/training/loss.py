@@ -9,15 +9,15 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
-from mdlm_jax.models.layout import PLACES, gather, rows_of
+from mdlm_jax.models.layout import POSITIONS, gather, rows_of
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import Objective, View
-from mdlm_jax.training.scored_places import scored_first, to_views
+from mdlm_jax.training.scored_positions import scored_first, to_views
 
 
-def look(objective: Objective, phi: Any, keys: Array, example: Any, u: Float[Array, "B"]) -> View:
+def look(objective: Objective, objective_params: Any, keys: Array, example: Any, u: Float[Array, "B"]) -> View:
     """The views of B examples, with the K of each side by side: leading axis B K."""
-    views = jax.vmap(objective.view, (None, 0, 0, 0))(phi, keys, example, u)
+    views = jax.vmap(objective.view, (None, 0, 0, 0))(objective_params, keys, example, u)
     return jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:]), views)
 
 
@@ -25,59 +25,61 @@ def nats(
     model: Model,
     objective: Objective,
     params: Any,
-    phi: Any,
+    objective_params: Any,
     view: View,
     chunk: int,
     dropout_keys: Array | None = None,
     scored_only: bool = False,
 ) -> tuple[Float[Array, ""], Float[Array, "n"]]:
-    """Nats of n views: their sum, which carries the gradient, and each view's own. `chunk` places of each at once.
+    """Nats of n views: their sum, which carries the gradient, and each view's own. `chunk` positions of each at once.
 
-    With `scored_only` only places with a weight have logits, however many they are.
+    With `scored_only` only positions with a weight have logits, however many they are.
     """
     params = {**params, "ends": gather(model.mesh, params["ends"])}
     hidden, _ = model.hidden(params, view, objective.mask, dropout_keys=dropout_keys)
     num_scored = view.targets.shape[1]
-    places = jax.tree.map(lambda field: field if _shared(field) else field[:, :num_scored], view)
-    of_places = partial(_nats_of_places, model.head, objective.token_loss, scored_only)
-    total, each = _where_they_lie(model.mesh, of_places, chunk, params["ends"], phi, hidden[:, :num_scored], places)
+    positions = jax.tree.map(lambda field: field if _shared(field) else field[:, :num_scored], view)
+    of_positions = partial(_nats_of_positions, model.head, objective.token_loss, scored_only)
+    total, each = _where_they_lie(
+        model.mesh, of_positions, chunk, params["ends"], objective_params, hidden[:, :num_scored], positions
+    )
     return total + view.constant.sum(), each.sum(axis=1) + view.constant
 
 
 def _shared(field: Array) -> bool:
-    """Does it say one thing of all places of a view?"""
+    """Does it say one thing of all positions of a view?"""
     return field.ndim == 1 or field.shape[1] == 1
 
 
-def _where_they_lie(mesh: Mesh | None, of_places, chunk: int, ends, phi, hidden, view):
-    """The sum of the nats and each place's, every device scoring its own rows and places.
+def _where_they_lie(mesh: Mesh | None, of_positions, chunk: int, ends, objective_params, hidden, view):
+    """The sum of the nats and each position's, every device scoring its own rows and positions.
 
     Gradients of the head are then summed over devices once; XLA by itself would do so in every chunk.
     """
     if mesh is None:
-        return of_places(chunk, ends, phi, hidden, view)
+        return of_positions(chunk, ends, objective_params, hidden, view)
     chunk = max(chunk // (mesh.shape["sequence"] * mesh.shape["tensor"]), 1)
     rows = rows_of(mesh, len(hidden))
 
-    def local(ends, phi, hidden, view):
-        total, each = of_places(chunk, ends, phi, hidden, view)
+    def local(ends, objective_params, hidden, view):
+        total, each = of_positions(chunk, ends, objective_params, hidden, view)
         return total[None], each
 
-    lies = jax.tree.map(lambda field: P(rows) if _shared(field) else P(rows, PLACES), (hidden, view))
-    out_specs = P(rows + PLACES), P(rows, PLACES)
+    lies = jax.tree.map(lambda field: P(rows) if _shared(field) else P(rows, POSITIONS), (hidden, view))
+    out_specs = P(rows + POSITIONS), P(rows, POSITIONS)
     totals, each = jax.shard_map(local, mesh=mesh, in_specs=(P(), P(), *lies), out_specs=out_specs, check_vma=False)(
-        ends, phi, hidden, view
+        ends, objective_params, hidden, view
     )
     return totals.sum(), each
 
 
-def _nats_of_places(head, token_loss, scored_only: bool, chunk: int, ends, phi, hidden, view):
+def _nats_of_positions(head, token_loss, scored_only: bool, chunk: int, ends, objective_params, hidden, view):
     shape = hidden.shape[:2]
     if not scored_only:
-        return _chunked(head, token_loss, largest_divisor(shape[1], chunk), ends, phi, hidden, view, None)
+        return _chunked(head, token_loss, largest_divisor(shape[1], chunk), ends, objective_params, hidden, view, None)
     first = scored_first(hidden, view)
     size = largest_divisor(first.order.shape[1], chunk * shape[0])
-    total, each = _chunked(head, token_loss, size, ends, phi, first.hidden, first.view, first.count)
+    total, each = _chunked(head, token_loss, size, ends, objective_params, first.hidden, first.view, first.count)
     return total, to_views(each, first.order, shape)
 
 
@@ -87,22 +89,22 @@ def largest_divisor(length: int, at_most: int) -> int:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _chunked(head, token_loss, size, ends, phi, hidden, view, count):
-    each, _ = _over_chunks(head, token_loss, size, ends, phi, hidden, view, count, with_gradient=False)
+def _chunked(head, token_loss, size, ends, objective_params, hidden, view, count):
+    each, _ = _over_chunks(head, token_loss, size, ends, objective_params, hidden, view, count, with_gradient=False)
     return each.sum(), each
 
 
-def _over_chunks(head, token_loss, size, ends, phi, hidden, view, count, *, with_gradient):
-    """The nats of each place, and the gradient of their sum by (ends, phi, hidden), formed while a chunk's logits are
-    there. Only the first `count` places have nats; None: all may have.
+def _over_chunks(head, token_loss, size, ends, objective_params, hidden, view, count, *, with_gradient):
+    """The nats of each position, and the gradient of their sum by (ends, objective_params, hidden), formed while a
+    chunk's logits are there. Only the first `count` positions have nats; None: all may have.
 
     The backward pass then needs no logits: plain rematerialisation would compute the head a second time.
     """
-    places = hidden.shape[1]
-    num_chunks = places // size if count is None else -(-count // size)
+    positions = hidden.shape[1]
+    num_chunks = positions // size if count is None else -(-count // size)
 
-    def chunk_nats(ends, phi, hidden, view):
-        each = token_loss(phi, head({"ends": ends}, hidden), view)
+    def chunk_nats(ends, objective_params, hidden, view):
+        each = token_loss(objective_params, head({"ends": ends}, hidden), view)
         return each.sum(), each
 
     def body(index, carry):
@@ -115,25 +117,27 @@ def _over_chunks(head, token_loss, size, ends, phi, hidden, view, count, *, with
         each, gradients, d_hidden = carry
         part = jax.tree.map(at, view)
         if not with_gradient:
-            return put(each, chunk_nats(ends, phi, at(hidden), part)[1]), gradients, d_hidden
+            return put(each, chunk_nats(ends, objective_params, at(hidden), part)[1]), gradients, d_hidden
         slope = jax.value_and_grad(chunk_nats, argnums=(0, 1, 2), has_aux=True)
-        (_, part_each), (d_ends, d_phi, d_part) = slope(ends, phi, at(hidden), part)
+        (_, part_each), (d_ends, d_phi, d_part) = slope(ends, objective_params, at(hidden), part)
         return put(each, part_each), jax.tree.map(jnp.add, gradients, (d_ends, d_phi)), put(d_hidden, d_part)
 
-    sums = (ends, phi, hidden) if with_gradient else ((), (), ())
+    sums = (ends, objective_params, hidden) if with_gradient else ((), (), ())
     d_ends, d_phi, d_hidden = jax.tree.map(jnp.zeros_like, sums)
     start = jnp.zeros(hidden.shape[:2]), (d_ends, d_phi), d_hidden
     each, gradients, d_hidden = jax.lax.fori_loop(0, num_chunks, body, start)
     return each, (*gradients, d_hidden)
 
 
-def _forward(head, token_loss, size, ends, phi, hidden, view, count):
-    each, gradients = _over_chunks(head, token_loss, size, ends, phi, hidden, view, count, with_gradient=True)
+def _forward(head, token_loss, size, ends, objective_params, hidden, view, count):
+    each, gradients = _over_chunks(
+        head, token_loss, size, ends, objective_params, hidden, view, count, with_gradient=True
+    )
     return (each.sum(), each), gradients
 
 
 def _backward(head, token_loss, size, gradients, cotangents):
-    d_total, _ = cotangents  # the nats of each place are for reporting: only their sum carries a gradient
+    d_total, _ = cotangents  # the nats of each position are for reporting: only their sum carries a gradient
     return (*jax.tree.map(lambda gradient: gradient * d_total, gradients), None, None)
 
 

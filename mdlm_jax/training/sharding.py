@@ -1,4 +1,5 @@
-"""Ways to run the one train step: jit over a mesh, pmap, shard_map. Each only places arrays; none changes a number."""
+"""Ways to run the one train step: jit over a mesh, pmap, shard_map. Each only places arrays; none changes a
+number."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence

@@ -17,8 +17,8 @@ def remember(history: Float[Array, "window"], step: Int[Array, ""], loss: Float[
 
     A spike is remembered too: what comes to stay is soon a spike no more.
     """
-    place = step % history.shape[0]
-    return history.at[place].set(jnp.where(jnp.isfinite(loss), loss, history[place]))
+    position = step % history.shape[0]
+    return history.at[position].set(jnp.where(jnp.isfinite(loss), loss, history[position]))
 
 
 def is_spike(history: Float[Array, "window"], loss: Float[Array, ""], deviations: float) -> Bool[Array, ""]:

@@ -11,7 +11,7 @@ from jaxtyping import Array
 from mdlm_jax.data import Batch
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.noise import noise_of
-from mdlm_jax.objectives.base import Objective, scored
+from mdlm_jax.objectives.base import Objective, loss_mask
 from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.spikes import is_spike, no_history, remember
 
@@ -23,7 +23,7 @@ class State(NamedTuple):
 
     step: Array
     params: Any
-    phi: Any  # the objective's own parameters
+    objective_params: Any  # the objective's own parameters
     opt_state: Any
     ema: Any  # averaged params; () without
     key: Array  # key data; never changes: the noise of a step is folded from it
@@ -33,8 +33,8 @@ class State(NamedTuple):
 class StepOptions(NamedTuple):
     batch_size: int  # global
     microbatches: int = 1
-    loss_chunk: int = 128  # places whose logits exist at once
-    scored_only: bool = False  # logits of scored places only
+    loss_chunk: int = 128  # positions whose logits exist at once
+    scored_only: bool = False  # logits of scored positions only
     ema_decay: float = 0.0
     dropout: bool = False
     spike_deviations: float = 0.0  # standard deviations above the last losses; 0: no loss is a spike
@@ -56,11 +56,11 @@ def initial_state(
     """
     key = jax.random.key(seed)
     key_params, key_phi, key_noise = jax.random.split(key, 3)
-    params, phi = model.init(key_params), objective.init(key_phi)
-    opt_state = optimizer.init((params, phi))._replace(hyperparams=hyperparameters)
+    params, objective_params = model.init(key_params), objective.init(key_phi)
+    opt_state = optimizer.init((params, objective_params))._replace(hyperparams=hyperparameters)
     ema = jax.tree.map(jnp.copy, params) if ema_decay else ()
     losses = no_history() if history else ()
-    return State(jnp.int32(0), params, phi, opt_state, ema, jax.random.key_data(key_noise), losses)
+    return State(jnp.int32(0), params, objective_params, opt_state, ema, jax.random.key_data(key_noise), losses)
 
 
 def make_train_step(
@@ -77,15 +77,15 @@ def make_train_step(
     """
 
     def summed_nats(trainable, key, step, batch: Batch):
-        params, phi = trainable
+        params, objective_params = trainable
         keys, u = noise_of(key, step, batch.index, options.batch_size)
-        view = look(objective, phi, keys, batch.example, u)
+        view = look(objective, objective_params, keys, batch.example, u)
         dropout_keys = jnp.repeat(jax.vmap(jax.random.fold_in, (0, None))(keys, DROPOUT), objective.views, axis=0)
         total, each = nats(
             model,
             objective,
             params,
-            phi,
+            objective_params,
             view,
             options.loss_chunk,
             dropout_keys if options.dropout else None,
@@ -94,7 +94,7 @@ def make_train_step(
         total /= objective.views
         if objective.surrogate is not None:
             apart = jax.tree.map(lambda field: field.reshape(-1, objective.views, *field.shape[1:]), (each, view))
-            total += jax.vmap(objective.surrogate, (None, 0, 0))(phi, *apart).sum()
+            total += jax.vmap(objective.surrogate, (None, 0, 0))(objective_params, *apart).sum()
         return total
 
     def accumulated(trainable, key, step, batch: Batch):
@@ -113,15 +113,15 @@ def make_train_step(
         return jax.lax.scan(add, zeros, parts)[0]
 
     def train_step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
-        trainable = (state.params, state.phi)
-        sums = accumulated(trainable, state.key, state.step, batch), scored(batch.example).sum()
+        trainable = (state.params, state.objective_params)
+        sums = accumulated(trainable, state.key, state.step, batch), loss_mask(batch.example).sum()
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name)
         (total, gradients), num_tokens = sums
         num_tokens = jnp.maximum(num_tokens, 1)
         loss, gradients = total / num_tokens, jax.tree.map(lambda gradient: gradient / num_tokens, gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
-        params, phi = optax.apply_updates(trainable, updates)
+        params, objective_params = optax.apply_updates(trainable, updates)
         ema = ()
         if options.ema_decay:
             # warms up, so that the average does not remember the initial weights
@@ -132,7 +132,7 @@ def make_train_step(
         if options.spike_deviations:
             bad |= is_spike(state.history, loss, options.spike_deviations)
             history = remember(state.history, state.step, loss)
-        new = State(state.step + 1, params, phi, opt_state, ema, state.key, history)
+        new = State(state.step + 1, params, objective_params, opt_state, ema, state.key, history)
         if options.skip_bad:
             kept = state._replace(step=new.step, history=history)
             new = jax.tree.map(lambda after, before: jnp.where(bad, before, after), new, kept)

@@ -99,7 +99,7 @@ def test_bytes_are_what_a_device_sends_on_a_ring():
     ("labels", "window", "a", "b", "out", "expected"),
     [
         ("bf_io->bf", "", "1024,256", "256,512", "1024,512", 2 * 1024 * 256 * 512),
-        # rows of a batch as places of an image with holes, of which each kernel place meets one
+        # rows of a batch as positions of an image with holes, of which each kernel position meets one
         ("01bf_01oi->01bf", "window={size=2x4 stride=1x3 lhs_dilate=2x4}, ", "2,4,512,64", "2,4,512,64", "2,4,512,512")
         + (2 * 8 * 512 * 512 * 64,),
     ],

@@ -53,7 +53,7 @@ def smdm_flops(name: str, mask, length: int = 2048):
         SMDM[name],
         sequence_length=length,
         pairs=attended_pairs(mask, length),
-        places=length,
+        positions=length,
         scored=length,
         noise_levels=1,
         views=1,
@@ -163,7 +163,7 @@ def test_attended_pairs():
 def test_exact_flops_against_the_compiler(mlp, key_value_heads):
     """The compiler counts the products of an unrolled network without the element-wise parts, there and back."""
     a = Architecture(96, 2, 64, 4, key_value_heads, 128, mlp=mlp)
-    places, scored, head_width = 64, 48, a.head_width
+    positions, scored, head_width = 64, 48, a.head_width
     groups = a.heads // key_value_heads
     shapes = {
         "query": (64, 64),
@@ -175,44 +175,44 @@ def test_exact_flops_against_the_compiler(mlp, key_value_heads):
     } | ({"gate": (64, 128)} if mlp == "swiglu" else {})
     keys = iter(jax.random.split(jax.random.key(0), 50))
     layers = [{name: jax.random.normal(next(keys), shape) for name, shape in shapes.items()} for _ in range(a.layers)]
-    params = (jax.random.normal(next(keys), (places, 64)), layers, jax.random.normal(next(keys), (64, 96)))
+    params = (jax.random.normal(next(keys), (positions, 64)), layers, jax.random.normal(next(keys), (64, 96)))
 
     def loss(params):
         x, layers, head = params
         for layer in layers:
-            query = (x @ layer["query"]).reshape(places, a.heads, head_width)
+            query = (x @ layer["query"]).reshape(positions, a.heads, head_width)
             key, value = (
-                jnp.repeat((x @ layer[name]).reshape(places, -1, head_width), groups, axis=1)
+                jnp.repeat((x @ layer[name]).reshape(positions, -1, head_width), groups, axis=1)
                 for name in ("key", "value")
             )
             scores = jnp.einsum("qhd,khd->hqk", query, key)
-            x = x + jnp.einsum("hqk,khd->qhd", scores, value).reshape(places, 64) @ layer["output"]
+            x = x + jnp.einsum("hqk,khd->qhd", scores, value).reshape(positions, 64) @ layer["output"]
             gate = x @ layer["gate"] if mlp == "swiglu" else 1.0
             x = x + (gate * (x @ layer["up"])) @ layer["down"]
         return jnp.sum((x[:scored] @ head) ** 2)
 
     measured = jax.jit(jax.grad(loss)).lower(params).compile().cost_analysis()["flops"]
     counted = flops_per_sequence(
-        a, sequence_length=48, pairs=places * places, places=places, scored=scored, noise_levels=1, views=1
+        a, sequence_length=48, pairs=positions * positions, positions=positions, scored=scored, noise_levels=1, views=1
     ).exact
     assert measured == pytest.approx(counted, rel=0.03)
 
 
-def exact(architecture, places=8, scored=8, noise_levels=1, views=1):
+def exact(architecture, positions=8, scored=8, noise_levels=1, views=1):
     return flops_per_sequence(
         architecture,
         sequence_length=8,
         pairs=64,
-        places=places,
+        positions=positions,
         scored=scored,
         noise_levels=noise_levels,
         views=views,
     )
 
 
-def test_views_and_places_count_in_exact_only():
+def test_views_and_positions_count_in_exact_only():
     size = SMDM["6M"]
-    once, twice, longer = exact(size), exact(size, views=2), exact(size, places=16)
+    once, twice, longer = exact(size), exact(size, views=2), exact(size, positions=16)
     assert twice[:3] == longer[:3] == once[:3]
     assert twice.exact == 2 * once.exact
     assert once.exact < longer.exact < twice.exact
@@ -242,14 +242,16 @@ def test_exact_flops_of_a_timed_network_that_reads_vectors_against_the_compiler(
     model = transformer(a, Execution())
     params = jax.eval_shape(model.init, jax.random.key(0))
     real, whole = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((1, 64), jnp.int32)
-    places = jax.ShapeDtypeStruct((1, 64, 1), jnp.int32)
-    view = View(whole, whole, real(1, 64), real(1, noise_levels), places, places, whole, real(1), real(1, 64, 128))
+    positions = jax.ShapeDtypeStruct((1, 64, 1), jnp.int32)
+    view = View(
+        whole, whole, real(1, 64), real(1, noise_levels), positions, positions, whole, real(1), real(1, 64, 128)
+    )
 
     def forward(params, view):
         return model.head(params, model.hidden(params, view, full)[0])
 
     measured = 3 * jax.jit(forward).lower(params, view).compile().cost_analysis()["flops"]
     scoring = 3 * 3 * 2 * 64 * 96 * 128
-    counted = exact(a, places=64, scored=64, noise_levels=noise_levels)
+    counted = exact(a, positions=64, scored=64, noise_levels=noise_levels)
     pairs = 3 * 4 * (64 * 64 - 64) * 2 * 256
     assert measured == pytest.approx(counted.exact + pairs - scoring, rel=0.03)

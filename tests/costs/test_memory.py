@@ -62,9 +62,13 @@ def test_what_is_split_and_what_is_not():
     a_layer, ends = planned.parameters.non_embedding / 6, parameters - planned.parameters.non_embedding
     assert four.gathered == pytest.approx(6 * a_layer + 8 * ends)
     assert four.activations == one.activations / 4 and four.logits == one.logits / 4
-    places = {"train__mesh_sequence": 2, "train__mesh_tensor": 2}
+    positions = {"train__mesh_sequence": 2, "train__mesh_tensor": 2}
     (parts,) = plan_runs(
-        [config(train__compute_dtype="bfloat16", train__remat="full", optim__ema=0.999, train__batch_size=1, **places)]
+        [
+            config(
+                train__compute_dtype="bfloat16", train__remat="full", optim__ema=0.999, train__batch_size=1, **positions
+            )
+        ]
     )
     split = memory_of(parts, 4)  # one row instead of sixteen, a fourth of it on each device
     assert split.state == four.state and split.gathered == pytest.approx(6 * a_layer / 2 + 8 * ends)

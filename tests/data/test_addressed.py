@@ -27,15 +27,15 @@ def test_permutation_holds_every_row_once(count):
 
 def test_permutations_by_element_seed_equal_those_by_one_seed():
     together = permuted(np.array([4, 5, 6]), 100, 9, np.array([0, 1, 2]))
-    alone = [permuted(np.array([place]), 100, 9, epoch).item() for place, epoch in [(4, 0), (5, 1), (6, 2)]]
+    alone = [permuted(np.array([position]), 100, 9, epoch).item() for position, epoch in [(4, 0), (5, 1), (6, 2)]]
     assert together.tolist() == alone
 
 
 def test_permutations_are_equally_likely():
-    """Pearson's test of where each of 10 places goes, and of where the pair (0, 1) goes, over 20,000 seeds."""
+    """Pearson's test of where each of 10 positions goes, and of where the pair (0, 1) goes, over 20,000 seeds."""
     count, seeds = 10, 20_000
     drawn = permuted(np.tile(np.arange(count), seeds), count, np.repeat(np.arange(seeds), count)).reshape(seeds, count)
-    table = np.stack([np.bincount(drawn[:, place], minlength=count) for place in range(count)])
+    table = np.stack([np.bincount(drawn[:, position], minlength=count) for position in range(count)])
     expected = seeds / count
     assert chi2.sf(((table - expected) ** 2 / expected).sum(), (count - 1) ** 2) > 1e-3
     pairs = np.bincount(drawn[:, 0] * count + drawn[:, 1], minlength=count**2).reshape(count, count)

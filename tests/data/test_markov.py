@@ -33,7 +33,7 @@ def test_entropy_rate_of_known_chains():
 
 
 def test_rows_follow_the_chain():
-    """Pearson's test of first tokens against pi, and of transitions at the last place against pi_i P_ij."""
+    """Pearson's test of first tokens against pi, and of transitions at the last position against pi_i P_ij."""
     pi, transitions = markov_chain(4, 1.0, seed=1)
     rows = sample_rows(pi, transitions, (0,), np.arange(20_000), 9)
     first = np.bincount(rows[:, 0], minlength=4)

@@ -62,7 +62,7 @@ def test_any_number_of_hosts_reads_the_same_batches_after_any_restart(numbered, 
     for step in (0, 3, 12, 1000):
         parts = [host.batch(step) for host in together]
         whole = alone.batch(step)
-        for name in ("tokens", "segments", "frozen"):
+        for name in ("tokens", "segments", "prompt_mask"):
             joined = np.concatenate([getattr(part.example, name) for part in parts])
             np.testing.assert_array_equal(joined, getattr(whole.example, name))
         np.testing.assert_array_equal(np.concatenate([part.index for part in parts]), np.arange(8))
@@ -74,8 +74,8 @@ def test_types(numbered):
     data = open_small(**numbered)
     batch = data.batch(0)
     assert batch.example.tokens.dtype == batch.example.segments.dtype == batch.index.dtype == np.int32
-    assert batch.example.frozen.dtype == bool and not batch.example.frozen.any()
-    assert batch.example.tokens.shape == batch.example.segments.shape == batch.example.frozen.shape == (8, 8)
+    assert batch.example.prompt_mask.dtype == bool and not batch.example.prompt_mask.any()
+    assert batch.example.tokens.shape == batch.example.segments.shape == batch.example.prompt_mask.shape == (8, 8)
     assert (batch.example.segments == 1).all()
     assert data.vocab_size == 257 and data.validation.tokens.shape == (4, 8)
 

@@ -13,7 +13,7 @@ from mdlm_jax.evaluation.likelihood import evaluate
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
-from mdlm_jax.objectives.any_order import hide
+from mdlm_jax.objectives.any_order import mask_tokens
 from mdlm_jax.objectives.base import full
 from mdlm_jax.schedules import linear
 
@@ -42,7 +42,9 @@ def any_order_bound(params, tokens) -> float:
     k = sets.sum(axis=1)
     weight = [math.factorial(n - 1) * math.factorial(L - n) / math.factorial(L) for n in k]
     example = Example(jnp.asarray(tokens), jnp.ones(L, jnp.int32), jnp.zeros(L, bool))
-    views = jax.vmap(lambda hidden: jax.tree.map(lambda field: field[0], hide(example, hidden, 1.0, V, 0.5)))(sets)
+    views = jax.vmap(lambda hidden: jax.tree.map(lambda field: field[0], mask_tokens(example, hidden, 1.0, V, 0.5)))(
+        sets
+    )
     logits = MODEL.head(params, MODEL.hidden(params, views, full)[0])
     nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray(tokens)[None, :, None], axis=2)[..., 0]
     return float((jnp.where(sets, nats, 0).sum(axis=1) * jnp.asarray(weight)).sum())
@@ -87,12 +89,12 @@ def test_ar_is_the_chain_rule_and_has_no_noise(params):
     found = evaluate(MODEL, objective("ar"), params, (), held_out, draws=9, batch_size=2, chunk=2)
     nats = []
     for tokens in held_out.tokens:
-        for place in range(L):
-            read = jnp.concatenate([jnp.array([V]), jnp.asarray(tokens[:place])])[None]
+        for position in range(L):
+            read = jnp.concatenate([jnp.array([V]), jnp.asarray(tokens[:position])])[None]
             view = objective("ar").view((), jax.random.key(0), Example(*(jnp.asarray(f[0]) for f in rows(1))), 0.0)
-            view = jax.tree.map(lambda field: field[:, : place + 1] if field.ndim > 1 else field, view)  # noqa: B023
+            view = jax.tree.map(lambda field: field[:, : position + 1] if field.ndim > 1 else field, view)  # noqa: B023
             hidden, _ = MODEL.hidden(params, view._replace(tokens=read), objective("ar").mask)
-            nats.append(-jax.nn.log_softmax(MODEL.head(params, hidden)[0, -1])[tokens[place]])
+            nats.append(-jax.nn.log_softmax(MODEL.head(params, hidden)[0, -1])[tokens[position]])
     np.testing.assert_allclose(found.nats_per_token, np.mean(nats), rtol=1e-5)
     assert (found.draws, found.monte_carlo_error, found.bound, found.tokens) == (1, 0.0, "exact", 5 * L)
     by_row = np.reshape(nats, (5, L)).mean(axis=1)
@@ -114,7 +116,7 @@ def test_padding_and_prompts_are_not_scored(params):
     zero = jax.tree.map(jnp.zeros_like, params)
     held_out = rows(4)
     held_out.segments[:, 4:] = 0
-    held_out.frozen[:, 0] = True
+    held_out.prompt_mask[:, 0] = True
     for name in ("ar", "masked", "any_order_causal"):
         found = evaluate(MODEL, objective(name), zero, (), held_out, draws=4, batch_size=4, chunk=L)
         assert found.tokens == 4 * 3

@@ -75,11 +75,11 @@ def test_the_error_of_distinct_is_a_jackknife():
 @pytest.mark.parametrize("reads_start", [True, False])
 def test_a_judge_gives_the_loss_of_its_training(reads_start, monkeypatch):
     tokens = rows(5)
-    frozen = np.zeros(tokens.shape, bool)
-    frozen[:, 0] = not reads_start
+    prompt_mask = np.zeros(tokens.shape, bool)
+    prompt_mask[:, 0] = not reads_start
     objective = (ar if reads_start else ar_without_start)(V)
     loss = evaluate(
-        *(MODEL, objective, params(), (), Example(tokens, np.ones_like(tokens), frozen)),
+        *(MODEL, objective, params(), (), Example(tokens, np.ones_like(tokens), prompt_mask)),
         draws=1,
         batch_size=5,
         chunk=LENGTH,
@@ -88,7 +88,7 @@ def test_a_judge_gives_the_loss_of_its_training(reads_start, monkeypatch):
     assert nats.dtype == np.float32 and np.isnan(nats).sum() == (0 if reads_start else 5)
     assert np.nanmean(nats) == pytest.approx(loss.nats_per_token, rel=1e-6)
     # in batches of two, the last of which has one row
-    monkeypatch.setattr("mdlm_jax.evaluation.quality.PLACES", 2 * LENGTH)
+    monkeypatch.setattr("mdlm_jax.evaluation.quality.POSITIONS", 2 * LENGTH)
     np.testing.assert_allclose(judge(tokens, reads_start=reads_start), nats, rtol=1e-5)
 
 
@@ -102,9 +102,9 @@ def test_windows_are_rows_of_the_training(context, length, reads_start):
         start: judge(tokens[:, start : start + width], context, reads_start) for start in range(length - width + 1)
     }
     np.testing.assert_allclose(nats[:, :width], windows[0][:, :width], rtol=1e-5)
-    for place in range(width, length):
-        starts = range(max(place - width + 1, 0), min(place - context // 2, length - width) + 1)
-        assert any(np.allclose(nats[:, place], windows[start][:, place - start], rtol=1e-5) for start in starts)
+    for position in range(width, length):
+        starts = range(max(position - width + 1, 0), min(position - context // 2, length - width) + 1)
+        assert any(np.allclose(nats[:, position], windows[start][:, position - start], rtol=1e-5) for start in starts)
 
 
 def test_a_row_is_scored_by_what_stands_before_and_no_further_than_its_window():
@@ -112,7 +112,7 @@ def test_a_row_is_scored_by_what_stands_before_and_no_further_than_its_window():
     nats, changed = judge(tokens, 8), tokens.copy()
     changed[:, 5] = (changed[:, 5] + 1) % V
     differs = (judge(changed, 8) != nats).all(axis=0)
-    # windows begin at 0, 4 and 8: the last four tokens do not see place 5
+    # windows begin at 0, 4 and 8: the last four tokens do not see position 5
     np.testing.assert_array_equal(differs, (np.arange(16) >= 5) & (np.arange(16) < 12))
 
 
@@ -176,7 +176,7 @@ def test_the_sources_own_text_costs_its_entropy():
     assert found.judge_nats is None and found.perplexity is None
 
 
-def test_a_first_token_without_a_law_is_left_out():
+def test_a_first_token_without_a_distribution_is_left_out():
     tokens = rows(4)
     nats = judge(tokens, reads_start=False)
     found = measure(tokens, np.ones(tokens.shape, bool), V, judge=lambda tokens: nats)

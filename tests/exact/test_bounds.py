@@ -1,4 +1,5 @@
-"""The forms of the any-order bound against each other, and against -log p(x) where the network knows the world."""
+"""The forms of the any-order bound against each other, and against -log p(x) where the network knows the toy
+distribution."""
 
 import itertools
 from math import log
@@ -10,41 +11,41 @@ import pytest
 from scipy.special import logsumexp
 
 from mdlm_jax.exact import (
-    World,
+    ToyDistribution,
     any_order_bound,
     conditionals,
     gauss_legendre,
     hidden_nats,
-    hiding_law,
+    hiding_distribution,
     masked_bound,
     nats,
     order_nats,
-    random_world,
+    random_toy_distribution,
     table_network,
 )
 from mdlm_jax.schedules import cosine, geometric, linear, noise_rate, polynomial
 
 V, L = 3, 4
-WORLD = random_world(0, V, L)
-OPTIMAL = table_network(np.log(conditionals(WORLD)))
-# any network: its conditionals agree with no joint law
+TOY = random_toy_distribution(0, V, L)
+OPTIMAL = table_network(np.log(conditionals(TOY)))
+# any network: its conditionals agree with no joint distribution
 ARBITRARY = table_network(np.random.default_rng(1).normal(size=(V + 1,) * L + (L, V)))
-SOME = WORLD.tokens[[0, 17, 40, 80]]
+SOME = TOY.tokens[[0, 17, 40, 80]]
 SIZES = np.array([bin(number).count("1") for number in range(2**L)])
 
 
 def test_optimal_network_is_tight_for_every_sequence():
-    bounds = [any_order_bound(OPTIMAL, V, x) for x in WORLD.tokens]
-    np.testing.assert_allclose(bounds, nats(WORLD), rtol=1e-12)
+    bounds = [any_order_bound(OPTIMAL, V, x) for x in TOY.tokens]
+    np.testing.assert_allclose(bounds, nats(TOY), rtol=1e-12)
 
 
 def test_nats_of_a_hidden_token_rise_with_how_many_are_hidden_and_sum_to_the_entropy():
     """h_k, the mean over sequences, sets of k hidden tokens and their members (Han's inequalities)."""
-    probability = WORLD.probability.ravel()
-    table = np.einsum("x,xsl->s", probability, [hidden_nats(OPTIMAL, V, x) for x in WORLD.tokens])
+    probability = TOY.probability.ravel()
+    table = np.einsum("x,xsl->s", probability, [hidden_nats(OPTIMAL, V, x) for x in TOY.tokens])
     h = np.array([table[k == SIZES].mean() / k for k in range(1, L + 1)])
     assert (np.diff(h) >= -1e-14).all()
-    assert h.sum() == pytest.approx(probability @ nats(WORLD), rel=1e-12)
+    assert h.sum() == pytest.approx(probability @ nats(TOY), rel=1e-12)
 
 
 @pytest.mark.parametrize("x", SOME)
@@ -59,10 +60,10 @@ def test_one_order_is_the_chain_rule(x):
     """The first and last order of `itertools.permutations`: left to right, and right to left."""
     for order, value in zip((range(L), reversed(range(L))), order_nats(ARBITRARY, V, x)[[0, -1]], strict=True):
         partial, total = np.full((1, L), V), 0.0
-        for place in order:
-            logits = ARBITRARY(partial)[0, place]
-            total += logsumexp(logits) - logits[x[place]]
-            partial[0, place] = x[place]
+        for position in order:
+            logits = ARBITRARY(partial)[0, position]
+            total += logsumexp(logits) - logits[x[position]]
+            partial[0, position] = x[position]
         assert value == pytest.approx(total, rel=1e-13)
 
 
@@ -77,9 +78,9 @@ def test_every_published_form_is_the_same_number(x):
     for order in itertools.permutations(range(L)):
         for step in range(1, L + 1):
             rest = list(order[step - 1 :])
-            steps.append(L / (L - step + 1) * table[sum(1 << place for place in rest), rest].sum())
+            steps.append(L / (L - step + 1) * table[sum(1 << position for position in rest), rest].sum())
     share, weight = gauss_legendre(L // 2 + 1)
-    integral = weight / share @ hiding_law(share, L) @ table.sum(axis=1)
+    integral = weight / share @ hiding_distribution(share, L) @ table.sum(axis=1)
     np.testing.assert_allclose([fixed_count, np.mean(steps), integral], bound, rtol=1e-12)
 
 
@@ -112,26 +113,27 @@ def test_geometric_schedule_lacks_what_is_below_sigma_min(x, sigma_min):
     value = masked_bound(table, geometric(sigma_min, 20.0), *gauss_legendre(120))
     low, high = -np.expm1(-sigma_min), -np.expm1(-20.0)
     share, weight = gauss_legendre(L // 2 + 1, low, high)
-    assert value == pytest.approx(weight / share @ hiding_law(share, L) @ table.sum(axis=1), rel=1e-10)
+    assert value == pytest.approx(weight / share @ hiding_distribution(share, L) @ table.sum(axis=1), rel=1e-10)
     first_order = sigma_min * table[SIZES == 1].sum()
     assert any_order_bound(ARBITRARY, V, x) - value == pytest.approx(first_order, rel=3 * L * sigma_min)
 
 
-def test_one_place_at_a_time_samples_the_mixture_over_orders():
-    """Followed exactly through all (V+1)^L partial sequences: a uniformly random hidden place, a token of its law."""
-    law = {(V,) * L: 1.0}
+def test_one_position_at_a_time_samples_the_mixture_over_orders():
+    """Followed exactly through all (V+1)^L partial sequences: a uniformly random hidden position, a token of its
+    distribution."""
+    probs = {(V,) * L: 1.0}
     for revealed in range(L):
         following: dict[tuple[int, ...], float] = {}
-        for partial, chance in law.items():
+        for partial, chance in probs.items():
             logits = ARBITRARY(np.array([partial]))[0]
-            for place in (i for i in range(L) if partial[i] == V):
+            for position in (i for i in range(L) if partial[i] == V):
                 for token in range(V):
-                    child = (*partial[:place], token, *partial[place + 1 :])
-                    share = np.exp(logits[place, token] - logsumexp(logits[place])) / (L - revealed)
+                    child = (*partial[:position], token, *partial[position + 1 :])
+                    share = np.exp(logits[position, token] - logsumexp(logits[position])) / (L - revealed)
                     following[child] = following.get(child, 0) + chance * share
-        law = following
-    each = np.array([order_nats(ARBITRARY, V, x) for x in WORLD.tokens])
-    sampled = np.array([law[tuple(x)] for x in WORLD.tokens.tolist()])
+        probs = following
+    each = np.array([order_nats(ARBITRARY, V, x) for x in TOY.tokens])
+    sampled = np.array([probs[tuple(x)] for x in TOY.tokens.tolist()])
     np.testing.assert_allclose(np.exp(-each).mean(axis=1), sampled, rtol=1e-12)
     assert sampled.sum() == pytest.approx(1, rel=1e-12)
     # Jensen: the bound is above -log of the mixture, and strictly here
@@ -148,7 +150,7 @@ def test_a_network_may_know_the_masked_share_but_not_the_raw_time(x):
             noised, rate = (np.asarray(value) for value in noise_rate(schedule, jnp.asarray(times)))
         level = told(times, noised)[:, None]
         mixed = (1 - level) * tables[0] + level * tables[1]
-        return (weights * rate) @ (hiding_law(noised, L) * mixed).sum(axis=1)
+        return (weights * rate) @ (hiding_distribution(noised, L) * mixed).sum(axis=1)
 
     schedules = [linear(), cosine(), polynomial(2.0)]
     with_share = [bound(schedule, lambda time, noised: noised) for schedule in schedules]
@@ -166,8 +168,8 @@ def test_smdm_toy():
         row = np.concatenate([np.tile(prefix, (len(tokens), 1)), tokens], axis=1)
         wide = np.pad(row, ((0, 0), (2, 2)), constant_values=vocab)
         near = sum(weights[wide[:, 2 + d : 2 + d + row.shape[1]]] / (1 + abs(d)) for d in range(-2, 3))
-        place = np.sin(np.arange(row.shape[1]))[:, None] * np.arange(vocab)
-        return (near + 0.1 * place)[:, len(prefix) :]
+        position = np.sin(np.arange(row.shape[1]))[:, None] * np.arange(vocab)
+        return (near + 0.1 * position)[:, len(prefix) :]
 
     assert any_order_bound(network, vocab, x) == pytest.approx(8.0071879, abs=5e-7)
     each = order_nats(network, vocab, x)
@@ -183,19 +185,19 @@ def test_block_of_one_with_masks_ahead_is_autoregression():
     """Masked diffusion of one token given clean ones costs -log p of it: blocks of size 1 add up to the chain rule."""
     for x in SOME:
         total = 0.0
-        for place in range(L):
+        for position in range(L):
 
-            def one(tokens, place=place, x=x):
-                row = np.concatenate([np.tile(x[:place], (len(tokens), 1)), tokens], axis=1)
+            def one(tokens, position=position, x=x):
+                row = np.concatenate([np.tile(x[:position], (len(tokens), 1)), tokens], axis=1)
                 wide = np.pad(row, ((0, 0), (0, L - row.shape[1])), constant_values=V)
-                return OPTIMAL(wide)[:, place : place + 1]
+                return OPTIMAL(wide)[:, position : position + 1]
 
-            total += any_order_bound(one, V, x[place : place + 1])
-        assert total == pytest.approx(-log(WORLD.probability[tuple(x)]), rel=1e-12)
+            total += any_order_bound(one, V, x[position : position + 1])
+        assert total == pytest.approx(-log(TOY.probability[tuple(x)]), rel=1e-12)
 
 
 def test_independent_tokens_cost_the_same_in_every_order():
     marginal = np.array([0.1, 0.2, 0.7])
-    world = World(np.einsum("a,b,c->abc", marginal, marginal, marginal))
-    each = order_nats(table_network(np.log(conditionals(world))), V, np.array([2, 0, 1]))
+    toy = ToyDistribution(np.einsum("a,b,c->abc", marginal, marginal, marginal))
+    each = order_nats(table_network(np.log(conditionals(toy))), V, np.array([2, 0, 1]))
     np.testing.assert_allclose(each, -np.log(marginal).sum(), rtol=1e-12)

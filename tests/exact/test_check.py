@@ -42,30 +42,31 @@ WRONG = {
     "a weight that is off by a tenth": """
         def make(mask_id):
             right = any_order(mask_id)
-            loss = lambda phi, logits, view: 0.9 * right.token_loss(phi, logits, view)
+            loss = lambda objective_params, logits, view: 0.9 * right.token_loss(objective_params, logits, view)
             return right._replace(token_loss=loss)
     """,
     "the same of one that is reported by another": """
         def make(mask_id):
             right = masked(mask_id, linear())
-            loss = lambda phi, logits, view: 0.9 * right.token_loss(phi, logits, view)
+            loss = lambda objective_params, logits, view: 0.9 * right.token_loss(objective_params, logits, view)
             return right._replace(token_loss=loss)
     """,
-    "the full posterior where the leave-one-out law is meant": """
+    "the full posterior where the leave-one-out distribution is meant": """
         def make(mask_id):
             right = udlm(mask_id, linear()).evaluate
-            return right._replace(answer=lambda phi: full_posterior(uniform(mask_id, linear())))
+            return right._replace(parameterization=lambda objective_params: full_posterior(uniform(mask_id, linear())))
     """,
     "a given token that is scored": """
         def make(mask_id):
             right = any_order(mask_id)
-            view = lambda phi, key, example, u: right.view(phi, key, example._replace(frozen=example.frozen & False), u)
+            no_prompt = lambda example: example._replace(prompt_mask=example.prompt_mask & False)
+            view = lambda objective_params, key, example, u: right.view(objective_params, key, no_prompt(example), u)
             return right._replace(view=view)
     """,
 }
 IMPORTS = """
 from mdlm_jax.objectives.any_order import any_order
-from mdlm_jax.objectives.answers import full_posterior
+from mdlm_jax.objectives.parameterizations import full_posterior
 from mdlm_jax.objectives.masked import masked
 from mdlm_jax.objectives.score_entropy import udlm
 from mdlm_jax.processes.mixture import uniform

@@ -1,24 +1,25 @@
-"""With the network that knows the world every objective's bound is -log p(x), for every x: enumeration, quadrature."""
+"""With the network that knows the toy distribution every objective's bound is -log p(x), for every x: enumeration,
+quadrature."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdlm_jax.exact import World, conditionals, entropy, nats, random_world
+from mdlm_jax.exact import ToyDistribution, conditionals, entropy, nats, random_toy_distribution
 from mdlm_jax.exact.bounds import tanh_sinh
 from mdlm_jax.exact.evidence import best_network, leave_one_out
-from mdlm_jax.objectives.answers import full_posterior
-from mdlm_jax.objectives.answers import leave_one_out as plug_in
 from mdlm_jax.objectives.block import block
 from mdlm_jax.objectives.d3pm import d3pm
 from mdlm_jax.objectives.genmd4 import genmd4
+from mdlm_jax.objectives.parameterizations import full_posterior
+from mdlm_jax.objectives.parameterizations import leave_one_out as plug_in
 from mdlm_jax.objectives.score_entropy import duo, gidd, score_entropy, sedd, udlm
 from mdlm_jax.processes.mixture import absorbing, hybrid, uniform
 from mdlm_jax.schedules import cosine, linear, polynomial
 from tests.exact.enumeration import bounds
 
 V = 3
-WORLD, LONG = random_world(0, V, length=2), random_world(1, 2, length=4)
+TOY, LONG = random_toy_distribution(0, V, length=2), random_toy_distribution(1, 2, length=4)
 POWERS = {"power": jnp.array([-0.5, 0.5, 2.0])}
 TIGHT = {
     "sedd absorbing raw": (sedd(absorbing(V, linear()), "raw"), 40, 1e-12),
@@ -43,9 +44,11 @@ def phi_of(objective):
 @pytest.mark.few(6)
 @pytest.mark.parametrize(("objective", "nodes", "tolerance"), TIGHT.values(), ids=TIGHT)
 def test_the_best_network_is_tight_for_every_sequence(objective, nodes, tolerance):
-    phi = phi_of(objective)
-    value = bounds(objective, best_network(objective, WORLD, phi), WORLD.tokens, *tanh_sinh(nodes), phi)
-    np.testing.assert_allclose(value, nats(WORLD), atol=tolerance)
+    objective_params = phi_of(objective)
+    value = bounds(
+        objective, best_network(objective, TOY, objective_params), TOY.tokens, *tanh_sinh(nodes), objective_params
+    )
+    np.testing.assert_allclose(value, nats(TOY), atol=tolerance)
 
 
 BLOCKS = {
@@ -60,15 +63,17 @@ BLOCKS = {
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("objective", BLOCKS.values(), ids=BLOCKS)
 def test_blocks_of_every_size_are_tight_for_every_sequence(objective, size):
-    phi = {"power": jnp.array([-0.5, 1.0])} if objective.surrogate is not None else ()
+    objective_params = {"power": jnp.array([-0.5, 1.0])} if objective.surrogate is not None else ()
     blocks = block(objective, size, LONG.length)
     some = [0, 5, 11, 14]
-    value = bounds(blocks, best_network(blocks, LONG, phi), LONG.tokens[some], *tanh_sinh(40), phi)
+    value = bounds(
+        blocks, best_network(blocks, LONG, objective_params), LONG.tokens[some], *tanh_sinh(40), objective_params
+    )
     np.testing.assert_allclose(value, nats(LONG)[some], atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["uniform", "hybrid", "gidd", "absorbing"])
-def test_the_posterior_that_counts_the_place_itself_is_not_what_a_plug_in_asks_for(name):
+def test_the_posterior_that_counts_the_position_itself_is_not_what_a_plug_in_asks_for(name):
     """p(x_i | all of z) where p(x_i | z without z_i) is meant: then only masks are scored right."""
     objective = {
         "uniform": udlm(V, linear()),
@@ -76,48 +81,51 @@ def test_the_posterior_that_counts_the_place_itself_is_not_what_a_plug_in_asks_f
         "gidd": gidd(V, linear(), 0.2, 2.0),
         "absorbing": score_entropy(plug_in(absorbing(V, linear())), timed=False),
     }[name]
-    wrong = objective._replace(answer=lambda phi: full_posterior(objective.answer(phi).process))
-    left_out, plain = (
-        bounds(objective, best_network(asked, WORLD), WORLD.tokens, *tanh_sinh(60)) for asked in (objective, wrong)
+    wrong = objective._replace(
+        parameterization=lambda objective_params: full_posterior(objective.parameterization(objective_params).process)
     )
-    probability = WORLD.probability.ravel()
-    print(f"{name}: H {entropy(WORLD):.4f}, left out {probability @ left_out:.4f}, plain {probability @ plain:.4f}")
-    np.testing.assert_allclose(left_out, nats(WORLD), atol=1e-10)
+    left_out, plain = (
+        bounds(objective, best_network(asked, TOY), TOY.tokens, *tanh_sinh(60)) for asked in (objective, wrong)
+    )
+    probability = TOY.probability.ravel()
+    print(f"{name}: H {entropy(TOY):.4f}, left out {probability @ left_out:.4f}, plain {probability @ plain:.4f}")
+    np.testing.assert_allclose(left_out, nats(TOY), atol=1e-10)
     if name == "absorbing":
         np.testing.assert_allclose(plain, left_out, atol=1e-10)
     else:
-        assert probability @ plain > entropy(WORLD) + 0.05
+        assert probability @ plain > entropy(TOY) + 0.05
 
 
 @pytest.mark.parametrize("process", [uniform(V, linear()), hybrid(V, linear(), 0.4)], ids=["uniform", "hybrid"])
 def test_the_same_error_in_a_chain_of_many_steps(process):
-    """D3PM's plug-in, T = 64: the chain with the right law is near the entropy, with the plain posterior far above."""
+    """D3PM's plug-in, T = 64: the chain with the right distribution is near the entropy, with the plain posterior far
+    above."""
     objective = d3pm(process, 64, 0.0)
-    wrong = objective._replace(answer=lambda phi: full_posterior(process))
+    wrong = objective._replace(parameterization=lambda objective_params: full_posterior(process))
     steps = np.arange(1, 65) / 64, np.full(64, 1 / 64)
     left_out, plain = (
-        WORLD.probability.ravel() @ bounds(objective, best_network(asked, WORLD), WORLD.tokens, *steps)
+        TOY.probability.ravel() @ bounds(objective, best_network(asked, TOY), TOY.tokens, *steps)
         for asked in (objective, wrong)
     )
-    assert entropy(WORLD) < left_out < entropy(WORLD) + 0.05
+    assert entropy(TOY) < left_out < entropy(TOY) + 0.05
     assert plain > left_out + 0.05
 
 
 def test_without_evidence_of_the_others_it_is_the_marginal_and_with_all_of_it_the_conditional():
-    world = random_world(2, V, length=3)
+    toy = random_toy_distribution(2, V, length=3)
     np.testing.assert_allclose(
-        leave_one_out(jnp.asarray(world.probability), jnp.ones((3, V)))[1], world.probability.sum((0, 2)), rtol=1e-6
+        leave_one_out(jnp.asarray(toy.probability), jnp.ones((3, V)))[1], toy.probability.sum((0, 2)), rtol=1e-6
     )
     evidence = jnp.asarray(np.eye(V)[[2, 0, 1]])
     np.testing.assert_allclose(
-        leave_one_out(jnp.asarray(world.probability), evidence), conditionals(world)[2, 0, 1], rtol=1e-6
+        leave_one_out(jnp.asarray(toy.probability), evidence), conditionals(toy)[2, 0, 1], rtol=1e-6
     )
 
 
 def test_evidence_that_comes_in_parts_is_multiplied():
-    """Independent noisy readings of one token: Bayes by hand for two places."""
-    joint = World(np.array([[0.3, 0.1], [0.2, 0.4]]))
+    """Independent noisy readings of one token: Bayes by hand for two positions."""
+    joint = ToyDistribution(np.array([[0.3, 0.1], [0.2, 0.4]]))
     seen = np.array([[0.9, 0.2], [0.5, 0.7]])
-    law = leave_one_out(jnp.asarray(joint.probability), jnp.asarray(seen))
+    probs = leave_one_out(jnp.asarray(joint.probability), jnp.asarray(seen))
     first = joint.probability @ seen[1]
-    np.testing.assert_allclose(law[0], first / first.sum(), rtol=1e-6)
+    np.testing.assert_allclose(probs[0], first / first.sum(), rtol=1e-6)

@@ -7,11 +7,11 @@ import pytest
 
 from mdlm_jax.data.markov import entropy_rate, markov_chain
 from mdlm_jax.exact import (
-    World,
+    ToyDistribution,
     conditionals,
     entropy,
     gauss_legendre,
-    hiding_law,
+    hiding_distribution,
     markov_conditionals,
     markov_entropy,
     markov_masked_nats,
@@ -24,7 +24,7 @@ def world_of(stationary, transitions, length):
     probability = stationary
     for _ in range(length - 1):
         probability = probability[..., None] * transitions
-    return World(probability)
+    return ToyDistribution(probability)
 
 
 def bound(chain, length):
@@ -37,7 +37,7 @@ def bound(chain, length):
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_conditionals_need_only_the_nearest_revealed_tokens(chain):
-    """Against Bayes' rule over all sequences, for every partly masked one; visible places: leave-one-out."""
+    """Against Bayes' rule over all sequences, for every partly masked one; visible positions: leave-one-out."""
     length, mask = 5, len(chain[0])
     table = conditionals(world_of(*chain, length))
     for partial in itertools.product(range(mask + 1), repeat=length):
@@ -53,15 +53,15 @@ def test_entropy_is_that_of_the_enumerated_chain(chain, length):
 @pytest.mark.parametrize("noised", [0.1, 0.5, 1.0])
 def test_optimal_nats_at_one_noise_level_are_the_enumerated_ones(noised):
     length, chain = 6, CHAINS[0]
-    world, mask = world_of(*chain, length), 3
-    table = conditionals(world)
-    law = hiding_law(np.array([noised]), length)[0]
+    toy, mask = world_of(*chain, length), 3
+    table = conditionals(toy)
+    probs = hiding_distribution(np.array([noised]), length)[0]
     expected = 0.0
-    for number, chance in enumerate(law):
+    for number, chance in enumerate(probs):
         hidden = (number >> np.arange(length)) & 1 == 1
-        seen = table[tuple(np.where(hidden, mask, world.tokens).T)]
-        truth = np.take_along_axis(seen, world.tokens[..., None], axis=2)[..., 0]
-        expected -= chance * world.probability.ravel() @ (np.log(truth) * hidden).sum(axis=1)
+        seen = table[tuple(np.where(hidden, mask, toy.tokens).T)]
+        truth = np.take_along_axis(seen, toy.tokens[..., None], axis=2)[..., 0]
+        expected -= chance * toy.probability.ravel() @ (np.log(truth) * hidden).sum(axis=1)
     assert markov_masked_nats(*chain, length, noised) == pytest.approx(expected, rel=1e-10)
 
 

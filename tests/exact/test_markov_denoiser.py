@@ -16,7 +16,7 @@ from mdlm_jax.processes.mixture import uniform
 from mdlm_jax.schedules import cosine, linear
 
 
-def test_forward_backward_without_a_places_own_evidence_is_enumeration():
+def test_forward_backward_without_a_positions_own_evidence_is_enumeration():
     vocab, length = 3, 5
     stationary, transitions = markov_chain(vocab, 0.5, seed=1)
     joint = stationary

@@ -58,7 +58,7 @@ def test_equals_the_plain_formula_on_a_noised_and_a_clean_half(backend, document
 
 def test_the_library_is_asked_for_three_eighths_of_the_pairs_of_block_diffusion():
     """A quarter and a little may look. Four spans a half ask for a square of their own and 1 + 2 + 3 + 4 of the clean
-    places, noised, and for 1 + 2 + 3 + 4 clean: 24 of 64. Of a mask that hides nothing all are asked for."""
+    positions, noised, and for 1 + 2 + 3 + 4 clean: 24 of 64. Of a mask that hides nothing all are asked for."""
     length = 8 * BLOCK
     mask, shape = block_mask(16, length), jax.ShapeDtypeStruct((1, 2 * length, 1, 8), jnp.float32)
 

@@ -48,7 +48,7 @@ def test_the_product_and_its_gradients_are_those_of_rounded_arrays():
 
 
 def test_rows_of_several_axes_are_rows():
-    """As where a mesh splits places; in bfloat16, summed in float32."""
+    """As where a mesh splits positions; in bfloat16, summed in float32."""
     keys = jax.random.split(jax.random.key(1), 3)
     shapes = (2, 5, 7), (7, 3), (2, 5, 3)
     x, w, slope = (jax.random.normal(key, shape, jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True))
@@ -76,8 +76,8 @@ def test_the_network_computes_nearly_the_same():
     architecture = Architecture(11, 2, 64, 4, 4, 96)
     plain, eighth = (transformer(architecture, Execution(use_segments=False, float8=on)) for on in (False, True))
     params = plain.init(jax.random.key(0))
-    places = jnp.arange(20)[None, :, None]
-    view = reading(jax.random.randint(jax.random.key(1), (1, 20), 0, 11), places, places, jnp.zeros(1))
+    positions = jnp.arange(20)[None, :, None]
+    view = reading(jax.random.randint(jax.random.key(1), (1, 20), 0, 11), positions, positions, jnp.zeros(1))
     one, other = (model.hidden(params, view, full)[0] for model in (plain, eighth))
     apart = jnp.linalg.norm(one - other) / jnp.linalg.norm(one)
     assert 1e-4 < apart < 0.1  # rounding moves an operand by up to 6%, by 2 to 3% in the mean square

@@ -13,13 +13,13 @@ from mdlm_jax.objectives.block import block_mask
 from mdlm_jax.training.sharding import make_mesh
 
 LENGTH = TILES[-1]
-PLACES = 2 * LENGTH
+POSITIONS = 2 * LENGTH
 MASKS = {"full": full, "causal": causal, "blocks": block_mask(16, LENGTH)}
 
 
 def inputs(batch: int = 1):
     random = np.random.default_rng(0)
-    shapes = [(batch, PLACES, 1, 2, 8), *[(batch, PLACES, 1, 8)] * 2, (batch, PLACES, 1, 2, 8)]
+    shapes = [(batch, POSITIONS, 1, 2, 8), *[(batch, POSITIONS, 1, 8)] * 2, (batch, POSITIONS, 1, 2, 8)]
     return [jnp.asarray(random.normal(size=shape), jnp.float32) for shape in shapes]
 
 
@@ -39,8 +39,8 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
 def test_equals_the_plain_formula(mask, documents):
     """Two heads that share keys; documents end inside a tile."""
-    segments = (jnp.arange(PLACES) % LENGTH // 50)[None] if documents else None
-    seen = allowed(mask, jnp.arange(PLACES), PLACES, segments)
+    segments = (jnp.arange(POSITIONS) % LENGTH // 50)[None] if documents else None
+    seen = allowed(mask, jnp.arange(POSITIONS), POSITIONS, segments)
     arguments = inputs()
     assert_equal(
         slopes(lambda q, k, v: splash_attention(q, k, v, mask, segments, interpret=True), *arguments),
@@ -51,16 +51,16 @@ def test_equals_the_plain_formula(mask, documents):
 def test_over_a_mesh_each_device_has_its_rows():
     mesh = make_mesh(jax.devices()[:1], data=1, fsdp=1)
     arguments = inputs(batch=2)
-    segments = jnp.ones((2, PLACES), jnp.int32)
+    segments = jnp.ones((2, POSITIONS), jnp.int32)
     assert_equal(
         slopes(lambda q, k, v: splash_attention(q, k, v, full, segments, mesh, interpret=True), *arguments),
         slopes(lambda q, k, v: einsum_attention(q, k, v, full, None), *arguments),
     )
 
 
-@pytest.mark.parametrize(("platform", "places", "told"), [("gpu", 256, "on a gpu: einsum"), ("tpu", 100, "of 128")])
-def test_what_it_can_not_do_is_told_in_one_line(platform, places, told):
+@pytest.mark.parametrize(("platform", "positions", "told"), [("gpu", 256, "on a gpu: einsum"), ("tpu", 100, "of 128")])
+def test_what_it_can_not_do_is_told_in_one_line(platform, positions, told):
     with pytest.raises(UserError, match=told):
-        check_backend("splash", platform, places)
+        check_backend("splash", platform, positions)
     check_backend("splash", "tpu", 256)
-    check_backend("einsum", platform, places)
+    check_backend("einsum", platform, positions)

@@ -33,11 +33,11 @@ RUNS = [
 
 def whole_view(tokens, segments=None, t=None) -> View:
     shape = tokens.shape
-    places = jnp.broadcast_to(jnp.arange(shape[1])[:, None], (*shape, 1))
+    positions = jnp.broadcast_to(jnp.arange(shape[1])[:, None], (*shape, 1))
     segments = jnp.ones(shape, jnp.int32) if segments is None else segments
     t = jnp.full(shape, 0.3) if t is None else t
     noisy = jnp.sin(tokens[..., None] + jnp.arange(5.0))
-    return View(tokens, tokens, jnp.ones(shape), t, places, places, segments, jnp.zeros(shape[0]), noisy)
+    return View(tokens, tokens, jnp.ones(shape), t, positions, positions, segments, jnp.zeros(shape[0]), noisy)
 
 
 @functools.cache
@@ -99,25 +99,25 @@ def test_bfloat16_is_near_float32_and_keeps_float32_weights():
     assert float(jnp.linalg.norm(rounded - exact) / jnp.linalg.norm(exact)) < 0.02
 
 
-def changed_places(mask, segments, place):
-    """Which places' logits move when the token at `place` does."""
+def changed_positions(mask, segments, position):
+    """Which positions' logits move when the token at `position` does."""
     params = initial(SMALL)
     tokens = jnp.arange(8)[None] % 11
-    moved = tokens.at[0, place].add(1)
+    moved = tokens.at[0, position].add(1)
     before, after = (logits_of(SMALL, Execution(), params, whole_view(x, segments), mask) for x in (tokens, moved))
     return np.flatnonzero(np.abs(after - before).max(axis=-1)[0] > 0)
 
 
-def test_a_place_sees_what_its_mask_and_its_segment_allow():
+def test_a_position_sees_what_its_mask_and_its_segment_allow():
     one, two = jnp.ones((1, 8), jnp.int32), jnp.array([[1, 1, 1, 2, 2, 2, 2, 0]])
-    assert changed_places(full, one, 3).tolist() == list(range(8))
-    assert changed_places(causal, one, 3).tolist() == [3, 4, 5, 6, 7]
-    assert changed_places(full, two, 4).tolist() == [3, 4, 5, 6]
-    assert changed_places(causal, two, 4).tolist() == [4, 5, 6]
+    assert changed_positions(full, one, 3).tolist() == list(range(8))
+    assert changed_positions(causal, one, 3).tolist() == [3, 4, 5, 6, 7]
+    assert changed_positions(full, two, 4).tolist() == [3, 4, 5, 6]
+    assert changed_positions(causal, two, 4).tolist() == [4, 5, 6]
 
 
 def test_rotary_positions_are_relative_and_the_coordinates_of_a_pair_are_independent():
-    """Shifting all coordinates changes nothing; a query's target place matters, which a key's does not have."""
+    """Shifting all coordinates changes nothing; a query's target position matters, which a key's does not have."""
     params = initial(SMALL)
     view = whole_view(jnp.arange(12)[None] % 11)
     shifted = view._replace(positions=view.positions + 5, key_positions=view.key_positions + 5)
@@ -198,7 +198,7 @@ def test_smdm_forward_reference_case():
     np.testing.assert_allclose(nats, [5.673242, 5.554620, 5.371327], rtol=1e-5)
 
 
-def test_one_noise_level_is_the_same_at_every_place():
+def test_one_noise_level_is_the_same_at_every_position():
     architecture = SMALL._replace(layers=1, time_conditioning=True)
     params, tokens = awake(initial(architecture)), jnp.arange(24).reshape(2, 12) % 12
     t = jnp.array([[0.2], [0.7]])

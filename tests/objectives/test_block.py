@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from mdlm_jax.data import Example
-from mdlm_jax.exact import any_order_bound, conditionals, entropy, expected_nats, nats, random_world, table_network
+from mdlm_jax.exact import (
+    any_order_bound,
+    conditionals,
+    entropy,
+    expected_nats,
+    nats,
+    random_toy_distribution,
+    table_network,
+)
 from mdlm_jax.exact.bounds import gauss_legendre, tanh_sinh
 from mdlm_jax.exact.evidence import best_network
 from mdlm_jax.models.architecture import Architecture
@@ -24,8 +32,8 @@ from mdlm_jax.schedules import cosine, linear, polynomial
 from tests.exact.enumeration import bounds, table
 
 V, L = 2, 4
-WORLD = random_world(1, V, L)
-SOME = WORLD.tokens[[0, 5, 11]]
+TOY = random_toy_distribution(1, V, L)
+SOME = TOY.tokens[[0, 5, 11]]
 
 
 def diffusion(schedule=None):
@@ -38,17 +46,20 @@ def test_blocks_of_one_token_are_autoregression(x):
     """For any network: -log p(x_i | clean x_<i, one mask), summed."""
     logits = np.random.default_rng(0).normal(size=(V,) * L + (L, V))
 
-    def network(view):  # place i reads the clean tokens before it, and knows no others
+    def network(view):  # position i reads the clean tokens before it, and knows no others
         clean = view.tokens[L:]
         return jnp.stack(
-            [jnp.asarray(logits)[tuple(jnp.where(jnp.arange(L) < place, clean, 0))][place] for place in range(L)]
+            [
+                jnp.asarray(logits)[tuple(jnp.where(jnp.arange(L) < position, clean, 0))][position]
+                for position in range(L)
+            ]
         )
 
     value = bounds(block(diffusion(), 1, L), network, [x], *gauss_legendre(10))[0]
     chain = 0.0
-    for place in range(L):
-        row = logits[tuple(np.where(np.arange(L) < place, x, 0))][place]
-        chain += np.log(np.exp(row).sum()) - row[x[place]]
+    for position in range(L):
+        row = logits[tuple(np.where(np.arange(L) < position, x, 0))][position]
+        chain += np.log(np.exp(row).sum()) - row[x[position]]
     assert value == pytest.approx(chain, rel=1e-13)
 
 
@@ -64,11 +75,11 @@ def reads_blocks(size):
     logits = np.random.default_rng(2).normal(size=(V + 1,) * L + (L, V))
 
     def network(view):
-        noised, clean, place = view.tokens[:L], view.tokens[L:], jnp.arange(L)
+        noised, clean, position = view.tokens[:L], view.tokens[L:], jnp.arange(L)
         rows = []
         for i in range(L):
             start = i // size * size
-            seen = jnp.where(place < start, clean, jnp.where(place < start + size, noised, V))
+            seen = jnp.where(position < start, clean, jnp.where(position < start + size, noised, V))
             rows.append(jnp.asarray(logits)[tuple(seen)][i])
         return jnp.stack(rows)
 
@@ -87,8 +98,8 @@ def test_the_bound_does_not_depend_on_the_schedule(size):
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_with_the_best_network_every_size_is_tight_for_every_sequence(size):
     objective = block(diffusion(), size, L)
-    value = bounds(objective, best_network(objective, WORLD), WORLD.tokens, *gauss_legendre(4))
-    np.testing.assert_allclose(value, nats(WORLD), rtol=1e-12)
+    value = bounds(objective, best_network(objective, TOY), TOY.tokens, *gauss_legendre(4))
+    np.testing.assert_allclose(value, nats(TOY), rtol=1e-12)
 
 
 EXAMPLE = Example(jnp.asarray(SOME[1]), jnp.ones(L, jnp.int32), jnp.zeros(L, bool))
@@ -96,7 +107,8 @@ EXAMPLE = Example(jnp.asarray(SOME[1]), jnp.ones(L, jnp.int32), jnp.zeros(L, boo
 
 @functools.cache
 def weights_and_times(size, low, high):
-    """What the wrapped masked objective hands out: the weight of a hidden token and its time, many draws by place."""
+    """What the wrapped masked objective hands out: the weight of a hidden token and its time, many draws by
+    position."""
     objective = block(masked(V, linear()), size, L, low, high)
 
     def one(key, u):
@@ -154,9 +166,9 @@ def test_one_pass_over_both_halves_is_the_pass_over_each_block_alone(size):
     for start in range(0, length, size):
         end = start + size
         row = jnp.concatenate([x[:start], view.tokens[0, start:end]])[None]
-        places = jnp.arange(end)[None, :, None]
+        positions = jnp.arange(end)[None, :, None]
         alone = view._replace(
-            tokens=row, positions=places, key_positions=places, segments=jnp.ones((1, end), jnp.int32)
+            tokens=row, positions=positions, key_positions=positions, segments=jnp.ones((1, end), jnp.int32)
         )
         hidden, _ = model.hidden(params, alone, lambda query, key: key // size <= query // size)
         np.testing.assert_allclose(model.head(params, hidden[:, start:])[0], together[start:end], atol=1e-5)
@@ -176,31 +188,31 @@ DRAWN = {
 @pytest.mark.parametrize("objective", DRAWN.values(), ids=DRAWN)
 def test_mean_nats_of_any_wrapped_objective_are_the_entropy(objective, size):
     blocks = block(objective.evaluate or objective, size, L)  # under uniform times the variance may be infinite
-    phi = objective.init(jax.random.key(0))
-    mean, error = expected_nats(blocks, best_network(blocks, WORLD, phi), WORLD, jax.random.key(3), 40_000)
-    assert abs(mean - entropy(WORLD)) < 3 * error + 1e-4 and error < 0.03 * entropy(WORLD)
+    objective_params = objective.init(jax.random.key(0))
+    mean, error = expected_nats(blocks, best_network(blocks, TOY, objective_params), TOY, jax.random.key(3), 40_000)
+    assert abs(mean - entropy(TOY)) < 3 * error + 1e-4 and error < 0.03 * entropy(TOY)
 
 
 # one token alone has a chain that is exact, however few its steps
 @pytest.mark.parametrize("size", [2, 4])
 def test_a_chain_of_steps_in_blocks_is_above_the_entropy_and_tends_to_it(size):
     """T steps with the best network: decreasing to the entropy as T grows."""
-    probability = WORLD.probability.ravel()
+    probability = TOY.probability.ravel()
     values = []
     for steps in (2, 8, 32):
         objective = block(d3pm(uniform(V, linear()), steps, 0.0), size, L)
         times = np.arange(1, steps + 1) / steps, np.full(steps, 1 / steps)
-        values.append(probability @ bounds(objective, best_network(objective, WORLD), WORLD.tokens, *times))
-    assert values[0] > values[1] > values[2] > entropy(WORLD) - 1e-9
-    assert values[2] - entropy(WORLD) < 0.2 * (values[0] - entropy(WORLD)) + 1e-6
+        values.append(probability @ bounds(objective, best_network(objective, TOY), TOY.tokens, *times))
+    assert values[0] > values[1] > values[2] > entropy(TOY) - 1e-9
+    assert values[2] - entropy(TOY) < 0.2 * (values[0] - entropy(TOY)) + 1e-6
 
 
 def test_the_optimal_denoiser_of_a_row_is_not_needed_to_be_told_where_blocks_end():
     """At a mask the best answer is the conditional of what is visible: clean blocks before, the block's own tokens."""
     objective = block(diffusion(), 2, L)
-    oracle = best_network(objective, WORLD)
+    oracle = best_network(objective, TOY)
     view = jax.tree.map(lambda field: field[0], objective.view((), jax.random.key(0), EXAMPLE, 0.5))
     view = view._replace(tokens=jnp.array([V, V, 0, V, *SOME[1]]))
-    law = jax.nn.softmax(oracle(view), axis=-1)
+    probs = jax.nn.softmax(oracle(view), axis=-1)
     seen = (*SOME[1][:2], 0, V)
-    np.testing.assert_allclose(law[3], conditionals(WORLD)[seen][3], rtol=1e-5)
+    np.testing.assert_allclose(probs[3], conditionals(TOY)[seen][3], rtol=1e-5)

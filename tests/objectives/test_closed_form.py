@@ -7,7 +7,7 @@ import pytest
 from jax.scipy.special import xlogy
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.objectives import answers
+from mdlm_jax.objectives import parameterizations
 from mdlm_jax.objectives.closed_form import log1p_sum, rates_out_of, score_entropy_of, step_divergence
 from mdlm_jax.objectives.d3pm import dense_divergence
 from mdlm_jax.objectives.score_entropy import score_entropy
@@ -22,20 +22,20 @@ PROCESSES = {
     "gidd": mixture.gidd(V, linear(), 0.2),
 }
 ANSWERS = {
-    "leave_one_out": answers.leave_one_out,
-    "full_posterior": answers.full_posterior,
-    "score": answers.score,
+    "leave_one_out": parameterizations.leave_one_out,
+    "full_posterior": parameterizations.full_posterior,
+    "score": parameterizations.score,
 }
 processes = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 
 
-def places(process):
+def positions(process):
     """Every token x, every state z it may have become, at three times, with arbitrary logits."""
     x, z, time = (grid.ravel() for grid in np.meshgrid(range(V), range(process.states), range(3)))
     t = np.array([0.05, 0.4, 0.9])[time]
     logits = np.random.default_rng(0).normal(size=(len(x), V)) * 2
-    law = np.asarray(process.forward(jax.nn.one_hot(x, V), jnp.asarray(t)))
-    possible = law[np.arange(len(x)), z] > 0
+    probs = np.asarray(process.forward(jax.nn.one_hot(x, V), jnp.asarray(t)))
+    possible = probs[np.arange(len(x)), z] > 0
     return [jnp.asarray(values[possible]) for values in (logits, x, z, t)]
 
 
@@ -51,19 +51,19 @@ def slope(function):
 
 # GIDD resamples masks: its reverse rates lead into the mask, which raw scores do not speak of
 SCORED = [
-    pytest.param(PROCESSES[process], ANSWERS[answer], id=f"{process}-{answer}")
+    pytest.param(PROCESSES[process], ANSWERS[parameterization], id=f"{process}-{parameterization}")
     for process in PROCESSES
-    for answer in ANSWERS
-    if (process, answer) != ("gidd", "score")
+    for parameterization in ANSWERS
+    if (process, parameterization) != ("gidd", "score")
 ]
 
 
 @pytest.mark.few(3)
-@pytest.mark.parametrize(("process", "answer"), SCORED)
-def test_score_entropy_and_rates_are_their_sums(process, answer):
+@pytest.mark.parametrize(("process", "parameterization"), SCORED)
+def test_score_entropy_and_rates_are_their_sums(process, parameterization):
     with jax.enable_x64(True):
-        read = answer(process)
-        logits, x, z, t = places(process)
+        read = parameterization(process)
+        logits, x, z, t = positions(process)
         there = process.forward(jax.nn.one_hot(x, V), t)
         r = there / jnp.take_along_axis(there, z[:, None], axis=-1)
 
@@ -88,7 +88,7 @@ def test_score_entropy_and_rates_are_their_sums(process, answer):
 @pytest.mark.parametrize("s_over_t", [0.0, 0.3, 0.999])
 def test_the_divergence_of_a_step_is_its_sum(process, s_over_t):
     with jax.enable_x64(True):
-        logits, x, z, t = places(process)
+        logits, x, z, t = positions(process)
         assert_same(
             lambda logits: step_divergence(process, logits, x, z, s_over_t * t, t),
             lambda logits: dense_divergence(process, logits, x, z, s_over_t * t, t),
@@ -140,12 +140,12 @@ def test_losses_and_slopes_are_finite_in_float32_at_both_ends(process, t):
         return step_divergence(noise, logits, x, z, steps, times).sum()
 
     found = [jax.value_and_grad(divergence)(logits)]
-    for answer in (answers.leave_one_out, answers.full_posterior):
-        found.append(jax.value_and_grad(loss)(logits, answer(noise)))
+    for parameterization in (parameterizations.leave_one_out, parameterizations.full_posterior):
+        found.append(jax.value_and_grad(loss)(logits, parameterization(noise)))
     assert all(np.isfinite(value).all() for value in jax.tree.leaves(found))
 
 
 def test_score_entropy_of_a_process_that_does_not_mix_is_refused():
     other = PROCESSES["uniform"]._replace(mixture=None)
     with pytest.raises(UserError, match="process: accepted is one that mixes"):
-        score_entropy(answers.full_posterior(other), timed=True)
+        score_entropy(parameterizations.full_posterior(other), timed=True)

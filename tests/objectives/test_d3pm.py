@@ -1,4 +1,4 @@
-"""D3PM's bound against its definition by paths, its limit in T, and the law it is optimal at."""
+"""D3PM's bound against its definition by paths, its limit in T, and the distribution it is optimal at."""
 
 import itertools
 
@@ -14,14 +14,14 @@ from mdlm_jax.exact import (
     conditionals,
     entropy,
     hidden_nats,
-    random_world,
+    random_toy_distribution,
     table_network,
 )
 from mdlm_jax.exact.expectation import bound_of
-from mdlm_jax.exact.world import World
-from mdlm_jax.objectives.answers import full_posterior
+from mdlm_jax.exact.toy import ToyDistribution
 from mdlm_jax.objectives.d3pm import d3pm
 from mdlm_jax.objectives.masked import masked
+from mdlm_jax.objectives.parameterizations import full_posterior
 from mdlm_jax.processes import posterior
 from mdlm_jax.processes.matrix import discretised_gaussian
 from mdlm_jax.processes.mixture import absorbing, hybrid, uniform
@@ -56,13 +56,13 @@ def arbitrary_network(states, num_steps):
 def backward_steps(process, table, num_steps):
     """p(x_{t-1} = row of all S^L | x_t = all S^L) for t = 1 .. T, [T, from, to], by the definition."""
     every = np.array(list(itertools.product(range(process.states), repeat=L)))
-    laws = []
+    distributions = []
     for step in range(1, num_steps + 1):
-        law = jax.nn.softmax(table[(step, *every.T)], axis=-1)
+        probs = jax.nn.softmax(table[(step, *every.T)], axis=-1)
         s, t = jnp.full((1, 1), (step - 1) / num_steps), jnp.full((1, 1), step / num_steps)
-        each = np.asarray(posterior(process, jnp.asarray(every), law, s, t))  # [from, L, S]
-        laws.append(np.prod([each[:, i][:, every[:, i]] for i in range(L)], axis=0))
-    return every, np.nan_to_num(np.stack(laws))
+        each = np.asarray(posterior(process, jnp.asarray(every), probs, s, t))  # [from, L, S]
+        distributions.append(np.prod([each[:, i][:, every[:, i]] for i in range(L)], axis=0))
+    return every, np.nan_to_num(np.stack(distributions))
 
 
 @pytest.mark.few(2)
@@ -84,10 +84,10 @@ def test_the_bound_is_its_definition_by_paths(name):
     first = int(np.flatnonzero((every == x).all(axis=1))[0])
     total = 0.0
     for path in itertools.product(range(len(every)), repeat=num_steps):
-        places = (first, *path)
-        q = np.prod([together[i][places[i], places[i + 1]] for i in range(num_steps)])
+        positions = (first, *path)
+        q = np.prod([together[i][positions[i], positions[i + 1]] for i in range(num_steps)])
         if q > 0:
-            p = start[places[-1]] * np.prod([ours[i][places[i + 1], places[i]] for i in range(num_steps)])
+            p = start[positions[-1]] * np.prod([ours[i][positions[i + 1], positions[i]] for i in range(num_steps)])
             total += q * (np.log(q) - np.log(p))
     found = bound_of(d3pm(process, num_steps, 0.0), network, x, *steps(num_steps))
     np.testing.assert_allclose(found, total, rtol=1e-12)
@@ -95,23 +95,24 @@ def test_the_bound_is_its_definition_by_paths(name):
 
 @pytest.mark.parametrize("num_steps", [2, 8])
 @pytest.mark.parametrize("name", ["absorbing", "uniform", "hybrid"])
-def test_the_model_is_a_law_and_the_bound_is_above_its_nats(name, num_steps):
+def test_the_model_is_a_distribution_and_the_bound_is_above_its_nats(name, num_steps):
     process = PROCESSES[name]()
     table, network = arbitrary_network(process.states, num_steps)
     every, ours = backward_steps(process, table, num_steps)
-    law = np.prod([np.asarray(process.prior)[every[:, i]] for i in range(L)], axis=0)
+    probs = np.prod([np.asarray(process.prior)[every[:, i]] for i in range(L)], axis=0)
     for step in reversed(ours):
-        law = law @ step
+        probs = probs @ step
     real = (every < V).all(axis=1)
-    np.testing.assert_allclose(law[real].sum(), 1, atol=1e-12)
-    for x, probability in zip(every[real], law[real], strict=True):
+    np.testing.assert_allclose(probs[real].sum(), 1, atol=1e-12)
+    for x, probability in zip(every[real], probs[real], strict=True):
         found = bound_of(d3pm(process, num_steps, 0.0), network, x, *steps(num_steps))
         assert found >= -np.log(probability) - 1e-12
 
 
 @pytest.mark.parametrize("schedule", [linear, cosine])
 def test_absorbing_is_the_weighted_cross_entropy_of_hidden_tokens(schedule):
-    """KL_t = (alpha_s - alpha_t) / (1 - alpha_t) sum over hidden places of -log p_x, as `masked` of T steps weighs."""
+    """KL_t = (alpha_s - alpha_t) / (1 - alpha_t) sum over hidden positions of -log p_x, as `masked` of T steps
+    weighs."""
     num_steps = 5
     x = np.array([1, 0])
     table, network = arbitrary_network(V + 1, num_steps)
@@ -169,50 +170,49 @@ def test_the_bound_tends_to_its_limit_as_one_over_t():
 
 def test_the_best_network_gains_from_every_step():
     """Averaged over x: T = 1 costs the sum of H(x_i), more steps less, the limit is H(x)."""
-    world = random_world(3, V, L)
-    probability = world.probability.ravel()
-    table = jnp.log(jnp.asarray(conditionals(world)))
+    toy = random_toy_distribution(3, V, L)
+    probability = toy.probability.ravel()
+    table = jnp.log(jnp.asarray(conditionals(toy)))
 
     def mean(num_steps):
         objective = d3pm(absorbing(V, linear()), num_steps, 0.0)
-        costs = [
-            bound_of(objective, lambda view: table[tuple(view.tokens)], x, *steps(num_steps)) for x in world.tokens
-        ]
+        costs = [bound_of(objective, lambda view: table[tuple(view.tokens)], x, *steps(num_steps)) for x in toy.tokens]
         return probability @ np.array(costs)
 
     found = [mean(num_steps) for num_steps in (1, 2, 4, 16, 64)]
-    marginals = sum(entropy(World(world.probability.sum(axis))) for axis in range(L))
+    marginals = sum(entropy(ToyDistribution(toy.probability.sum(axis))) for axis in range(L))
     np.testing.assert_allclose(found[0], marginals, atol=1e-12)
     assert (np.diff(found) < 0).all()
-    np.testing.assert_allclose(2 * found[4] - mean(32), entropy(world), atol=1e-4)
+    np.testing.assert_allclose(2 * found[4] - mean(32), entropy(toy), atol=1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["uniform", pytest.param("hybrid", marks=pytest.mark.slow)])
-def test_the_optimum_is_the_leave_one_out_law_and_not_the_posterior(name):
-    """With p(x_0 | all OTHER places) plugged in the bound is nearly tight; with p(x_0 | all places) it is far off."""
-    world, num_steps = random_world(0, 3, L), 64
+def test_the_optimum_is_the_leave_one_out_distribution_and_not_the_posterior(name):
+    """With p(x_0 | all OTHER positions) plugged in the bound is nearly tight; with p(x_0 | all positions) it is far
+    off."""
+    toy, num_steps = random_toy_distribution(0, 3, L), 64
     process = {"uniform": lambda: uniform(3, linear()), "hybrid": lambda: hybrid(3, linear(), 0.4)}[name]()
     objective = d3pm(process, num_steps, 0.0)
-    trap = objective._replace(answer=lambda phi: full_posterior(process))
+    trap = objective._replace(parameterization=lambda objective_params: full_posterior(process))
     right, wrong = (
-        world.probability.ravel()
-        @ np.array([bound_of(of, best_network(of, world), x, *steps(num_steps)) for x in world.tokens])
+        toy.probability.ravel()
+        @ np.array([bound_of(of, best_network(of, toy), x, *steps(num_steps)) for x in toy.tokens])
         for of in (objective, trap)
     )
-    assert 0 < right - entropy(world) < 0.03
-    assert wrong - entropy(world) > 0.4, (right, wrong, entropy(world))
+    assert 0 < right - entropy(toy) < 0.03
+    assert wrong - entropy(toy) > 0.4, (right, wrong, entropy(toy))
 
 
 @pytest.mark.slow
 def test_the_discretised_gaussian_gains_from_every_step():
-    world = random_world(1, 3, L)
+    toy = random_toy_distribution(1, 3, L)
     costs = []
     for num_steps in (4, 16):
         of = d3pm(discretised_gaussian(3, num_steps), num_steps, 0.0)
-        each = [bound_of(of, best_network(of, world), x, *steps(num_steps)) for x in world.tokens]
-        costs.append(world.probability.ravel() @ np.array(each))
-    assert entropy(world) < costs[1] < costs[0]
+        each = [bound_of(of, best_network(of, toy), x, *steps(num_steps)) for x in toy.tokens]
+        costs.append(toy.probability.ravel() @ np.array(each))
+    assert entropy(toy) < costs[1] < costs[0]
 
 
 def test_the_auxiliary_loss_is_lambda_times_the_mean_cross_entropy():
@@ -225,8 +225,8 @@ def test_the_auxiliary_loss_is_lambda_times_the_mean_cross_entropy():
     every = np.array(list(itertools.product(range(process.states), repeat=L)))
     mean = 0.0
     for step in range(1, num_steps + 1):
-        law = np.asarray(process.forward(jax.nn.one_hot(jnp.asarray(x), V), jnp.full(L, step / num_steps)))
+        probs = np.asarray(process.forward(jax.nn.one_hot(jnp.asarray(x), V), jnp.full(L, step / num_steps)))
         cost = -np.asarray(jax.nn.log_softmax(table[(step, *every.T)]))[:, np.arange(L), x].sum(axis=1)
-        mean += law[np.arange(L), every].prod(axis=1) @ cost / num_steps
+        mean += probs[np.arange(L), every].prod(axis=1) @ cost / num_steps
     found = bound_of(both, network, x, *steps(num_steps)) - bound_of(bound, network, x, *steps(num_steps))
     np.testing.assert_allclose(found, weight * mean, rtol=1e-11)

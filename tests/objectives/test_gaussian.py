@@ -9,7 +9,7 @@ import pytest
 
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.errors import UserError
-from mdlm_jax.exact import World, entropy, expected_nats, gauss_legendre, random_world
+from mdlm_jax.exact import ToyDistribution, entropy, expected_nats, gauss_legendre, random_toy_distribution
 from mdlm_jax.exact.evidence import leave_one_out
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, Model, transformer
@@ -20,24 +20,25 @@ from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.optimizer import adamw, hyperparameters
 from mdlm_jax.training.step import StepOptions, initial_state, make_train_step
 
-LAW = np.array([0.6, 0.3, 0.1])
+PROBS = np.array([0.6, 0.3, 0.1])
 
 
 def normal_grid(step: float, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
-    """(points [n, dimensions], weights): the trapezoidal rule, which for a normal law gains digits at every halving."""
+    """(points [n, dimensions], weights): the trapezoidal rule, which for a normal distribution gains digits at every
+    halving."""
     axis = np.arange(-7, 7 + step / 2, step)
     points = np.array(list(itertools.product(axis, repeat=dimensions)))
     return points, (step / np.sqrt(2 * np.pi)) ** dimensions * np.exp(-(points**2).sum(axis=1) / 2)
 
 
-def exact_nats(phi, logits_of, world: World, num_times: int, step: float) -> float:
+def exact_nats(objective_params, logits_of, toy: ToyDistribution, num_times: int, step: float) -> float:
     """E over x, t and the noise of the objective's nats, by quadrature. `logits_of`: (noisy, log_snr) -> f[n L V]."""
-    vectors = embedding(phi)
-    length, width = world.length, vectors.shape[-1]
-    objective = gaussian(world.vocab, width)
+    vectors = embedding(objective_params)
+    length, width = toy.length, vectors.shape[-1]
+    objective = gaussian(toy.vocab, width)
     noise, noise_weight = normal_grid(step, length * width)
     noise = jnp.asarray(noise.reshape(-1, length, width))
-    places, n = jnp.zeros((len(noise), length, 1), jnp.int32), len(noise)
+    positions, n = jnp.zeros((len(noise), length, 1), jnp.int32), len(noise)
 
     @jax.jit
     def mean_at(x, t):
@@ -45,15 +46,15 @@ def exact_nats(phi, logits_of, world: World, num_times: int, step: float) -> flo
         alpha, sigma = alpha_sigma(log_snr)
         noisy, x = alpha * clean + sigma * noise, jnp.broadcast_to(x, (n, length))
         levels = jnp.full((n, 1), t)
-        view = View(x, x, jnp.ones((n, length)), levels, places, places, x, jnp.zeros(n), noisy)
-        each = objective.token_loss(phi, logits_of(noisy, LOG_SNR(levels)), view).sum(axis=1)
+        view = View(x, x, jnp.ones((n, length)), levels, positions, positions, x, jnp.zeros(n), noisy)
+        each = objective.token_loss(objective_params, logits_of(noisy, LOG_SNR(levels)), view).sum(axis=1)
         return noise_weight @ each + prior_nats(clean, LOG_SNR(jnp.ones(1, t.dtype))).sum()
 
     times, weights = gauss_legendre(num_times)
-    chances = world.probability.ravel()
+    chances = toy.probability.ravel()
     return sum(
         chance * weight * float(mean_at(jnp.asarray(x), jnp.asarray(t)))
-        for x, chance in zip(world.tokens, chances, strict=True)
+        for x, chance in zip(toy.tokens, chances, strict=True)
         for t, weight in zip(times, weights, strict=True)
     )
 
@@ -67,64 +68,64 @@ def on_a_circle():
     return {"embedding": jnp.asarray(np.stack([np.cos(angle), np.sin(angle)], axis=1))}
 
 
-def knows(law):
-    return lambda noisy, log_snr: jnp.broadcast_to(jnp.log(law), (*noisy.shape[:2], len(law)))
+def knows(probs):
+    return lambda noisy, log_snr: jnp.broadcast_to(jnp.log(probs), (*noisy.shape[:2], len(probs)))
 
 
-@pytest.mark.parametrize(("phi", "step"), [(on_a_line, 0.2), (on_a_circle, 0.25)], ids=["line", "circle"])
-def test_the_bound_of_one_token_is_its_entropy_where_the_network_knows_its_law(phi, step):
-    """What the place shows is multiplied in, so that its law alone is the network's logits."""
+@pytest.mark.parametrize(("objective_params", "step"), [(on_a_line, 0.2), (on_a_circle, 0.25)], ids=["line", "circle"])
+def test_the_bound_of_one_token_is_its_entropy_where_the_network_knows_its_distribution(objective_params, step):
+    """What the position shows is multiplied in, so that its distribution alone is the network's logits."""
     with jax.enable_x64(True):
-        num = len(phi()["embedding"])
-        law = LAW[:num] / LAW[:num].sum()
-        found = exact_nats(phi(), knows(law), World(law), 60, step)
-        assert found == pytest.approx(entropy(World(law)), abs=2e-3)
+        num = len(objective_params()["embedding"])
+        probs = PROBS[:num] / PROBS[:num].sum()
+        found = exact_nats(objective_params(), knows(probs), ToyDistribution(probs), 60, step)
+        assert found == pytest.approx(entropy(ToyDistribution(probs)), abs=2e-3)
 
 
 def test_a_network_that_says_nothing_costs_log_v():
     with jax.enable_x64(True):
-        found = exact_nats(on_a_circle(), knows(np.ones(3) / 3), World(LAW), 60, 0.25)
+        found = exact_nats(on_a_circle(), knows(np.ones(3) / 3), ToyDistribution(PROBS), 60, 0.25)
         assert found == pytest.approx(np.log(3), abs=2e-3)
 
 
-def of_two_places(joint, vectors):
-    """The best network of a world of two places: the law of each given the noisy other."""
+def of_two_positions(joint, vectors):
+    """The best network of a toy distribution of two positions: the distribution of each given the noisy other."""
     joint = jnp.asarray(joint)
 
     def logits(noisy, log_snr):
         shown = jax.nn.softmax(evidence(vectors, noisy, log_snr), axis=-1)
-        laws = jax.vmap(lambda shown: leave_one_out(joint, shown))(shown)
-        return jnp.log(laws)
+        distributions = jax.vmap(lambda shown: leave_one_out(joint, shown))(shown)
+        return jnp.log(distributions)
 
     return logits
 
 
 def test_the_bound_of_two_tokens_is_their_entropy_with_the_best_network_and_more_with_another():
     with jax.enable_x64(True):
-        world = random_world(1, vocab=2, length=2)
-        best = of_two_places(world.probability, embedding(on_a_line()))
-        found = exact_nats(on_a_line(), best, world, 40, 0.35)
-        assert found == pytest.approx(entropy(world), abs=2e-3)
-        marginals = np.stack([world.probability.sum(axis=1), world.probability.sum(axis=0)])
+        toy = random_toy_distribution(1, vocab=2, length=2)
+        best = of_two_positions(toy.probability, embedding(on_a_line()))
+        found = exact_nats(on_a_line(), best, toy, 40, 0.35)
+        assert found == pytest.approx(entropy(toy), abs=2e-3)
+        marginals = np.stack([toy.probability.sum(axis=1), toy.probability.sum(axis=0)])
         apart = exact_nats(
-            on_a_line(), lambda noisy, _: jnp.broadcast_to(jnp.log(marginals), (len(noisy), 2, 2)), world, 40, 0.35
+            on_a_line(), lambda noisy, _: jnp.broadcast_to(jnp.log(marginals), (len(noisy), 2, 2)), toy, 40, 0.35
         )
-        assert apart == pytest.approx(sum(entropy(World(law)) for law in marginals), abs=2e-3)
-        confident = exact_nats(on_a_line(), lambda noisy, log_snr: 2 * best(noisy, log_snr), world, 40, 0.35)
+        assert apart == pytest.approx(sum(entropy(ToyDistribution(probs)) for probs in marginals), abs=2e-3)
+        confident = exact_nats(on_a_line(), lambda noisy, log_snr: 2 * best(noisy, log_snr), toy, 40, 0.35)
         assert min(apart, confident) > found + 0.01
 
 
 def test_the_draws_of_the_objective_have_the_entropy_as_their_mean():
-    """The same world by the views of the objective itself, in 16 dimensions with random vectors."""
-    world, objective, key = random_world(2, vocab=3, length=2), gaussian(3), jax.random.key(0)
+    """The same toy distribution by the views of the objective itself, in 16 dimensions with random vectors."""
+    toy, objective, key = random_toy_distribution(2, vocab=3, length=2), gaussian(3), jax.random.key(0)
     vectors = embedding(objective.init(key))
-    best = of_two_places(world.probability, vectors)
+    best = of_two_positions(toy.probability, vectors)
 
     def oracle(view):
         return best(view.noisy[None], LOG_SNR(view.t)[None])[0]
 
-    mean, error = expected_nats(objective, oracle, world, key, 40_000)
-    assert error < 0.01 and abs(mean - entropy(world)) < 3 * error + 2e-3
+    mean, error = expected_nats(objective, oracle, toy, key, 40_000)
+    assert error < 0.01 and abs(mean - entropy(toy)) < 3 * error + 2e-3
 
 
 @pytest.mark.parametrize("log_snr", [-2.0, 0.0, 2.0, 4.0])
@@ -151,23 +152,25 @@ def rows() -> Example:
 
 def test_a_view_is_noised_vectors_and_shows_what_is_given_and_padding_without_noise():
     objective, key = gaussian(5, embedding_width=4), jax.random.key(0)
-    phi = objective.init(key)
-    np.testing.assert_allclose((embedding(phi) ** 2).sum(axis=1), 4, rtol=1e-5)
+    objective_params = objective.init(key)
+    np.testing.assert_allclose((embedding(objective_params) ** 2).sum(axis=1), 4, rtol=1e-5)
     example = Example(jnp.zeros(5000, jnp.int32), jnp.ones(5000, jnp.int32).at[-1].set(0), jnp.arange(5000) < 2)
-    view = objective.view(phi, key, example, 0.6)
+    view = objective.view(objective_params, key, example, 0.6)
     alpha, sigma = map(float, alpha_sigma(LOG_SNR(jnp.float32(0.6))))
-    left = np.asarray(view.noisy[0] - alpha * embedding(phi)[0])
+    left = np.asarray(view.noisy[0] - alpha * embedding(objective_params)[0])
     assert abs(left[2:-1].mean()) < 4 * sigma / 20_000**0.5
     np.testing.assert_allclose(left[2:-1].std(), sigma, rtol=4 / 40_000**0.5)
-    np.testing.assert_allclose(view.noisy[0, jnp.array([0, 1, -1])], embedding(phi)[jnp.zeros(3, int)], rtol=1e-6)
+    np.testing.assert_allclose(
+        view.noisy[0, jnp.array([0, 1, -1])], embedding(objective_params)[jnp.zeros(3, int)], rtol=1e-6
+    )
     assert view.weight[0].sum() == 4997 and view.t.tolist() == [[pytest.approx(0.6)]]
     np.testing.assert_allclose(
-        view.constant[0], 4997 * float(prior_nats(embedding(phi), LOG_SNR(jnp.ones(5)))[0]), rtol=1e-4
+        view.constant[0], 4997 * float(prior_nats(embedding(objective_params), LOG_SNR(jnp.ones(5)))[0]), rtol=1e-4
     )
 
 
 def small_network(key) -> tuple[Model, dict]:
-    """A network that computes in what it is given: every place sees its own vector and the mean of all."""
+    """A network that computes in what it is given: every position sees its own vector and the mean of all."""
     kernels = jax.random.normal(key, (3, 4, 4))
     params = {"in": kernels[0], "mixed": kernels[1], "ends": {"head": jax.random.normal(key, (4, 5))}}
 
@@ -180,19 +183,23 @@ def small_network(key) -> tuple[Model, dict]:
 
 
 def test_the_gradient_by_the_vectors_is_that_of_finite_differences():
-    """They act on what the network reads, on what a place shows, on the mean that is compared and on its target."""
+    """They act on what the network reads, on what a position shows, on the mean that is compared and on its target."""
     with jax.enable_x64(True):
         objective, key = gaussian(5, embedding_width=4), jax.random.key(1)
         model, params = small_network(key)
-        phi, keys, u = objective.init(key), jax.random.split(key), jnp.array([0.45, 0.6])
+        objective_params, keys, u = objective.init(key), jax.random.split(key), jnp.array([0.45, 0.6])
 
         @jax.jit
-        def total(phi):
-            return nats(model, objective, params, phi, look(objective, phi, keys, rows(), u), 2)[0]
+        def total(objective_params):
+            return nats(
+                model, objective, params, objective_params, look(objective, objective_params, keys, rows(), u), 2
+            )[0]
 
-        slope = jax.grad(total)(phi)["embedding"]
+        slope = jax.grad(total)(objective_params)["embedding"]
         direction, size = jax.random.normal(jax.random.key(2), slope.shape), 1e-5
-        above, below = (total({"embedding": phi["embedding"] + sign * size * direction}) for sign in (1, -1))
+        above, below = (
+            total({"embedding": objective_params["embedding"] + sign * size * direction}) for sign in (1, -1)
+        )
         assert abs(float((slope * direction).sum())) > 0.1
         assert float((slope * direction).sum()) == pytest.approx(float((above - below) / (2 * size)), rel=1e-6)
 
@@ -208,24 +215,24 @@ def train_step_of(vocab_size: int, architecture: Architecture, batch_size: int, 
 
 
 @pytest.mark.slow
-def test_the_train_step_learns_the_law_of_a_token_and_moves_the_vectors():
+def test_the_train_step_learns_the_distribution_of_a_token_and_moves_the_vectors():
     """Tokens are 0 or 1 in equal parts and never 2, 3 or 4: log 2 nats instead of log 5."""
     architecture = Architecture(5, 1, 16, 2, 2, 32, input_width=16, time_conditioning=True)
     step, make_state = train_step_of(5, architecture, batch_size=32, chunk=3)
     state, step = jax.jit(make_state)(), jax.jit(step)
     tokens = jnp.asarray(np.random.default_rng(0).integers(2, size=(32, 6)), jnp.int32)
     batch = Batch(Example(tokens, jnp.ones_like(tokens), jnp.zeros(tokens.shape, bool)), jnp.arange(32))
-    before, losses = state.phi["embedding"], []
+    before, losses = state.objective_params["embedding"], []
     for _ in range(50):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss"]))
     assert losses[0] == pytest.approx(np.log(5), abs=0.5)
     assert np.mean(losses[-20:]) == pytest.approx(np.log(2), abs=0.2)
-    assert float(jnp.abs(state.phi["embedding"] - before).max()) > 0.01
+    assert float(jnp.abs(state.objective_params["embedding"] - before).max()) > 0.01
 
 
 def test_memory_of_the_train_step_at_32000_tokens():
-    """What the compiler reserves for a step, in chunks of 64 places, is less than two arrays of logits [B, L, V]."""
+    """What the compiler reserves for a step, in chunks of 64 positions, is less than two arrays of logits [B, L, V]."""
     vocab_size, length = 32000, 1024
     architecture = Architecture(vocab_size, 1, 64, 4, 4, 64, input_width=16, time_conditioning=True)
     step, make_state = train_step_of(vocab_size, architecture, batch_size=2, chunk=64)

@@ -10,7 +10,7 @@ import pytest
 from scipy.special import log_softmax
 
 from mdlm_jax.data import Example
-from mdlm_jax.exact import conditionals, entropy, random_world
+from mdlm_jax.exact import conditionals, entropy, random_toy_distribution
 from mdlm_jax.exact.bounds import gauss_legendre, tanh_sinh
 from mdlm_jax.exact.evidence import best_network
 from mdlm_jax.exact.expectation import bound_of, nats_at
@@ -23,13 +23,13 @@ from mdlm_jax.training.loss import look, nats
 from tests.exact.enumeration import bounds, table
 
 V = 3
-WORLD = random_world(0, V, length=2)
+TOY = random_toy_distribution(0, V, length=2)
 OBJECTIVE = genmd4(V)
 POWER = np.array([0.6, 1.0, 2.2])
 
 
 def phi_of(power):
-    """softplus(phi) = power."""
+    """softplus(objective_params) = power."""
     return {"power": jnp.log(jnp.expm1(jnp.asarray(power)))}
 
 
@@ -40,17 +40,17 @@ def float64():
 
 
 def test_it_is_the_limit_of_a_chain_of_many_steps():
-    """The KLs of T steps, the network's law read as p(x_0 | all places): their excess halves as T doubles.
+    """The KLs of T steps, the network's distribution read as p(x_0 | all positions): their excess halves as T doubles.
 
     (Where all powers are above 1: the first steps add log(T) / T at 1, and T^-w below it.)
     """
     power = np.array([2.0, 2.5, 3.0])
     network = table(1, V + 1, 2, V)
     x = np.array([0, 2])
-    answer = OBJECTIVE.answer(phi_of(power))
+    parameterization = OBJECTIVE.parameterization(phi_of(power))
 
     def left_out(view):
-        return jnp.log(answer.law(network(view), view.tokens, jnp.broadcast_to(view.t, (2,))))
+        return jnp.log(parameterization.probs(network(view), view.tokens, jnp.broadcast_to(view.t, (2,))))
 
     def chain(num_steps):
         steps = np.arange(1, num_steps + 1) / num_steps, np.full(num_steps, 1 / num_steps)
@@ -77,25 +77,33 @@ def test_with_one_power_for_all_it_is_masked_diffusion_at_every_time(power):
 
 def test_a_network_that_does_not_see_the_time_is_not_the_best():
     """With p(x_i | what is visible), the optimum of masked diffusion, the mean is above the entropy."""
-    log_law = np.log(conditionals(WORLD))
-    phi = phi_of(POWER)
-    blind = bounds(OBJECTIVE, lambda view: jnp.asarray(log_law)[tuple(view.tokens)], WORLD.tokens, *tanh_sinh(60), phi)
-    best = bounds(OBJECTIVE, best_network(OBJECTIVE, WORLD, phi), WORLD.tokens, *tanh_sinh(60), phi)
-    probability = WORLD.probability.ravel()
-    gap = probability @ blind - entropy(WORLD)
-    print(f"not knowing t costs {gap:.4f} of {entropy(WORLD):.4f} nats")
-    assert probability @ best == pytest.approx(entropy(WORLD), abs=1e-10)
+    log_distribution = np.log(conditionals(TOY))
+    objective_params = phi_of(POWER)
+    blind = bounds(
+        OBJECTIVE,
+        lambda view: jnp.asarray(log_distribution)[tuple(view.tokens)],
+        TOY.tokens,
+        *tanh_sinh(60),
+        objective_params,
+    )
+    best = bounds(
+        OBJECTIVE, best_network(OBJECTIVE, TOY, objective_params), TOY.tokens, *tanh_sinh(60), objective_params
+    )
+    probability = TOY.probability.ravel()
+    gap = probability @ blind - entropy(TOY)
+    print(f"not knowing t costs {gap:.4f} of {entropy(TOY):.4f} nats")
+    assert probability @ best == pytest.approx(entropy(TOY), abs=1e-10)
     assert gap > 0.05
 
 
-def enumerated_draws(phi, x, t):
+def enumerated_draws(objective_params, x, t):
     """Every pair of views at t, stacked [pairs, 2, ..], and the probability of each."""
     example = Example(x, jnp.ones_like(x), jnp.zeros(x.shape, bool))
-    pair = OBJECTIVE.view(phi, jax.random.key(0), example, t)
+    pair = OBJECTIVE.view(objective_params, jax.random.key(0), example, t)
     assert pair.t.shape == (2, 1) and (pair.t == t).all()
     hidden = np.array(list(itertools.product([False, True], repeat=len(x))))
     each = jnp.where(hidden, V, x)
-    lost = t ** jax.nn.softplus(phi["power"])[x]
+    lost = t ** jax.nn.softplus(objective_params["power"])[x]
     chance = jnp.where(hidden, lost, 1 - lost).prod(axis=1)
     first, second = np.indices((len(each), len(each))).reshape(2, -1)
     tokens = jnp.stack([each[first], each[second]], axis=1)
@@ -108,25 +116,27 @@ def test_the_gradient_of_the_draw_is_unbiased():
     gradient of the exact mean, of which the score term is a part that counts.
     """
     x, t = jnp.array([0, 2]), jnp.float64(0.4)
-    network, phi = table(2, V + 1, 2, V), phi_of(POWER)
+    network, objective_params = table(2, V + 1, 2, V), phi_of(POWER)
 
     model = transformer(Architecture(V, 1, 4, 1, 1, 4), Execution())._replace(
         hidden=lambda params, view, mask, dropout_keys: (jax.vmap(network)(view), None),
         head=lambda params, hidden: hidden,
     )
 
-    def training_loss(phi, pair, with_surrogate):
-        total, each = nats(model, OBJECTIVE, {"ends": ()}, phi, pair, 2)
-        draw = OBJECTIVE.surrogate(phi, each, pair) if with_surrogate else 0.0
+    def training_loss(objective_params, pair, with_surrogate):
+        total, each = nats(model, OBJECTIVE, {"ends": ()}, objective_params, pair, 2)
+        draw = OBJECTIVE.surrogate(objective_params, each, pair) if with_surrogate else 0.0
         return total / OBJECTIVE.views + draw
 
-    pairs, chance = enumerated_draws(phi, x, t)
+    pairs, chance = enumerated_draws(objective_params, x, t)
 
     def mean_gradient(with_surrogate):
         slope = jax.jit(jax.vmap(jax.grad(functools.partial(training_loss, with_surrogate=with_surrogate)), (None, 0)))
-        return chance @ slope(phi, pairs)["power"]
+        return chance @ slope(objective_params, pairs)["power"]
 
-    exact = jax.jit(jax.grad(lambda phi: nats_at(OBJECTIVE, network, x, t, phi)))(phi)["power"]
+    exact = jax.jit(jax.grad(lambda objective_params: nats_at(OBJECTIVE, network, x, t, objective_params)))(
+        objective_params
+    )["power"]
     np.testing.assert_allclose(mean_gradient(True), exact, atol=1e-7)
     assert np.abs(mean_gradient(False) - exact).max() > 0.01
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdlm_jax.data import Example
-from mdlm_jax.exact import random_world
+from mdlm_jax.exact import random_toy_distribution
 from mdlm_jax.exact.evidence import best_network
 from mdlm_jax.objectives.jumps import csm, tauldr
 from mdlm_jax.objectives.score_entropy import sedd
@@ -18,7 +18,7 @@ from mdlm_jax.schedules import cosine, linear
 from tests.exact.enumeration import bounds, table
 
 V, L = 3, 2
-WORLD = random_world(0, V, L)
+TOY = random_toy_distribution(0, V, L)
 PROCESSES = {
     "absorbing": mixture.absorbing(V, linear()),
     "uniform": mixture.uniform(V, cosine()),
@@ -62,12 +62,12 @@ def drawn_pairs(objective, x, t):
     return pairs, *np.moveaxis(pairs.tokens, 1, 0)
 
 
-def enumerated(objective, network, x, t, jump_law):
+def enumerated(objective, network, x, t, jump_distribution):
     """The objective's exact mean nats of x at t: its own views, each with its own probability."""
-    process = objective.answer(()).process
+    process = objective.parameterization(()).process
     pairs, here, there = drawn_pairs(objective, x, t)
     forward = np.asarray(process.forward(jnp.eye(V), jnp.float64(t)))
-    chance = forward[x, here].prod(axis=1) * jump_law(process, here, there, t)
+    chance = forward[x, here].prod(axis=1) * jump_distribution(process, here, there, t)
     np.testing.assert_allclose(chance.sum(), 1, rtol=1e-12)  # none was missed
     return float(chance @ np.asarray(scorer(objective, network)(pairs).mean(axis=1)))
 
@@ -91,7 +91,7 @@ def evenly(process, here, there, t):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_tauldr_is_score_entropy_in_the_mean_for_any_network_at_every_time_and_sequence(process, seed):
     network = table(seed, process.states, L, V)
-    for t, x in zip(TIMES, WORLD.tokens[[0, 5, 7]], strict=True):
+    for t, x in zip(TIMES, TOY.tokens[[0, 5, 7]], strict=True):
         value = enumerated(tauldr(process), network, x, t, by_rates)
         expected = bounds(sedd(process, "denoiser"), network, [x], [t], [1.0])[0]
         assert value == pytest.approx(expected, rel=1e-9)
@@ -102,12 +102,12 @@ def test_tauldr_vanishes_on_average_less_what_no_network_knows_at_the_true_rever
     """The mean over x of bound minus its least value: 0 at the best network, above 0 for any other."""
     process, t = PROCESSES["uniform"], 0.5
     objective, scores = tauldr(process), sedd(process, "denoiser")
-    best = best_network(objective, WORLD)
-    least = WORLD.probability.ravel() @ bounds(scores, best, WORLD.tokens, [t], [1.0])
+    best = best_network(objective, TOY)
+    least = TOY.probability.ravel() @ bounds(scores, best, TOY.tokens, [t], [1.0])
 
     def mean(network):
-        each = [enumerated(objective, network, x, t, by_rates) for x in WORLD.tokens]
-        return WORLD.probability.ravel() @ each
+        each = [enumerated(objective, network, x, t, by_rates) for x in TOY.tokens]
+        return TOY.probability.ravel() @ each
 
     assert mean(best) == pytest.approx(least, rel=1e-9)
     assert mean(table(1, V, L, V)) > least + 0.01
@@ -117,16 +117,16 @@ def test_tauldr_vanishes_on_average_less_what_no_network_knows_at_the_true_rever
 @pytest.mark.parametrize("name", ["uniform", "gidd"])
 def test_one_pass_over_the_neighbour_alone_is_biased(name):
     """The reverse rates out of x' instead of those out of x: cheaper, and another value."""
-    process, t, x = PROCESSES[name], 0.5, WORLD.tokens[5]
+    process, t, x = PROCESSES[name], 0.5, TOY.tokens[5]
     objective, network = tauldr(process), table(1, process.states, L, V)
-    answer = objective.answer(())
+    parameterization = objective.parameterization(())
     pairs, here, there = drawn_pairs(objective, x, t)
     forward = np.asarray(process.forward(jnp.eye(V), jnp.float64(t)))
     chance = forward[x, here].prod(axis=1) * by_rates(process, here, there, t)
 
     def rates_out(view):
         level = jnp.full(L, t)
-        scores = jnp.exp(answer.log_ratio(network(view), view.tokens, level))
+        scores = jnp.exp(parameterization.log_ratio(network(view), view.tokens, level))
         return (process.rate(view.tokens, level) * scores).sum()
 
     out = np.asarray(jax.jit(jax.vmap(jax.vmap(rates_out)))(pairs))
@@ -136,21 +136,21 @@ def test_one_pass_over_the_neighbour_alone_is_biased(name):
 
 
 def ratios(t):
-    """(p_t of every z, p_t of each neighbour over it [z1, z2, place, y]) of uniform noise."""
+    """(p_t of every z, p_t of each neighbour over it [z1, z2, position, y]) of uniform noise."""
     forward = np.asarray(PROCESSES["uniform"].forward(jnp.eye(V), jnp.float64(t)))
-    law = forward.T @ WORLD.probability @ forward
-    first = law.T[None, :, :] / law[:, :, None]
-    second = law[:, None, :] / law[:, :, None]
-    return law, np.stack([np.broadcast_to(first, (V, V, V)), np.broadcast_to(second, (V, V, V))], axis=2)
+    probs = forward.T @ TOY.probability @ forward
+    first = probs.T[None, :, :] / probs[:, :, None]
+    second = probs[:, None, :] / probs[:, :, None]
+    return probs, np.stack([np.broadcast_to(first, (V, V, V)), np.broadcast_to(second, (V, V, V))], axis=2)
 
 
 def explicit(network, t):
     """E_{p_t} sum over neighbours of (c - c_p)^2, c = s - 1, and E_{p_t} sum of c_p^2."""
-    law, true = ratios(t)
+    probs, true = ratios(t)
     z = jnp.asarray(np.indices((V,) * L).reshape(L, -1).T)
     c = np.exp(np.asarray([network(view) for view in views_of(z, t)])).reshape(V, V, L, V) - 1
     other = np.arange(V) != np.indices((V,) * L).transpose(1, 2, 0)[..., None]
-    return tuple((law * (each * other).sum(axis=(2, 3))).sum() for each in ((c - true + 1) ** 2, (true - 1) ** 2))
+    return tuple((probs * (each * other).sum(axis=(2, 3))).sum() for each in ((c - true + 1) ** 2, (true - 1) ** 2))
 
 
 def views_of(z, t):
@@ -173,9 +173,9 @@ def test_implicit_concrete_score_matching_is_the_explicit_one_less_a_constant(t)
     objective = csm(V, cosine(), "implicit")
     for seed in (1, 2):
         network = table(seed, V, L, V, scale=0.5)
-        each = [enumerated(objective, network, x, t, evenly) for x in WORLD.tokens]
+        each = [enumerated(objective, network, x, t, evenly) for x in TOY.tokens]
         value, constant = explicit(network, t)
-        implicit = WORLD.probability.ravel() @ each / importance(t)
+        implicit = TOY.probability.ravel() @ each / importance(t)
         assert value - implicit == pytest.approx(constant, rel=1e-12)
 
 
@@ -186,34 +186,34 @@ def test_denoising_concrete_score_matching_is_the_explicit_one_and_a_constant(t)
     left = []
     for seed in (1, 2):
         network = table(seed, V, L, V, scale=0.5)
-        each = bounds(objective, network, WORLD.tokens, [t], [1.0])
-        left.append(WORLD.probability.ravel() @ each / importance(t) - explicit(network, t)[0])
+        each = bounds(objective, network, TOY.tokens, [t], [1.0])
+        left.append(TOY.probability.ravel() @ each / importance(t) - explicit(network, t)[0])
     assert left[0] == pytest.approx(left[1], rel=1e-12)
 
 
 def test_the_true_ratios_are_the_least_of_both_forms():
     """Explicit 0 there; a step away in any direction costs its square."""
     t = 0.5
-    best = jax.jit(best_network(csm(V, cosine(), "implicit"), WORLD))
+    best = jax.jit(best_network(csm(V, cosine(), "implicit"), TOY))
     beside = [lambda view, shift=shift: best(view) + shift for shift in (-0.02, 0.02)]
     assert explicit(best, t)[0] == pytest.approx(0, abs=1e-20)
-    for form, law in (("implicit", evenly), ("denoising", None)):
+    for form, probs in (("implicit", evenly), ("denoising", None)):
         objective = csm(V, cosine(), form)
 
-        def mean(network, objective=objective, law=law):
-            if law is None:
-                each = bounds(objective, network, WORLD.tokens, [t], [1.0])
+        def mean(network, objective=objective, probs=probs):
+            if probs is None:
+                each = bounds(objective, network, TOY.tokens, [t], [1.0])
             else:
-                each = [enumerated(objective, network, x, t, law) for x in WORLD.tokens]
-            return WORLD.probability.ravel() @ each
+                each = [enumerated(objective, network, x, t, probs) for x in TOY.tokens]
+            return TOY.probability.ravel() @ each
 
         assert mean(best) < min(mean(near) for near in beside)
 
 
-def test_ratios_of_neighbours_determine_the_law():
-    """All sequences hang together by neighbours: from the ratios alone, along a spanning tree, the law."""
-    law, true = ratios(0.5)
+def test_ratios_of_neighbours_determine_the_distribution():
+    """All sequences hang together by neighbours: from the ratios alone, along a spanning tree, the distribution."""
+    probs, true = ratios(0.5)
     rebuilt = np.zeros((V, V))
     for z in itertools.product(range(V), repeat=L):
         rebuilt[z] = true[0, 0, 0, z[0]] * true[z[0], 0, 1, z[1]]
-    np.testing.assert_allclose(rebuilt / rebuilt.sum(), law, rtol=1e-12)
+    np.testing.assert_allclose(rebuilt / rebuilt.sum(), probs, rtol=1e-12)

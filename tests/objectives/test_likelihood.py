@@ -1,4 +1,5 @@
-"""Every objective that bounds -log p(x), with a network that knows the world: its mean nats are the entropy."""
+"""Every objective that bounds -log p(x), with a network that knows the toy distribution: its mean nats are the
+entropy."""
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +9,13 @@ import pytest
 from mdlm_jax.build.objective import objective_of
 from mdlm_jax.config import load_config
 from mdlm_jax.exact import (
-    World,
+    ToyDistribution,
     any_order_causal_oracle,
     ar_oracle,
     entropy,
     expected_nats,
     masked_oracle,
-    random_world,
+    random_toy_distribution,
 )
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.any_order import any_order, any_order_causal
@@ -25,8 +26,8 @@ from mdlm_jax.schedules import cosine, geometric, linear, polynomial
 
 V = 3
 DRAWS = 100_000  # of each of the 27 sequences
-WORLD = random_world(0, V, length=3)
-MASKED, AR, CAUSAL = masked_oracle(WORLD), ar_oracle(WORLD), any_order_causal_oracle(WORLD)
+TOY = random_toy_distribution(0, V, length=3)
+MASKED, AR, CAUSAL = masked_oracle(TOY), ar_oracle(TOY), any_order_causal_oracle(TOY)
 CASES = {
     "ar": (ar(V), AR, 10),
     "any_order": (any_order(V), MASKED, DRAWS),
@@ -52,18 +53,18 @@ def test_what_is_no_bound_names_the_one_that_is_reported(name):
 
 @pytest.mark.parametrize(("objective", "oracle", "draws"), CASES.values(), ids=CASES)
 def test_mean_nats_are_the_entropy(objective, oracle, draws):
-    mean, error = expected_nats(objective, oracle, WORLD, jax.random.key(0), draws)
+    mean, error = expected_nats(objective, oracle, TOY, jax.random.key(0), draws)
     # chain rules have no noise: with the exact conditionals every order costs -log p(x)
-    rounding = 1e-6 * entropy(WORLD)
-    assert abs(mean - entropy(WORLD)) < min(3 * error + rounding, 0.003 * entropy(WORLD))
+    rounding = 1e-6 * entropy(TOY)
+    assert abs(mean - entropy(TOY)) < min(3 * error + rounding, 0.003 * entropy(TOY))
     assert (error < rounding) == (oracle is not MASKED)
 
 
 def test_masked_lm_costs_the_hidden_tokens_alone():
     """One of three tokens hidden, at three nats per nat: sum_i H(x_i | the others), below the entropy."""
-    mean, error = expected_nats(masked_lm(V, rate=1 / 3), MASKED, WORLD, jax.random.key(0), DRAWS)
-    others = sum(entropy(WORLD) - entropy(World(WORLD.probability.sum(axis))) for axis in range(3))
-    assert abs(mean - others) < 3 * error and others < 0.9 * entropy(WORLD)
+    mean, error = expected_nats(masked_lm(V, rate=1 / 3), MASKED, TOY, jax.random.key(0), DRAWS)
+    others = sum(entropy(TOY) - entropy(ToyDistribution(TOY.probability.sum(axis))) for axis in range(3))
+    assert abs(mean - others) < 3 * error and others < 0.9 * entropy(TOY)
 
 
 @pytest.mark.parametrize(
@@ -75,33 +76,37 @@ def test_given_a_prompt_it_is_the_conditional_entropy(objective, oracle, draws):
     """H(x_2, x_3 | x_1) with the first token frozen."""
     prompt = jnp.array([True, False, False])
     prompted = objective._replace(
-        view=lambda phi, key, example, u: objective.view(phi, key, example._replace(frozen=prompt), u)
+        view=lambda objective_params, key, example, u: objective.view(
+            objective_params, key, example._replace(prompt_mask=prompt), u
+        )
     )
-    mean, error = expected_nats(prompted, oracle, WORLD, jax.random.key(2), draws)
-    expected = entropy(WORLD) - entropy(World(WORLD.probability.sum((1, 2))))
+    mean, error = expected_nats(prompted, oracle, TOY, jax.random.key(2), draws)
+    expected = entropy(TOY) - entropy(ToyDistribution(TOY.probability.sum((1, 2))))
     assert abs(mean - expected) < min(3 * error + 1e-6, 0.005 * expected)
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.6])
 def test_a_dropped_prompt_costs_what_follows_it_without_it(rate):
-    """(1 - rate) H(x_2, x_3 | x_1) + rate H(x_2, x_3): the best network knows both laws."""
+    """(1 - rate) H(x_2, x_3 | x_1) + rate H(x_2, x_3): the best network knows both distributions."""
     prompt = jnp.array([True, False, False])
     trained = dropped_prompt(any_order(V), V, rate)
     prompted = trained._replace(
-        view=lambda phi, key, example, u: trained.view(phi, key, example._replace(frozen=prompt), u)
+        view=lambda objective_params, key, example, u: trained.view(
+            objective_params, key, example._replace(prompt_mask=prompt), u
+        )
     )
-    mean, error = expected_nats(prompted, MASKED, WORLD, jax.random.key(3), DRAWS)
-    without = entropy(World(WORLD.probability.sum(0)))
-    given = entropy(WORLD) - entropy(World(WORLD.probability.sum((1, 2))))
+    mean, error = expected_nats(prompted, MASKED, TOY, jax.random.key(3), DRAWS)
+    without = entropy(ToyDistribution(TOY.probability.sum(0)))
+    given = entropy(TOY) - entropy(ToyDistribution(TOY.probability.sum((1, 2))))
     assert abs(mean - (1 - rate) * given - rate * without) < min(3 * error, 0.005 * without)
-    assert without - given > 10 * error, "the world tells them apart"
+    assert without - given > 10 * error, "the toy distribution tells them apart"
     assert trained.evaluate.estimator == any_order(V).estimator, "what is reported sees every prompt"
 
 
 def test_impossible_sequences_cost_nothing():
     """Mass on two of nine sequences only: no 0 x infinity in the mean."""
-    law = np.zeros((3, 3))
-    law[0, 1], law[2, 2] = 0.25, 0.75
-    world = World(law)
-    mean, error = expected_nats(any_order(3), masked_oracle(world), world, jax.random.key(0), 20_000)
-    assert abs(mean - entropy(world)) < 3 * error
+    probs = np.zeros((3, 3))
+    probs[0, 1], probs[2, 2] = 0.25, 0.75
+    toy = ToyDistribution(probs)
+    mean, error = expected_nats(any_order(3), masked_oracle(toy), toy, jax.random.key(0), 20_000)
+    assert abs(mean - entropy(toy)) < 3 * error

@@ -10,11 +10,11 @@ from scipy.special import log_softmax, xlogy
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
-from mdlm_jax.exact import nats, random_world
+from mdlm_jax.exact import nats, random_toy_distribution
 from mdlm_jax.exact.bounds import tanh_sinh
 from mdlm_jax.exact.evidence import best_network
-from mdlm_jax.objectives.answers import full_posterior, leave_one_out, scaled_score, score
 from mdlm_jax.objectives.base import View
+from mdlm_jax.objectives.parameterizations import full_posterior, leave_one_out, scaled_score, score
 from mdlm_jax.objectives.score_entropy import duo, gidd, score_entropy, sedd, udlm
 from mdlm_jax.processes import mixture
 from mdlm_jax.processes.base import likelihood, ratio, ratio_of_posterior
@@ -22,7 +22,7 @@ from mdlm_jax.schedules import clipped, cosine, linear, noise_rate, polynomial
 from tests.exact.enumeration import bounds, table
 
 V = 3
-WORLD = random_world(0, V, length=2)
+TOY = random_toy_distribution(0, V, length=2)
 LINEAR, COSINE = linear(), cosine()
 PROCESSES = {
     "absorbing": mixture.absorbing(V, COSINE),
@@ -52,7 +52,7 @@ def rates(process, t):
 
 
 def every_case(process, t, logits_seed=1):
-    """One place at t: every x and z that can be, with a network's logits, as (view, logits)."""
+    """One position at t: every x and z that can be, with a network's logits, as (view, logits)."""
     x, z = np.indices((V, process.states)).reshape(2, -1)
     possible = transitions(process, t)[x, z] > 0
     x, z = (jnp.asarray(each[possible], jnp.int32) for each in (x, z))
@@ -66,8 +66,8 @@ def loss_of(objective):
 
 
 def view_of(z, x, t):
-    places = jnp.arange(len(x))[:, None]
-    return View(z, x, jnp.ones(len(x)), jnp.full(1, t), places, places, jnp.ones_like(x), jnp.float64(0))
+    positions = jnp.arange(len(x))[:, None]
+    return View(z, x, jnp.ones(len(x)), jnp.full(1, t), positions, positions, jnp.ones_like(x), jnp.float64(0))
 
 
 def softmax(logits):
@@ -77,23 +77,23 @@ def softmax(logits):
 def entropy_forms(process, oracle, t):
     """(score entropy against the true ratios, its implicit form, the price of not knowing them), by enumeration."""
     forward, into = transitions(process, t), rates(process, t)[:, : process.vocab]
-    law = forward.T @ WORLD.probability @ forward  # p_t, two places
+    probs = forward.T @ TOY.probability @ forward  # p_t, two positions
     explicit = implicit = price = 0.0
-    for z in np.ndindex(law.shape):
+    for z in np.ndindex(probs.shape):
         scores = np.exp(np.asarray(oracle(view_of(jnp.asarray(z), jnp.zeros(2, int), t))))
-        for place in range(2):
+        for position in range(2):
             for y in range(process.vocab):
-                other = tuple(y if i == place else z[i] for i in range(2))
-                rate, s = into[z[place], y], scores[place, y]
-                if rate == 0 or y == z[place]:
+                other = tuple(y if i == position else z[i] for i in range(2))
+                rate, s = into[z[position], y], scores[position, y]
+                if rate == 0 or y == z[position]:
                     continue
-                true = law[other] / law[z]
-                explicit += law[z] * rate * (s - true * np.log(s) + true * (np.log(true) - 1))
-                implicit += law[z] * rate * s - law[other] * rate * np.log(s)
-                for x in WORLD.tokens:
-                    chance = WORLD.probability[tuple(x)] * forward[x[0], z[0]] * forward[x[1], z[1]]
+                true = probs[other] / probs[z]
+                explicit += probs[z] * rate * (s - true * np.log(s) + true * (np.log(true) - 1))
+                implicit += probs[z] * rate * s - probs[other] * rate * np.log(s)
+                for x in TOY.tokens:
+                    chance = TOY.probability[tuple(x)] * forward[x[0], z[0]] * forward[x[1], z[1]]
                     if chance:
-                        r = forward[x[place], y] / forward[x[place], z[place]]
+                        r = forward[x[position], y] / forward[x[position], z[position]]
                         price += chance * rate * (xlogy(r, r) - r - (xlogy(true, true) - true))
     return explicit, implicit, price
 
@@ -106,7 +106,7 @@ def test_denoising_and_implicit_score_entropy_differ_from_the_explicit_one_by_wh
     process = PROCESSES[name]
     objective = sedd(process, "raw")
     networks = [table(seed, process.states, 2, V) for seed in (1, 2)]
-    denoising = [WORLD.probability.ravel() @ bounds(objective, each, WORLD.tokens, [t], [1.0]) for each in networks]
+    denoising = [TOY.probability.ravel() @ bounds(objective, each, TOY.tokens, [t], [1.0]) for each in networks]
     explicit, implicit, price = zip(*(entropy_forms(process, each, t) for each in networks), strict=True)
     np.testing.assert_allclose(np.subtract(denoising, explicit), price, atol=1e-12)
     assert price[0] >= 0
@@ -117,7 +117,7 @@ def test_denoising_and_implicit_score_entropy_differ_from_the_explicit_one_by_wh
 @scored_by_ratios
 def test_score_entropy_is_zero_at_the_true_ratios(name):
     process = PROCESSES[name]
-    oracle = jax.jit(best_network(sedd(process, "raw"), WORLD))
+    oracle = jax.jit(best_network(sedd(process, "raw"), TOY))
     assert abs(entropy_forms(process, oracle, 0.5)[0]) < 1e-12
 
 
@@ -127,12 +127,12 @@ def test_up_to_an_earlier_end_it_is_the_nats_less_what_is_still_known_then(name)
     process, end = PROCESSES[name], 0.7
     objective = sedd(process, "raw")
     times, weights = tanh_sinh(60)
-    value = bounds(objective, best_network(objective, WORLD), WORLD.tokens, end * times, end * weights)
+    value = bounds(objective, best_network(objective, TOY), TOY.tokens, end * times, end * weights)
     forward = transitions(process, end)
-    law = forward.T @ WORLD.probability @ forward
-    of_x = forward[WORLD.tokens[:, 0], :, None] * forward[WORLD.tokens[:, 1], None, :]
-    left = (xlogy(of_x, of_x) - xlogy(of_x, law)).sum(axis=(1, 2))
-    np.testing.assert_allclose(value + left, nats(WORLD), atol=1e-9)
+    probs = forward.T @ TOY.probability @ forward
+    of_x = forward[TOY.tokens[:, 0], :, None] * forward[TOY.tokens[:, 1], None, :]
+    left = (xlogy(of_x, of_x) - xlogy(of_x, probs)).sum(axis=(1, 2))
+    np.testing.assert_allclose(value + left, nats(TOY), atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["denoiser", "scaled"])
@@ -140,15 +140,15 @@ def test_up_to_an_earlier_end_it_is_the_nats_less_what_is_still_known_then(name)
 def test_of_the_absorbing_state_it_is_the_weighted_cross_entropy(kind, t):
     """-alpha' / (1 - alpha) x -log c at a mask, at every t, z and x, if the scores are c / (e^sigma - 1), sum c = 1.
 
-    Scaled logits are log(V c), so that zeros are a law.
+    Scaled logits are log(V c), so that zeros are a distribution.
     """
     process = PROCESSES["absorbing"]
     view, logits = every_case(process, t)
-    log_law = log_softmax(logits, axis=-1)
+    log_distribution = log_softmax(logits, axis=-1)
     weight = float(noise_rate(COSINE, jnp.float64(t))[1])
-    surprise = -log_law[np.arange(len(log_law)), view.targets]
+    surprise = -log_distribution[np.arange(len(log_distribution)), view.targets]
     expected = np.where(view.tokens == V, weight * surprise, 0)
-    said = jnp.asarray(log_law + (np.log(V) if kind == "scaled" else 0))
+    said = jnp.asarray(log_distribution + (np.log(V) if kind == "scaled" else 0))
     np.testing.assert_allclose(loss_of(sedd(process, kind))(said, view), expected, atol=1e-12)
 
 
@@ -182,15 +182,16 @@ def test_of_uniform_noise_it_is_the_mean_over_tokens(t):
 
 @over_processes
 @pytest.mark.parametrize("t", TIMES)
-def test_the_ratio_follows_from_the_posterior_with_or_without_the_place_itself(process, t):
-    """p_t(y) / p_t(z) = sum_x p(x | all) q(y | x) / q(z | x) = (law without the place, noised)_y / (same)_z."""
+def test_the_ratio_follows_from_the_posterior_with_or_without_the_position_itself(process, t):
+    """p_t(y) / p_t(z) = sum_x p(x | all) q(y | x) / q(z | x) = (distribution without the position, noised)_y /
+    (same)_z."""
     forward = transitions(process, t)
-    law = forward.T @ WORLD.probability @ forward
-    for z in np.ndindex(law.shape):
-        others = WORLD.probability @ forward[:, z[1]]
+    probs = forward.T @ TOY.probability @ forward
+    for z in np.ndindex(probs.shape):
+        others = TOY.probability @ forward[:, z[1]]
         posterior = others * forward[:, z[0]]
         here, now = jnp.asarray(z[0]), jnp.float64(t)
-        true = law[:, z[1]] / law[z]
+        true = probs[:, z[1]] / probs[z]
         left_out = ratio(process, here, jnp.asarray(others / others.sum()), now)
         np.testing.assert_allclose(left_out, true, rtol=1e-12)
         if (forward[:, z[0]] > 0).all():
@@ -212,19 +213,19 @@ ANSWERS = {
 
 
 @pytest.mark.few(12)
-@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("parameterization", ANSWERS.values(), ids=ANSWERS)
 @pytest.mark.parametrize("t", TIMES)
-def test_what_a_network_says_is_read_as_what_was_meant(answer, t):
-    """logits -> law and logits -> ratios undo law -> logits, wherever z leaves any token possible."""
-    process = answer.process
+def test_what_a_network_says_is_read_as_what_was_meant(parameterization, t):
+    """logits -> distribution and logits -> ratios undo distribution -> logits, wherever z leaves any token possible."""
+    process = parameterization.process
     own = likelihood(process, jnp.arange(process.states), jnp.full(process.states, t))
     z = jnp.asarray(np.flatnonzero((np.asarray(own) > 0).all(axis=1)))
-    law = jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(V), size=len(z)))
+    probs = jnp.asarray(np.random.default_rng(0).dirichlet(np.ones(V), size=len(z)))
     level = jnp.full(len(z), t)
-    logits = answer.logits(law, z, level)
-    np.testing.assert_allclose(answer.law(logits, z, level), law, rtol=1e-10)
-    said = answer.log_ratio(logits, z, level)
-    true = np.log(ratio(process, z, law, level))[:, : said.shape[-1]]
+    logits = parameterization.logits(probs, z, level)
+    np.testing.assert_allclose(parameterization.probs(logits, z, level), probs, rtol=1e-10)
+    said = parameterization.log_ratio(logits, z, level)
+    true = np.log(ratio(process, z, probs, level))[:, : said.shape[-1]]
     elsewhere = np.arange(said.shape[-1]) != np.asarray(z)[:, None]
     np.testing.assert_allclose(said[elsewhere], true[elsewhere], atol=1e-12)
 
@@ -246,7 +247,7 @@ def test_gidd_is_a_weight_times_two_divergences(t, gamma):
     + c: the published weight; and as it is written over log-SNR, (pi - d pi / d lambda) / (pi + e^lambda [z = x]).
     """
     objective = gidd(V, LINEAR, 0.2, gamma)
-    process = objective.answer(()).process
+    process = objective.parameterization(()).process
     view, logits = every_case(process, t)
     true, ours, true_z, ours_z = gidd_terms(process, logits, view, t)
     z, x = np.asarray(view.tokens), np.asarray(view.targets)
@@ -258,14 +259,14 @@ def test_gidd_is_a_weight_times_two_divergences(t, gamma):
     np.testing.assert_allclose(loss_of(objective)(logits, view), weight * divergences, rtol=1e-9)
 
     def mixing(t):
-        """(log-SNR, the law that a noised token has)."""
+        """(log-SNR, the distribution that a noised token has)."""
         c = 2**gamma * 0.2 / 0.8 * (t * (1 - t)) ** (gamma / 2)
         kept = (1 - t) / (1 + c)
         noise = jnp.append(jnp.full(V, c / V), t) / (1 + c)
         return jnp.log(kept / (1 - kept)), noise / (1 - kept)
 
-    (snr, law), (snr_slope, law_slope) = jax.jvp(mixing, (jnp.float64(t),), (jnp.float64(1),))
-    over_snr = (law - law_slope / snr_slope)[z] / (law[z] + np.where(z == x, np.exp(snr), 0))
+    (snr, probs), (snr_slope, distribution_slope) = jax.jvp(mixing, (jnp.float64(t),), (jnp.float64(1),))
+    over_snr = (probs - distribution_slope / snr_slope)[z] / (probs[z] + np.where(z == x, np.exp(snr), 0))
     np.testing.assert_allclose(-snr_slope * over_snr, weight, rtol=1e-9)
 
 
@@ -286,7 +287,7 @@ def test_udlm_and_duo_have_the_published_integrand(name, t):
     and b the same of the network.
     """
     objective = {"udlm linear": udlm(V, LINEAR), "udlm cosine": udlm(V, COSINE), "duo": duo(V)}[name]
-    process = objective.answer(()).process
+    process = objective.parameterization(()).process
     view, logits = every_case(process, t)
     slope = (transitions(process, t + 1e-6) - transitions(process, t - 1e-6))[0] / 2e-6
     alpha, d_alpha = (forward[0] - forward[1] for forward in (transitions(process, t)[0], slope))
@@ -311,7 +312,7 @@ def test_the_bound_of_any_network_does_not_depend_on_the_schedule(kind):
     objectives = [score_entropy(leave_one_out(process), timed=True) for process in processes]
     if kind == "uniform":
         objectives.append(duo(V))
-    some = WORLD.tokens[[0, 1, 7]]
+    some = TOY.tokens[[0, 1, 7]]
     values = [bounds(objective, network, some, *tanh_sinh(100)) for objective in objectives]
     np.testing.assert_allclose(values, np.broadcast_to(values[0], (len(values), 3)), rtol=2e-6)
 
@@ -320,11 +321,11 @@ def test_a_clipped_schedule_leaves_out_what_is_clipped():
     """Noise in [0.1, 0.9] of the linear schedule is the integral over that range alone."""
     process = mixture.absorbing(V, LINEAR)
     network = table(4, V + 1, 2, V)
-    some = WORLD.tokens[[0, 5]]
+    some = TOY.tokens[[0, 5]]
     times, weights = tanh_sinh(40)
     inside = bounds(sedd(process, "denoiser"), network, some, 0.1 + 0.8 * times, 0.8 * weights)
     part = sedd(mixture.absorbing(V, clipped(LINEAR, 0.1, 0.9)), "denoiser")
-    prior = part.answer(()).process.end_nats(jnp.asarray(some)).sum(axis=1)
+    prior = part.parameterization(()).process.prior_and_reconstruction_loss(jnp.asarray(some)).sum(axis=1)
     np.testing.assert_allclose(bounds(part, network, some, times, weights) - prior, inside, rtol=1e-9)
 
 

@@ -44,13 +44,15 @@ rows = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 def example_of(row) -> Example:
     segments, given = row
-    frozen = np.zeros(len(segments), bool)
-    frozen[given] = True
-    return Example(jnp.arange(len(segments), dtype=jnp.int32) + 20, jnp.array(segments, jnp.int32), jnp.array(frozen))
+    prompt_mask = np.zeros(len(segments), bool)
+    prompt_mask[given] = True
+    return Example(
+        jnp.arange(len(segments), dtype=jnp.int32) + 20, jnp.array(segments, jnp.int32), jnp.array(prompt_mask)
+    )
 
 
 def eligible_of(example):
-    return np.asarray((example.segments > 0) & ~example.frozen)
+    return np.asarray((example.segments > 0) & ~example.prompt_mask)
 
 
 @functools.cache
@@ -159,9 +161,9 @@ def test_ar_reads_what_comes_before_in_its_own_document(row):
     example = example_of(row)
     view = one_view(AR, example)
     tokens, segments = np.asarray(example.tokens), np.asarray(example.segments)
-    for place in range(12):
-        starts = place == 0 or segments[place] != segments[place - 1]
-        assert view.tokens[place] == (V if starts else tokens[place - 1])
+    for position in range(12):
+        starts = position == 0 or segments[position] != segments[position - 1]
+        assert view.tokens[position] == (V if starts else tokens[position - 1])
     np.testing.assert_array_equal(view.targets, tokens)
     np.testing.assert_array_equal(view.weight, eligible_of(example))
 
@@ -176,9 +178,9 @@ def test_ar_without_start_reads_one_token_and_predicts_the_next():
 
 @rows
 def test_any_order_causal_reads_each_document_in_one_order(row):
-    """Place j predicts the token at `target`, having read the one before it in the order, which stands at `own`."""
+    """Position j predicts the token at `target`, having read the one before it in the order, which stands at `own`."""
     example = example_of(row)
-    tokens, segments, frozen = map(np.asarray, example)
+    tokens, segments, prompt_mask = map(np.asarray, example)
     views = many_views(CAUSAL, example)
     for draw in range(0, DRAWS, 25):
         own, target = views.positions[draw].T
@@ -188,14 +190,14 @@ def test_any_order_causal_reads_each_document_in_one_order(row):
         np.testing.assert_array_equal(views.segments[draw], segments[target])
         np.testing.assert_array_equal(views.weight[draw], eligible_of(example)[target])
         assert (np.diff(np.where(segments[target] > 0, segments[target], 99)) >= 0).all()
-        for place in range(12):
-            starts = place == 0 or views.segments[draw, place] != views.segments[draw, place - 1]
-            assert own[place] == (-1 if starts else target[place - 1])
-            assert views.tokens[draw, place] == (V if starts else tokens[own[place]])
+        for position in range(12):
+            starts = position == 0 or views.segments[draw, position] != views.segments[draw, position - 1]
+            assert own[position] == (-1 if starts else target[position - 1])
+            assert views.tokens[draw, position] == (V if starts else tokens[own[position]])
         for document in set(segments) - {0}:
             order = target[segments[target] == document]
-            given = order[frozen[order]]
-            np.testing.assert_array_equal(given, np.flatnonzero(frozen & (segments == document)))
+            given = order[prompt_mask[order]]
+            np.testing.assert_array_equal(given, np.flatnonzero(prompt_mask & (segments == document)))
             np.testing.assert_array_equal(order[: len(given)], given)
 
 
@@ -235,15 +237,15 @@ NOISING |= {f"{name}, blocks": block(NOISING[name], 4, 12) for name in ("udlm", 
 def test_what_is_given_or_padded_is_shown_as_it_is_and_costs_nothing(name):
     """At every time, in every view, whatever the logits; and a row with nothing to score costs nothing at all."""
     objective = NOISING[name]
-    phi = objective.init(jax.random.key(0))
+    objective_params = objective.init(jax.random.key(0))
     keys, u = jax.random.split(jax.random.key(1), 100), jnp.linspace(0, 1, 100, endpoint=False)
 
     @jax.jit
     @functools.partial(jax.vmap, in_axes=(0, None, 0))
     def look_and_score(key, example, u):
-        view = objective.view(phi, key, example, u)
+        view = objective.view(objective_params, key, example, u)
         logits = jax.random.normal(key, (*view.targets.shape, V))
-        return view, objective.token_loss(phi, logits, view)
+        return view, objective.token_loss(objective_params, logits, view)
 
     for row in ROWS.values():
         example = example_of(row)

@@ -79,7 +79,7 @@ def test_a_step_back_is_drawn_from_the_posterior():
     np.testing.assert_allclose(drawn.var(), variance[0], rtol=4 * (2 / 20_000) ** 0.5)
 
 
-def test_steps_back_with_the_best_estimate_recover_a_normal_law_at_a_rate_of_1_over_their_number():
+def test_steps_back_with_the_best_estimate_recover_a_normal_distribution_at_a_rate_of_1_over_their_number():
     """x ~ N(0, c^2), E[x | z] = alpha c^2 z / (alpha^2 c^2 + sigma^2): a step is linear in z, its variance known."""
     c, one = 0.6, jnp.ones((1, 1))
 
@@ -100,12 +100,12 @@ def test_steps_back_with_the_best_estimate_recover_a_normal_law_at_a_rate_of_1_o
 @pytest.mark.parametrize("log_snr", LEVELS)
 def test_denoising_and_explicit_score_matching_differ_by_a_constant(log_snr):
     """E|s - score(z | x)|^2 - E|s - score(z)|^2 = d / sigma^2 - E|score(z)|^2 for all s; x is one of 3 points."""
-    points, law = drawn(4, 3, 2), np.array([0.5, 0.2, 0.3])
+    points, probs = drawn(4, 3, 2), np.array([0.5, 0.2, 0.3])
     alpha, sigma = map(float, alpha_sigma(jnp.asarray(log_snr)))
     axis = np.linspace(-9, 9, 361)
     z = jnp.asarray(np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 1, 2))
     own = jax.scipy.stats.norm.logpdf(z, alpha * points, sigma).sum(axis=-1)
-    joint = law * np.exp(own) * (axis[1] - axis[0]) ** 2
+    joint = probs * np.exp(own) * (axis[1] - axis[0]) ** 2
     density = joint.sum(axis=1)
     conditional = gaussian.score(
         gaussian.noise_of(*jnp.broadcast_arrays(z, points), jnp.asarray([log_snr])), jnp.asarray([log_snr])
@@ -139,7 +139,7 @@ def test_the_likelihood_weighs_an_error_in_x_as_g_squared_weighs_the_one_in_the_
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("c", [0.5, 1.0, 2.0])
-def test_the_bound_of_a_normal_law_is_its_entropy_whatever_the_schedule_between_the_ends(name, c):
+def test_the_bound_of_a_normal_distribution_is_its_entropy_whatever_the_schedule_between_the_ends(name, c):
     """KL to the prior + h(x | z_0) + 1/2 integral of MMSE dSNR = 1/2 log(2 pi e c^2), MMSE = c^2 / (1 + SNR c^2)."""
     schedule = SCHEDULES[name]
     nodes, weights = roots_hermitenorm(20)
@@ -151,7 +151,7 @@ def test_the_bound_of_a_normal_law_is_its_entropy_whatever_the_schedule_between_
     assert float(prior) + readout + float(diffusion) == pytest.approx(0.5 * np.log(2 * np.pi * np.e * c**2), abs=1e-4)
 
 
-def test_the_divergence_from_the_prior_is_that_of_two_normal_laws():
+def test_the_divergence_from_the_prior_is_that_of_two_normal_distributions():
     """KL(N(m, s^2 I) || N(0, I)) = 1/2 (|m|^2 + d (s^2 - 1 - log s^2))."""
     x, log_snr = jnp.asarray(drawn(8, 3, 4)), jnp.asarray([-1.0, 0.0, 2.0])
     alpha, sigma = alpha_sigma(log_snr)

@@ -12,7 +12,7 @@ from scipy.stats import chi2
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.processes import PROCESSES, posterior
-from mdlm_jax.processes.base import check_law
+from mdlm_jax.processes.base import check_distribution
 from mdlm_jax.processes.chain import chain
 from mdlm_jax.processes.matrix import discretised_gaussian, from_matrices
 from mdlm_jax.processes.mixture import Amounts, absorbing, gidd, hybrid, mix, uniform
@@ -81,10 +81,10 @@ def test_what_is_cumulative_is_the_product_of_the_steps(name):
 
 @every
 def test_the_posterior_is_bayes_over_all_paths(name):
-    """q(x_2 | x_3 = z, x_0): every path x_0 x_1 x_2 x_3 by its probability; and mixed over a law of x_0."""
+    """q(x_2 | x_3 = z, x_0): every path x_0 x_1 x_2 x_3 by its probability; and mixed over a distribution of x_0."""
     process = make(name)
     steps = [transition(process, step / T, (step + 1) / T) for step in range(3)]
-    law = np.random.default_rng(1).dirichlet(np.ones(V))
+    probs = np.random.default_rng(1).dirichlet(np.ones(V))
     joint = np.zeros((V, process.states, process.states))
     for x, a, b, z in itertools.product(range(V), *[range(process.states)] * 3):
         joint[x, b, z] += steps[0][x, a] * steps[1][a, b] * steps[2][b, z]
@@ -95,8 +95,8 @@ def test_the_posterior_is_bayes_over_all_paths(name):
                 bayes = joint[x, :, z] / joint[x, :, z].sum()
                 ours = posterior(process, jnp.full(1, z), jnp.eye(V)[x : x + 1], s, t)[0]
                 np.testing.assert_allclose(ours, bayes, atol=1e-13)
-        mixed = law @ joint[:, :, z]
-        ours = posterior(process, jnp.full(1, z), jnp.asarray(law)[None], s, t)[0]
+        mixed = probs @ joint[:, :, z]
+        ours = posterior(process, jnp.full(1, z), jnp.asarray(probs)[None], s, t)[0]
         np.testing.assert_allclose(ours, mixed / mixed.sum(), atol=1e-13)
         np.testing.assert_allclose(ours.sum(), 1, atol=1e-14)
 
@@ -139,10 +139,10 @@ def test_closed_forms_are_the_exponentials_of_their_generators(name, generator_o
 @continuous
 def test_the_exact_reverse_rates_lead_back_to_the_data(name):
     """dp/ds along Rhat(x, y) = R(y, x) p_t(y) / p_t(x), from p_1' at t = 0.9 down to 0.1, by Runge and Kutta's rule."""
-    process, law = make(name), np.random.default_rng(2).dirichlet(np.ones(V))
+    process, probs = make(name), np.random.default_rng(2).dirichlet(np.ones(V))
 
     def reverse_generator(t):
-        p = law @ cumulative(process, t)
+        p = probs @ cumulative(process, t)
         rates = generator(process, t).T * p[None, :] / np.maximum(p[:, None], 1e-300)
         np.fill_diagonal(rates, 0)
         return rates - np.diag(rates.sum(axis=1))
@@ -151,7 +151,7 @@ def test_the_exact_reverse_rates_lead_back_to_the_data(name):
         return -p @ reverse_generator(t)
 
     num_steps = 200
-    p, h = law @ cumulative(process, 0.9), -0.8 / num_steps
+    p, h = probs @ cumulative(process, 0.9), -0.8 / num_steps
     for step in range(num_steps):
         t = 0.9 + step * h
         k1 = slope(t, p)
@@ -159,11 +159,11 @@ def test_the_exact_reverse_rates_lead_back_to_the_data(name):
         k3 = slope(t + h / 2, p + h / 2 * k2)
         k4 = slope(t + h, p + h * k3)
         p = p + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    np.testing.assert_allclose(p, law @ cumulative(process, 0.1), atol=2e-8)
+    np.testing.assert_allclose(p, probs @ cumulative(process, 0.1), atol=2e-8)
 
 
 @every
-def test_draws_have_the_law_that_forward_says(name):
+def test_draws_have_the_distribution_that_forward_says(name):
     process, t, num = make(name), 0.5, 40_000
     x = jnp.tile(jnp.arange(V), num)
     z = np.asarray(process.sample(jax.random.key(3), x, jnp.full(1, t)))
@@ -172,7 +172,7 @@ def test_draws_have_the_law_that_forward_says(name):
 
 
 @continuous
-def test_jumps_have_the_law_of_the_rates(name):
+def test_jumps_have_the_distribution_of_the_rates(name):
     process, t, num = make(name), 0.5, 40_000
     rates = generator(process, t)
     np.fill_diagonal(rates, 0)
@@ -183,33 +183,33 @@ def test_jumps_have_the_law_of_the_rates(name):
     assert_drawn(counts, rates[leaving] / rates[leaving].sum(axis=1, keepdims=True), num)
 
 
-def assert_drawn(counts, law, num):
-    assert (counts[law == 0] == 0).all()
-    possible = law > 0
-    statistic = ((counts - num * law)[possible] ** 2 / (num * law[possible])).sum()
+def assert_drawn(counts, probs, num):
+    assert (counts[probs == 0] == 0).all()
+    possible = probs > 0
+    statistic = ((counts - num * probs)[possible] ** 2 / (num * probs[possible])).sum()
     freedom = int((possible.sum(axis=1) - 1).sum())
     assert statistic == 0 if freedom == 0 else chi2.sf(statistic, freedom) > 1e-4
 
 
 @every
-def test_end_nats_are_the_divergence_of_the_end_from_the_prior(name):
+def test_prior_and_reconstruction_loss_is_the_divergence_of_the_end_from_the_prior(name):
     process = make(name)
     ends, prior = cumulative(process, 1.0), np.asarray(process.prior)
     np.testing.assert_allclose(prior.sum(), 1, atol=1e-12)
     known = np.where(ends > 1e-25, ends * (np.log(np.maximum(ends, 1e-300)) - np.log(np.maximum(prior, 1e-300))), 0)
-    np.testing.assert_allclose(process.end_nats(jnp.arange(V)), known.sum(axis=1), atol=1e-12)
+    np.testing.assert_allclose(process.prior_and_reconstruction_loss(jnp.arange(V)), known.sum(axis=1), atol=1e-12)
 
 
 def test_a_schedule_that_stops_short_costs_log_v_for_each_token_that_is_left():
     process = absorbing(V, lambda t: 0.9 * t)
-    np.testing.assert_allclose(process.end_nats(jnp.arange(V)), 0.1 * np.log(V), atol=1e-12)
+    np.testing.assert_allclose(process.prior_and_reconstruction_loss(jnp.arange(V)), 0.1 * np.log(V), atol=1e-12)
 
 
 def test_absorbing_reveals_with_the_share_of_the_noise_that_goes():
     """P(unmask in (s, t]) = (alpha_s - alpha_t) / (1 - alpha_t)."""
     process, s, t = absorbing(V, cosine()), 0.3, 0.6
-    law = jnp.full((1, V), 1 / V)
-    back = posterior(process, jnp.full(1, V), law, jnp.full(1, s), jnp.full(1, t))[0]
+    probs = jnp.full((1, V), 1 / V)
+    back = posterior(process, jnp.full(1, V), probs, jnp.full(1, s), jnp.full(1, t))[0]
     noised = np.sin(np.pi / 2 * np.array([s, t]))
     np.testing.assert_allclose(back[:V].sum(), (noised[1] - noised[0]) / noised[1], atol=1e-14)
 
@@ -260,7 +260,7 @@ def test_the_discretised_gaussian_is_doubly_stochastic_and_ends_uniform():
         step = np.asarray(process.forward(jnp.eye(16), jnp.full(16, t)))
         np.testing.assert_allclose(step.sum(axis=0), 1, atol=1e-13)
         np.testing.assert_allclose(step.sum(axis=1), 1, atol=1e-13)
-    assert process.end_nats(jnp.arange(16)).max() < 0.01
+    assert process.prior_and_reconstruction_loss(jnp.arange(16)).max() < 0.01
     np.testing.assert_allclose(process.prior, 1 / 16)
 
 
@@ -288,7 +288,9 @@ BAD = {
     ),
     "prior: entries from -0.5": lambda: from_matrices(STEPS, np.array([1.5, -0.5])),
     "generator: least rate": lambda: chain(np.array([[-1.0, 2.0], [1.0, -1.0]]), linear()),
-    "law: entries from 0.5, sums from 1.5": lambda: check_law("law", jnp.array([[0.5, 1.0]])),
+    "distribution: entries from 0.5, sums from 1.5": lambda: check_distribution(
+        "distribution", jnp.array([[0.5, 1.0]])
+    ),
 }
 
 
@@ -305,17 +307,19 @@ def test_every_process_of_the_package_is_among_these():
 
 @pytest.mark.parametrize("name", ["absorbing", "uniform", "hybrid"])
 def test_a_schedule_that_begins_above_0_pays_for_reading_the_first_token(name):
-    """The entropy of x_0 given what it is at t = 0, all tokens alike: Bayes over the law of that."""
+    """The entropy of x_0 given what it is at t = 0, all tokens alike: Bayes over the distribution of that."""
     arguments = (0.3,) if name == "hybrid" else ()
     with jax.enable_x64(True):
         process = PROCESSES[name](V, clipped(linear(), 0.1, 1.0), *arguments)
-        law = np.asarray(process.forward(jnp.eye(V), jnp.zeros(V)))
-        known = -xlogy(law, law / law.sum(axis=0)).sum(axis=1)
-        np.testing.assert_allclose(process.end_nats(jnp.arange(V)), known, atol=1e-12)
+        probs = np.asarray(process.forward(jnp.eye(V), jnp.zeros(V)))
+        known = -xlogy(probs, probs / probs.sum(axis=0)).sum(axis=1)
+        np.testing.assert_allclose(process.prior_and_reconstruction_loss(jnp.arange(V)), known, atol=1e-12)
         clean = PROCESSES[name](V, linear(), *arguments)
-        np.testing.assert_allclose(clean.end_nats(jnp.arange(V)), 0, atol=1e-12)
+        np.testing.assert_allclose(clean.prior_and_reconstruction_loss(jnp.arange(V)), 0, atol=1e-12)
 
 
-def test_a_law_that_rules_out_what_is_seen_leaves_it():
-    law = posterior(absorbing(3, linear()), jnp.array([0, 3]), jnp.array([[0.0, 1.0, 0.0]] * 2), *jnp.array([0.2, 0.5]))
-    np.testing.assert_allclose(law, [[1, 0, 0, 0], [0, 0.6, 0, 0.4]], atol=1e-6)
+def test_a_distribution_that_rules_out_what_is_seen_leaves_it():
+    probs = posterior(
+        absorbing(3, linear()), jnp.array([0, 3]), jnp.array([[0.0, 1.0, 0.0]] * 2), *jnp.array([0.2, 0.5])
+    )
+    np.testing.assert_allclose(probs, [[1, 0, 0, 0], [0, 0.6, 0, 0.4]], atol=1e-6)

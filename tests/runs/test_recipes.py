@@ -24,7 +24,7 @@ TOKENS = jax.random.randint(jax.random.key(0), (L,), 0, V)
 ROW = Example(TOKENS, jnp.ones(L, jnp.int32), jnp.zeros(L, bool))
 
 
-def test_with_a_shift_a_place_reads_the_token_before_its_target():
+def test_with_a_shift_a_position_reads_the_token_before_its_target():
     plain, shifted = (block(masked_plain(V, linear(), True), SIZE, L, start=start) for start in (None, V))
     here, there = (objective.view((), jax.random.key(1), ROW, jnp.float32(0.3)) for objective in (plain, shifted))
     assert there.tokens.shape == (2, 2 * L + 2) and there.targets.shape == (2, L)
@@ -38,7 +38,7 @@ def test_with_a_shift_a_place_reads_the_token_before_its_target():
 
 
 def test_who_sees_whom_behind_a_start():
-    """By the tokens that places read: -1 is the start."""
+    """By the tokens that positions read: -1 is the start."""
     place = np.arange(2 * L + 2)
     token, clean = place % (L + 1) - 1, place > L
     number = np.floor_divide(token, SIZE)

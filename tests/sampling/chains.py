@@ -1,4 +1,5 @@
-"""A reverse process as a Markov chain on all states of a small world, in exact arithmetic: matrices, no draws."""
+"""A reverse process as a Markov chain on all states of a small toy distribution, in exact arithmetic: matrices, no
+draws."""
 
 from functools import partial
 
@@ -7,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdlm_jax.exact.evidence import leave_one_out
-from mdlm_jax.objectives.base import Answer
+from mdlm_jax.objectives.base import Parameterization
 from mdlm_jax.processes.base import Process, likelihood, posterior
-from mdlm_jax.sampling.reverse import CORRECTOR_SIZE, LAWS
+from mdlm_jax.sampling.reverse import CORRECTOR_SIZE, DISTRIBUTIONS
 from mdlm_jax.sampling.steps import reverse_rates, without_mask
 
 
@@ -18,44 +19,48 @@ def states_of(process: Process, length: int):
     return jnp.asarray(np.indices((process.states,) * length).reshape(length, -1).T.astype(np.int32))
 
 
-def best_laws(process: Process, joint, states, t):
-    """p(x_i | all OTHER places of the state) at t: [n, L, V], the answer of the best network."""
+def best_distributions(process: Process, joint, states, t):
+    """p(x_i | all OTHER positions of the state) at t: [n, L, V], the answer of the best network."""
     evidence = likelihood(process, states, jnp.full(states.shape, t))
     return jax.vmap(lambda shown: leave_one_out(joint, shown))(evidence)
 
 
-def best_log_ratios(answer: Answer, joint, states, t):
+def best_log_ratios(parameterization: Parameterization, joint, states, t):
     """What that network says, through its logits, of p_t(y here) / p_t(x here)."""
     at_t = jnp.full(states.shape, t)
-    return answer.log_ratio(answer.logits(best_laws(answer.process, joint, states, t), states, at_t), states, at_t)
+    return parameterization.log_ratio(
+        parameterization.logits(best_distributions(parameterization.process, joint, states, t), states, at_t),
+        states,
+        at_t,
+    )
 
 
-def noised_law(process: Process, joint, states, t):
+def noised_distribution(process: Process, joint, states, t):
     """p_t of every state."""
     clean = jnp.indices(joint.shape).reshape(joint.ndim, -1).T
     here = process.forward(jax.nn.one_hot(clean, process.vocab, dtype=joint.dtype), jnp.full(clean.shape, t))
-    each = [here[:, place][:, states[:, place]] for place in range(joint.ndim)]
+    each = [here[:, position][:, states[:, position]] for position in range(joint.ndim)]
     return joint.ravel() @ jnp.prod(jnp.stack(each), axis=0)
 
 
-def matrix(law, states):
-    """P(row of states -> row of states) of places that move independently, each by its law [n, L, S]."""
-    return jnp.prod(jnp.stack([law[:, place, states[:, place]] for place in range(states.shape[1])]), axis=0)
+def matrix(probs, states):
+    """P(row of states -> row of states) of positions that move independently, each by its distribution [n, L, S]."""
+    return jnp.prod(jnp.stack([probs[:, position, states[:, position]] for position in range(states.shape[1])]), axis=0)
 
 
-def step_matrix(sampler: str, answer: Answer, joint, states, s, t):
+def step_matrix(sampler: str, parameterization: Parameterization, joint, states, s, t):
     """Of one step of `reverse`."""
-    process, at_s, at_t = answer.process, jnp.full(states.shape, s), jnp.full(states.shape, t)
-    clean = best_laws(process, joint, states, t)
-    said = clean if LAWS[sampler] is posterior else best_log_ratios(answer, joint, states, t)
-    law = LAWS[sampler](process, states, said, at_s, at_t)
-    return matrix(jnp.where(s > 0, law, without_mask(process, states, law, clean)), states)
+    process, at_s, at_t = parameterization.process, jnp.full(states.shape, s), jnp.full(states.shape, t)
+    clean = best_distributions(process, joint, states, t)
+    said = clean if DISTRIBUTIONS[sampler] is posterior else best_log_ratios(parameterization, joint, states, t)
+    probs = DISTRIBUTIONS[sampler](process, states, said, at_s, at_t)
+    return matrix(jnp.where(s > 0, probs, without_mask(process, states, probs, clean)), states)
 
 
-def corrector_law(answer: Answer, joint, states, t, size):
+def corrector_distribution(parameterization: Parameterization, joint, states, t, size):
     """[n, L, S]: size x (forward + reverse rates), at most 1 in all."""
-    process, at_t = answer.process, jnp.full(states.shape, t)
-    backward = reverse_rates(process, states, best_log_ratios(answer, joint, states, t), at_t)
+    process, at_t = parameterization.process, jnp.full(states.shape, t)
+    backward = reverse_rates(process, states, best_log_ratios(parameterization, joint, states, t), at_t)
     jumps = size * (backward + forward_rates(process, t)[states])
     total = jumps.sum(axis=-1, keepdims=True)
     stays = jnp.arange(process.states) == states[..., None]
@@ -71,34 +76,37 @@ def generator(rates, states):
     """[n, n] of rates [n, L, S]: one place changes at a time; rows sum to 0."""
     differs = states[:, None] != states[None]
     each = [
-        jnp.where(differs.sum(axis=-1) == 1, differs[..., place] * rates[:, place][:, states[:, place]], 0)
-        for place in range(states.shape[1])
+        jnp.where(differs.sum(axis=-1) == 1, differs[..., position] * rates[:, position][:, states[:, position]], 0)
+        for position in range(states.shape[1])
     ]
     total = sum(each)
     return total - jnp.diag(total.sum(axis=1))
 
 
-@partial(jax.jit, static_argnames=("sampler", "answer", "correctors"))
-def law_of_samples(sampler: str, answer, joint, num_steps, correctors: int = 0):
-    """The law that `reverse` gives to every state with the best network; `num_steps` is traced: one compilation."""
-    answer = answer(())
-    process = answer.process
+@partial(jax.jit, static_argnames=("sampler", "parameterization", "correctors"))
+def distribution_of_samples(sampler: str, parameterization, joint, num_steps, correctors: int = 0):
+    """The distribution that `reverse` gives to every state with the best network; `num_steps` is traced: one
+    compilation."""
+    parameterization = parameterization(())
+    process = parameterization.process
     states = states_of(process, joint.ndim)
 
-    def step(index, law):
+    def step(index, probs):
         t, s = jnp.clip(1 - index / num_steps, 1e-6, 1 - 1e-6), (num_steps - index - 1) / num_steps
-        law = law @ step_matrix(sampler, answer, joint, states, s, t)
+        probs = probs @ step_matrix(sampler, parameterization, joint, states, s, t)
 
-        def correct(_, law):
-            return law @ matrix(corrector_law(answer, joint, states, s, CORRECTOR_SIZE / num_steps), states)
+        def correct(_, probs):
+            return probs @ matrix(
+                corrector_distribution(parameterization, joint, states, s, CORRECTOR_SIZE / num_steps), states
+            )
 
-        return jax.lax.fori_loop(0, jnp.where(s > 0, correctors, 0), correct, law)
+        return jax.lax.fori_loop(0, jnp.where(s > 0, correctors, 0), correct, probs)
 
     return jax.lax.fori_loop(0, num_steps, step, process.prior.astype(joint.dtype)[states].prod(axis=1))
 
 
-def total_variation(law, process: Process, joint) -> float:
-    """Half the L1 distance of a law of states to the joint law of rows of tokens."""
-    vocab, mask_free = process.vocab, np.asarray(law).reshape((process.states,) * joint.ndim)
+def total_variation(probs, process: Process, joint) -> float:
+    """Half the L1 distance of a distribution of states to the joint distribution of rows of tokens."""
+    vocab, mask_free = process.vocab, np.asarray(probs).reshape((process.states,) * joint.ndim)
     tokens = mask_free[(slice(0, vocab),) * joint.ndim]
     return float(np.abs(tokens - joint).sum() + 1 - tokens.sum()) / 2

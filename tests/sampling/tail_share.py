@@ -1,4 +1,4 @@
-"""How often a tail is drawn: python -m tests.sampling.tail_share logits|law ROWS TAIL VOCABULARY"""
+"""How often a tail is drawn: python -m tests.sampling.tail_share logits|distribution ROWS TAIL VOCABULARY"""
 
 import sys
 
@@ -11,7 +11,7 @@ from mdlm_jax.sampling.base import draw
 
 DRAWS = {
     "logits": lambda key, logits: draw(key[None], logits[None], jnp.float32(1.0))[0][0],
-    "law": lambda key, logits: processes.draw(key, jax.nn.softmax(logits)),
+    "distribution": lambda key, logits: processes.draw(key, jax.nn.softmax(logits)),
 }
 
 

@@ -15,7 +15,8 @@ EPSILON = 1e-5  # where times end there
 
 
 def ask(arrays: dict, tokens, t=1.0, vocab: int = MASK, **guidance):
-    """logits[B, L, vocab] = POS[place] + E0[token] + E1[token before] + E2[token after]; there is none beyond the ends.
+    """logits[B, L, vocab] = POS[position] + E0[token] + E1[token before] + E2[token after]; there is none beyond the
+    ends.
 
     Token 19 is the mask there. With `vocab` 20 it may be drawn as well, and 20 is the mask.
     """
@@ -39,24 +40,24 @@ def draws(arrays: dict, name: str) -> Iterator[np.ndarray]:
 
 
 def spread(drawn: np.ndarray, where) -> np.ndarray:
-    """Numbers that were drawn for some places, in their places."""
+    """Numbers that were drawn for some positions, in their positions."""
     whole = np.full((*where.shape, *drawn.shape[1:]), 0.5)
     whole[np.asarray(where)] = drawn
     return whole
 
 
-def race(law, u):
-    """A draw from a law by numbers in [0, 1), as ReMDM, RADD and UniDisc write it."""
-    return (law / (1e-10 - np.log(u + 1e-10))).argmax(axis=-1)
+def race(probs, u):
+    """A draw from a distribution by numbers in [0, 1), as ReMDM, RADD and UniDisc write it."""
+    return (probs / (1e-10 - np.log(u + 1e-10))).argmax(axis=-1)
 
 
 def gumbel(u):
     return -jnp.log(-jnp.log(jnp.asarray(u)))
 
 
-def with_mask(law, chance):
-    """[.., V + 1]: a mask with that chance, or a token of the law."""
-    return jnp.concatenate([law * (1 - chance[..., None]), chance[..., None]], axis=-1)
+def with_mask(probs, chance):
+    """[.., V + 1]: a mask with that chance, or a token of the distribution."""
+    return jnp.concatenate([probs * (1 - chance[..., None]), chance[..., None]], axis=-1)
 
 
 def at_most(logits, share: float):

@@ -1,4 +1,5 @@
-"""The reverse process has the law that theory gives it, for few steps and many, and runs the network no oftener."""
+"""The reverse process has the distribution that theory gives it, for few steps and many, and runs the network no
+oftener."""
 
 import itertools
 from functools import partial
@@ -12,27 +13,27 @@ from scipy.stats import chisquare
 from mdlm_jax.data import Example
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
-from mdlm_jax.objectives.any_order import hide
+from mdlm_jax.objectives.any_order import mask_tokens
 from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling import Plan, sample
 from mdlm_jax.sampling.ancestral import reveal_steps
 from mdlm_jax.schedules import cosine, geometric, linear, polynomial
-from tests.sampling.worlds import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
+from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
 
 ROWS = 20_000
 EMPTY = jnp.zeros((ROWS, 0), int)
 
 
-def exact_law(chance_first: float) -> np.ndarray:
-    """Of two steps, the first revealing each place with `chance_first`: the sum over what it reveals."""
-    law = np.zeros(V**L)
+def exact_distribution(chance_first: float) -> np.ndarray:
+    """Of two steps, the first revealing each position with `chance_first`: the sum over what it reveals."""
+    probs = np.zeros(V**L)
     for early in itertools.product((False, True), repeat=L):
         chance = np.prod(np.where(early, chance_first, 1 - chance_first))
         for index, state in enumerate(STATES):
             blank, half = (V,) * L, tuple(np.where(early, state, V))
             drawn = [TABLE[blank if early[i] else half][i, state[i]] for i in range(L)]
-            law[index] += chance * np.prod(drawn)
-    return law
+            probs[index] += chance * np.prod(drawn)
+    return probs
 
 
 @pytest.mark.parametrize("schedule", [linear(), cosine(), polynomial(3.0), geometric()])
@@ -46,49 +47,50 @@ def test_many_steps_give_the_joint(schedule):
 def test_many_steps_give_the_joint_after_a_prompt():
     tokens, trace = sample(jax.random.key(1), ORACLE, (), jnp.full((ROWS, 1), 2), Plan("ancestral", L, steps=100_000))
     follows = STATES[:, 0] == 2
-    law = JOINT[follows] / JOINT[follows].sum()
-    assert chisquare(counts(tokens)[follows], ROWS * law).pvalue > RARE
+    probs = JOINT[follows] / JOINT[follows].sum()
+    assert chisquare(counts(tokens)[follows], ROWS * probs).pvalue > RARE
     np.testing.assert_array_equal(trace.step[:, 0], -1)
     assert int(trace.evaluations.max()) == L - 1
 
 
 def test_one_step_gives_the_product_of_the_marginals():
-    law = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
+    probs = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
     tokens, trace = sample(jax.random.key(2), ORACLE, (), EMPTY, Plan("ancestral", L, steps=1))
-    assert chisquare(counts(tokens), ROWS * law).pvalue > RARE
-    assert chisquare(counts(tokens), ROWS * JOINT).pvalue < 1e-6  # which is another law
+    assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
+    assert chisquare(counts(tokens), ROWS * JOINT).pvalue < 1e-6  # which is another distribution
     np.testing.assert_array_equal(trace.evaluations, 1)
 
 
 @pytest.mark.parametrize(("schedule", "chance_first"), [(linear(), 1 / 2), (polynomial(2.0), 3 / 4)])
-def test_two_steps_have_their_exact_law(schedule, chance_first):
-    law = exact_law(chance_first)
-    assert abs(law.sum() - 1) < 1e-12
+def test_two_steps_have_their_exact_distribution(schedule, chance_first):
+    probs = exact_distribution(chance_first)
+    assert abs(probs.sum() - 1) < 1e-12
     tokens, _ = sample(jax.random.key(3), ORACLE, (), EMPTY, Plan("ancestral", L, steps=2, schedule=schedule))
-    assert chisquare(counts(tokens), ROWS * law).pvalue > RARE
+    assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
 
 
 @pytest.mark.parametrize("surest_first", [True, False])
 def test_one_token_at_a_time_is_exact_in_an_order_that_depends_on_what_came(surest_first):
-    """Which place comes next is any function of the tokens so far: here the one of the largest (or smallest) p(v)."""
+    """Which position comes next is any function of the tokens so far: here the one of the largest (or smallest)
+    p(v)."""
 
-    def law_from(partial):
-        hidden = [place for place in range(L) if partial[place] == V]
+    def distribution_from(partial):
+        hidden = [position for position in range(L) if partial[position] == V]
         if not hidden:
             return {partial: 1.0}
-        place = (max if surest_first else min)(hidden, key=lambda place: TABLE[partial][place].max())
-        orders.add((partial, place))
-        law = {}
-        for token, chance in enumerate(TABLE[partial][place]):
-            for state, rest in law_from((*partial[:place], token, *partial[place + 1 :])).items():
-                law[state] = chance * rest
-        return law
+        position = (max if surest_first else min)(hidden, key=lambda position: TABLE[partial][position].max())
+        orders.add((partial, position))
+        probs = {}
+        for token, chance in enumerate(TABLE[partial][position]):
+            for state, rest in distribution_from((*partial[:position], token, *partial[position + 1 :])).items():
+                probs[state] = chance * rest
+        return probs
 
     orders = set()
-    law = law_from((V,) * L)
-    np.testing.assert_allclose([law[tuple(state)] for state in STATES], JOINT, rtol=1e-12)
+    probs = distribution_from((V,) * L)
+    np.testing.assert_allclose([probs[tuple(state)] for state in STATES], JOINT, rtol=1e-12)
     # and it does depend on them
-    assert len({place for partial, place in orders if partial.count(V) == L - 1}) > 1
+    assert len({position for partial, position in orders if partial.count(V) == L - 1}) > 1
 
 
 def test_a_mask_is_revealed_with_the_chance_of_the_reverse_step():
@@ -130,7 +132,7 @@ def test_each_step_draws_from_what_training_scores():
     example = Example(tokens, jnp.ones_like(tokens), trace.step < 0)
     for step in range(steps):
         t = jnp.full(len(tokens), 1 - step / steps)
-        looked = jax.vmap(partial(hide, weight=1.0, mask_id=vocabulary))(example, trace.step >= step, t=t)
+        looked = jax.vmap(partial(mask_tokens, weight=1.0, mask_id=vocabulary))(example, trace.step >= step, t=t)
         view = jax.tree.map(lambda field: field[:, 0], looked)
         logits = jax.nn.log_softmax(logits_of(view))
         expected = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
@@ -140,7 +142,7 @@ def test_each_step_draws_from_what_training_scores():
     assert int(tokens.max()) < vocabulary
 
 
-def test_what_is_drawn_around_given_tokens_has_their_conditional_law():
+def test_what_is_drawn_around_given_tokens_has_their_conditional_distribution():
     prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
     tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Plan("ancestral", L, steps=100_000))
     follows = STATES[:, 1] == 1

@@ -1,4 +1,4 @@
-"""The cache changes nothing, and with the exact conditionals the samples have the exact law."""
+"""The cache changes nothing, and with the exact conditionals the samples have the exact distribution."""
 
 from functools import cache, partial
 
@@ -16,10 +16,10 @@ from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.base import causal
 from mdlm_jax.sampling import Plan, sample
 from mdlm_jax.sampling.autoregressive import decode_in_order
-from mdlm_jax.sampling.base import Numbers
+from mdlm_jax.sampling.base import TracedArguments
 from mdlm_jax.sampling.network import Network, reading
 from mdlm_jax.training.loss import look
-from tests.sampling.worlds import JOINT, ORACLE, RARE, STATES, L, V, counts
+from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, L, V, counts
 
 B, LENGTH, VOCABULARY = 3, 9, 11
 LEFT_TO_RIGHT, RANDOM_ORDER = OBJECTIVES["ar"](VOCABULARY), OBJECTIVES["any_order_causal"](VOCABULARY)
@@ -37,15 +37,15 @@ def network(key_value_heads=2, scan_layers=True):
 
 def seen_by(objective, tokens, given=0):
     """The whole view of these rows in training."""
-    frozen = jnp.broadcast_to(jnp.arange(tokens.shape[1]) < given, tokens.shape)
-    example = Example(tokens, jnp.ones_like(tokens), frozen)
+    prompt_mask = jnp.broadcast_to(jnp.arange(tokens.shape[1]) < given, tokens.shape)
+    example = Example(tokens, jnp.ones_like(tokens), prompt_mask)
     keys = jax.random.split(jax.random.key(5), len(tokens))
     return look(objective, (), keys, example, jnp.zeros(len(tokens)))
 
 
 @partial(jax.jit, static_argnums=0)
 def whole_pass(model, params, view):
-    """The logits of every place, without a cache."""
+    """The logits of every position, without a cache."""
     return model.head(params, model.hidden(params, view, causal)[0])
 
 
@@ -91,7 +91,7 @@ def test_left_to_right_draws_from_what_training_scores(given):
     np.testing.assert_array_equal(trace.evaluations, LENGTH - given)
 
 
-def test_without_start_symbol_the_first_token_is_read_at_place_one():
+def test_without_start_symbol_the_first_token_is_read_at_position_one():
     model, params = network()
     prompt = jnp.array([[3], [4]])
     tokens, trace = sample(jax.random.key(4), model, params, prompt, Plan("autoregressive", LENGTH, reads_start=False))
@@ -108,9 +108,9 @@ def test_a_random_order_draws_from_what_training_scores():
     order = seen_by(RANDOM_ORDER, jnp.zeros((B, LENGTH), jnp.int32), given).positions[..., 1]
     keys = jax.random.split(jax.random.key(6), B)
     blank = jnp.concatenate([prompt, jnp.full((B, LENGTH - given), VOCABULARY)], axis=1).astype(jnp.int32)
-    numbers = Numbers(jnp.int32(given), jnp.float32(1), jnp.float32(0), ())
+    traced = TracedArguments(jnp.int32(given), jnp.float32(1), jnp.float32(0), ())
     plan = Plan("ordered", LENGTH, bucket=LENGTH)
-    tokens, trace = decode_in_order(keys, Network(model, params, blank), blank, order, plan, numbers)
+    tokens, trace = decode_in_order(keys, Network(model, params, blank), blank, order, plan, traced)
     expected = log_probabilities(model, params, seen_by(RANDOM_ORDER, tokens, given))
     got = jnp.take_along_axis(trace.log_probability, order, axis=1)
     np.testing.assert_array_equal(tokens[:, :given], prompt)
@@ -139,8 +139,8 @@ def test_exact_conditionals_give_the_joint_after_a_prompt(sampler):
     first = 1
     tokens, _ = sample(jax.random.key(8), ORACLE, (), jnp.full((ROWS, 1), first), Plan(sampler, L))
     follows = STATES[:, 0] == first
-    law = JOINT[follows] / JOINT[follows].sum()
-    assert chisquare(counts(tokens)[follows], ROWS * law).pvalue > RARE
+    probs = JOINT[follows] / JOINT[follows].sum()
+    assert chisquare(counts(tokens)[follows], ROWS * probs).pvalue > RARE
 
 
 def test_temperature_sharpens_and_zero_takes_the_likeliest():

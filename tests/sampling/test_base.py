@@ -13,7 +13,7 @@ from tests import run_folders as runs
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["logits", "law"])
+@pytest.mark.parametrize("kind", ["logits", "distribution"])
 def test_the_tail_is_drawn_as_often_as_it_should(kind):
     """1% of mass spread over all but one of GPT-2's tokens; the noise of the default mode draws 0.72%."""
     vocabulary, tail, rows = 50257, 0.01, 20_000

@@ -32,7 +32,7 @@ for rule, short in {"quota": "static", "dynamic": "dynamic"}.items():
 # two a step where one is hidden: the other is written over a token, of the prompt in blocks of four
 WRITES_OVER = {"argmax_static_b8_s4_T1.0", "argmax_static_b8_s4_T0.5", "argmax_dynamic_b8_s4_T1.0"}
 WRITES_OVER |= {name for name in GREEDY if "_b4_s2_" in name}
-# size of the block -> for each place that is hidden, the one that torch.topk's partial sort puts next to it
+# size of the block -> for each position that is hidden, the one that torch.topk's partial sort puts next to it
 NEXT = {4: (2, 3, 3, 2), 8: (6, 5, 5, 6, 6, 6, 5, 5)}
 
 
@@ -43,14 +43,14 @@ def exact_products():
 
 
 def test_every_stable_case_of_sdar_is_here(shared):
-    """But one, whose confidences are all 1: which place comes first is up to the sort."""
+    """But one, whose confidences are all 1: which position comes first is up to the sort."""
     _, description = load(shared, "sdar")
     stable = {name for name, case in description["cases"].items() if case.get("stable")}
     assert stable - {"greedy_static_b4_topk1"} == {*GREEDY, "greedy_dynamic_b4_topk1"}
 
 
 def ranking_there(confidence, hidden):
-    """Ours, but for which of the places that hold a token comes first."""
+    """Ours, but for which of the positions that hold a token comes first."""
     others = jnp.arange(hidden.size) != jnp.array(NEXT[hidden.size])[hidden.argmax()]
     return jnp.lexsort((others, -confidence, ~hidden))
 
@@ -58,7 +58,8 @@ def ranking_there(confidence, hidden):
 @pytest.mark.few(5)
 @pytest.mark.parametrize("name", GREEDY)
 def test_sequences_of_sdar(shared, monkeypatch, name):
-    """Its confidence is the probability in the law that is drawn from: what the head says is sharpened beforehand."""
+    """Its confidence is the probability in the distribution that is drawn from: what the head says is sharpened
+    beforehand."""
     if name in WRITES_OVER:
         monkeypatch.setattr(placing, "ranking", ranking_there)
     arrays, description = load(shared, "sdar")
@@ -101,16 +102,16 @@ def test_logits_of_sdar(shared):
     arrays, _ = load(shared, "sdar")
     model, params = sdar(arrays)
     tokens = jnp.asarray(arrays["logits_in"], jnp.int32)
-    places = jnp.arange(tokens.shape[1])[None, :, None]
-    out, _ = model.hidden(params, reading(tokens, places, places, jnp.zeros(1)), causal_blocks(4))
+    positions = jnp.arange(tokens.shape[1])[None, :, None]
+    out, _ = model.hidden(params, reading(tokens, positions, positions, jnp.zeros(1)), causal_blocks(4))
     np.testing.assert_allclose(model.head(params, out), arrays["logits_block_causal_b4"], atol=1e-4)
 
 
 def both(noised, clean) -> View:
     """[x_t ; x_0]."""
     tokens = jnp.concatenate([jnp.asarray(noised), jnp.asarray(clean)], axis=1).astype(jnp.int32)
-    places = jnp.broadcast_to(jnp.tile(jnp.arange(clean.shape[1]), 2)[None, :, None], (*tokens.shape, 1))
-    return reading(tokens, places, places, jnp.zeros(len(tokens)))
+    positions = jnp.broadcast_to(jnp.tile(jnp.arange(clean.shape[1]), 2)[None, :, None], (*tokens.shape, 1))
+    return reading(tokens, positions, positions, jnp.zeros(len(tokens)))
 
 
 def test_logits_of_bd3lm(shared):
@@ -119,8 +120,8 @@ def test_logits_of_bd3lm(shared):
     out, _ = model.hidden(params, both(arrays["xt"], arrays["x0"]), block_mask(4, 16))
     logits = model.head(params, out[:, :16])
     np.testing.assert_allclose(logits, arrays["raw_logits_train"][..., :-1], atol=1e-4)
-    law, masked = jax.nn.log_softmax(logits), arrays["xt"] == 31
-    np.testing.assert_allclose(law[masked], arrays["logp_subs"][masked][:, :-1], atol=1e-4)
+    probs, masked = jax.nn.log_softmax(logits), arrays["xt"] == 31
+    np.testing.assert_allclose(probs[masked], arrays["logp_subs"][masked][:, :-1], atol=1e-4)
 
 
 def test_logits_of_bd3lm_in_sampling(shared):
@@ -128,8 +129,8 @@ def test_logits_of_bd3lm_in_sampling(shared):
     arrays, _ = load(shared, "bd3lm")
     model, params = bd3lm(arrays)
     tokens = jnp.asarray(arrays["xt"][:, :12], jnp.int32)
-    places = jnp.broadcast_to(jnp.arange(12)[:, None], (2, 12, 1))
-    out, _ = model.hidden(params, reading(tokens, places, places, jnp.zeros(2)), causal_blocks(4))
+    positions = jnp.broadcast_to(jnp.arange(12)[:, None], (2, 12, 1))
+    out, _ = model.hidden(params, reading(tokens, positions, positions, jnp.zeros(2)), causal_blocks(4))
     np.testing.assert_allclose(model.head(params, out), arrays["raw_logits_sample_mode"][..., :-1], atol=1e-4)
 
 
@@ -137,8 +138,8 @@ def test_logits_of_bd3lm_in_sampling(shared):
 def test_masks_of_bd3lm(shared, name):
     arrays, _ = load(shared, "bd3lm")
     length, size = (int(part[1:]) for part in name.split("_"))
-    places = np.arange(2 * length)
-    seen = block_mask(size, length)(places[:, None], places[None])
+    positions = np.arange(2 * length)
+    seen = block_mask(size, length)(positions[:, None], positions[None])
     np.testing.assert_array_equal(seen, arrays[f"mask/bd3lm_{name}"])
 
 
@@ -157,8 +158,8 @@ def below(logits, top_p: float):
     """BD3-LM's nucleus: the tokens whose cumulated probability is at most top_p, and the likeliest. Ours has one more,
     the token with which the set reaches top_p."""
     order = jnp.argsort(-logits, axis=-1)
-    law = jax.nn.softmax(logits, axis=-1)
-    kept = jnp.take_along_axis(law, order, axis=-1).cumsum(axis=-1) <= top_p
+    probs = jax.nn.softmax(logits, axis=-1)
+    kept = jnp.take_along_axis(probs, order, axis=-1).cumsum(axis=-1) <= top_p
     kept = kept.at[..., 0].set(True)
     return jnp.where(jnp.take_along_axis(kept, jnp.argsort(order, axis=-1), axis=-1), logits, -jnp.inf)
 
@@ -193,13 +194,13 @@ def test_sequences_of_bd3lm_with_the_recorded_noise(shared, name, cached):
             logits = below(logits, top_p)
             if "hitting" in name:
                 drawn = candidates(gumbel[:, :-1], logits, jnp.float32(1), None, None)
-                place = hidden[int(next(draws)[0])]
-                tokens = tokens.at[0, 4 * block + place].set(drawn[place])
+                position = hidden[int(next(draws)[0])]
+                tokens = tokens.at[0, 4 * block + position].set(drawn[position])
             else:
                 t = times[step]
                 stays = jnp.log((t - 1 / num_steps) / t)
-                law = jax.nn.log_softmax(logits) + jnp.log1p(-jnp.exp(stays))
-                drawn = (jnp.concatenate([law, jnp.full((4, 1), stays)], axis=1) + gumbel).argmax(axis=1)
+                probs = jax.nn.log_softmax(logits) + jnp.log1p(-jnp.exp(stays))
+                drawn = (jnp.concatenate([probs, jnp.full((4, 1), stays)], axis=1) + gumbel).argmax(axis=1)
                 tokens = tokens.at[0, here].set(jnp.where(tokens[0, here] == 31, drawn, tokens[0, here]))
             step += 1
         if cached:

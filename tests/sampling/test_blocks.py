@@ -8,13 +8,13 @@ from scipy.stats import chisquare
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Cache, Execution, transformer
-from mdlm_jax.objectives.answers import score
 from mdlm_jax.objectives.block import block_mask
+from mdlm_jax.objectives.parameterizations import score
 from mdlm_jax.processes.mixture import uniform
 from mdlm_jax.sampling import Plan, sample
 from mdlm_jax.sampling.network import reading
 from mdlm_jax.schedules import linear
-from tests.sampling.worlds import JOINT, ORACLE, RARE, L, counts
+from tests.sampling.toys import JOINT, ORACLE, RARE, L, counts
 
 LENGTH, SIZE, VOCABULARY = 12, 4, 11
 MODEL = transformer(Architecture(VOCABULARY, 2, 32, 4, 2, 48, time_conditioning=True), Execution(scan_layers=True))
@@ -52,15 +52,15 @@ def forgetful(model):
             return jax.lax.dynamic_update_slice_in_dim(old, new, cache.length, axis=1)
 
         tokens, t = (put(old, new) for old, new in zip(cache.layers, (view.tokens, view.t), strict=True))
-        places = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :, None], (*tokens.shape, 1))
-        whole = reading(tokens, places, places, jnp.zeros(len(tokens)))._replace(t=t)
+        positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, :, None], (*tokens.shape, 1))
+        whole = reading(tokens, positions, positions, jnp.zeros(len(tokens)))._replace(t=t)
         out, _ = model.hidden(params, whole, mask)
         num_read = view.tokens.shape[1]
         out = jax.lax.dynamic_slice_in_dim(out, cache.length, num_read, axis=1)
         return out, Cache((tokens, t), cache.length + num_read)
 
-    def empty_cache(batch, places):
-        return Cache((jnp.zeros((batch, places), jnp.int32), jnp.zeros((batch, places))), jnp.int32(0))
+    def empty_cache(batch, positions):
+        return Cache((jnp.zeros((batch, positions), jnp.int32), jnp.zeros((batch, positions))), jnp.int32(0))
 
     return model._replace(hidden=hidden, empty_cache=empty_cache)
 
@@ -68,7 +68,7 @@ def forgetful(model):
 FORGETFUL = forgetful(MODEL)
 
 
-def scores(phi):
+def scores(objective_params):
     return score(uniform(VOCABULARY, linear()))
 
 
@@ -104,16 +104,16 @@ def test_each_step_draws_from_what_training_scores(params):
             noised = np.where(np.arange(LENGTH) < start, 0, VOCABULARY)
             noised[start:] = np.where(steps[row] < step, tokens[row, start:], VOCABULARY)
             shown = jnp.concatenate([jnp.asarray(noised), tokens[row]])[None]
-            places = jnp.tile(jnp.arange(LENGTH), 2)[None, :, None]
+            positions = jnp.tile(jnp.arange(LENGTH), 2)[None, :, None]
             # which of the three steps of a block this was is in no trace: one of their times has the logits
             found = []
             for t in (1.0, 2 / 3, 1 / 3):
                 times = jnp.concatenate([jnp.full(LENGTH, t), jnp.zeros(LENGTH)])[None]
-                view = reading(shown, places, places, jnp.zeros(1))._replace(t=times)
+                view = reading(shown, positions, positions, jnp.zeros(1))._replace(t=times)
                 out, _ = MODEL.hidden(params, view, block_mask(SIZE, LENGTH))
-                law = jax.nn.log_softmax(MODEL.head(params, out[:, :LENGTH]))[0]
+                probs = jax.nn.log_softmax(MODEL.head(params, out[:, :LENGTH]))[0]
                 now = start + np.flatnonzero(steps[row] == step)
-                said = law[now, tokens[row, now]]
+                said = probs[now, tokens[row, now]]
                 found.append(np.allclose(said, trace.log_probability[row, now], atol=1e-4))
             assert any(found)
 
@@ -121,7 +121,7 @@ def test_each_step_draws_from_what_training_scores(params):
 @pytest.mark.few(1)
 @pytest.mark.parametrize("sampler", ["posterior", "euler"])
 def test_processes_run_backwards_in_blocks(params, sampler):
-    plan = Plan(sampler, LENGTH, steps=6, trained_blocks=SIZE, answer=scores)
+    plan = Plan(sampler, LENGTH, steps=6, trained_blocks=SIZE, parameterization=scores)
     tokens, trace = sample(jax.random.key(0), MODEL, params, PROMPT, plan)
     np.testing.assert_array_equal(tokens[:, :5], PROMPT)
     # two blocks of two steps, the prompt, and the first block when it is done
@@ -138,7 +138,7 @@ def test_evaluations_are_those_of_the_algorithm(params):
     np.testing.assert_array_equal(trace.evaluations, 3 * 4 + 2)
 
 
-def test_one_block_of_all_tokens_has_the_joint_law():
+def test_one_block_of_all_tokens_has_the_joint_distribution():
     plan = Plan("first_hitting", L, trained_blocks=L)
     blind = ORACLE._replace(hidden=lambda params, view, mask, cache: (ORACLE.hidden(params, view, mask)[0], cache))
     tokens, _ = sample(jax.random.key(0), blind, (), jnp.zeros((20_000, 0), int), plan)
@@ -148,10 +148,10 @@ def test_one_block_of_all_tokens_has_the_joint_law():
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [False, True])
 def test_a_prefix_cache_in_blocks_keeps_what_stands_before_a_sub_block(params, shift):
-    """Places are counted alike in every block: a text of one block has the nats of the same text as the second block,
-    where nothing before it can be seen."""
+    """Positions are counted alike in every block: a text of one block has the nats of the same text as the second
+    block, where nothing before it can be seen."""
     plan = Plan("confidence", 8, trained_blocks=8, block_size=2, cache="prefix", temperature=0.0, steps=8, shift=shift)
-    plan = plan._replace(confidence="left")  # of masks alone all places are as sure: rounding would choose
+    plan = plan._replace(confidence="left")  # of masks alone all positions are as sure: rounding would choose
     blind = MODEL._replace(hidden=lambda params, view, mask, cache: MODEL.hidden(params, view, alone(8, shift), cache))
     _, one = sample(jax.random.key(0), blind, params, jnp.zeros((1, 0), int), plan)
     later = plan._replace(length=16, steps=16)

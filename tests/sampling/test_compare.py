@@ -87,7 +87,10 @@ def test_a_plan_in_words():
         ("confidence:cache=both", "cache=both; accepted: none, prefix, dual"),
         ("confidence:delay=1+x", "delay=1[+]x; accepted: whole numbers such as 3[+]7"),
     ]
-    + [(f"ancestral:{name}=1", f"'{name}=1' sets no field") for name in ("prompts", "answer", "phi", "schedule")]
+    + [
+        (f"ancestral:{name}=1", f"'{name}=1' sets no field")
+        for name in ("prompts", "parameterization", "objective_params", "schedule")
+    ]
     + [(f"ancestral:{name}=1", f"'{name}=1' sets no field") for name in ("length", "reads_start", "sampler")],
 )
 def test_what_is_no_plan_is_refused_in_one_line(text, problem):
@@ -160,13 +163,13 @@ def test_numbers_beside_points_cover_nothing():
     figure.draw_without_rendering()
     renderer = FigureCanvasAgg(figure).get_renderer()
     for axis in figure.axes:
-        numbers = [text for text in axis.texts if isinstance(text, Annotation)]
-        assert [text.get_text() for text in numbers] == [str(i) for i in range(1, 12)]
-        boxes = [super(Annotation, text).get_window_extent(renderer) for text in numbers]
+        traced = [text for text in axis.texts if isinstance(text, Annotation)]
+        assert [text.get_text() for text in traced] == [str(i) for i in range(1, 12)]
+        boxes = [super(Annotation, text).get_window_extent(renderer) for text in traced]
         markers = [axis.transData.transform(line.get_xydata()[0]) for line in axis.lines if len(line.get_xydata()) == 1]
         assert len(markers) == 11
-        for place, box in enumerate(boxes):
-            assert not any(box.overlaps(other) for other in boxes[:place])
+        for position, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:position])
             assert not any(box.contains(*marker) for marker in markers)
 
 

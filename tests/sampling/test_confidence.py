@@ -1,4 +1,4 @@
-"""Decoding by confidence: its law where that is known, and what must not change it."""
+"""Decoding by confidence: its distribution where that is known, and what must not change it."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.sampling import Plan, left_padded, sample
 from mdlm_jax.sampling.base import filtered
 from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
-from tests.sampling.worlds import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
+from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
 
 ROWS, LENGTH, VOCABULARY = 20_000, 12, 11
 EMPTY = jnp.zeros((ROWS, 0), int)
@@ -35,7 +35,7 @@ def run(params, **arguments):
 
 
 @pytest.mark.parametrize("confidence", ["probability", "margin", "entropy", "random"])
-def test_one_token_at_a_time_has_the_joint_law_if_its_order_does_not_look_at_the_draw(confidence):
+def test_one_token_at_a_time_has_the_joint_distribution_if_its_order_does_not_look_at_the_draw(confidence):
     """The order may depend on what the network says, but not on the token that was drawn: of the probabilities of drawn
     tokens the largest is taken, and likely tokens become likelier."""
     tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("confidence", L, confidence=confidence))
@@ -46,23 +46,23 @@ def test_one_token_at_a_time_has_the_joint_law_if_its_order_does_not_look_at_the
 
 def test_all_tokens_at_once_are_independent():
     tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("confidence", L, steps=1))
-    law = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
-    assert chisquare(counts(tokens), ROWS * law).pvalue > RARE
+    probs = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
+    assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
     np.testing.assert_array_equal(trace.evaluations, 1)
 
 
 def test_the_probability_is_the_one_at_temperature_1_of_what_was_read():
     tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("confidence", L, temperature=0.7))
     for row, step, nats in zip(*(np.asarray(field)[:50] for field in (tokens, *trace[:2])), strict=True):
-        for place in range(L):
-            read = np.where(step < step[place], row, V)
-            np.testing.assert_allclose(nats[place], np.log(TABLE[tuple(read)][place, row[place]]), atol=1e-4)
+        for position in range(L):
+            read = np.where(step < step[position], row, V)
+            np.testing.assert_allclose(nats[position], np.log(TABLE[tuple(read)][position, row[position]]), atol=1e-4)
 
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
-def test_a_limit_that_none_reaches_places_one_token_a_step(params, cache, temperature):
+def test_a_limit_that_none_reaches_positions_one_token_a_step(params, cache, temperature):
     arguments = {"cache": cache, "temperature": temperature, "block_size": 4}
     one_by_one, trace = run(params, **arguments)
     strict, strict_trace = run(params, rule="threshold", limit=1.1, **arguments)
@@ -121,7 +121,7 @@ def test_a_row_is_the_same_alone_and_in_any_company(params, arguments):
 )
 @pytest.mark.parametrize("prompts", ["with masks inside", "of several lengths"])
 def test_a_row_is_the_same_alone_wherever_others_begin(params, prompts, arguments):
-    """Places before its first hidden one are read once by a cache, and its blocks share its steps."""
+    """Positions before its first hidden one are read once by a cache, and its blocks share its steps."""
     random, plan = np.random.default_rng(0), Plan("confidence", 112, temperature=0.0, **arguments)
     text = random.integers(0, VOCABULARY, (2, 80))
     if prompts == "of several lengths":  # more than a bucket apart from the end of the longer one
@@ -163,7 +163,8 @@ def test_suppressed_tokens_never_come_and_delayed_ones_last(params):
     tokens, trace = sample(jax.random.key(3), MODEL, params, many, Plan("confidence", LENGTH, delay=delayed, **wild))
     tokens, step = np.asarray(tokens)[:, 4:], np.asarray(trace.step)[:, 4:]
     late = np.isin(tokens, delayed)
-    # what waits is drawn anew in every step: the last place takes what comes, and no delayed one comes with others left
+    # what waits is drawn anew in every step: the last position takes what comes, and no delayed one comes with others
+    # left
     assert late.any() and (step[late] > step.max() / 2).mean() > step[~late].mean() / step.max()
 
 
@@ -205,22 +206,22 @@ def test_filters_keep_the_likeliest():
         np.testing.assert_array_equal(np.flatnonzero(np.isfinite(filtered(logits, top_k, top_p))), tokens)
 
 
-def test_candidates_have_the_law_of_their_temperature():
-    law = np.array([0.5, 0.3, 0.15, 0.05])
-    logits = jnp.broadcast_to(jnp.log(law), (40_000, 4))
+def test_candidates_have_the_distribution_of_their_temperature():
+    probs = np.array([0.5, 0.3, 0.15, 0.05])
+    logits = jnp.broadcast_to(jnp.log(probs), (40_000, 4))
     noise = jax.random.gumbel(jax.random.key(0), logits.shape, mode="high")
     drawn = np.bincount(candidates(noise, logits, jnp.float32(0.5), None, None), minlength=4)
-    assert chisquare(drawn, 40_000 * law**2 / (law**2).sum()).pvalue > RARE
+    assert chisquare(drawn, 40_000 * probs**2 / (probs**2).sum()).pvalue > RARE
     assert (candidates(None, logits[:1], jnp.float32(0), None, None) == 0).all()
 
 
 def test_rules_by_enumeration():
-    """Every set of the k surest places, for the largest k that the definition allows."""
+    """Every set of the k surest positions, for the largest k that the definition allows."""
     random = np.random.default_rng(0)
     for _ in range(50):
-        law = random.dirichlet(np.full(5, 0.3), size=6)
+        probs = random.dirichlet(np.full(5, 0.3), size=6)
         hidden = random.random(6) < 0.8
-        entropy = -(law * np.log(law + 1e-30)).sum(axis=1)
+        entropy = -(probs * np.log(probs + 1e-30)).sum(axis=1)
         if not hidden.any():
             continue
         for limit in (0.01, 0.3, 1.0):
@@ -232,24 +233,28 @@ def test_rules_by_enumeration():
                 jnp.float32(limit),
             )
             allowed = [
-                places
+                positions
                 for size in range(1, hidden.sum() + 1)
-                for places in itertools.combinations(np.flatnonzero(hidden), size)
-                if size == 1 or entropy[list(places)].sum() - entropy[list(places)].max() <= limit
+                for positions in itertools.combinations(np.flatnonzero(hidden), size)
+                if size == 1 or entropy[list(positions)].sum() - entropy[list(positions)].max() <= limit
             ]
-            assert found.sum() == max(len(places) for places in allowed)
+            assert found.sum() == max(len(positions) for positions in allowed)
             assert entropy[found].max() <= entropy[hidden & ~np.asarray(found)].min(initial=np.inf)
 
 
 def test_confidences_are_their_definitions():
-    law = jnp.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
+    probs = jnp.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
     tokens, keys = jnp.array([1, 1], jnp.int32), jax.random.split(jax.random.key(0), 2)
-    expected = {"probability": [0.3, 0.5], "margin": [0.3, 0.2], "entropy": (np.asarray(law) * np.log(law)).sum(axis=1)}
+    expected = {
+        "probability": [0.3, 0.5],
+        "margin": [0.3, 0.2],
+        "entropy": (np.asarray(probs) * np.log(probs)).sum(axis=1),
+    }
     for name, values in expected.items():
-        np.testing.assert_allclose(CONFIDENCES[name](keys, law, tokens), values, rtol=1e-5)
+        np.testing.assert_allclose(CONFIDENCES[name](keys, probs, tokens), values, rtol=1e-5)
 
 
-def test_what_is_drawn_around_given_tokens_has_their_conditional_law():
+def test_what_is_drawn_around_given_tokens_has_their_conditional_distribution():
     prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
     tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Plan("confidence", L, confidence="random"))
     follows = STATES[:, 1] == 1
@@ -257,8 +262,9 @@ def test_what_is_drawn_around_given_tokens_has_their_conditional_law():
     assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE
 
 
-def test_guidance_draws_from_the_law_that_it_names():
-    """With two places to draw in random order each token has the law p(. | all)^(w + 1) / p(. | all but the prompt)^w.
+def test_guidance_draws_from_the_distribution_that_it_names():
+    """With two positions to draw in random order each token has the distribution p(. | all)^(w + 1) / p(. | all but the
+    prompt)^w.
 
     The network knows both, as one that was trained with dropped prompts does.
     """
@@ -267,9 +273,9 @@ def test_guidance_draws_from_the_law_that_it_names():
     plan = Plan("confidence", L, confidence="random", guidance=weight)
     tokens = np.asarray(sample(jax.random.key(12), ORACLE, (), prompt, plan)[0])
 
-    def guided(first, last, place):
-        law = TABLE[first, given, last, place] ** (weight + 1) / TABLE[first, V, last, place] ** weight
-        return law / law.sum()
+    def guided(first, last, position):
+        probs = TABLE[first, given, last, position] ** (weight + 1) / TABLE[first, V, last, position] ** weight
+        return probs / probs.sum()
 
     expected = np.zeros((V, V))
     for first, last in itertools.product(range(V), repeat=2):

@@ -49,8 +49,10 @@ def rows(steps):
 def read_all(model, params, reuse, steps):
     """The hidden states of every step."""
     network = Network(model, params, jnp.zeros((3, LENGTH), jnp.int32))
-    places = jnp.broadcast_to(jnp.arange(LENGTH)[:, None], (3, LENGTH, 1))
-    read = jax.jit(lambda tokens, t, cache: model.hidden(params, reading(tokens, places, places, t), full, cache=cache))
+    positions = jnp.broadcast_to(jnp.arange(LENGTH)[:, None], (3, LENGTH, 1))
+    read = jax.jit(
+        lambda tokens, t, cache: model.hidden(params, reading(tokens, positions, positions, t), full, cache=cache)
+    )
     cache = None if reuse is None else new_features(network, reuse)
     for index, tokens in enumerate(rows(steps)):
         out, cache = read(jnp.asarray(tokens, jnp.int32), jnp.full(3, 1 - index / steps), cache)
@@ -67,9 +69,9 @@ def published(params, a, reuse):
     def norm(x, scale):
         return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + a.norm_epsilon) * scale
 
-    def turned(x, places):
+    def turned(x, positions):
         half = x.shape[-1] // 2
-        angle = (places[:, None] * a.rope_base ** (-np.arange(half) / half))[:, None]
+        angle = (positions[:, None] * a.rope_base ** (-np.arange(half) / half))[:, None]
         (one, two), cos, sin = (x[..., :half], x[..., half:]), np.cos(angle), np.sin(angle)
         return np.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
 
@@ -85,11 +87,11 @@ def published(params, a, reuse):
     def layer(index, step, x):
         w, anew = jax.tree.map(lambda leaf: leaf[index], blocks), {}
         normed = norm(x, w["norm_1"]["RMSNorm_0"]["scale"])
-        for region, places in regions.items():
-            here = normed[places]
+        for region, positions in regions.items():
+            here = normed[positions]
             v = here @ w["value"]["kernel"]
             if index == 0 or step % intervals[region] == 0:
-                anew[region] = np.arange(len(places))
+                anew[region] = np.arange(len(positions))
                 empty = {name: np.zeros_like(here) for name in ("attention", "mlp")}
                 kept[index, region] = {"k": here @ w["key"]["kernel"], "v": v} | empty
             elif region == "response":
@@ -141,7 +143,7 @@ def test_hidden_states_of_every_step_are_the_published_ones(scan_layers):
 
 
 @pytest.mark.slow
-def test_all_places_of_the_response_are_the_whole_response():
+def test_all_positions_of_the_response_are_the_whole_response():
     model, params = made(TIMED, scan_layers=True)
     share = read_all(model, params, Reuse(GIVEN, 4, 100, LENGTH - GIVEN), 6)
     whole = read_all(model, params, Reuse(GIVEN, 4, 1, 1), 6)
@@ -182,7 +184,7 @@ def test_intervals_of_one_step_are_no_cache(architecture, execution, arguments):
     ],
 )
 def test_a_row_is_the_same_alone_and_in_a_batch(architecture, execution, arguments):
-    """Though its prompt is shorter, which pads it with what no place sees, and others take more steps in a block."""
+    """Though its prompt is shorter, which pads it with what no position sees, and others take more steps in a block."""
     model, params = made(architecture, **execution)
     prompts = [PROMPT[0, 2:].tolist(), *PROMPT[1:].tolist()]
     plan = Plan("confidence", LENGTH, block_size=7, cache="features", prompt_interval=5, response_interval=3)
@@ -200,12 +202,12 @@ def test_a_row_is_the_same_alone_and_in_a_batch(architecture, execution, argumen
 
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_rows_keep_what_they_are_not_due(scan_layers):
-    """Rows whose clocks say: the whole prompt and response, some places of the response, nothing since they wait."""
+    """Rows whose clocks say: the whole prompt and response, some positions of the response, nothing since they wait."""
     model, params = made(PLAIN, scan_layers=scan_layers)
     network = Network(model, params, jnp.zeros((3, LENGTH), jnp.int32))
-    places = jnp.broadcast_to(jnp.arange(LENGTH)[:, None], (3, LENGTH, 1))
+    positions = jnp.broadcast_to(jnp.arange(LENGTH)[:, None], (3, LENGTH, 1))
     reuse = Reuse(GIVEN, 4, 3, 2)
-    first, second, *_ = (reading(jnp.asarray(text, jnp.int32), places, places, jnp.zeros(3)) for text in rows(2))
+    first, second, *_ = (reading(jnp.asarray(text, jnp.int32), positions, positions, jnp.zeros(3)) for text in rows(2))
     _, cache = model.hidden(params, first, full, cache=new_features(network, reuse))
     clocks = cache._replace(step=jnp.array([12, 1, 12]), active=jnp.array([True, True, False]))
     _, after = model.hidden(params, second, full, cache=clocks)
@@ -224,10 +226,10 @@ def _of_layer(layers, index, name):
     return np.asarray(getattr(layers, name)[index] if isinstance(layers, Layer) else getattr(layers[index], name))
 
 
-def test_rows_that_begin_at_several_places_are_refused():
+def test_rows_that_begin_at_several_positions_are_refused():
     infilled = np.array(PROMPT)
     infilled[1, 3] = VOCABULARY
-    with pytest.raises(UserError, match="from places 3 and 6 on; accepted"):
+    with pytest.raises(UserError, match="from positions 3 and 6 on; accepted"):
         sample(jax.random.key(0), *made(PLAIN), infilled, Plan("confidence", LENGTH, cache="features"))
 
 
@@ -241,10 +243,10 @@ def test_nothing_given_is_all_response():
 
 @pytest.mark.slow
 def test_what_a_step_costs():
-    """In a layer after the first, by the compiler: the FLOPs of the places that its kind of step computes."""
+    """In a layer after the first, by the compiler: the FLOPs of the positions that its kind of step computes."""
     wide, (prompt, length, updated) = Architecture(VOCABULARY, 2, 256, 4, 4, 512), (32, 64, 8)
-    places = jnp.arange(length)[None, :, None]
-    view = reading(jnp.zeros((1, length), jnp.int32), places, places, jnp.zeros(1))
+    positions = jnp.arange(length)[None, :, None]
+    view = reading(jnp.zeros((1, length), jnp.int32), positions, positions, jnp.zeros(1))
 
     def flops(layers, step):
         model = transformer(wide._replace(layers=layers), Execution(use_segments=False))
@@ -259,10 +261,10 @@ def test_what_a_step_costs():
 
     first = flops(1, 0)
     a_layer = {step: flops(2, step) - first for step in (0, 7, 100, 1)}
-    # multiplications at a place: query, key, out, the MLP's three and the scores; and those of its value alone
-    at_a_place, of_a_value = 3 * 256 * 256 + 3 * 256 * 512 + 2 * length * 256, 256 * 256
+    # multiplications at a position: query, key, out, the MLP's three and the scores; and those of its value alone
+    at_a_position, of_a_value = 3 * 256 * 256 + 3 * 256 * 512 + 2 * length * 256, 256 * 256
     for step, (computed, values) in {7: (32, 32), 100: (40, 64), 1: (8, 32)}.items():
-        expected = (at_a_place * computed + of_a_value * values) / (at_a_place + of_a_value) / length
+        expected = (at_a_position * computed + of_a_value * values) / (at_a_position + of_a_value) / length
         assert a_layer[step] / a_layer[0] == pytest.approx(expected, rel=0.05)
 
 

@@ -1,29 +1,29 @@
-"""The sampler of Gaussian diffusion with a network that knows a world of two places."""
+"""The sampler of Gaussian diffusion with a network that knows a toy distribution of two positions."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mdlm_jax.exact import random_world
+from mdlm_jax.exact import random_toy_distribution
 from mdlm_jax.exact.evidence import leave_one_out
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.gaussian import LOG_SNR, embedding, evidence
 from mdlm_jax.objectives.gaussian import gaussian as objective
-from mdlm_jax.sampling.base import Numbers, Plan
+from mdlm_jax.sampling.base import Plan, TracedArguments
 from mdlm_jax.sampling.gaussian import gaussian
 from mdlm_jax.sampling.network import Network
 
 V, L, ROWS = 3, 2, 10_000
-WORLD = random_world(4, V, L)
+TOY = random_toy_distribution(4, V, L)
 PHI = objective(V).init(jax.random.key(1))
 VECTORS = embedding(PHI)
 KEYS = jax.random.split(jax.random.key(0), ROWS)
 
 
 def oracle(given: int):
-    """Answers with the law of each place given the other, whose first `given` are without noise."""
-    joint = jnp.asarray(WORLD.probability, jnp.float32)
+    """Answers with the distribution of each position given the other, whose first `given` are without noise."""
+    joint = jnp.asarray(TOY.probability, jnp.float32)
 
     def hidden(params, view, mask, cache=None):
         shown = jax.nn.softmax(evidence(VECTORS, view.noisy, LOG_SNR(view.t)), axis=-1)
@@ -38,26 +38,26 @@ def sampled(steps: int, prompt, keys):
     rows = jnp.tile(jnp.asarray(prompt, jnp.int32), (len(keys), 1))
     blank = jnp.concatenate([rows, jnp.full((len(rows), L - len(prompt)), V, jnp.int32)], axis=1)
     network = Network(oracle(len(prompt)), (), blank)
-    numbers = Numbers(jnp.int32(len(prompt)), jnp.float32(1), jnp.float32(0), PHI)
-    return jax.jit(lambda keys: gaussian(keys, network, blank, Plan("gaussian", L, steps=steps), numbers))(keys)
+    traced = TracedArguments(jnp.int32(len(prompt)), jnp.float32(1), jnp.float32(0), PHI)
+    return jax.jit(lambda keys: gaussian(keys, network, blank, Plan("gaussian", L, steps=steps), traced))(keys)
 
 
-def total_variation(tokens, law) -> float:
+def total_variation(tokens, probs) -> float:
     index = np.ravel_multi_index(np.asarray(tokens).T, (V,) * tokens.shape[1])
-    return 0.5 * float(np.abs(np.bincount(index, minlength=law.size) / len(index) - law.ravel()).sum())
+    return 0.5 * float(np.abs(np.bincount(index, minlength=probs.size) / len(index) - probs.ravel()).sum())
 
 
-def test_samples_have_the_law_of_the_world_as_steps_grow():
-    noise = 0.5 * np.sqrt(2 / np.pi * WORLD.probability / ROWS).sum()  # of a total variation, from drawing alone
-    few, many = (total_variation(sampled(steps, [], KEYS)[0], WORLD.probability) for steps in (4, 40))
+def test_samples_have_the_distribution_of_the_toy_as_steps_grow():
+    noise = 0.5 * np.sqrt(2 / np.pi * TOY.probability / ROWS).sum()  # of a total variation, from drawing alone
+    few, many = (total_variation(sampled(steps, [], KEYS)[0], TOY.probability) for steps in (4, 40))
     assert many < 0.01 + 2 * noise and few > 3 * many
 
 
 def test_a_prompt_stays_and_the_rest_follows_from_it():
     tokens, trace = sampled(50, [2], KEYS)
     assert (tokens[:, 0] == 2).all() and (trace.step == jnp.array([-1, 49])).all() and (trace.evaluations == 50).all()
-    law = WORLD.probability[2] / WORLD.probability[2].sum()
-    assert total_variation(tokens[:, 1:], law) < 0.02
+    probs = TOY.probability[2] / TOY.probability[2].sum()
+    assert total_variation(tokens[:, 1:], probs) < 0.02
     assert float(trace.log_probability[:, 0].max()) == 0 and float(jnp.exp(trace.log_probability).min()) > 0.99
 
 

@@ -69,8 +69,8 @@ def test_logits(golden, prefix):
     arrays, _ = golden
     model, params = llada(arrays, prefix)
     tokens = jnp.asarray(arrays["logits_in"], jnp.int32)
-    places = jnp.arange(tokens.shape[1])[None, :, None]
-    out, _ = model.hidden(params, reading(tokens, places, places, jnp.zeros(1)), full)
+    positions = jnp.arange(tokens.shape[1])[None, :, None]
+    out, _ = model.hidden(params, reading(tokens, positions, positions, jnp.zeros(1)), full)
     expected = arrays["logits_out" if prefix == "w" else "logits_out_gqa"]
     np.testing.assert_allclose(model.head(params, out), expected, atol=1e-4)  # 2e-5 is met on JAX 0.10, 0.12 misses it
 
@@ -120,15 +120,15 @@ def test_sequences_with_the_recorded_noise(golden, name):
     arrays, _ = golden
     (noise, temperature, delay), (model, params) = RECORDED[name], llada(arrays, "w")
     tokens = jnp.concatenate([jnp.asarray(arrays["prompt1"], jnp.int32), jnp.full((1, 16), 128, jnp.int32)], axis=1)
-    places = jnp.arange(27)[None, :, None]
+    positions = jnp.arange(27)[None, :, None]
     for step, uniform in enumerate(arrays[f"noise/{noise}"]):
         block = slice(11, 19) if step < 4 else slice(19, 27)
-        out, _ = model.hidden(params, reading(tokens, places, places, jnp.zeros(1)), full)
+        out, _ = model.hidden(params, reading(tokens, positions, positions, jnp.zeros(1)), full)
         logits, u = model.head(params, out)[0, block], jnp.asarray(uniform[0, block])
         gumbel = -jnp.log(-jnp.log(u)) if temperature else None
         drawn = candidates(gumbel, logits, jnp.float32(temperature), None, None)
-        law = jax.nn.softmax(logits.at[:, jnp.array(delay, jnp.int32)].set(-jnp.inf))
-        sure = CONFIDENCES["probability"](jax.random.key(0), law, drawn) if temperature else u
+        probs = jax.nn.softmax(logits.at[:, jnp.array(delay, jnp.int32)].set(-jnp.inf))
+        sure = CONFIDENCES["probability"](jax.random.key(0), probs, drawn) if temperature else u
         kept = best("quota", sure, tokens[0, block] == 128, jnp.int32(2), jnp.float32(0))
         tokens = tokens.at[0, block].set(jnp.where(kept, drawn, tokens[0, block]))
     np.testing.assert_array_equal(tokens, arrays[f"seq/{name}"])

@@ -1,4 +1,4 @@
-"""Remasking: noised data stays noised data, and samples have the law that theory gives them."""
+"""Remasking: noised data stays noised data, and samples have the distribution that theory gives them."""
 
 import itertools
 from functools import partial
@@ -10,16 +10,16 @@ import pytest
 from scipy.stats import chisquare
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.exact.world import random_world
+from mdlm_jax.exact.toy import random_toy_distribution
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.processes.mixture import absorbing
 from mdlm_jax.sampling import Plan, left_padded, sample
 from mdlm_jax.sampling.remasking import ETA, chance_of_mask, levels, looped
 from mdlm_jax.schedules import cosine, linear, with_ends
-from tests.sampling.chains import best_laws, matrix, noised_law, states_of, total_variation
+from tests.sampling.chains import best_distributions, matrix, noised_distribution, states_of, total_variation
 from tests.sampling.taped import with_mask
-from tests.sampling.worlds import ORACLE, RARE, TABLE, L, V, counts
+from tests.sampling.toys import ORACLE, RARE, TABLE, L, V, counts
 
 ROWS, STEPS = 20_000, 3
 EMPTY = jnp.zeros((ROWS, 0), int)
@@ -35,8 +35,8 @@ BLIND = [name for name in PLANS if name != "confidence"]  # the chance to go is 
 
 def chances(plan, t, noised_t, noised_s, hidden, nats):
     """Of rows."""
-    numbers = (jnp.asarray(number, nats.dtype) for number in (t, noised_t, noised_s))
-    return jax.vmap(partial(chance_of_mask, plan), (None, None, None, 0, 0))(*numbers, hidden, nats)
+    traced = (jnp.asarray(number, nats.dtype) for number in (t, noised_t, noised_s))
+    return jax.vmap(partial(chance_of_mask, plan), (None, None, None, 0, 0))(*traced, hidden, nats)
 
 
 def step_matrix(plan, process, joint, s, t):
@@ -44,9 +44,11 @@ def step_matrix(plan, process, joint, s, t):
     states = states_of(process, joint.ndim)
     hidden, (noised, _) = states == V, levels(plan, jnp.array([t, s]))
     chance = chances(plan, t, *noised, hidden, jnp.zeros(states.shape))
-    known = best_laws(process, joint, states, jnp.minimum(t, 1 - 1e-9))  # at t = 1 tokens have no chance to be seen
-    law = jnp.where(hidden[..., None], known, jax.nn.one_hot(states, V))
-    return matrix(with_mask(law, chance), states)
+    known = best_distributions(
+        process, joint, states, jnp.minimum(t, 1 - 1e-9)
+    )  # at t = 1 tokens have no chance to be seen
+    probs = jnp.where(hidden[..., None], known, jax.nn.one_hot(states, V))
+    return matrix(with_mask(probs, chance), states)
 
 
 def process_of(plan):
@@ -64,34 +66,34 @@ def test_noised_data_stays_noised_data(name, schedule):
     with jax.enable_x64(True):
         plan = PLANS[name]._replace(schedule=schedule)
         process = process_of(plan)
-        one, dependent = (jnp.asarray(random_world(2, V, length).probability) for length in (1, 2))
+        one, dependent = (jnp.asarray(random_toy_distribution(2, V, length).probability) for length in (1, 2))
         for s, t in ((0.0, 0.2), (0.25, 0.5), (0.4, 0.9)):
             for joint in (one, jnp.outer(one, one[::-1]), dependent):
                 states = states_of(process, joint.ndim)
-                moved = noised_law(process, joint, states, t) @ step_matrix(plan, process, joint, s, t)
-                expected = noised_law(process, joint, states, s)
+                moved = noised_distribution(process, joint, states, t) @ step_matrix(plan, process, joint, s, t)
+                expected = noised_distribution(process, joint, states, s)
                 if joint is dependent:
                     assert np.abs(moved - expected).max() > 1e-5
                     shape = (V + 1,) * 2
-                    moved, expected = (law.reshape(shape).sum(axis=1) for law in (moved, expected))
+                    moved, expected = (probs.reshape(shape).sum(axis=1) for probs in (moved, expected))
                 np.testing.assert_allclose(moved, expected, atol=1e-9)
 
 
 def error(plan, num_steps):
-    """Total variation of the samples' law from the joint of two places, by all its steps."""
-    joint = jnp.asarray(random_world(2, V, 2).probability)
+    """Total variation of the samples' distribution from the joint of two positions, by all its steps."""
+    joint = jnp.asarray(random_toy_distribution(2, V, 2).probability)
     process = process_of(plan)
     states = states_of(process, 2)
-    step, law = jax.jit(partial(step_matrix, plan, process, joint)), (states == V).all(axis=1) * 1.0
+    step, probs = jax.jit(partial(step_matrix, plan, process, joint)), (states == V).all(axis=1) * 1.0
     for t, s in itertools.pairwise(np.linspace(1, 0, num_steps + 1)):
-        law = law @ step(s, t)
-    return total_variation(law, process, joint)
+        probs = probs @ step(s, t)
+    return total_variation(probs, process, joint)
 
 
 @pytest.mark.parametrize("name", ["cap", "rescale", "forward_backward"])
 def test_many_small_steps_give_the_joint(name):
     """Where sigma is of the size of a step, so is the error: twice the steps, half of it. With a constant one it falls,
-    but slower: it ends as what there is to place does."""
+    but slower: it ends as what there is to position does."""
     with jax.enable_x64(True):
         plans = [PLANS[name]._replace(eta=4.0 / steps if name in ETA else None) for steps in (100, 200)]
         few, many = (error(plan, steps) for plan, steps in zip(plans, (100, 200), strict=True))
@@ -109,8 +111,8 @@ def test_in_the_loop_the_network_is_told_the_time_of_its_noise():
 
 
 def enumerated(plan) -> np.ndarray:
-    """The law of the tokens after STEPS steps: every row, with the probabilities its tokens were placed with, and where
-    it may go."""
+    """The distribution of the tokens after STEPS steps: every row, with the probabilities its tokens were placed with,
+    and where it may go."""
     times = np.linspace(1, 0, STEPS + 1)
     noised = np.array(levels(plan, jnp.asarray(times, jnp.float32))[0])
     noised[-1] = 0
@@ -122,9 +124,9 @@ def enumerated(plan) -> np.ndarray:
         chance = np.asarray(chances(plan, times[step], *noised[step : step + 2], hidden, jnp.float32(nats)), np.float64)
         following = {}
         for row, mass, before, said, masks in zip(rows, rows.values(), tokens, nats, chance, strict=True):
-            law = np.where((before == V)[:, None], TABLE[row[0]], np.eye(V + 1, V)[before])
-            law = np.concatenate([law * (1 - masks[:, None]), masks[:, None]], axis=1)
-            for state, moved in zip(after, law[np.arange(L), after].prod(axis=1) * mass, strict=True):
+            probs = np.where((before == V)[:, None], TABLE[row[0]], np.eye(V + 1, V)[before])
+            probs = np.concatenate([probs * (1 - masks[:, None]), masks[:, None]], axis=1)
+            for state, moved in zip(after, probs[np.arange(L), after].prod(axis=1) * mass, strict=True):
                 if moved:
                     placed = np.log(TABLE[row[0]][np.arange(L), np.minimum(state, V - 1)] + 1e-30)
                     new = np.where(state == V, 0, np.where(before == V, placed, said)).round(9)
@@ -133,28 +135,28 @@ def enumerated(plan) -> np.ndarray:
                     key = tuple(state.tolist()), tuple(new.tolist())
                     following[key] = following.get(key, 0) + moved
         rows = following
-    law = np.zeros((V,) * L)
+    probs = np.zeros((V,) * L)
     for (state, _), mass in rows.items():
-        law[state] = mass
-    return law.ravel()
+        probs[state] = mass
+    return probs.ravel()
 
 
-# of three steps, rescaled and capped ones have one law
+# of three steps, rescaled and capped ones have one distribution
 FEW = {name: plan for name, plan in PLANS.items() if name != "rescale"}
 FEW["loop, not capped"] = PLANS["loop"]._replace(upstream_compat=True)
 
 
 @pytest.mark.few(2)
 @pytest.mark.parametrize("name", FEW)
-def test_few_steps_have_their_exact_law(name):
+def test_few_steps_have_their_exact_distribution(name):
     plan = FEW[name]._replace(steps=STEPS, schedule=with_ends(linear(), 0.1))
-    law = enumerated(plan)
-    assert abs(law.sum() - 1) < 1e-6
+    probs = enumerated(plan)
+    assert abs(probs.sum() - 1) < 1e-6
     tokens, trace = sample(jax.random.key(1), ORACLE, (), EMPTY, plan)
-    assert chisquare(counts(tokens), ROWS * law / law.sum()).pvalue > RARE
+    assert chisquare(counts(tokens), ROWS * probs / probs.sum()).pvalue > RARE
     evaluations, last = np.asarray(trace.evaluations), np.asarray(trace.step)
     assert evaluations.max() <= STEPS and (evaluations >= [len(set(row)) for row in last]).all()
-    # a token that went came back: another law than without
+    # a token that went came back: another distribution than without
     without = enumerated(plan._replace(strategy="cap", eta=0.0))
     assert chisquare(counts(tokens), ROWS * without).pvalue < 1e-6
 

@@ -1,4 +1,5 @@
-"""Noise undone step by step ends in the law that training would have learned: as T grows, at the rate of theory."""
+"""Noise undone step by step ends in the distribution that training would have learned: as T grows, at the rate of
+theory."""
 
 import itertools
 
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from mdlm_jax.exact import random_world
-from mdlm_jax.objectives.answers import full_posterior, leave_one_out, score
+from mdlm_jax.exact import random_toy_distribution
 from mdlm_jax.objectives.d3pm import d3pm
 from mdlm_jax.objectives.genmd4 import genmd4
 from mdlm_jax.objectives.jumps import csm, tauldr
 from mdlm_jax.objectives.masked import masked
+from mdlm_jax.objectives.parameterizations import full_posterior, leave_one_out, score
 from mdlm_jax.objectives.score_entropy import duo, gidd, sedd, udlm
 from mdlm_jax.processes.matrix import discretised_gaussian
 from mdlm_jax.processes.mixture import absorbing, hybrid, uniform
@@ -21,14 +22,14 @@ from mdlm_jax.sampling import Plan, sample
 from mdlm_jax.sampling.reverse import latest_time
 from mdlm_jax.sampling.samplers import OF_A_PROCESS
 from mdlm_jax.schedules import cosine, geometric, linear
-from tests.sampling.chains import law_of_samples, total_variation
-from tests.sampling.worlds import JOINT, RARE, STATES, L, V, counts, oracle_of
+from tests.sampling.chains import distribution_of_samples, total_variation
+from tests.sampling.toys import JOINT, RARE, STATES, L, V, counts, oracle_of
 
 ROWS = 4_000
 EMPTY = jnp.zeros((ROWS, 0), int)
 PROCESSES = {
-    "absorbing": lambda phi: leave_one_out(absorbing(V, linear())),
-    "uniform": lambda phi: leave_one_out(uniform(V, linear())),
+    "absorbing": lambda objective_params: leave_one_out(absorbing(V, linear())),
+    "uniform": lambda objective_params: leave_one_out(uniform(V, linear())),
 }
 every_process = pytest.mark.parametrize("process", PROCESSES)
 
@@ -38,16 +39,16 @@ def slow_but_for(fast, values):
     return [value if value in fast else pytest.param(*np.atleast_1d(value), marks=pytest.mark.slow) for value in values]
 
 
-def error_of(sampler, answer, joint, num_steps, correctors=0):
-    law = law_of_samples(sampler, answer, jnp.asarray(joint), num_steps, correctors=correctors)
-    return total_variation(law, answer(()).process, joint)
+def error_of(sampler, parameterization, joint, num_steps, correctors=0):
+    probs = distribution_of_samples(sampler, parameterization, jnp.asarray(joint), num_steps, correctors=correctors)
+    return total_variation(probs, parameterization(()).process, joint)
 
 
 @every_process
 @pytest.mark.parametrize("sampler", ["posterior", "tweedie", "euler", "tau_leaping"])
 def test_the_error_falls_as_the_step(process, sampler):
-    """Total variation to the joint law C / T: halved where T is doubled."""
-    joint = random_world(0, V, 2).probability
+    """Total variation to the joint distribution C / T: halved where T is doubled."""
+    joint = random_toy_distribution(0, V, 2).probability
     with jax.enable_x64(True):
         errors = [error_of(sampler, PROCESSES[process], joint, num_steps) for num_steps in (128, 256, 512)]
     slopes = np.log2(np.array(errors[:-1]) / errors[1:])
@@ -61,7 +62,7 @@ def test_a_chain_of_steps_begins_at_its_end():
 
 @every_process
 def test_correctors_lower_the_error(process):
-    joint = random_world(0, V, 2).probability
+    joint = random_toy_distribution(0, V, 2).probability
     with jax.enable_x64(True):
         plain, corrected = (
             error_of("predictor_corrector", PROCESSES[process], joint, 16, correctors=number) for number in (0, 2)
@@ -76,18 +77,20 @@ def test_correctors_lower_the_error(process):
         [("uniform", "predictor_corrector"), ("absorbing", "tweedie")], itertools.product(PROCESSES, OF_A_PROCESS)
     ),
 )
-def test_few_steps_have_their_exact_law(process, sampler):
-    """The matrices of the steps, multiplied; the joint law is another."""
-    answer, num_steps = PROCESSES[process], 3
+def test_few_steps_have_their_exact_distribution(process, sampler):
+    """The matrices of the steps, multiplied; the joint distribution is another."""
+    parameterization, num_steps = PROCESSES[process], 3
     correctors = 2 if sampler == "predictor_corrector" else 0
     with jax.enable_x64(True):
-        law = law_of_samples(sampler, answer, jnp.asarray(JOINT.reshape((V,) * L)), num_steps, correctors=correctors)
-        states = answer(()).process.states
-        law = np.asarray(law).reshape((states,) * L)[:V, :V, :V].ravel()
-    assert abs(law.sum() - 1) < 1e-9
-    plan = Plan(sampler, L, steps=num_steps, answer=answer)
-    tokens, trace = sample(jax.random.key(0), oracle_of(answer), (), EMPTY, plan)
-    assert chisquare(counts(tokens), ROWS * law / law.sum()).pvalue > RARE
+        probs = distribution_of_samples(
+            sampler, parameterization, jnp.asarray(JOINT.reshape((V,) * L)), num_steps, correctors=correctors
+        )
+        states = parameterization(()).process.states
+        probs = np.asarray(probs).reshape((states,) * L)[:V, :V, :V].ravel()
+    assert abs(probs.sum() - 1) < 1e-9
+    plan = Plan(sampler, L, steps=num_steps, parameterization=parameterization)
+    tokens, trace = sample(jax.random.key(0), oracle_of(parameterization), (), EMPTY, plan)
+    assert chisquare(counts(tokens), ROWS * probs / probs.sum()).pvalue > RARE
     assert chisquare(counts(tokens), ROWS * JOINT).pvalue < RARE
     np.testing.assert_array_equal(trace.evaluations, num_steps + correctors * (num_steps - 1))
 
@@ -112,12 +115,14 @@ PHI = {"genmd4": {"power": jnp.array([-0.5, 0.5, 2.0])}}
 @pytest.mark.parametrize("name", slow_but_for(["udlm", "csm"], OBJECTIVES))
 def test_many_steps_with_the_best_network_give_the_joint(name):
     objective, sampler, steps = OBJECTIVES[name]
-    phi = PHI.get(name, ())
-    plan = Plan(sampler, L, steps=steps, answer=objective.answer, phi=phi)
-    tokens, trace = sample(jax.random.key(1), oracle_of(objective.answer, phi, SMOOTH), (), EMPTY, plan)
+    objective_params = PHI.get(name, ())
+    plan = Plan(sampler, L, steps=steps, parameterization=objective.parameterization, objective_params=objective_params)
+    tokens, trace = sample(
+        jax.random.key(1), oracle_of(objective.parameterization, objective_params, SMOOTH), (), EMPTY, plan
+    )
     assert chisquare(counts(tokens), ROWS * SMOOTH).pvalue > RARE
     assert int(trace.step.min()) >= 0 and int(trace.step.max()) < steps
-    # independent places would not pass
+    # independent positions would not pass
     apart = np.prod([SMOOTH.reshape((V,) * L).sum(tuple({0, 1, 2} - {i}))[STATES[:, i]] for i in range(L)], axis=0)
     assert chisquare(counts(tokens), ROWS * apart).pvalue < RARE
 
@@ -125,9 +130,9 @@ def test_many_steps_with_the_best_network_give_the_joint(name):
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "steps"), [("euler", 200), ("metropolis", 1000)])
 def test_many_steps_give_the_joint_after_a_prompt(sampler, steps):
-    answer, first = OBJECTIVES["csm"][0].answer, 1
-    plan = Plan(sampler, L, steps=steps, answer=answer)
-    model = oracle_of(answer, joint=SMOOTH, given=1)
+    parameterization, first = OBJECTIVES["csm"][0].parameterization, 1
+    plan = Plan(sampler, L, steps=steps, parameterization=parameterization)
+    model = oracle_of(parameterization, joint=SMOOTH, given=1)
     tokens, trace = sample(jax.random.key(2), model, (), jnp.full((ROWS, 1), first), plan)
     follows = STATES[:, 0] == first
     assert counts(tokens)[~follows].sum() == 0
@@ -137,29 +142,29 @@ def test_many_steps_give_the_joint_after_a_prompt(sampler, steps):
 
 
 @pytest.mark.parametrize(
-    ("sampler", "answer"),
+    ("sampler", "parameterization"),
     slow_but_for(
         [("tau_leaping", score)],
         [("posterior", full_posterior), ("tweedie", score), ("euler", leave_one_out), ("tau_leaping", score)],
     ),
 )
-def test_no_mask_is_left_though_the_schedule_and_the_steps_leave_some(sampler, answer):
-    """1% of places are clean at t = 1 and 1% masked at t = 0 in this schedule, and two steps jump too seldom."""
+def test_no_mask_is_left_though_the_schedule_and_the_steps_leave_some(sampler, parameterization):
+    """1% of positions are clean at t = 1 and 1% masked at t = 0 in this schedule, and two steps jump too seldom."""
 
-    def of(phi):
-        return answer(absorbing(V, lambda t: 0.01 + 0.98 * t))
+    def of(objective_params):
+        return parameterization(absorbing(V, lambda t: 0.01 + 0.98 * t))
 
-    plan = Plan(sampler, L, steps=2, answer=of)
+    plan = Plan(sampler, L, steps=2, parameterization=of)
     tokens, trace = sample(jax.random.key(3), oracle_of(of), (), jnp.zeros((2000, 0), int), plan)
     assert int(tokens.min()) >= 0 and int(tokens.max()) < V
     assert np.isfinite(np.asarray(trace.log_probability)).all()
 
 
 def test_the_trace_says_when_and_how_probably_a_mask_was_revealed():
-    """Under masks each place moves once: the conditionals of one order multiply to p(x)."""
-    answer = PROCESSES["absorbing"]
-    plan = Plan("posterior", L, steps=300, answer=answer)
-    tokens, trace = sample(jax.random.key(4), oracle_of(answer), (), EMPTY[:500], plan)
+    """Under masks each position moves once: the conditionals of one order multiply to p(x)."""
+    parameterization = PROCESSES["absorbing"]
+    plan = Plan("posterior", L, steps=300, parameterization=parameterization)
+    tokens, trace = sample(jax.random.key(4), oracle_of(parameterization), (), EMPTY[:500], plan)
     apart = np.array([len(set(row)) == L for row in np.asarray(trace.step)])
     index = np.ravel_multi_index(np.asarray(tokens).T, (V,) * L)
     assert apart.mean() > 0.9

@@ -138,14 +138,14 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_the_schedule_is_the_one_of_the_training():
     """Up to a factor: the mdlm convention hides (1 - epsilon) t."""
     t = jnp.linspace(0.1, 1.0, 10)
-    for overrides, law in {
+    for overrides, probs in {
         ("--config.objective.epsilon_convention=mdlm",): t,
         ("--config.objective.schedule=cosine",): np.sin(np.pi / 2 * t),
         ("--config.objective.schedule=polynomial", "--config.objective.power=3.0"): t**3,
     }.items():
         config = load_config(str(runs.ROOT / "configs" / "base.py"), list(overrides))
         hidden = schedule_of(config)(t)
-        np.testing.assert_allclose(hidden / hidden[-1], law / law[-1], rtol=1e-6)
+        np.testing.assert_allclose(hidden / hidden[-1], probs / probs[-1], rtol=1e-6)
 
 
 def test_text_becomes_token_ids():

@@ -10,13 +10,13 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
-from mdlm_jax.objectives.answers import score
+from mdlm_jax.objectives.parameterizations import score
 from mdlm_jax.processes.mixture import uniform
 from mdlm_jax.sampling import Plan, _run, left_padded, sample
 from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.samplers import ONE_BY_ONE, SAMPLERS, SERVED_BY, samplers_for
 from mdlm_jax.schedules import linear
-from tests.sampling.worlds import RARE
+from tests.sampling.toys import RARE
 
 LENGTH, VOCABULARY = 8, 11
 MODEL = transformer(Architecture(VOCABULARY, 1, 32, 4, 4, 48), Execution(scan_layers=True))
@@ -25,7 +25,7 @@ EMPTY = jnp.zeros((1, 0), int)
 FLAT = 0.4 * jnp.arange(VOCABULARY)
 
 
-def scores(phi):
+def scores(objective_params):
     return score(uniform(VOCABULARY, linear()))
 
 
@@ -47,7 +47,7 @@ OF_TOKENS = [name for name in SAMPLERS if name != "gaussian"]
 @pytest.mark.few(2)
 @pytest.mark.parametrize("sampler", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in OF_TOKENS])
 def test_a_row_is_the_same_alone_and_in_any_company(sampler):
-    key, plan = jax.random.key(1), Plan(sampler, LENGTH, answer=scores)
+    key, plan = jax.random.key(1), Plan(sampler, LENGTH, parameterization=scores)
     batch = jax.random.randint(jax.random.key(2), (4, 3), 0, VOCABULARY)
     together, trace = sample(key, MODEL, PARAMS, batch, plan)
     alone, trace_alone = sample(key, MODEL, PARAMS, batch[:1], plan)
@@ -78,7 +78,7 @@ PADDED = [
 @pytest.mark.few(1)
 @pytest.mark.parametrize("plan", PADDED)
 def test_prompts_of_several_lengths_are_what_they_are_alone(plan):
-    """A row with two places of padding is the shorter row, token for token, and shows its padding."""
+    """A row with two positions of padding is the shorter row, token for token, and shows its padding."""
     long, short = [3, 1, 4, 1], [5, 9]
     prompts = left_padded([long, short])
     tokens, trace = sample(jax.random.key(4), MODEL, PARAMS, prompts, plan)
@@ -134,7 +134,7 @@ def test_a_watcher_sees_every_evaluation():
         (Plan("ancestral", LENGTH), jnp.array([[-2]]), "token -2 "),
         (Plan("ancestral", LENGTH), jnp.zeros((0, 3), int), "no prompt at all"),
         (Plan("ancestral", LENGTH), jnp.array([[3, -1, 3]]), "-1 behind a token"),
-        (Plan("euler", LENGTH, answer=scores), jnp.array([[-1, 3]]), "several lengths: euler has one"),
+        (Plan("euler", LENGTH, parameterization=scores), jnp.array([[-1, 3]]), "several lengths: euler has one"),
         (Plan("ancestral", LENGTH, trained_blocks=4), jnp.array([[-1, 3]]), "padded by 1; accepted: a multiple"),
         (Plan("ancestral", LENGTH, shift=True), EMPTY, "above 0 with shift"),
         (Plan("ancestral", LENGTH, trained_blocks=4, steps=3), EMPTY, "a multiple of the 2 blocks"),
@@ -145,10 +145,18 @@ def test_a_watcher_sees_every_evaluation():
         (Plan("ancestral", LENGTH, steps=0), EMPTY, "accepted is 1 or more"),
         (Plan("autoregressive", LENGTH, steps=4), EMPTY, "steps 4: autoregressive has none; accepted with anc"),
         (Plan("euler", LENGTH), EMPTY, "accepted: the answer of its objective"),
-        (Plan("metropolis", LENGTH, answer=scores, temperature=0.5), EMPTY, "temperature 0.5: .* accepted: 1"),
-        (Plan("euler", LENGTH, answer=scores, correctors=1), EMPTY, "accepted with predictor_corrector"),
-        (Plan("predictor_corrector", LENGTH, answer=scores, correctors=0), EMPTY, "accepted is 1 or more"),
-        (Plan("euler", LENGTH, answer=scores, top_k=2), EMPTY, "accepted with autoregressive, ordered, ancestral"),
+        (
+            Plan("metropolis", LENGTH, parameterization=scores, temperature=0.5),
+            EMPTY,
+            "temperature 0.5: .* accepted: 1",
+        ),
+        (Plan("euler", LENGTH, parameterization=scores, correctors=1), EMPTY, "accepted with predictor_corrector"),
+        (Plan("predictor_corrector", LENGTH, parameterization=scores, correctors=0), EMPTY, "accepted is 1 or more"),
+        (
+            Plan("euler", LENGTH, parameterization=scores, top_k=2),
+            EMPTY,
+            "accepted with autoregressive, ordered, ancestral",
+        ),
         (Plan("ancestral", LENGTH, cache="dual"), EMPTY, "cache dual: ancestral has none; accepted with confidence"),
         (Plan("confidence", LENGTH, cache="triple"), EMPTY, "accepted are none, prefix, dual"),
         (Plan("confidence", LENGTH, block_size=3), EMPTY, "a divisor of the 8 tokens"),
@@ -212,7 +220,7 @@ def test_what_is_given_stays_wherever_it_stands(sampler):
     hidden = jnp.array([[1, 0, 1, 1, 0, 0, 1, 0], [0, 0, 0, 1, 1, 1, 1, 1]], bool)
     given = jax.random.randint(jax.random.key(7), hidden.shape, 0, VOCABULARY)
     prompt = jnp.where(hidden, VOCABULARY, given)
-    tokens, trace = sample(jax.random.key(8), MODEL, PARAMS, prompt, Plan(sampler, LENGTH, answer=scores))
+    tokens, trace = sample(jax.random.key(8), MODEL, PARAMS, prompt, Plan(sampler, LENGTH, parameterization=scores))
     np.testing.assert_array_equal(tokens[~hidden], given[~hidden])
     np.testing.assert_array_equal(trace.step < 0, ~hidden)
     assert int(tokens.max()) < VOCABULARY

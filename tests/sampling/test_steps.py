@@ -1,4 +1,4 @@
-"""One step back, against enumeration: what each law is, what it leaves as it is, and that draws follow it."""
+"""One step back, against enumeration: what each distribution is, what it leaves as it is, and that draws follow it."""
 
 import itertools
 from functools import partial
@@ -10,39 +10,39 @@ import pytest
 from scipy.linalg import expm
 from scipy.stats import chisquare, poisson
 
-from mdlm_jax.exact import random_world
-from mdlm_jax.objectives.answers import full_posterior, leave_one_out, score
+from mdlm_jax.exact import random_toy_distribution
+from mdlm_jax.objectives.parameterizations import full_posterior, leave_one_out, score
 from mdlm_jax.processes.base import posterior
 from mdlm_jax.processes.mixture import absorbing, gidd, hybrid, uniform
 from mdlm_jax.processes.state_dependent import powers
 from mdlm_jax.sampling.steps import (
     acceptance,
     corrector_step,
-    euler_law,
+    euler_distribution,
     metropolis_step,
     reverse_rates,
     staggered,
-    tau_leaping_law,
-    tweedie_law,
+    tau_leaping_distribution,
+    tweedie_distribution,
     without_mask,
 )
 from mdlm_jax.schedules import cosine, linear
 from tests.sampling.chains import (
-    best_laws,
+    best_distributions,
     best_log_ratios,
-    corrector_law,
+    corrector_distribution,
     forward_rates,
     generator,
     matrix,
-    noised_law,
+    noised_distribution,
     states_of,
     step_matrix,
 )
-from tests.sampling.worlds import RARE
+from tests.sampling.toys import RARE
 
 V, L = 3, 2
 S_TIME, T_TIME = 0.3, 0.7
-WORLD = random_world(0, V, L)
+TOY = random_toy_distribution(0, V, L)
 PROCESSES = {
     "absorbing": partial(absorbing, V, cosine()),
     "uniform": partial(uniform, V, cosine()),
@@ -55,82 +55,83 @@ ANSWERS = {"leave_one_out": leave_one_out, "full_posterior": full_posterior, "sc
 ASKED = [(p, a) for p, a in itertools.product(PROCESSES, ANSWERS) if (p, a) not in {("gidd", "score")}]
 FAST = {(p, "leave_one_out") for p in PROCESSES} | {("uniform", a) for a in ANSWERS}
 ASKED = [pytest.param(*pair, marks=() if pair in FAST else pytest.mark.slow) for pair in ASKED]
-every_answer = pytest.mark.parametrize(("process", "answer"), ASKED)
+every_answer = pytest.mark.parametrize(("process", "parameterization"), ASKED)
 
 
 def enumerated(process: str):
-    """(process, joint law, states) in float64."""
-    made, joint = PROCESSES[process](), jnp.asarray(WORLD.probability)
+    """(process, joint distribution, states) in float64."""
+    made, joint = PROCESSES[process](), jnp.asarray(TOY.probability)
     assert joint.dtype == jnp.float64
     return made, joint, states_of(made, L)
 
 
-def one_place(process, joint, sampler: str):
+def one_position(process, joint, sampler: str):
     """(t -> p_t, (s, t) -> matrix of a step) of rows of one token."""
     states = states_of(process, 1)
-    law_at = jax.jit(partial(noised_law, process, joint, states))
-    return law_at, jax.jit(partial(step_matrix, sampler, score(process), joint, states))
+    distribution_at = jax.jit(partial(noised_distribution, process, joint, states))
+    return distribution_at, jax.jit(partial(step_matrix, sampler, score(process), joint, states))
 
 
-def fits(seen, law) -> bool:
-    """Whether counts may have been drawn from a law; never where it is 0."""
-    possible = law > 1e-9
+def fits(seen, probs) -> bool:
+    """Whether counts may have been drawn from a distribution; never where it is 0."""
+    possible = probs > 1e-9
     alone = possible.sum() == 1
-    expected = seen.sum() * law[possible] / law[possible].sum()
+    expected = seen.sum() * probs[possible] / probs[possible].sum()
     return seen[~possible].sum() == 0 and (alone or chisquare(seen[possible], expected).pvalue > RARE)
 
 
 @pytest.mark.few(3)
 @every_answer
-def test_reverse_rates_are_those_of_the_enumerated_chain(process, answer):
+def test_reverse_rates_are_those_of_the_enumerated_chain(process, parameterization):
     """R_t(y, x) p_t(y) / p_t(x), where x and y differ in one place."""
     with jax.enable_x64(True):
         made, joint, states = enumerated(process)
-        law, at_t = noised_law(made, joint, states, T_TIME), jnp.full(states.shape, T_TIME)
+        probs, at_t = noised_distribution(made, joint, states, T_TIME), jnp.full(states.shape, T_TIME)
         forward = generator(jnp.broadcast_to(forward_rates(made, T_TIME)[states], (*states.shape, made.states)), states)
-        log_ratio = best_log_ratios(ANSWERS[answer](made), joint, states, T_TIME)
+        log_ratio = best_log_ratios(ANSWERS[parameterization](made), joint, states, T_TIME)
         backward = generator(reverse_rates(made, states, log_ratio, at_t), states)
-        seen, off_diagonal = np.asarray(law) > 1e-12, 1 - np.eye(len(states))
-        expected = np.asarray(forward).T * np.asarray(law)[None] / np.where(seen, law, 1)[:, None] * off_diagonal
+        seen, off_diagonal = np.asarray(probs) > 1e-12, 1 - np.eye(len(states))
+        expected = np.asarray(forward).T * np.asarray(probs)[None] / np.where(seen, probs, 1)[:, None] * off_diagonal
         np.testing.assert_allclose((backward * off_diagonal)[seen], expected[seen], rtol=1e-11, atol=1e-13)
 
 
 @every_answer
-def test_forward_and_reverse_rates_together_leave_the_law_at_t(process, answer):
+def test_forward_and_reverse_rates_together_leave_the_distribution_at_t(process, parameterization):
     """p_t (R + R') = 0, p_t(x) (R + R')(x, y) = p_t(y) (R + R')(y, x), and a long time of it forgets where it began."""
     with jax.enable_x64(True):
         made, joint, states = enumerated(process)
-        log_ratio = best_log_ratios(ANSWERS[answer](made), joint, states, T_TIME)
+        log_ratio = best_log_ratios(ANSWERS[parameterization](made), joint, states, T_TIME)
         rates = reverse_rates(made, states, log_ratio, jnp.full(states.shape, T_TIME))
         both = np.asarray(generator(rates + forward_rates(made, T_TIME)[states], states))
-        law = np.asarray(noised_law(made, joint, states, T_TIME))
-    assert np.abs(law @ both).max() < 1e-13
-    flow = law[:, None] * both
+        probs = np.asarray(noised_distribution(made, joint, states, T_TIME))
+    assert np.abs(probs @ both).max() < 1e-13
+    flow = probs[:, None] * both
     assert np.abs(flow - flow.T).max() < 1e-13
-    start = np.zeros(len(law))
-    start[law.argmax()] = 1.0
-    assert np.abs(start @ expm(1000 * both) - law).max() < 1e-10
+    start = np.zeros(len(probs))
+    start[probs.argmax()] = 1.0
+    assert np.abs(start @ expm(1000 * both) - probs).max() < 1e-10
 
 
-@pytest.mark.parametrize(("process", "answer"), [pair for pair in ASKED if pair.values[0] != "powers"])
-def test_tweedie_is_the_exact_law_of_one_place(process, answer):
-    """p(x_s of place i = y | x_t) = (ratio Q^-1)_y Q_yx, by enumeration of both; it sums to 1 as it is."""
+@pytest.mark.parametrize(("process", "parameterization"), [pair for pair in ASKED if pair.values[0] != "powers"])
+def test_tweedie_is_the_exact_distribution_of_one_position(process, parameterization):
+    """p(x_s of position i = y | x_t) = (ratio Q^-1)_y Q_yx, by enumeration of both; it sums to 1 as it is."""
     with jax.enable_x64(True):
         made, joint, states = enumerated(process)
         at_s, at_t = (jnp.full(states.shape, time) for time in (S_TIME, T_TIME))
         # q(x_t | x_s) p_s(x_s): [x_t, x_s]
         each = made.backward(states, at_s, at_t)
-        both = matrix(each, states) * noised_law(made, joint, states, S_TIME)
+        both = matrix(each, states) * noised_distribution(made, joint, states, S_TIME)
         expected = (
             jnp.stack(
-                [both @ jax.nn.one_hot(states[:, place], made.states, dtype=jnp.float64) for place in range(L)], axis=1
+                [both @ jax.nn.one_hot(states[:, position], made.states, dtype=jnp.float64) for position in range(L)],
+                axis=1,
             )
             / both.sum(axis=1)[:, None, None]
         )
-        log_ratio = best_log_ratios(ANSWERS[answer](made), joint, states, T_TIME)
-        found = tweedie_law(made, states, log_ratio, at_s, at_t)
+        log_ratio = best_log_ratios(ANSWERS[parameterization](made), joint, states, T_TIME)
+        found = tweedie_distribution(made, states, log_ratio, at_s, at_t)
         np.testing.assert_allclose(found, expected, atol=1e-12)
-        exact = posterior(made, states, best_laws(made, joint, states, T_TIME), at_s, at_t)
+        exact = posterior(made, states, best_distributions(made, joint, states, T_TIME), at_s, at_t)
         np.testing.assert_allclose(found, exact, atol=1e-12)
         ratio = jnp.exp(best_log_ratios(leave_one_out(made), joint, states, T_TIME))
         unnormalised = staggered(made, ratio, at_s, at_t) * made.backward(states, at_s, at_t)
@@ -153,20 +154,20 @@ def test_staggered_scores_are_those_of_sedd():
         )
 
 
-@pytest.mark.parametrize("law_of", ["posterior", "tweedie"])
-def test_under_masks_the_posterior_reveals_as_mdlm_does(law_of):
+@pytest.mark.parametrize("distribution_of", ["posterior", "tweedie"])
+def test_under_masks_the_posterior_reveals_as_mdlm_does(distribution_of):
     """A mask is v with probability (alpha_s - alpha_t) / (1 - alpha_t) p(v), a token stays what it is."""
     with jax.enable_x64(True):
         made, joint, states = enumerated("absorbing")
         clean, log_ratio = (
-            best_laws(made, joint, states, T_TIME),
+            best_distributions(made, joint, states, T_TIME),
             best_log_ratios(score(made), joint, states, T_TIME),
         )
         at_s, at_t = (jnp.full(states.shape, time) for time in (S_TIME, T_TIME))
-        if law_of == "posterior":
+        if distribution_of == "posterior":
             found = posterior(made, states, clean, at_s, at_t)
         else:
-            found = tweedie_law(made, states, log_ratio, at_s, at_t)
+            found = tweedie_distribution(made, states, log_ratio, at_s, at_t)
         alpha_s, alpha_t = 1 - cosine()(jnp.float64(S_TIME)), 1 - cosine()(jnp.float64(T_TIME))
         revealed = (alpha_s - alpha_t) / (1 - alpha_t)
         from_mask = jnp.concatenate([revealed * clean, jnp.full((*states.shape, 1), 1 - revealed)], axis=-1)
@@ -175,26 +176,26 @@ def test_under_masks_the_posterior_reveals_as_mdlm_does(law_of):
 
 
 @pytest.mark.parametrize("process", ["absorbing", "uniform"])
-def test_of_one_place_tweedie_is_exact_for_steps_of_any_length(process):
+def test_of_one_position_tweedie_is_exact_for_steps_of_any_length(process):
     """p_t M(s, t) = p_s for L = 1, and so for every grid."""
     with jax.enable_x64(True):
-        made, joint = PROCESSES[process](), jnp.asarray(random_world(1, V, 1).probability)
-        law_at, step = one_place(made, joint, "tweedie")
+        made, joint = PROCESSES[process](), jnp.asarray(random_toy_distribution(1, V, 1).probability)
+        distribution_at, step = one_position(made, joint, "tweedie")
         for s, t in ((0.0, 0.99), (0.0, 0.2), (0.5, 0.6), (0.2, 0.9)):
-            np.testing.assert_allclose(law_at(t) @ step(s, t), law_at(s), atol=1e-12)
+            np.testing.assert_allclose(distribution_at(t) @ step(s, t), distribution_at(s), atol=1e-12)
 
 
 @pytest.mark.parametrize("process", ["absorbing", "uniform"])
 @pytest.mark.parametrize("sampler", ["euler", "tau_leaping"])
-def test_of_one_place_the_others_err_by_the_square_of_the_step(process, sampler):
+def test_of_one_position_the_others_err_by_the_square_of_the_step(process, sampler):
     with jax.enable_x64(True):
-        made, joint = PROCESSES[process](), jnp.asarray(random_world(1, V, 1).probability)
-        answer, states, errors = score(made), states_of(made, 1), []
+        made, joint = PROCESSES[process](), jnp.asarray(random_toy_distribution(1, V, 1).probability)
+        parameterization, states, errors = score(made), states_of(made, 1), []
         for size in (1e-2, 1e-3):
-            stepped = noised_law(made, joint, states, 0.5) @ step_matrix(
-                sampler, answer, joint, states, 0.5 - size, 0.5
+            stepped = noised_distribution(made, joint, states, 0.5) @ step_matrix(
+                sampler, parameterization, joint, states, 0.5 - size, 0.5
             )
-            errors.append(float(jnp.abs(stepped - noised_law(made, joint, states, 0.5 - size)).max()))
+            errors.append(float(jnp.abs(stepped - noised_distribution(made, joint, states, 0.5 - size)).max()))
     assert abs(np.log10(errors[0] / errors[1]) - 2) < 0.05
 
 
@@ -206,11 +207,11 @@ def test_euler_stays_with_what_the_jumps_leave():
         jumps = 0.01 * reverse_rates(made, states, log_ratio, at_t)
         stays = jax.nn.one_hot(states, V, dtype=jnp.float64)
         expected = jumps + stays * (1 - jumps.sum(axis=-1, keepdims=True))
-        np.testing.assert_allclose(euler_law(made, states, log_ratio, at_t - 0.01, at_t), expected, atol=1e-14)
+        np.testing.assert_allclose(euler_distribution(made, states, log_ratio, at_t - 0.01, at_t), expected, atol=1e-14)
         # rates too large for the step
-        law = euler_law(made, states, log_ratio + 5, at_t - 0.5, at_t)
-        np.testing.assert_allclose(law.sum(axis=-1), 1, atol=1e-14)
-        assert float(law.min()) >= 0 and float((law * stays).max()) == 0
+        probs = euler_distribution(made, states, log_ratio + 5, at_t - 0.5, at_t)
+        np.testing.assert_allclose(probs.sum(axis=-1), 1, atol=1e-14)
+        assert float(probs.min()) >= 0 and float((probs * stays).max()) == 0
 
 
 def test_tau_leaping_rejects_more_than_one_jump():
@@ -224,28 +225,28 @@ def test_tau_leaping_rejects_more_than_one_jump():
         for counts in itertools.product(range(20), repeat=2):
             chance = np.prod(poisson.pmf(counts, means[[0, 2]]))
             expected[{(1, 0): 0, (0, 1): 2}.get(counts, 1)] += chance
-        np.testing.assert_allclose(tau_leaping_law(made, x, log_ratio, t - 0.4, t)[0], expected, atol=1e-13)
+        np.testing.assert_allclose(tau_leaping_distribution(made, x, log_ratio, t - 0.4, t)[0], expected, atol=1e-13)
 
 
-def test_ratios_beyond_any_number_give_laws():
+def test_ratios_beyond_any_number_give_distributions():
     """A network that gives a token no chance at all says ratios of e^(+-1e30)."""
     made = absorbing(V, linear())
     x, t = jnp.array([0, V, V]), jnp.full(3, 0.5)
     logits = jnp.array([[-1e30, 0.0, 0.0], [-1e30, 0.0, 0.0], [500.0, -500.0, 0.0]])
     log_ratio = leave_one_out(made).log_ratio(logits, x, t)
-    for law_of in (euler_law, tau_leaping_law, tweedie_law):
-        law = jax.jit(partial(law_of, made))(x, log_ratio, t - 0.1, t)
-        np.testing.assert_allclose(law.sum(axis=-1), 1, atol=1e-6)
-        assert float(law.min()) >= 0
-        np.testing.assert_array_equal(law[0], [1, 0, 0, 0])
+    for distribution_of in (euler_distribution, tau_leaping_distribution, tweedie_distribution):
+        probs = jax.jit(partial(distribution_of, made))(x, log_ratio, t - 0.1, t)
+        np.testing.assert_allclose(probs.sum(axis=-1), 1, atol=1e-6)
+        assert float(probs.min()) >= 0
+        np.testing.assert_array_equal(probs[0], [1, 0, 0, 0])
 
 
 def test_the_last_step_leaves_no_mask():
     made = gidd(V, linear(), 0.3)
-    x, law, clean = jnp.array([V, 1]), jnp.full((2, V + 1), 0.25), jnp.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
-    np.testing.assert_array_equal(without_mask(made, x, law, clean), [[0.5, 0.25, 0.25, 0], [0.25, 0.25, 0.25, 0]])
+    x, probs, clean = jnp.array([V, 1]), jnp.full((2, V + 1), 0.25), jnp.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
+    np.testing.assert_array_equal(without_mask(made, x, probs, clean), [[0.5, 0.25, 0.25, 0], [0.25, 0.25, 0.25, 0]])
     real = uniform(V, linear())
-    np.testing.assert_array_equal(without_mask(real, x, law[:, :V], clean), law[:, :V])
+    np.testing.assert_array_equal(without_mask(real, x, probs[:, :V], clean), probs[:, :V])
 
 
 @pytest.mark.few(1)
@@ -254,29 +255,29 @@ def test_corrector_draws_with_its_probabilities(process):
     """Also where they would exceed 1."""
     with jax.enable_x64(True):
         made, joint, states = enumerated(process)
-        answer, chosen, rows = leave_one_out(made), 2 * made.states + made.states - 1, 20_000
-        log_ratio = best_log_ratios(answer, joint, states, T_TIME)[chosen]
+        parameterization, chosen, rows = leave_one_out(made), 2 * made.states + made.states - 1, 20_000
+        log_ratio = best_log_ratios(parameterization, joint, states, T_TIME)[chosen]
         x, each = jnp.tile(states[chosen], (rows, 1)), jnp.broadcast_to(log_ratio, (rows, *log_ratio.shape))
         step = jax.jit(partial(corrector_step, process=made, x=x, log_ratio=each, t=jnp.full(x.shape, T_TIME)))
         for size in (0.1, 5.0):
             drawn = step(jax.random.key(3), size=jnp.asarray(size))
-            law = np.asarray(corrector_law(answer, joint, states, T_TIME, size))[chosen]
-            for place in range(L):
-                assert fits(np.bincount(drawn[:, place], minlength=made.states), law[place])
+            probs = np.asarray(corrector_distribution(parameterization, joint, states, T_TIME, size))[chosen]
+            for position in range(L):
+                assert fits(np.bincount(drawn[:, position], minlength=made.states), probs[position])
 
 
 @pytest.mark.slow
-def test_metropolis_leaves_the_law_as_it_is_and_draws_with_its_probabilities():
+def test_metropolis_leaves_the_distribution_as_it_is_and_draws_with_its_probabilities():
     """P(x, x') = min(1, p(x') / p(x)) / (L (V - 1)) for neighbours, p P = p, and p is where every start ends."""
     with jax.enable_x64(True):
         made, joint, states = enumerated("uniform")
-        law = np.asarray(noised_law(made, joint, states, T_TIME))
+        probs = np.asarray(noised_distribution(made, joint, states, T_TIME))
         log_ratio = best_log_ratios(score(made), joint, states, T_TIME)
         proposal = jnp.ones((len(states), L, V)) / (L * (V - 1))
         moves = np.asarray(generator(proposal * acceptance(log_ratio), states)) + np.eye(len(states))
     assert moves.min() >= 0
-    np.testing.assert_allclose(law @ moves, law, atol=1e-12)
-    np.testing.assert_allclose(np.linalg.matrix_power(moves, 4000)[0], law, atol=1e-10)
+    np.testing.assert_allclose(probs @ moves, probs, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.matrix_power(moves, 4000)[0], probs, atol=1e-10)
     rows, x = 20_000, np.asarray(states[5])
     step = jax.vmap(
         lambda key, free: metropolis_step(key, states[5], log_ratio[5].astype(jnp.float32), free), (0, None)

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdlm_jax.objectives.answers import leave_one_out
+from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.mixture import absorbing
 from mdlm_jax.sampling import Plan
 from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
 from mdlm_jax.sampling.remasking import chance_of_mask, looped
-from mdlm_jax.sampling.steps import euler_law, tweedie_law, without_mask
+from mdlm_jax.sampling.steps import euler_distribution, tweedie_distribution, without_mask
 from mdlm_jax.schedules import geometric, linear
 from tests.sampling.golden import load
 from tests.sampling.taped import EPSILON, LENGTH, MASK, ask, at_most, draws, gumbel, race, spread, with_mask
@@ -30,11 +30,11 @@ STRATEGIES = {
 }
 COMPAT = ("remdm-loop", "forward-backward")  # sigma is larger than it may be: there a mask stays with a chance below 0
 REMDM = sorted(set(itertools.product(STRATEGIES, (1.0, 0.9))) - {("loop_long", 1.0)})
-LAWS = {"tweedie": tweedie_law, "euler": euler_law}
+DISTRIBUTIONS = {"tweedie": tweedie_distribution, "euler": euler_distribution}
 NOISE = {"loglinear": linear(1e-3), "geometric": geometric()}
 CUTS = {"direct": (None, None), "top_p": (None, 0.8), "top_k": (5, None)}
-RADD = list(itertools.product(LAWS, CUTS, (6, 40), ["loglinear"]))
-RADD += [(law, "direct", 6, "geometric") for law in LAWS]
+RADD = list(itertools.product(DISTRIBUTIONS, CUTS, (6, 40), ["loglinear"]))
+RADD += [(probs, "direct", 6, "geometric") for probs in DISTRIBUTIONS]
 SMDM = list(itertools.product(("origin", "greddy"), (0.0, 1.0), (0.0, 1.5), (4, 30)))
 UNIDISC = list(itertools.product(("maskgit", "first_hitting", "ddpm"), (None, 2.5)))
 kept_masks = jax.jit(
@@ -57,7 +57,7 @@ def golden(shared):
 def test_every_case_is_here(golden):
     _, cases = golden
     names = {f"remdm/{name}_p{share}" for name, share in REMDM} | {"remdm/dfm_p0.9"}
-    names |= {f"radd/{law}_{cut}_s{steps}_{noise}" for law, cut, steps, noise in RADD}
+    names |= {f"radd/{probs}_{cut}_s{steps}_{noise}" for probs, cut, steps, noise in RADD}
     names |= {f"smdm/{rule}_T{temperature}_cfg{weight}_s{steps}" for rule, temperature, weight, steps in SMDM}
     names |= {f"unidisc/{sampler}_cfg{weight}" for sampler, weight in UNIDISC}
     assert names == {name for name, case in cases.items() if "error" not in case}
@@ -84,16 +84,16 @@ def test_remdm(golden, name, share):
     times = np.linspace(1, EPSILON, len(trace) + 1, dtype=np.float32).astype(np.float64)
     for t, expected in zip(times[:-1], trace, strict=True):
         logits, hidden = ask(arrays, tokens), tokens == MASK
-        law = jax.nn.softmax(at_most(logits, share) if share < 1 else logits)
+        probs = jax.nn.softmax(at_most(logits, share) if share < 1 else logits)
         noised, after = (jnp.float64(level) for level in levels_there(plan, t, t - (1 - EPSILON) / len(trace)))
         chance = chances(jnp.float64(t), noised, after, hidden, nats)
-        moves = with_mask(jnp.where(hidden[..., None], law, jax.nn.one_hot(tokens, MASK)), chance)
+        moves = with_mask(jnp.where(hidden[..., None], probs, jax.nn.one_hot(tokens, MASK)), chance)
         if "bf16" in name:  # a token's chance has alpha_t in it, of 8 bits there
             lost = 1 - noised - (1 - noised).astype(jnp.bfloat16)
-            moves = moves.at[..., :MASK].add(jnp.where(hidden[..., None], law * lost / noised, 0))
+            moves = moves.at[..., :MASK].add(jnp.where(hidden[..., None], probs * lost / noised, 0))
         moved = race(moves, next(uniform))
         np.testing.assert_array_equal(moved, expected)
-        placed = jnp.take_along_axis(law, jnp.minimum(moved, MASK - 1)[..., None], axis=-1)[..., 0]
+        placed = jnp.take_along_axis(probs, jnp.minimum(moved, MASK - 1)[..., None], axis=-1)[..., 0]
         tokens, nats = moved, jnp.where(hidden, jnp.log(placed), nats)
     np.testing.assert_array_equal(without_masks(arrays, tokens), arrays[f"seq/{case}"])
 
@@ -105,8 +105,8 @@ def test_discrete_flow_matching(golden):
     plan = Plan("remasking", LENGTH, strategy="cap")
 
     @jax.jit
-    def chances(eta, *numbers):
-        return jax.vmap(partial(chance_of_mask, plan._replace(eta=eta)), (None, None, None, 0, 0))(*numbers)
+    def chances(eta, *traced):
+        return jax.vmap(partial(chance_of_mask, plan._replace(eta=eta)), (None, None, None, 0, 0))(*traced)
 
     tokens, uniform, t = jnp.full((2, LENGTH), MASK), draws(arrays, case), 1.0
     for expected in cases[case]["trace"]:
@@ -115,9 +115,9 @@ def test_discrete_flow_matching(golden):
         step = min(1 / 12, 1 / ((b + 1) / t + b / (1 - t))) if t < 1 else 1 / 12
         eta, s = b * step / (1 - t) if t < 1 else 0.0, t - step
         logits, hidden = ask(arrays, tokens), tokens == MASK
-        law = jnp.where(hidden[..., None], jax.nn.softmax(at_most(logits, 0.9)), jax.nn.one_hot(tokens, MASK))
+        probs = jnp.where(hidden[..., None], jax.nn.softmax(at_most(logits, 0.9)), jax.nn.one_hot(tokens, MASK))
         chance = chances(*(jnp.float64(number) for number in (eta, t, t, s)), hidden, jnp.zeros(tokens.shape))
-        tokens, t = race(with_mask(law, chance), next(uniform)), s
+        tokens, t = race(with_mask(probs, chance), next(uniform)), s
         np.testing.assert_array_equal(tokens, expected)
     np.testing.assert_array_equal(without_masks(arrays, tokens), arrays[f"seq/{case}"])
 
@@ -129,17 +129,19 @@ def without_masks(arrays, tokens):
 
 
 @pytest.mark.few(4)
-@pytest.mark.parametrize(("law", "cut", "steps", "noise"), RADD)
-def test_radd(golden, law, cut, steps, noise):
+@pytest.mark.parametrize(("probs", "cut", "steps", "noise"), RADD)
+def test_radd(golden, probs, cut, steps, noise):
     """And the network need be run for a row only where the row changes: no oftener than there."""
-    (arrays, cases), name = golden, f"radd/{law}_{cut}_s{steps}_{noise}"
+    (arrays, cases), name = golden, f"radd/{probs}_{cut}_s{steps}_{noise}"
     process = absorbing(MASK, NOISE[noise])
-    law_of, answer = jax.jit(partial(LAWS[law], process)), leave_one_out(process)
+    distribution_of, parameterization = jax.jit(partial(DISTRIBUTIONS[probs], process)), leave_one_out(process)
     tokens, changes = jnp.full((3, LENGTH), MASK), 0
     times, uniform = np.linspace(1, EPSILON, steps + 1), draws(arrays, name)
     for step, t in enumerate(times[:-1]):
         logits, hidden, now = ask(arrays, tokens), tokens == MASK, jnp.full(tokens.shape, t)
-        moves = law_of(tokens, answer.log_ratio(logits, tokens, now), now - (1 - EPSILON) / steps, now)
+        moves = distribution_of(
+            tokens, parameterization.log_ratio(logits, tokens, now), now - (1 - EPSILON) / steps, now
+        )
         if step == steps - 1:
             moves = without_mask(process, tokens, moves, jax.nn.softmax(logits))
         if cut == "direct":
@@ -163,7 +165,7 @@ def test_radd(golden, law, cut, steps, noise):
 @pytest.mark.few(6)
 @pytest.mark.parametrize(("rule", "temperature", "weight", "steps"), SMDM)
 def test_smdm(golden, rule, temperature, weight, steps):
-    """There the mask may be drawn, and the place stays hidden."""
+    """There the mask may be drawn, and the position stays hidden."""
     (arrays, _), name = golden, f"smdm/{rule}_T{temperature}_cfg{weight}_s{steps}"
     tokens = jnp.full((1, LENGTH), MASK + 1).at[:, :5].set(arrays["smdm/prompt"])
     guidance = {"guidance": jnp.float64(weight), "given": tokens <= MASK} if weight else {}
@@ -199,15 +201,15 @@ def test_unidisc(golden, sampler, weight):
     for t, s, count in zip(times[:-1], times[1:], planned, strict=True):
         hidden = tokens == MASK
         logits = jnp.where(of_text == (jnp.arange(MASK) < 11), ask(arrays, tokens, t, **guidance), -jnp.inf)
-        law, u = jax.nn.softmax(logits), next(uniform)
+        probs, u = jax.nn.softmax(logits), next(uniform)
         if sampler == "ddpm":
             stays = kept_masks(jnp.float64(t), jnp.float64(t), jnp.float64(s), hidden, jnp.zeros(tokens.shape))
-            drawn = race(with_mask(law, stays), u)
+            drawn = race(with_mask(probs, stays), u)
             tokens = jnp.where(hidden, drawn, tokens)
             continue
         if sampler == "maskgit":
-            drawn = (law.cumsum(axis=-1) < u.reshape(2, LENGTH, 1)).sum(axis=-1).astype(jnp.int32)
-            probability = jax.vmap(CONFIDENCES["probability"], (None, 0, 0))(jax.random.key(0), law, drawn)
+            drawn = (probs.cumsum(axis=-1) < u.reshape(2, LENGTH, 1)).sum(axis=-1).astype(jnp.int32)
+            probability = jax.vmap(CONFIDENCES["probability"], (None, 0, 0))(jax.random.key(0), probs, drawn)
             sure = jnp.log(probability) + 4.5 * t * next(uniform)
         else:
             drawn, sure = (

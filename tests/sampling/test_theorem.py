@@ -1,5 +1,6 @@
-"""Fast-dLLM's theorem 1 (arXiv 2505.22618) in worlds whose law is known: n tokens that each have a probability above
-1 - e, with (n + 1) e <= 1, may be placed at once: greedy in parallel is greedy one by one. The bound is tight."""
+"""Fast-dLLM's theorem 1 (arXiv 2505.22618) in toy distributions whose distribution is known: n tokens that each have a
+probability above 1 - e, with (n + 1) e <= 1, may be placed at once: greedy in parallel is greedy one by one. The bound
+is tight."""
 
 import itertools
 
@@ -16,14 +17,14 @@ V = 3
 
 
 def conditionals(joint: np.ndarray) -> np.ndarray:
-    """[tokens and masks .., place, token]: the law of each place given what is not hidden."""
+    """[tokens and masks .., position, token]: the distribution of each position given what is not hidden."""
     n = joint.ndim
     table = np.zeros((V + 1,) * n + (n, V))
     for shown in itertools.product(range(V + 1), repeat=n):
         part = joint[tuple(slice(None) if token == V else slice(token, token + 1) for token in shown)]
-        for place in range(n):
-            law = part.sum(axis=tuple(other for other in range(n) if other != place))
-            table[shown][place] = law / law.sum() if shown[place] == V else 1 / V
+        for position in range(n):
+            probs = part.sum(axis=tuple(other for other in range(n) if other != position))
+            table[shown][position] = probs / probs.sum() if shown[position] == V else 1 / V
     return table
 
 
@@ -31,13 +32,13 @@ def hidden(params, view, mask, cache=None):
     return params[tuple(view.tokens.T)], None
 
 
-WORLD = Model(None, hidden, lambda _, hidden: hidden, None, Architecture(V, 1, V, 1, 1, 1))
+TOY = Model(None, hidden, lambda _, hidden: hidden, None, Architecture(V, 1, V, 1, 1, 1))
 
 
 def greedy(joint: np.ndarray, **arguments):
     params = jnp.log(jnp.asarray(conditionals(joint), jnp.float32))
     plan = Plan("confidence", joint.ndim, temperature=0.0, **arguments)
-    tokens, trace = sample(jax.random.key(0), WORLD, params, jnp.zeros((1, 0), int), plan)
+    tokens, trace = sample(jax.random.key(0), TOY, params, jnp.zeros((1, 0), int), plan)
     return tuple(np.asarray(tokens)[0].tolist()), int(trace.evaluations[0])
 
 
@@ -49,8 +50,8 @@ def test_above_the_bound_all_at_once_is_one_by_one(n):
         # the likeliest joint state has little mass of its own: its tokens are likely apart from each other
         joint = random.dirichlet(np.full(V**n, 0.08)).reshape((V,) * n) + 1e-6
         joint /= joint.sum()
-        marginals = [joint.sum(axis=tuple(other for other in range(n) if other != place)) for place in range(n)]
-        if min(law.max() for law in marginals) <= limit + 1e-5:
+        marginals = [joint.sum(axis=tuple(other for other in range(n) if other != position)) for position in range(n)]
+        if min(probs.max() for probs in marginals) <= limit + 1e-5:
             continue
         met += 1
         together, steps = greedy(joint, rule="threshold", limit=limit)
@@ -63,14 +64,14 @@ def test_above_the_bound_all_at_once_is_one_by_one(n):
 def test_the_bound_is_tight(n):
     """Every state with one other token has 1 / (n + 1), and so has the state of all likely tokens, but for a little."""
 
-    def world(little: float) -> np.ndarray:
+    def toy(little: float) -> np.ndarray:
         joint = np.full((V,) * n, 1e-7)
-        for place in range(n):
-            joint[tuple(np.eye(n, dtype=int)[place])] = 1 / (n + 1) - little / n
+        for position in range(n):
+            joint[tuple(np.eye(n, dtype=int)[position])] = 1 / (n + 1) - little / n
         joint[(0,) * n] = 1 / (n + 1) + little
         return joint / joint.sum()
 
-    above, below = world(1e-3), world(-1e-3)
+    above, below = toy(1e-3), toy(-1e-3)
     limit = 1 - 1 / (n + 1)
     likely = [joint.sum(axis=tuple(range(1, n)))[0] for joint in (above, below)]
     assert likely[0] > limit > likely[1] > limit - 1e-3

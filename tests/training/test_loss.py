@@ -36,8 +36,8 @@ def examples() -> Example:
     """Rows with two documents, padding and a prompt."""
     tokens = np.random.default_rng(0).integers(V, size=(BATCH, LENGTH))
     segments = np.repeat([[1] * 10 + [2] * 12 + [0] * 2], BATCH, axis=0)
-    frozen = np.broadcast_to(np.arange(LENGTH) < 3, tokens.shape)
-    return Example(*map(jnp.asarray, (tokens.astype(np.int32), segments.astype(np.int32), frozen)))
+    prompt_mask = np.broadcast_to(np.arange(LENGTH) < 3, tokens.shape)
+    return Example(*map(jnp.asarray, (tokens.astype(np.int32), segments.astype(np.int32), prompt_mask)))
 
 
 @pytest.mark.few(6)
@@ -45,7 +45,7 @@ def examples() -> Example:
 @pytest.mark.parametrize("options", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("name", ["ar", "masked"])
 def test_chunks_change_neither_value_nor_gradient(name, options, chunk):
-    """Against the logits of all places at once, differentiated by JAX."""
+    """Against the logits of all positions at once, differentiated by JAX."""
     model, objective = transformer(SMALL._replace(**options), Execution()), objective_of(name)
     params = model.init(jax.random.key(1))
     params = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params)
@@ -82,7 +82,7 @@ def test_chunks_divide_the_length(length, at_most, found):
 
 
 def test_memory_of_the_loss_at_32000_outputs():
-    """What the compiler reserves for the loss and its gradient, in chunks of 128 places against all 2048 at once."""
+    """What the compiler reserves for the loss and its gradient, in chunks of 128 positions against all 2048 at once."""
     vocab_size, length, width = 32000, 2048, 256
     whole = transformer(Architecture(vocab_size, 1, width, 4, 4, width), Execution())
     params = jax.eval_shape(whole.init, jax.random.key(0))

@@ -23,7 +23,7 @@ TOLERANCE = 2e-5  # relative, float32: sums over devices are taken in another or
 OBJECTIVES = {
     "ar": {"objective.name": "ar"},
     "masked": {"objective.name": "masked"},
-    "blocks": {"objective.name": "masked", "objective.block_size": 4},  # views of 2 L places, L of them scored
+    "blocks": {"objective.name": "masked", "objective.block_size": 4},  # views of 2 L positions, L of them scored
 }
 ALL = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if np.prod(sizes) == 8]
 
@@ -50,7 +50,7 @@ def assert_same(keys: dict, meshes) -> None:
 
 
 @pytest.mark.slow
-def test_losses_are_the_same_where_rows_places_and_heads_are_split():
+def test_losses_are_the_same_where_rows_positions_and_heads_are_split():
     assert_same(OBJECTIVES["blocks"], [(1, 2, 2, 2)])
 
 
@@ -89,7 +89,7 @@ VARIANTS = {
     "attention in blocks": {"train.attention": "blocked", "data.sequence_length": 512, "train.batch_size": 4},
     "recomputed, unrolled": {"train.remat": "dots", "train.scan_layers": False},
     "accumulated": {"train.microbatches": 2},
-    "scored places only": {"train.scored_only": True},
+    "scored positions only": {"train.scored_only": True},
     "noise level told": {"objective.name": "gidd", "model.head_bias": True, "model.attention_bias": True},
     "few keys, norms": {"model.key_value_heads": 2, "model.qk_norm": True, "model.mlp_bias": True},
     "tied, dropout": {"model.tied_head": True, "model.dropout": 0.1},
@@ -145,7 +145,7 @@ def mesh_of_hosts(sizes, per_process: int) -> Mesh:
     [
         ({"mesh_fsdp": 2, "mesh_tensor": 4}, "mesh_tensor is 4; accepted: a divisor of 6, the model's heads"),
         ({"mesh_fsdp": 4, "mesh_tensor": 2}, "mesh_tensor is 2; accepted: a divisor of 3, the model's key_value_heads"),
-        ({"mesh_sequence": 8}, "mesh_sequence is 8; .* a divisor of 20, the places of a row that are read"),
+        ({"mesh_sequence": 8}, "mesh_sequence is 8; .* a divisor of 20, the positions of a row that are read"),
         ({"mesh_data": 2, "mesh_sequence": 4}, "mesh_sequence is 4; .* a divisor of 10, .* that are scored"),
         ({"mesh_fsdp": 8, "batch_size": 12}, "batch_size is 12; accepted: microbatches x a multiple of 8"),
         ({"mesh_sequence": 2, "runner": "shard_map"}, "runner is 'shard_map'; accepted: jit, where mesh_sequence"),
@@ -160,7 +160,7 @@ def test_what_a_mesh_does_not_divide_is_refused_in_one_line(keys, message):
     config.update_from_flattened_dict({f"train.{key}": value for key, value in keys.items()})
     mesh = mesh_of_hosts([config.train[f"mesh_{axis}"] for axis in AXES], per_process=8)
     with pytest.raises(UserError, match=message) as refused:
-        check_mesh(config, architecture, mesh, places=20, scored=10)
+        check_mesh(config, architecture, mesh, positions=20, scored=10)
     assert "\n" not in str(refused.value)
 
 
@@ -177,7 +177,7 @@ def test_a_mesh_is_all_devices(sequence, tensor):
     [
         ((2, 4, 1, 1), 2, [(0, 4), (1, 4), (2, 4), (3, 4)]),
         ((1, 2, 2, 2), 4, [(0, 2), (1, 2)]),
-        ((1, 2, 4, 1), 2, [(0, 2), (0, 2), (1, 2), (1, 2)]),  # two processes hold the places of the same rows
+        ((1, 2, 4, 1), 2, [(0, 2), (0, 2), (1, 2), (1, 2)]),  # two processes hold the positions of the same rows
         ((1, 1, 8, 1), 4, [(0, 1), (0, 1)]),
     ],
 )

@@ -36,20 +36,20 @@ def test_a_longer_row_takes_no_more_memory_for_its_logits(name):
     objective = MAKE[name]()
     architecture = Architecture(V, 1, WIDTH, 4, 4, WIDTH, input_width=objective.inputs)
     model = transformer(architecture, Execution())
-    phi, params = (jax.eval_shape(init, jax.random.key(0)) for init in (objective.init, model.init))
+    objective_params, params = (jax.eval_shape(init, jax.random.key(0)) for init in (objective.init, model.init))
 
     def temporary_bytes(length):
-        def total(params, phi, example, u):
+        def total(params, objective_params, example, u):
             def hidden(params, view, mask, **_):  # the network itself left out
                 row = params["ends"]["head"][:, 0]
                 return jnp.broadcast_to(row, (*view.tokens.shape, WIDTH)), None
 
-            view = look(objective, phi, jax.random.key(0)[None], example, u)
-            return nats(model._replace(hidden=hidden), objective, params, phi, view, CHUNK)[0]
+            view = look(objective, objective_params, jax.random.key(0)[None], example, u)
+            return nats(model._replace(hidden=hidden), objective, params, objective_params, view, CHUNK)[0]
 
         ids = jax.ShapeDtypeStruct((1, length), jnp.int32)
         example = Example(ids, ids, jax.ShapeDtypeStruct((1, length), jnp.bool_))
-        lowered = jax.jit(jax.grad(total, argnums=(0, 1))).lower(params, phi, example, jnp.zeros(1))
+        lowered = jax.jit(jax.grad(total, argnums=(0, 1))).lower(params, objective_params, example, jnp.zeros(1))
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     grown = temporary_bytes(1024) - temporary_bytes(512)

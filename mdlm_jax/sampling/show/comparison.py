@@ -69,7 +69,7 @@ def table(rows: Sequence[Row]) -> Table:
         "impossible tokens": lambda row: str(row.quality.impossible or ""),
         "divergence": lambda row: _with_error(row.quality.divergence),
     }
-    cells = {"": [str(place) for place in range(1, len(rows) + 1)]}
+    cells = {"": [str(position) for position in range(1, len(rows) + 1)]}
     cells |= {title: [cell(row) for row in rows] for title, cell in columns.items()}
     cells = {title: column for title, column in cells.items() if any(column)}
     shown = Table(box=None, padding=(0, 2, 0, 0))
@@ -105,7 +105,9 @@ def draw_comparison(rows: Sequence[Row]) -> Figure:
         {"color": color, "marker": marker, "markersize": 7}
         for _, (marker, color) in zip(rows, itertools.cycle(itertools.product(MARKERS, PALETTE)), strict=False)
     ]
-    names = [textwrap.fill(_name(row, place), 135, subsequent_indent="     ") for place, row in enumerate(rows, 1)]
+    names = [
+        textwrap.fill(_name(row, position), 135, subsequent_indent="     ") for position, row in enumerate(rows, 1)
+    ]
     figure = Figure(figsize=(9.6, 4.0 + 0.17 * sum(name.count("\n") + 1 for name in names)), layout="constrained")
     handles = [Line2D([], [], label=name, linestyle="none", **look) for name, look in zip(names, looks, strict=True)]
     figure.legend(handles=handles, loc="outside lower left", frameon=False, fontsize=8, handletextpad=0.2)
@@ -129,14 +131,14 @@ def draw_comparison(rows: Sequence[Row]) -> Figure:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 4 * low else MaxNLocator(5))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    figure.draw_without_rendering()  # the places are known after that
+    figure.draw_without_rendering()  # the positions are known after that
     for axis, field in zip(axes, AXES, strict=True):
         _number_points(axis, [getattr(row, field) for row in rows], values)
     return figure
 
 
 def _number_points(axis: Axes, costs: list[float], values: list[Estimate]) -> None:
-    """1, 2, .. beside the points, each at the nearest place where it covers nothing, with a line if that is far."""
+    """1, 2, .. beside the points, each at the nearest position where it covers nothing, with a line if that is far."""
     unit = axis.figure.dpi / 72  # pixels of a typographic point
     edge = axis.get_ylim()[1]
     heights = np.array([value if math.isfinite(value) else edge for value, _ in values])
@@ -146,8 +148,8 @@ def _number_points(axis: Axes, costs: list[float], values: list[Estimate]) -> No
     )
     inside = Bbox(axis.bbox.get_points() + [[0, 0], [0, 12 * unit]])  # an arrow's number may stand above the edge
     taken = [Bbox([low, high]).padded(5 * unit) for low, high in zip(lows, highs, strict=True)]
-    for place, center in enumerate(centers, 1):
-        half_size = np.array([3 + 3 * len(str(place)), 6])
+    for position, center in enumerate(centers, 1):
+        half_size = np.array([3 + 3 * len(str(position)), 6])
         for distance, angle in itertools.product(DISTANCES, np.radians(ANGLES)):
             away = (distance + half_size[0] - 6) * np.array([math.cos(angle), math.sin(angle)])
             box = Bbox(center + unit * (away + [-half_size, half_size]))
@@ -157,11 +159,11 @@ def _number_points(axis: Axes, costs: list[float], values: list[Estimate]) -> No
         line = {"arrowstyle": "-", "color": "#555555", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0}
         how = {"xycoords": "axes fraction", "textcoords": "offset points", "ha": "center", "va": "center"}
         how["arrowprops"] = line if distance > DISTANCES[0] else None
-        axis.annotate(str(place), axis.transAxes.inverted().transform(center), away, fontsize=9, **how)
+        axis.annotate(str(position), axis.transAxes.inverted().transform(center), away, fontsize=9, **how)
 
 
-def _name(row: Row, place: int) -> str:
+def _name(row: Row, position: int) -> str:
     nucleus, quality = 1 if row.top_p is None else row.top_p, row.quality
     sampled = f"temperature {row.temperature:g}, nucleus p {nucleus:g}, {row.dtype}"
     never = f", {quality.impossible} tokens that the source never says: off the scale" if quality.impossible else ""
-    return f"{place}   {row.label}   ({sampled}; entropy {_with_error(quality.entropy)}{never})"
+    return f"{position}   {row.label}   ({sampled}; entropy {_with_error(quality.entropy)}{never})"

@@ -38,7 +38,7 @@ Pieces = Callable[[np.ndarray], list[str | None]]
 
 
 def make_pieces(tokenizer: Tokenizer, mask_id: int) -> Pieces:
-    """A function of a row i32[L]: the text at each place, None for a mask.
+    """A function of a row i32[L]: the text at each position, None for a mask.
 
     A character that several tokens spell is at the last of them, with '' at the others; a part whose neighbours are not
     there, or are others, is the replacement character. Control characters are shown as symbols, but for line breaks
@@ -118,7 +118,7 @@ def picture(seen: Seen, pieces: Pieces, mask_id: int, width: int, height: int) -
 
 
 def _styles(seen: Seen, row: int) -> list[str]:
-    """Of each place: given, or blue (early) to orange (just placed)."""
+    """Of each position: given, or blue (early) to orange (just placed)."""
     shade = np.maximum(seen.since[row], 0)[:, None] / max(seen.evaluation - 1, 1)
     colours = (EARLY + (LATE - EARLY) * shade).astype(int).tolist()
     return [
@@ -130,7 +130,7 @@ def _styles(seen: Seen, row: int) -> list[str]:
 def _wrap(shown: list[str | None], styles: list[str], width: int) -> tuple[list[list[tuple[str, str]]], int]:
     """The row cut into lines, and the line of its first mask (the first line where there is none).
 
-    Cut at any character, not between words: a place that is filled does not move the others.
+    Cut at any character, not between words: a position that is filled does not move the others.
     """
     lines, used, first_mask = [[]], 0, None
     for piece, style in zip(shown, styles, strict=True):

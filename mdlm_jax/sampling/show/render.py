@@ -22,8 +22,8 @@ def render(tokens: Int[Array | np.ndarray, "B L"], trace: Trace, tokenizer: Toke
         for index, (row, step, evaluations) in enumerate(rows):
             console.print(Text(f"--- {index}: {evaluations} network evaluations", "dim"), soft_wrap=True)
             text = Text()
-            for piece, place in _pieces(row, tokenizer):
-                text.append(piece.translate(VISIBLE), _style(int(step[place]), int(step.max())))
+            for piece, position in _pieces(row, tokenizer):
+                text.append(piece.translate(VISIBLE), _style(int(step[position]), int(step.max())))
             console.print(text, soft_wrap=True)
     return capture.get()
 
@@ -36,10 +36,11 @@ def _style(step: int, last: int) -> str:
 
 
 def _pieces(row: np.ndarray, tokenizer: Tokenizer):
-    """(text, place of the token that completes it): a character may need several tokens, and a token its neighbours."""
+    """(text, position of the token that completes it): a character may need several tokens, and a token its
+    neighbours."""
     shown = ""
-    for place in range(len(row)):
-        text = tokenizer.decode(row[: place + 1])
-        if place == len(row) - 1 or not text.endswith("\N{REPLACEMENT CHARACTER}"):
-            yield text[len(shown) :], place
+    for position in range(len(row)):
+        text = tokenizer.decode(row[: position + 1])
+        if position == len(row) - 1 or not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield text[len(shown) :], position
             shown = text

@@ -35,8 +35,8 @@ def replay(
     `heading`, text by name; `evaluations`, the number of frames; `rows`, each with
       pieces           [token, text] of all that is ever shown. Text depends on the neighbours where several tokens
                        spell a character, so a token may have several pieces
-      start            the index in pieces at each place before the first evaluation; -1 for a mask
-      changes          [evaluations done, place, index], in this order: what the place shows from then on
+      start            the index in pieces at each position before the first evaluation; -1 for a mask
+      changes          [evaluations done, position, index], in this order: what the position shows from then on
       given            1 where the token was given, else 0
       log_probability  nats of the token that stayed; null where none is known
       evaluations      times the network had to run for this row
@@ -47,7 +47,7 @@ def replay(
     rows = []
     for index, evaluations in enumerate(np.asarray(trace.evaluations).tolist()):
         row = [state[index] for state in states]
-        # a place may have no step and yet be filled, behind the end of a text
+        # a position may have no step and yet be filled, behind the end of a text
         given = (step[index] < 0) & np.all([state == row[-1] for state in row], axis=0)
         known = (step[index] >= 0) & np.isfinite(nats[index])
         rows.append(
@@ -84,7 +84,7 @@ def _changes(states: list[np.ndarray], pieces: Pieces) -> dict[str, Any]:
         if (states[evaluation] != states[evaluation - 1]).any():
             after = indices(states[evaluation])
             changed = np.flatnonzero(after != before)
-            changes += [[evaluation, place, int(after[place])] for place in changed.tolist()]
+            changes += [[evaluation, position, int(after[position])] for position in changed.tolist()]
             before = after
     return {"pieces": [list(piece) for piece in table], "start": start, "changes": changes}
 

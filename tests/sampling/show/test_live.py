@@ -40,8 +40,8 @@ def console_of(file, width=80, height=24):
     return Console(file=file, width=width, height=height, color_system="truecolor", _environ=environment)
 
 
-def style_at(text, place):
-    return [str(span.style) for span in text.spans if span.start <= place < span.end][-1]
+def style_at(text, position):
+    return [str(span.style) for span in text.spans if span.start <= position < span.end][-1]
 
 
 def test_nothing_is_drawn_without_a_terminal_even_in_colour():
@@ -57,7 +57,7 @@ def test_given_text_is_bold_and_colour_tells_when():
     counts, row = shown.plain.split("\n")
     assert (counts, row) == ("evaluation 4: 1 of 5 tokens hidden", "abcd░")
     start = len(counts) + 1
-    styles = [style_at(shown, start + place) for place in range(5)]
+    styles = [style_at(shown, start + position) for position in range(5)]
     assert styles == ["bold", "rgb(131,136,183)", "rgb(193,143,111)", "rgb(255,150,40)", "dim"]
 
 
@@ -72,8 +72,8 @@ def test_tokens_that_are_hidden_again_are_new_when_they_come_back():
 
 def test_a_watched_array_may_be_used_again():
     tokens, seen = row_of("a__")[None], None
-    for place in range(3):
-        tokens[0, place] = ord("z")
+    for position in range(3):
+        tokens[0, position] = ord("z")
         seen = look(seen, tokens, V)
     assert seen.since.tolist() == [[-1, 1, 2]]
 

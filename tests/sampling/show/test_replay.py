@@ -71,12 +71,12 @@ def random_frames(seed, num_frames=9, shape=(3, 24)):
 
 def shown_by(row, num_frames):
     """(tokens, texts) after 0, 1, .. evaluations, None for a mask, by the changes alone."""
-    places, states = list(row["start"]), []
+    positions, states = list(row["start"]), []
     for evaluation in range(num_frames + 1):
-        for now, place, index in row["changes"]:
+        for now, position, index in row["changes"]:
             if now == evaluation:
-                places[place] = index
-        known = [row["pieces"][index] if index >= 0 else [V, None] for index in places]
+                positions[position] = index
+        known = [row["pieces"][index] if index >= 0 else [V, None] for index in positions]
         states.append(tuple(map(list, zip(*known, strict=True))))
     return states
 
@@ -154,7 +154,7 @@ def test_the_page_in_a_browser(tmp_path):
         assert shown == [state[1] for state in shown_by(replayed["rows"][index], len(frames))]
     assert "".join(result["shown"][0][-1]) == HOSTILE.replace("\x1b", "␛").replace("\x00", "␀")
     assert result["moves"] == [0, 1, 2, 1, 9, 9]
-    assert result["told"].startswith('Place 0: token 125, "}", placed by evaluation ')
+    assert result["told"].startswith('Position 0: token 125, "}", placed by evaluation ')
     assert result["told"].endswith(", probability 0.607")
     assert (result["playing"], result["ended"]) == (["Pause", 0], ["Play", 9])
 
@@ -162,7 +162,7 @@ def test_the_page_in_a_browser(tmp_path):
 def test_the_page_opens_with_the_final_text(tmp_path):
     _, _, replayed = hostile_replay()
     dom, console = dump(write_replay(tmp_path, replayed), tmp_path)
-    shown = re.findall(r'<span data-place="\d+"[^>]*>(.*?)</span>', dom, re.DOTALL)
+    shown = re.findall(r'<span data-position="\d+"[^>]*>(.*?)</span>', dom, re.DOTALL)
     expected = shown_by(replayed["rows"][0], replayed["evaluations"])[-1][1]
     assert [html.unescape(text) for text in shown] == expected
     assert console == []

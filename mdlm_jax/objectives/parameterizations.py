@@ -1,4 +1,5 @@
-"""The four things that a diffusion network is asked for, each read as the others: laws of the clean token, and scores.
+"""The four things that a diffusion network is asked for, each read as the others: distributions of the clean token, and
+scores.
 
 `leave_one_out` and `full_posterior` are both read from softmax(logits) and agree only at a mask. Plugging one in where
 the other is meant is the commonest error of the field: the loss then has another optimum.
@@ -10,29 +11,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from mdlm_jax.objectives.base import Answer
+from mdlm_jax.objectives.base import Parameterization
 from mdlm_jax.objectives.closed_form import at, log, scores_of_denoiser, scores_of_logits
 from mdlm_jax.processes.base import Process, likelihood, ratio, without_own
 
 
-def leave_one_out(process: Process) -> Answer:
-    """softmax(logits) = p(x_0 | all OTHER places): D3PM's plug-in, GIDD, UDLM, Duo; MDLM, where z is the mask."""
+def leave_one_out(process: Process) -> Parameterization:
+    """softmax(logits) = p(x_0 | all OTHER positions): D3PM's plug-in, GIDD, UDLM, Duo; MDLM, where z is the mask."""
 
     def log_ratio(logits, z, t):
         there = log(process.forward(jax.nn.softmax(logits, axis=-1), t))
         return there - at(there, z)[..., None]
 
-    return Answer(
+    return Parameterization(
         process,
-        logits=lambda law, z, t: log(law),
+        logits=lambda probs, z, t: log(probs),
         log_ratio=log_ratio,
-        law=lambda logits, z, t: jax.nn.softmax(logits, axis=-1),
+        probs=lambda logits, z, t: jax.nn.softmax(logits, axis=-1),
         scores=lambda logits, x, z, t: scores_of_denoiser(process, logits, x, z, t, leaves_out=True),
     )
 
 
-def full_posterior(process: Process) -> Answer:
-    """softmax(logits) = p(x_0 | all places): tauLDR, and SEDD's and RADD's scores made from a denoiser.
+def full_posterior(process: Process) -> Parameterization:
+    """softmax(logits) = p(x_0 | all positions): tauLDR, and SEDD's and RADD's scores made from a denoiser.
 
     The ratio of y is the sum over x_0 of p(x_0 | all) q(y | x_0) / q(z | x_0).
     """
@@ -40,63 +41,64 @@ def full_posterior(process: Process) -> Answer:
     def log_ratio(logits, z, t):
         return log(process.forward(without_own(process, z, jax.nn.softmax(logits, axis=-1), t), t))
 
-    def law(logits, z, t):
+    def probs(logits, z, t):
         weights = without_own(process, z, jax.nn.softmax(logits, axis=-1), t)
         return weights / weights.sum(axis=-1, keepdims=True)
 
-    return Answer(
+    return Parameterization(
         process,
-        logits=lambda law, z, t: log(law * likelihood(process, z, t)),
+        logits=lambda probs, z, t: log(probs * likelihood(process, z, t)),
         log_ratio=log_ratio,
-        law=law,
+        probs=probs,
         scores=lambda logits, x, z, t: scores_of_denoiser(process, logits, x, z, t, leaves_out=False),
     )
 
 
-def score(process: Process) -> Answer:
+def score(process: Process) -> Parameterization:
     """logits = log of p_t(y here) / p_t(z here): SEDD unscaled, concrete scores + 1. The mask has no logit, as no rate
     that is scored leads there."""
 
-    def logits(law, z, t):
-        return log(ratio(process, z, law, t)[..., : process.vocab])
+    def logits(probs, z, t):
+        return log(ratio(process, z, probs, t)[..., : process.vocab])
 
-    return Answer(
+    return Parameterization(
         process,
         logits,
         log_ratio=lambda logits, z, t: logits,
-        law=lambda logits, z, t: _law_of(process, logits, z, t),
+        probs=lambda logits, z, t: _distribution_of(process, logits, z, t),
         scores=lambda logits, x, z, t: scores_of_logits(logits, x, z),
     )
 
 
-def scaled_score(process: Process) -> Answer:
+def scaled_score(process: Process) -> Parameterization:
     """logits = the same + log(e^sigma - 1) + log V, sigma = -log alpha: SEDD's scaling for the absorbing state, where
     the sum of the ratios is 1 / (e^sigma - 1), so that the network need not know t, and logits of 0 have that sum."""
     plain = score(process)
 
     def log_scale(t):
         # of any token: e^sigma - 1 = masked / kept
-        law = process.forward(jnp.zeros((*t.shape, process.vocab)).at[..., 0].set(1), t)
-        kept = jnp.maximum(law[..., 0], jnp.finfo(law.dtype).tiny)  # in float32 it ends at 0 a little before t = 1
-        return (jnp.log(law[..., -1]) - jnp.log(kept))[..., None] + math.log(process.vocab)
+        probs = process.forward(jnp.zeros((*t.shape, process.vocab)).at[..., 0].set(1), t)
+        kept = jnp.maximum(probs[..., 0], jnp.finfo(probs.dtype).tiny)  # in float32 it ends at 0 a little before t = 1
+        return (jnp.log(probs[..., -1]) - jnp.log(kept))[..., None] + math.log(process.vocab)
 
     return plain._replace(
-        logits=lambda law, z, t: plain.logits(law, z, t) + log_scale(t),
+        logits=lambda probs, z, t: plain.logits(probs, z, t) + log_scale(t),
         log_ratio=lambda logits, z, t: logits - log_scale(t),
-        law=lambda logits, z, t: plain.law(logits - log_scale(t), z, t),
+        probs=lambda logits, z, t: plain.probs(logits - log_scale(t), z, t),
         scores=lambda logits, x, z, t: plain.scores(logits - log_scale(t), x, z, t),
     )
 
 
-def _law_of(process: Process, logits: Array, z: Array, t: Array) -> Array:
-    """The leave-one-out law behind scores: p_t(y) / p_t(z) over y is its law of x_t, and a mixture is undone by hand.
+def _distribution_of(process: Process, logits: Array, z: Array, t: Array) -> Array:
+    """The leave-one-out distribution behind scores: p_t(y) / p_t(z) over y is its distribution of x_t, and a mixture is
+    undone by hand.
 
-    Of scores that belong to no law it makes the nearest one it can: what is negative becomes 0.
+    Of scores that belong to no distribution it makes the nearest one it can: what is negative becomes 0.
     """
-    # a mixture adds the same to every token: the law is what stands above that
+    # a mixture adds the same to every token: the distribution is what stands above that
     nothing = process.forward(jnp.zeros((*t.shape, process.vocab)).at[..., 0].set(1), t)[..., : process.vocab]
     kept, added = nothing[..., :1] - nothing[..., 1:2], nothing[..., 1:2]
     there = jnp.where(jnp.arange(process.vocab) == z[..., None], 0.0, logits)
     real = jax.nn.softmax(there, axis=-1) * (kept + process.vocab * added)
-    law = jnp.maximum(real - added, 0) / kept
-    return law / law.sum(axis=-1, keepdims=True)
+    probs = jnp.maximum(real - added, 0) / kept
+    return probs / probs.sum(axis=-1, keepdims=True)

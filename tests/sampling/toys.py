@@ -1,4 +1,5 @@
-"""A world small enough to enumerate, and the network that knows it: a table behind the interface of `Model`."""
+"""A toy distribution small enough to enumerate, and the network that knows it: a table behind the interface of
+`Model`."""
 
 import itertools
 
@@ -18,12 +19,12 @@ JOINT = np.random.default_rng(0).dirichlet(np.full(V**L, 0.4))
 
 
 def conditionals() -> np.ndarray:
-    """[tokens and masks .., place, token]: the law of each place given what is not hidden."""
+    """[tokens and masks .., position, token]: the distribution of each position given what is not hidden."""
     table = np.zeros((V + 1,) * L + (L, V))
     for partial in itertools.product(range(V + 1), repeat=L):
         agrees = np.all((np.array(partial) == V) | (partial == STATES), axis=1)
-        law = np.stack([[JOINT[agrees & (STATES[:, i] == v)].sum() for v in range(V)] for i in range(L)])
-        table[partial] = law / law.sum(axis=1, keepdims=True)
+        probs = np.stack([[JOINT[agrees & (STATES[:, i] == v)].sum() for v in range(V)] for i in range(L)])
+        table[partial] = probs / probs.sum(axis=1, keepdims=True)
     return table
 
 
@@ -31,7 +32,8 @@ TABLE = conditionals()
 
 
 def oracle() -> Model:
-    """Answers with the exact conditionals: of every place when it reads a row, of the target when it reads an order."""
+    """Answers with the exact conditionals: of every position when it reads a row, of the target when it reads an
+    order."""
     log_table = jnp.log(jnp.asarray(TABLE, jnp.float32) + 1e-30)
     architecture = Architecture(V, layers=1, width=V, heads=1, key_value_heads=1, mlp_width=1)
 
@@ -39,36 +41,36 @@ def oracle() -> Model:
         if cache is None:
             return log_table[tuple(view.tokens.T)], None
         own, target = view.key_positions[..., 0], view.positions[..., -1]
-        if view.positions.shape[-1] == 1:  # left to right, a place reads the token before its target
+        if view.positions.shape[-1] == 1:  # left to right, a position reads the token before its target
             own = own - 1
         # the cache holds the tokens read so far and where each stands; the start symbol stands at -1
         stored = zip(cache.layers, (view.tokens, own), strict=True)
-        tokens, places = (jax.lax.dynamic_update_slice_in_dim(old, new, cache.length, axis=1) for old, new in stored)
+        tokens, positions = (jax.lax.dynamic_update_slice_in_dim(old, new, cache.length, axis=1) for old, new in stored)
         rows, out = jnp.arange(len(tokens)), []
         for n in range(view.tokens.shape[1]):
-            read = (jnp.arange(L)[None] <= cache.length + n) & (places >= 0)
-            partial = jnp.full((len(tokens), L + 1), V).at[rows[:, None], jnp.where(read, places, L)].set(tokens)
+            read = (jnp.arange(L)[None] <= cache.length + n) & (positions >= 0)
+            partial = jnp.full((len(tokens), L + 1), V).at[rows[:, None], jnp.where(read, positions, L)].set(tokens)
             out.append(log_table[tuple(partial[:, :L].T)][rows, target[:, n]])
-        return jnp.stack(out, axis=1), Cache((tokens, places), cache.length + len(out))
+        return jnp.stack(out, axis=1), Cache((tokens, positions), cache.length + len(out))
 
-    def empty_cache(batch, places):
-        return Cache((jnp.zeros((batch, places), jnp.int32), jnp.full((batch, places), -1)), jnp.int32(0))
+    def empty_cache(batch, positions):
+        return Cache((jnp.zeros((batch, positions), jnp.int32), jnp.full((batch, positions), -1)), jnp.int32(0))
 
     return Model(lambda key: (), hidden, lambda params, hidden: hidden, empty_cache, architecture)
 
 
-def oracle_of(answer, phi=(), joint=JOINT, given=0) -> Model:
-    """Answers at every t as the best network of an objective does: `answer` is its phi -> Answer. The first `given`
-    tokens are without noise."""
+def oracle_of(parameterization, objective_params=(), joint=JOINT, given=0) -> Model:
+    """Answers at every t as the best network of an objective does: `parameterization` is its objective_params ->
+    Parameterization. The first `given` tokens are without noise."""
     joint = jnp.asarray(joint.reshape((V,) * L), jnp.float32)
 
     def hidden(params, view, mask, cache=None):
-        said, t = answer(phi), view.t
+        said, t = parameterization(objective_params), view.t
         evidence = likelihood(said.process, view.tokens, t)
         clean = jnp.arange(V) == view.tokens[..., None]
         evidence = jnp.where(jnp.arange(L)[:, None] < given, clean, evidence)
-        laws = jax.vmap(lambda shown: leave_one_out(joint, shown))(evidence)
-        return said.logits(laws, view.tokens, t), None
+        distributions = jax.vmap(lambda shown: leave_one_out(joint, shown))(evidence)
+        return said.logits(distributions, view.tokens, t), None
 
     return ORACLE._replace(hidden=hidden)
 

@@ -1,4 +1,4 @@
-"""Logits of scored places only: the same loss and gradient, for as many chunks as they fill."""
+"""Logits of scored positions only: the same loss and gradient, for as many chunks as they fill."""
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +30,8 @@ def examples() -> Example:
     """Rows that end in padding and begin with a prompt."""
     tokens = np.random.default_rng(0).integers(V, size=(BATCH, LENGTH)).astype(np.int32)
     segments = np.where(np.arange(LENGTH) < LENGTH - 2, 1, 0) * np.ones((BATCH, 1), np.int32)
-    frozen = np.broadcast_to(np.arange(LENGTH) < 3, tokens.shape)
-    return Example(jnp.asarray(tokens), jnp.asarray(segments), jnp.asarray(frozen))
+    prompt_mask = np.broadcast_to(np.arange(LENGTH) < 3, tokens.shape)
+    return Example(jnp.asarray(tokens), jnp.asarray(segments), jnp.asarray(prompt_mask))
 
 
 FEW = ("masked", "gidd, blocks")
@@ -42,15 +42,15 @@ def test_changes_neither_value_nor_gradient(name):
     objective = MAKE[name]()
     architecture = Architecture(V, 1, 8, 1, 1, 8, input_width=objective.inputs)
     model = transformer(architecture, Execution())
-    params, phi = jax.jit(model.init)(jax.random.key(1)), objective.init(jax.random.key(2))
+    params, objective_params = jax.jit(model.init)(jax.random.key(1)), objective.init(jax.random.key(2))
     keys, u = jax.random.split(jax.random.key(3), BATCH), jnp.array([0.02, 0.4, 0.6, 0.9])
 
     def slope(scored_only):
-        def total(params, phi):
-            view = look(objective, phi, keys, examples(), u)
-            return nats(model, objective, params, phi, view, CHUNK, scored_only=scored_only)
+        def total(params, objective_params):
+            view = look(objective, objective_params, keys, examples(), u)
+            return nats(model, objective, params, objective_params, view, CHUNK, scored_only=scored_only)
 
-        return jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(params, phi)
+        return jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))(params, objective_params)
 
     expected = slope(False)
     scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected[1]))
@@ -58,8 +58,8 @@ def test_changes_neither_value_nor_gradient(name):
 
 
 @pytest.mark.parametrize(("num_scored", "chunks"), [(0, 0), (1, 1), (8, 1), (9, 2), (64, 8)])
-def test_the_head_reads_as_many_chunks_as_the_scored_places_fill(num_scored, chunks):
-    """From none to all: no number of them is too large. 2 places of 4 views make a chunk of 8."""
+def test_the_head_reads_as_many_chunks_as_the_scored_positions_fill(num_scored, chunks):
+    """From none to all: no number of them is too large. 2 positions of 4 views make a chunk of 8."""
     weight = jnp.zeros(BATCH * LENGTH).at[jax.random.permutation(jax.random.key(0), 64)[:num_scored]].set(1.0)
     ids = jnp.zeros((BATCH, LENGTH), jnp.int32)
     view = View(ids, ids, weight.reshape(BATCH, LENGTH), ids[:, :1], ids, ids, ids, jnp.zeros(BATCH))
