@@ -43,15 +43,6 @@ def pytest_collection_modifyitems(items):
                 item.add_marker("slow")
 
 
-@pytest.fixture(scope="session")
-def shared() -> pathlib.Path:
-    """Public data and golden arrays that are not part of the project, in a folder beside it."""
-    folder = pathlib.Path(__file__).resolve().parents[2] / "shared"
-    if not folder.is_dir():
-        pytest.skip(f"no folder {folder} with the public data")
-    return folder
-
-
 @pytest.fixture(scope="module", autouse=True)
 def forget_programs():
     """Every compiled program maps pieces of memory, of which Linux gives a process 65,530."""

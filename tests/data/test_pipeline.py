@@ -1,5 +1,7 @@
 """The global batch is a function of the seed and the step: of nothing else."""
 
+import argparse
+import inspect
 import itertools
 import threading
 import time
@@ -9,6 +11,7 @@ import pytest
 
 from mdlm_jax.data.pipeline import open_data
 from mdlm_jax.errors import UserError
+from tests.public_data import write_gpt2
 
 MARKOV = {"source": "markov", "path": "vocab=16,concentration=0.3"}
 
@@ -179,14 +182,15 @@ def test_random_lengths_with_an_extra_token():
     assert set(lengths) == set(range(1, 9))
 
 
-def test_bytes_per_token(numbered, shared):
+def test_bytes_per_token(numbered, tmp_path):
     assert open_small(**numbered).bytes_per_token == 32 / 33
     assert open_small(**MARKOV).bytes_per_token == 1
-    wikitext = str(shared / "data/wikitext-2/valid.txt")
-    gpt2 = str(shared / "data/tokenizers/gpt2")
-    data = open_small(path=wikitext, validation_path=wikitext, tokenizer=gpt2)
+    text = inspect.getsource(argparse).encode()
+    (tmp_path / "text.txt").write_bytes(text)
+    path = str(tmp_path / "text.txt")
+    data = open_small(path=path, validation_path=path, tokenizer=str(write_gpt2(tmp_path)))
     tokens = data.unique_tokens + 8
-    assert 1121681 / tokens < data.bytes_per_token <= 1121681 / (tokens - 8)
+    assert len(text) / tokens < data.bytes_per_token <= len(text) / (tokens - 8)
 
 
 def test_stdlib_opens_in_about_a_second():

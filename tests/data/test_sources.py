@@ -1,5 +1,6 @@
 """Where documents come from, and what is held out."""
 
+import lzma
 from typing import ClassVar
 
 import numpy as np
@@ -40,10 +41,11 @@ def test_text_with_its_own_held_out_files(tmp_path):
     assert [file.name for file in documents.files] == ["train.txt", "valid.jsonl"]
 
 
-def test_novels_come_apart_at_form_feeds(shared):
-    novels = str(shared / "data/english_novels/novels.valid.txt.xz")
-    documents = open_documents("text", novels, novels, "")
-    assert len(list(documents.train())) == 4
+def test_compressed_text_is_split_at_form_feeds(tmp_path):
+    novels = tmp_path / "novels.txt.xz"
+    novels.write_bytes(lzma.compress("Émile\nle premier\n\f\ntwo\f\n\f\nthree".encode()))
+    documents = open_documents("text", str(novels), str(novels), "")
+    assert list(documents.train()) == ["Émile\nle premier", "two\f", "three"]
 
 
 class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):

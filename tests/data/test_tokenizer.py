@@ -1,7 +1,6 @@
 """Every tokenizer gives the text back, and none writes a separator into a document."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import tokenizers
 
 from mdlm_jax.data.tokenizer import byte_tokenizer, open_tokenizer, state_tokenizer, train_bpe
 from mdlm_jax.errors import UserError
+from tests.public_data import write_gpt2
 
 TEXTS = [
     "",
@@ -35,20 +35,20 @@ def test_bytes():
     assert tokenizer.decode(np.array([97, 0xC3])) == "a\ufffd"
 
 
-def test_gpt2(shared):
+def test_gpt2(tmp_path):
     """Ids that OpenAI's encoder gives."""
-    tokenizer = open_tokenizer(str(shared / "data/tokenizers/gpt2"))
+    tokenizer = open_tokenizer(str(write_gpt2(tmp_path)))
     check_round_trip(tokenizer)
     assert tokenizer.vocab_size == 50257 and tokenizer.separator == 50256
     assert tokenizer.encode("Hello world").tolist() == [15496, 995]
     assert tokenizer.encode(" the, isn't").tolist() == [262, 11, 2125, 470]
 
 
-def test_gpt2_under_its_other_names(shared, tmp_path):
-    folder = shared / "data/tokenizers/gpt2"
-    shutil.copy(folder / "encoder.json", tmp_path / "vocab.json")
-    shutil.copy(folder / "vocab.bpe", tmp_path / "merges.txt")
-    original, renamed = open_tokenizer(str(folder)), open_tokenizer(str(tmp_path))
+def test_gpt2_under_its_other_names(tmp_path_factory):
+    original, renamed = (
+        open_tokenizer(str(write_gpt2(tmp_path_factory.mktemp("gpt2"), *names)))
+        for names in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
+    )
     assert renamed.encode(TEXTS[3]).tolist() == original.encode(TEXTS[3]).tolist()
     assert renamed.fingerprint == original.fingerprint
 

@@ -1,12 +1,7 @@
 """The tiny models whose outputs the public code left behind, as networks of ours."""
 
-import functools
-import json
-import pathlib
-
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, Model, transformer
@@ -23,14 +18,6 @@ NAMES = {
     ("up", "kernel"): "up_proj",
     ("down", "kernel"): "ff_out",
 }
-
-
-@functools.cache
-def load(folder: pathlib.Path, name: str) -> tuple[dict, dict]:
-    """(arrays, description)."""
-    with np.load(folder / "golden" / f"{name}.npz") as file:
-        arrays = {key: file[key] for key in file.files}
-    return arrays, json.loads((folder / "golden" / f"{name}.json").read_text())
 
 
 def llada(arrays: dict, prefix: str) -> tuple[Model, dict]:

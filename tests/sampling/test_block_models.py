@@ -15,7 +15,8 @@ from mdlm_jax.sampling.blocks import causal_blocks
 from mdlm_jax.sampling.network import Network, logits_of, new_cache, read, reading
 from mdlm_jax.sampling.placing import candidates
 from mdlm_jax.schedules import linear, logarithmic, noise_rate, polynomial, square_root
-from tests.sampling.golden import MASK, bd3lm, load, sdar
+from tests import public_data
+from tests.sampling.golden import MASK, bd3lm, sdar
 
 # name -> (block, steps of a block, rule, confidence, temperature, top_k, top_p)
 GREEDY = {
@@ -42,9 +43,9 @@ def exact_products():
         yield
 
 
-def test_every_stable_case_of_sdar_is_here(shared):
+def test_every_stable_case_of_sdar_is_here():
     """But one, whose confidences are all 1: which position comes first is up to the sort."""
-    _, description = load(shared, "sdar")
+    _, description = public_data.golden("sdar")
     stable = {name for name, case in description["cases"].items() if case.get("stable")}
     assert stable - {"greedy_static_b4_topk1"} == {*GREEDY, "greedy_dynamic_b4_topk1"}
 
@@ -57,12 +58,12 @@ def ranking_there(confidence, hidden):
 
 @pytest.mark.few(5)
 @pytest.mark.parametrize("name", GREEDY)
-def test_sequences_of_sdar(shared, monkeypatch, name):
+def test_sequences_of_sdar(monkeypatch, name):
     """Its confidence is the probability in the distribution that is drawn from: what the head says is sharpened
     beforehand."""
     if name in WRITES_OVER:
         monkeypatch.setattr(placing, "ranking", ranking_there)
-    arrays, description = load(shared, "sdar")
+    arrays, description = public_data.golden("sdar")
     (block, steps, rule, confidence, temperature, top_k, top_p), (model, params) = GREEDY[name], sdar(arrays)
     head = model.head
     model = model._replace(head=lambda params, hidden: filtered(head(params, hidden) / temperature, top_k, top_p))
@@ -87,9 +88,9 @@ def test_sequences_of_sdar(shared, monkeypatch, name):
 
 
 @pytest.mark.slow
-def test_of_one_token_sdar_is_sure(shared):
+def test_of_one_token_sdar_is_sure():
     """With top_k 1 all that is drawn has a probability of 1 there, and a block takes one step; here it does not."""
-    arrays, _ = load(shared, "sdar")
+    arrays, _ = public_data.golden("sdar")
     model, params = sdar(arrays)
     plan = Plan("confidence", 28, top_k=1, trained_blocks=4, rule="dynamic", limit=0.85, upstream_compat=True)
     tokens, trace = sample(jax.random.key(0), model, params, arrays["prompt"], plan)
@@ -98,8 +99,8 @@ def test_of_one_token_sdar_is_sure(shared):
     assert trace.evaluations[0] == 1 + 5 + 4 < trace_own.evaluations[0] and (own[:, :11] == arrays["prompt"]).all()
 
 
-def test_logits_of_sdar(shared):
-    arrays, _ = load(shared, "sdar")
+def test_logits_of_sdar():
+    arrays, _ = public_data.golden("sdar")
     model, params = sdar(arrays)
     tokens = jnp.asarray(arrays["logits_in"], jnp.int32)
     positions = jnp.arange(tokens.shape[1])[None, :, None]
@@ -114,8 +115,8 @@ def both(noised, clean) -> View:
     return reading(tokens, positions, positions, jnp.zeros(len(tokens)))
 
 
-def test_logits_of_bd3lm(shared):
-    arrays, _ = load(shared, "bd3lm")
+def test_logits_of_bd3lm():
+    arrays, _ = public_data.golden("bd3lm")
     model, params = bd3lm(arrays)
     out, _ = model.hidden(params, both(arrays["xt"], arrays["x0"]), block_mask(4, 16))
     logits = model.head(params, out[:, :16])
@@ -124,9 +125,9 @@ def test_logits_of_bd3lm(shared):
     np.testing.assert_allclose(probs[masked], arrays["logp_subs"][masked][:, :-1], atol=1e-4)
 
 
-def test_logits_of_bd3lm_in_sampling(shared):
+def test_logits_of_bd3lm_in_sampling():
     """Without the clean half: three blocks, each of which sees those before."""
-    arrays, _ = load(shared, "bd3lm")
+    arrays, _ = public_data.golden("bd3lm")
     model, params = bd3lm(arrays)
     tokens = jnp.asarray(arrays["xt"][:, :12], jnp.int32)
     positions = jnp.broadcast_to(jnp.arange(12)[:, None], (2, 12, 1))
@@ -135,8 +136,8 @@ def test_logits_of_bd3lm_in_sampling(shared):
 
 
 @pytest.mark.parametrize("name", ["n8_b2", "n12_b4", "n16_b4", "n16_b16", "n8_b1"])
-def test_masks_of_bd3lm(shared, name):
-    arrays, _ = load(shared, "bd3lm")
+def test_masks_of_bd3lm(name):
+    arrays, _ = public_data.golden("bd3lm")
     length, size = (int(part[1:]) for part in name.split("_"))
     positions = np.arange(2 * length)
     seen = block_mask(size, length)(positions[:, None], positions[None])
@@ -144,9 +145,9 @@ def test_masks_of_bd3lm(shared, name):
 
 
 @pytest.mark.parametrize(("name", "lengths"), [("sdar_12_b4", (12,)), ("sdar_packed_8_6_b4", (8, 6))])
-def test_masks_of_sdar(shared, name, lengths):
+def test_masks_of_sdar(name, lengths):
     """There [x_t ; x_0] of one sample, then of the next."""
-    arrays, _ = load(shared, "bd3lm")
+    arrays, _ = public_data.golden("bd3lm")
     length = sum(lengths)
     segments = jnp.tile(np.repeat(np.arange(len(lengths)) + 1, lengths), 2)[None]
     seen = allowed(block_mask(4, length), jnp.arange(2 * length), 2 * length, segments)[0]
@@ -167,9 +168,9 @@ def below(logits, top_p: float):
 @pytest.mark.few(2)
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("name", ["first_hitting_p1.0", "first_hitting_p0.9", "ddpm_p1.0", "ddpm_p0.9"])
-def test_sequences_of_bd3lm_with_the_recorded_noise(shared, name, cached):
+def test_sequences_of_bd3lm_with_the_recorded_noise(name, cached):
     """Four blocks of four behind a given first token: the pieces of a step, given the draws of the public code."""
-    arrays, description = load(shared, "bd3lm")
+    arrays, description = public_data.golden("bd3lm")
     prefix = f"sample/{name}_nokv"
     draws = iter([arrays[f"{prefix}/draw{number:03d}"] for number in range(description["cases"][prefix]["draws"])])
     (model, params), top_p = bd3lm(arrays), float(name[-3:])
@@ -218,9 +219,9 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_of_bd3lm_with_the_recorded_noise(shared, name):
+def test_losses_of_bd3lm_with_the_recorded_noise(name):
     """`resample`: blocks with a share of masks outside the bounds are drawn again until there are none."""
-    arrays, description = load(shared, "bd3lm")
+    arrays, description = public_data.golden("bd3lm")
     (low, high), (model, params), x = LOSSES[name], bd3lm(arrays), jnp.asarray(arrays["x0"], jnp.int32)
     ranks = np.arange(8).reshape(2, 4) / 8
     t = low + (high - low) * ((arrays[f"loss/{name}/draw0"] / 8 + ranks) % 1)
@@ -237,10 +238,10 @@ def test_losses_of_bd3lm_with_the_recorded_noise(shared, name):
     np.testing.assert_allclose(nats, arrays[f"loss/{name}/nlls"], rtol=1e-4, atol=1e-5)
 
 
-def test_schedules_of_bd3lm(shared):
+def test_schedules_of_bd3lm():
     """The chance of a mask and the weight of its loss. What it calls cosine is none of ours, and 1e-3 is added to the
     chance in its weight alone."""
-    arrays, _ = load(shared, "bd3lm")
+    arrays, _ = public_data.golden("bd3lm")
     t = jnp.asarray(arrays["noise/t"])
     schedules = {"loglinear": linear(), "square": polynomial(2.0), "square_root": square_root(), "log": logarithmic()}
     schedules["cosine"] = lambda t: 1 - (1 - 1e-3) * jnp.cos(jnp.pi / 2 * t)
@@ -252,10 +253,10 @@ def test_schedules_of_bd3lm(shared):
 
 
 @pytest.mark.slow
-def test_training_of_sdar(shared):
+def test_training_of_sdar():
     """Two samples of 8 and 4 tokens in one row: there [x_t ; x_0] of the one, then of the other; here both halves of a
     row with segments. Attention does not mind the order."""
-    arrays, description = load(shared, "sdar")
+    arrays, description = public_data.golden("sdar")
     model, params = sdar(arrays)
     model = transformer(model.architecture, Execution(use_segments=True))
     noised, clean = (

@@ -9,7 +9,8 @@ from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling import Plan, sample
 from mdlm_jax.sampling.network import Network, logits_of, new_cache, read, reading
 from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
-from tests.sampling.golden import EOS, EOT, llada, load
+from tests import public_data
+from tests.sampling.golden import EOS, EOT, llada
 
 NEW = {
     "llada_full_32x32": {},
@@ -41,8 +42,8 @@ def exact_products():
 
 
 @pytest.fixture
-def golden(shared):
-    return load(shared, "llada_fastdllm_v1")
+def golden():
+    return public_data.golden("llada_fastdllm_v1")
 
 
 def test_every_stable_case_is_here(golden):

@@ -15,7 +15,7 @@ from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
 from mdlm_jax.sampling.remasking import chance_of_mask, looped
 from mdlm_jax.sampling.steps import euler_distribution, tweedie_distribution, without_mask
 from mdlm_jax.schedules import geometric, linear
-from tests.sampling.golden import load
+from tests import public_data
 from tests.sampling.taped import EPSILON, LENGTH, MASK, ask, at_most, draws, gumbel, race, spread, with_mask
 
 STRATEGIES = {
@@ -49,8 +49,8 @@ def doubles():
 
 
 @pytest.fixture
-def golden(shared):
-    arrays, description = load(shared, "samplers_taped")
+def golden():
+    arrays, description = public_data.golden("samplers_taped")
     return arrays, description["cases"]
 
 
