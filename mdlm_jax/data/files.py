@@ -31,7 +31,7 @@ def expand(key: str, patterns: str) -> tuple[pathlib.Path, ...]:
     if not files:
         raise UserError(f"{key} is empty; accepted: comma-separated globs such as 'corpus/*.txt,more.jsonl.gz'")
     for file in files:
-        if _kind(file) not in READERS:
+        if kind(file) not in READERS:
             raise UserError(f"{key}: {file} is neither .txt, .jsonl (plain, .gz or .xz) nor .parquet")
     return tuple(dict.fromkeys(files))
 
@@ -39,7 +39,7 @@ def expand(key: str, patterns: str) -> tuple[pathlib.Path, ...]:
 def read_files(files: tuple[pathlib.Path, ...], field: str) -> Iterator[str]:
     """Documents in order, the empty ones left out. Raises UserError where a file has none, or cannot be read."""
     for file in files:
-        documents = filter(None, READERS[_kind(file)](file, field))
+        documents = filter(None, READERS[kind(file)](file, field))
         first = next(documents, None)
         if first is None:
             raise UserError(f"{file} is empty: it holds no text")
@@ -58,7 +58,12 @@ def as_text(where: str | pathlib.Path, content: Any) -> str:
         raise UserError(f"{where} is not UTF-8: byte {error.start} ({error.reason})") from error
 
 
-def _kind(file: pathlib.Path) -> str:
+def reads_field(file: pathlib.Path) -> bool:
+    """Whether the documents of this file stand in a field."""
+    return kind(file) != ".txt"
+
+
+def kind(file: pathlib.Path) -> str:
     """'.txt' for corpus.txt and for corpus.txt.xz."""
     return pathlib.Path(file.stem).suffix if file.suffix in OPENERS else file.suffix
 

@@ -1,6 +1,7 @@
 """Text to token ids and back: bytes, any `tokenizers` JSON file, GPT-2's two files, or a BPE trained here."""
 
 import hashlib
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -18,6 +19,8 @@ END_OF_TEXT = "<|endoftext|>"
 # What published vocabularies call the token between two documents, the commonest first.
 SEPARATORS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
+JSON_FILE = "tokenizer.json"
+BUILT_IN_FILE = "built_in.json"  # {"bytes": {}} or {"states": {"states": V}}
 
 
 class Tokenizer(NamedTuple):
@@ -27,25 +30,36 @@ class Tokenizer(NamedTuple):
     decode: Callable[[ArrayLike], str]
     vocab_size: int  # V, the separator included
     separator: int  # the id between two documents; -1 where there are no documents
-    fingerprint: str  # sha256 of all that encode depends on
+    fingerprint: str  # SHA-256 of everything that encode depends on
+    files: dict[str, bytes]  # name -> content: what `save_tokenizer` writes and `open_tokenizer` reads
 
 
-def open_tokenizer(name: str) -> Tokenizer:
-    """`bytes`, the path of a `tokenizers` JSON file, or of a folder with GPT-2's vocabulary and merges.
+def open_tokenizer(name: str | os.PathLike) -> Tokenizer:
+    """Opens a tokenizer.
 
-    Raises UserError when it is none of these, or the file cannot be read as one.
+    Args:
+        name: `bytes`, the path of a `tokenizers` JSON file, or a folder. A folder holds tokenizer.json, or GPT-2's
+            vocabulary and merges, or what `save_tokenizer` wrote.
+
+    Raises:
+        UserError: it is none of these, or the file cannot be read as one.
     """
     if name == "bytes":
         return byte_tokenizer()
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
-        return _gpt2(path)
+        return _open_folder(path)
     if not path.is_file():
-        raise UserError(f"tokenizer {name!r}: accepted are 'bytes', a tokenizers JSON file, or GPT-2's folder")
-    try:
-        return _wrap(tokenizers.Tokenizer.from_file(str(path)), _sha256(path.read_bytes()))
-    except Exception as error:  # the library raises a bare Exception
-        raise UserError(f"tokenizer {path}: not a tokenizers JSON file ({error})") from error
+        raise UserError(f"tokenizer {str(name)!r}: accepted are 'bytes', a tokenizers JSON file, or GPT-2's folder")
+    return _open_json(path)
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: str | os.PathLike) -> None:
+    """Writes the tokenizer into a folder, from which `open_tokenizer` opens it with the same fingerprint."""
+    folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in tokenizer.files.items():
+        write_whole(folder / name, content)
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -64,6 +78,7 @@ def byte_tokenizer() -> Tokenizer:
         vocab_size=257,
         separator=256,
         fingerprint=_sha256(b"bytes"),
+        files={BUILT_IN_FILE: b'{"bytes": {}}'},
     )
 
 
@@ -75,6 +90,7 @@ def state_tokenizer(states: int) -> Tokenizer:
         vocab_size=states,
         separator=-1,
         fingerprint=_sha256(f"states {states}".encode()),
+        files={BUILT_IN_FILE: json.dumps({"states": {"states": states}}).encode()},
     )
 
 
@@ -101,17 +117,41 @@ def train_bpe(documents: Iterable[str], size: int, path: str | os.PathLike) -> T
     return open_tokenizer(str(path))
 
 
+def _open_json(path: pathlib.Path) -> Tokenizer:
+    content = path.read_bytes()
+    try:
+        return _wrap(tokenizers.Tokenizer.from_buffer(content), {JSON_FILE: content})
+    except Exception as error:  # the library raises a bare Exception
+        raise UserError(f"tokenizer {path}: not a tokenizers JSON file ({error})") from error
+
+
+def _open_folder(folder: pathlib.Path) -> Tokenizer:
+    if (folder / JSON_FILE).is_file():
+        return _open_json(folder / JSON_FILE)
+    if (folder / BUILT_IN_FILE).is_file():
+        return _open_built_in(folder / BUILT_IN_FILE)
+    return _gpt2(folder)
+
+
+def _open_built_in(path: pathlib.Path) -> Tokenizer:
+    try:
+        ((name, arguments),) = json.loads(path.read_bytes()).items()
+        return {"bytes": byte_tokenizer, "states": state_tokenizer}[name](**arguments)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"tokenizer {path} is damaged ({error!r})") from error
+
+
 def _gpt2(folder: pathlib.Path) -> Tokenizer:
     pairs = [(folder / vocabulary, folder / merges) for vocabulary, merges in GPT2_FILES]
     files = next((pair for pair in pairs if all(file.is_file() for file in pair)), None)
     if files is None:
         accepted = " or ".join(" and ".join(pair) for pair in GPT2_FILES)
-        raise UserError(f"tokenizer folder {folder} has neither {accepted}")
+        raise UserError(f"tokenizer folder {folder} has none of {JSON_FILE}, {accepted}")
     try:
         bpe = tokenizers.models.BPE.from_file(*map(str, files))
     except Exception as error:  # the library raises a bare Exception
         raise UserError(f"tokenizer folder {folder}: not a BPE vocabulary ({error})") from error
-    return _wrap(_byte_level(bpe), _sha256(*(file.read_bytes() for file in files)))
+    return _wrap(_byte_level(bpe), {name: file.read_bytes() for name, file in zip(GPT2_FILES[0], files, strict=True)})
 
 
 def _byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
@@ -122,7 +162,7 @@ def _byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
     return model
 
 
-def _wrap(model: tokenizers.Tokenizer, fingerprint: str) -> Tokenizer:
+def _wrap(model: tokenizers.Tokenizer, files: dict[str, bytes]) -> Tokenizer:
     model.no_truncation()
     model.no_padding()
     # Markup such as </s> inside a document is text like any other: only the packer writes separators.
@@ -143,7 +183,8 @@ def _wrap(model: tokenizers.Tokenizer, fingerprint: str) -> Tokenizer:
         decode=decode,
         vocab_size=size,
         separator=separator,
-        fingerprint=fingerprint,
+        fingerprint=_sha256(*files.values()),
+        files=files,
     )
 
 

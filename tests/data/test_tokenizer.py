@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from mdlm_jax.data.tokenizer import byte_tokenizer, open_tokenizer, state_tokenizer, train_bpe
+from mdlm_jax.data.tokenizer import byte_tokenizer, open_tokenizer, save_tokenizer, state_tokenizer, train_bpe
 from mdlm_jax.errors import UserError
 from tests.public_data import write_gpt2
 
@@ -91,6 +91,19 @@ def test_states():
     assert ids.tolist() == [0, 11, 3] and tokenizer.decode(ids) == "0 11 3"
 
 
+def test_a_saved_tokenizer_is_the_same(tmp_path, shared):
+    train_bpe(["low lower lowest " * 20], 262, tmp_path / "bpe.json")
+    folder = str(shared / "data/tokenizers/gpt2")
+    opened = [byte_tokenizer(), state_tokenizer(7), open_tokenizer(tmp_path / "bpe.json"), open_tokenizer(folder)]
+    for number, tokenizer in enumerate(opened):
+        save_tokenizer(tokenizer, tmp_path / f"saved/{number}")
+        again = open_tokenizer(tmp_path / f"saved/{number}")
+        assert again[2:] == tokenizer[2:], "V, separator, fingerprint and files"
+        text = "1 6 0" if tokenizer.separator == -1 else "low lower 漢字"
+        assert again.encode(text).tolist() == tokenizer.encode(text).tolist()
+        assert again.decode(tokenizer.encode(text)) == text
+
+
 def test_errors_name_the_file(tmp_path):
     with pytest.raises(UserError, match="no-such-file"):
         open_tokenizer("no-such-file")
@@ -104,6 +117,10 @@ def test_errors_name_the_file(tmp_path):
         train_bpe(["text"], 256, tmp_path / "small.json")
     with pytest.raises(UserError, match="only yields"):
         train_bpe(["ab"], 1000, tmp_path / "small.json")
+    (tmp_path / "built_in.json").write_text('{"states": {}}')
+    with pytest.raises(UserError, match="built_in.json is damaged"):
+        open_tokenizer(str(tmp_path))
+    (tmp_path / "built_in.json").unlink()
     (tmp_path / "encoder.json").write_text("{}")
     (tmp_path / "vocab.bpe").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match=str(tmp_path)):
