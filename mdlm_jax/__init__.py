@@ -1,1 +1,139 @@
-"""Autoregressive, any-order and diffusion language models under one train step, compared per unit of compute."""
+"""Autoregressive, any-order and diffusion language models under one train step, compared per unit of compute.
+
+`import mdlm_jax as mj` is the one import that a user needs. Names load when they are first used, so that the import
+itself takes milliseconds and starts no JAX:
+
+    config = mj.load_config("quickstart", ["--config.objective.name=masked"])
+    result = mj.train(config, "runs/masked")
+    print(mj.evaluate("runs/masked")["bits_per_byte"])
+    print(mj.sample("runs/masked", prompts=["def "])[0].text[0])
+
+Everything in `__all__` is public. All else is internal and may change without notice.
+"""
+
+import importlib
+import sys
+import types
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mdlm_jax import (
+        costs,
+        data,
+        evaluation,
+        exact,
+        laws,
+        models,
+        objectives,
+        processes,
+        report,
+        sampling,
+        schedules,
+    )
+    from mdlm_jax.api import evaluate, open_run, sample, train
+    from mdlm_jax.build import Build, Plan, build, plan
+    from mdlm_jax.config import load_config
+    from mdlm_jax.data import Batch, Example
+    from mdlm_jax.errors import UserError
+    from mdlm_jax.objectives.base import Objective, Parameterization, View
+    from mdlm_jax.processes.base import Process
+    from mdlm_jax.training.step import State, StepOptions, make_train_step
+
+__version__ = "0.1.0"
+
+# public name -> the module that defines it; "" for a room, which is a module itself
+_HOMES = {
+    # from a config to a trained model
+    "load_config": "config",
+    "plan": "build",
+    "build": "build",
+    "train": "api",
+    "evaluate": "api",
+    "sample": "api",
+    "open_run": "api",
+    # the types and the step that an objective meets
+    "Batch": "data",
+    "Build": "build",
+    "Example": "data",
+    "Objective": "objectives.base",
+    "Parameterization": "objectives.base",
+    "Plan": "build",
+    "Process": "processes.base",
+    "State": "training.step",
+    "StepOptions": "training.step",
+    "UserError": "errors",
+    "View": "objectives.base",
+    "make_train_step": "training.step",
+    # rooms
+    "costs": "",
+    "data": "",
+    "evaluation": "",
+    "exact": "",
+    "laws": "",
+    "models": "",
+    "objectives": "",
+    "processes": "",
+    "report": "",
+    "sampling": "",
+    "schedules": "",
+}
+
+__all__ = [
+    "Batch",
+    "Build",
+    "Example",
+    "Objective",
+    "Parameterization",
+    "Plan",
+    "Process",
+    "State",
+    "StepOptions",
+    "UserError",
+    "View",
+    "__version__",
+    "build",
+    "costs",
+    "data",
+    "evaluate",
+    "evaluation",
+    "exact",
+    "laws",
+    "load_config",
+    "make_train_step",
+    "models",
+    "objectives",
+    "open_run",
+    "plan",
+    "processes",
+    "report",
+    "sample",
+    "sampling",
+    "schedules",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES[name]
+    module = importlib.import_module(f"{__name__}.{home or name}")
+    value = getattr(module, name) if home else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Face(types.ModuleType):
+    """Keeps `mdlm_jax.build` the function: importing a module of the package `build` would bind the package there."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name == "build" and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face

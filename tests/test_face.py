@@ -1,0 +1,74 @@
+"""`import mdlm_jax as mj`: light, complete, and the same whatever was imported before."""
+
+import ast
+import inspect
+import os
+import subprocess
+import sys
+
+import pytest
+
+import mdlm_jax as mj
+
+
+def python(code):
+    """What a new process prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": "."}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", mj.__all__)
+def test_every_name_resolves(name):
+    assert getattr(mj, name) is not None
+    assert name in dir(mj)
+
+
+def test_every_function_and_type_has_a_docstring():
+    for name in mj.__all__:
+        value = getattr(mj, name)
+        if name != "__version__":
+            assert inspect.getdoc(value) and "\n" in inspect.getsource(value), name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        mj.nonsense  # noqa: B018
+
+
+def test_import_is_light():
+    """No JAX, no NumPy, and at most 0.1 s: the fastest of five processes, as others may hold the cores."""
+    code = "import time; start = time.perf_counter(); import mdlm_jax, sys; seconds = time.perf_counter() - start; "
+    code += "print(seconds, 'jax' in sys.modules, 'numpy' in sys.modules)"
+    seconds, jax, numpy = zip(*(python(code).split() for _ in range(5)), strict=True)
+    assert min(map(float, seconds)) < 0.1
+    assert set(jax) == set(numpy) == {"False"}
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "from mdlm_jax.build.objective import objective_of",
+        "import mdlm_jax.build",
+        "import mdlm_jax; mdlm_jax.build; import mdlm_jax.build.objective",
+    ],
+)
+def test_build_is_the_function_whatever_was_imported_first(first):
+    assert (
+        python(f"{first}\nimport mdlm_jax as mj; print(type(mj.build).__name__, mj.build.__name__)") == "function build"
+    )
+
+
+def test_static_names_are_the_lazy_ones():
+    """What editors read under TYPE_CHECKING, `__all__` and the table of homes agree."""
+    (static,) = (node for node in ast.parse(inspect.getsource(mj)).body if isinstance(node, ast.If))
+    listed = {alias.name for node in static.body for alias in node.names}
+    assert listed == set(mj._HOMES) == set(mj.__all__) - {"__version__"}
+
+
+def test_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert mj.__version__ == version("mdlm-jax")
