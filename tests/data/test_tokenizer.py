@@ -91,9 +91,9 @@ def test_states():
     assert ids.tolist() == [0, 11, 3] and tokenizer.decode(ids) == "0 11 3"
 
 
-def test_a_saved_tokenizer_is_the_same(tmp_path, shared):
+def test_a_saved_tokenizer_is_the_same(tmp_path):
     train_bpe(["low lower lowest " * 20], 262, tmp_path / "bpe.json")
-    folder = str(shared / "data/tokenizers/gpt2")
+    folder = str(write_gpt2(tmp_path))
     opened = [byte_tokenizer(), state_tokenizer(7), open_tokenizer(tmp_path / "bpe.json"), open_tokenizer(folder)]
     for number, tokenizer in enumerate(opened):
         save_tokenizer(tokenizer, tmp_path / f"saved/{number}")
