@@ -12,8 +12,9 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mdlm_jax.build.described import objective_factory
 from mdlm_jax.build.mesh import check_mesh
-from mdlm_jax.build.objective import objective_of
+from mdlm_jax.build.objective import objective_of, objective_source_digest
 from mdlm_jax.build.rows import blank_row, rows_of, with_rows
 from mdlm_jax.config import choose, flatten, refuse
 from mdlm_jax.costs.flops import COUNTERS, Flops, attended_pairs, flops_per_sequence, steps_for_budget
@@ -25,7 +26,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import BACKENDS
 from mdlm_jax.models.layout import AXES
 from mdlm_jax.models.transformer import REMAT_POLICIES, Execution, Model, transformer
-from mdlm_jax.objectives import OBJECTIVES, Objective
+from mdlm_jax.objectives import Objective
 from mdlm_jax.training.optimizer import DECAYS, adamw, hyperparameters
 from mdlm_jax.training.sharding import RUNNERS, make_mesh, share_of_rows
 from mdlm_jax.training.step import State, StepOptions, initial_state
@@ -65,7 +66,8 @@ def plan(config: ConfigDict) -> Plan:
     _check_execution(config)
     vocab_size = _vocabulary_size(config)
     told = json.dumps({"objective": config.objective.to_dict(), "data": config.data.to_dict()})
-    look = _look(told, OBJECTIVES.get(config.objective.name), vocab_size)
+    factory, source = objective_factory(config.objective.name), objective_source_digest(config)
+    look = _look(told, factory, source, vocab_size)
     objective, length = look.objective, config.data.sequence_length
     architecture = _architecture(config, objective, vocab_size)
     per_sequence = flops_per_sequence(
@@ -101,10 +103,10 @@ class _Look(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _look(told: str, factory: Callable | None, vocab_size: int) -> _Look:
+def _look(told: str, factory: Callable, source: str, vocab_size: int) -> _Look:
     """Of the keys `objective` and `data` of a config, as JSON: a sweep has a few such, and many sizes and budgets.
 
-    `factory` makes the objective; another one under the same name is another objective.
+    `factory` and the digest `source` of a user's own code are part of the cache key: a name may change its meaning.
     """
     config = ConfigDict(json.loads(told))
     objective = objective_of(config, mask_id=vocab_size)

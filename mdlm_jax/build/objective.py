@@ -1,30 +1,35 @@
-"""From config to objective: a factory is given what it names among the things that `objective.*` describes."""
-
-import inspect
-from collections.abc import Callable
-from typing import Any
+"""From config to objective."""
 
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import choose, refuse
+from mdlm_jax.build.described import factory_of, keys_of, made, objective_factory
+from mdlm_jax.build.user_code import check_objective
+from mdlm_jax.config import refuse
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.block import block
 from mdlm_jax.objectives.dropped_prompt import dropped_prompt
-from mdlm_jax.processes import PROCESSES, Process
-from mdlm_jax.schedules import SCHEDULES, Schedule, with_ends
+from mdlm_jax.plugins import is_plugin, plugin_label, source_digest
+from mdlm_jax.processes import PROCESSES
 
-EPSILON_CONVENTIONS = ("none", "smdm", "mdlm", "md4")
-LARGEST_POWER = 6.0  # of the earliest time, 1e-6, that float32 can tell from 0
-DISCRETE_STEPS = 1000  # of d3pm, where `objective.num_steps` is 0
+NEVER_IN_BLOCKS = ("ar", "any_order_causal", "gaussian")  # causal, or reading vectors
 
 
 def objective_of(config: ConfigDict, mask_id: int) -> Objective:
-    """The objective that a config names, in blocks if it says so. Raises UserError naming the key at fault."""
-    options, factory = config.objective, choose(config, "objective.name", OBJECTIVES)
-    if options.name == "ar" and config.data.extra_token:
-        factory = ar_without_start
-    objective = _called(factory, config, mask_id)
+    """The objective of a config, inside blocks if the config says so.
+
+    Args:
+        config: The whole config. `objective.name` is a key of OBJECTIVES, FILE.py:FUNCTION or module:function.
+        mask_id: V, the number of tokens; the mask is the token after them.
+
+    Raises:
+        UserError: A key has a bad value, or a user's own function fails or returns something else.
+    """
+    options = config.objective
+    factory = ar_without_start if options.name == "ar" and config.data.extra_token else objective_factory(options.name)
+    objective = made(options.name, factory, config, mask_id)
+    if is_plugin(options.name):
+        check_objective(options.name, objective, config.data.sequence_length, mask_id)
     if options.drop_prompt:
         if not config.data.prompt_tokens:
             refuse("objective.drop_prompt", options.drop_prompt, "0 where data.prompt_tokens is 0: no prompt to drop")
@@ -47,14 +52,49 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
     return objective
 
 
+def read_keys(name: str, options: ConfigDict | None = None) -> set[str]:
+    """The keys `objective.*` that an objective reads; it ignores all others.
+
+    Args:
+        name: As `objective.name`.
+        options: The `objective` part of a config. With it, only keys that this config uses: the power of a polynomial
+            schedule, the numbers of the chosen process, the details of blocks that there are.
+
+    Raises:
+        UserError: There is no such objective or process.
+
+    >>> sorted(read_keys("ar"))
+    ['objective.name']
+    """
+    keys = {"name"} | keys_of(objective_factory(name))
+    if "process" in keys:
+        for process in PROCESSES if options is None else [options["process"]]:
+            keys |= keys_of(factory_of("objective.process", process, PROCESSES))
+    if name not in NEVER_IN_BLOCKS:
+        keys |= {"drop_prompt", "block_size", "block_low", "block_high", "block_shared_level", "block_shift"}
+    if options is not None:
+        if "schedule" in keys and options["schedule"] != "polynomial":
+            keys -= {"power"}
+        if "epsilon" in keys and options["epsilon_convention"] == "none":
+            keys -= {"epsilon"}
+        if not options["block_size"]:
+            keys -= {"block_low", "block_high", "block_shared_level", "block_shift"}
+    return {f"objective.{key}" for key in keys}
+
+
 def objective_label(config: ConfigDict) -> str:
-    """The objective with what tells it from others of its name, as in `d3pm-uniform` or `masked-T1000-block4`."""
-    options, label = config.objective, config.objective.name
-    asked = inspect.signature(OBJECTIVES[label]).parameters if label in OBJECTIVES else ()
-    label += "".join(f"-{options[key]}" for key in ("process", "score", "form") if key in asked)
-    if "num_steps" in asked and options.num_steps:
+    """The objective's name with what distinguishes it from others of that name.
+
+    For example `d3pm-uniform`, `masked-T1000-block4`, or `mine.make` for the function `make` of mine.py.
+    """
+    options, name = config.objective, config.objective.name
+    label = plugin_label(name) if is_plugin(name) else name
+    keys = keys_of(OBJECTIVES[name]) if name in OBJECTIVES else ()
+    details = {key: options[key] for key in ("process", "score", "form") if key in keys}
+    label += "".join(f"-{plugin_label(value) if is_plugin(value) else value}" for value in details.values())
+    if "num_steps" in keys and options.num_steps:
         label += f"-T{options.num_steps}"
-    if "complementary" in asked and options.complementary:
+    if "complementary" in keys and options.complementary:
         label += "-complementary"
     if not options.block_size:
         return label
@@ -62,68 +102,11 @@ def objective_label(config: ConfigDict) -> str:
     return label + "-shared" * options.block_shared_level + "-shift" * options.block_shift
 
 
-def schedule_of(config: ConfigDict) -> Schedule:
-    """How much is noised at each time. MDLM's convention scales it by 1 - epsilon, MD4's cuts epsilon at both ends."""
-    options, schedule = config.objective, choose(config, "objective.schedule", SCHEDULES)
-    convention = choose(config, "objective.epsilon_convention", EPSILON_CONVENTIONS)
-    if convention != "none" and not 0 < options.epsilon < 0.5:
-        refuse("objective.epsilon", options.epsilon, "above 0 and below 0.5")
-    if convention == "mdlm":
-        if options.schedule != "linear":
-            refuse("objective.schedule", options.schedule, "linear, where epsilon_convention is mdlm")
-        return schedule(options.epsilon)
-    if options.schedule == "polynomial":
-        if not 0 < options.power <= LARGEST_POWER:
-            refuse("objective.power", options.power, f"above 0 and at most {LARGEST_POWER:g}")
-        made = schedule(options.power)
-    else:
-        made = schedule()
-    return with_ends(made, options.epsilon) if convention == "md4" else made
+def objective_source_digest(config: ConfigDict) -> str:
+    """SHA-256 of the source of a user's own objective, process and schedule; "" where all are of the package.
 
-
-def _called(factory: Callable, config: ConfigDict, mask_id: int) -> Any:
-    """The factory with those of its parameters that a config describes; the others keep their defaults."""
-    options = config.objective
-    described = {
-        "mask_id": lambda: mask_id,
-        "vocab": lambda: mask_id,
-        "schedule": lambda: schedule_of(config),
-        "time_epsilon": lambda: options.epsilon if options.epsilon_convention in ("smdm", "mdlm") else 0.0,
-        "independent_times": lambda: options.independent_times,
-        "complementary": lambda: options.complementary,
-        "rate": lambda: _mask_rate(config),
-        "process": lambda: _process(config, mask_id),
-        "num_steps": lambda: _num_steps(config),
-        "auxiliary": lambda: _at_least_0(config, "auxiliary"),
-        "score": lambda: options.score,
-        "form": lambda: options.form,
-        "embedding_width": lambda: options.embedding_width,
-        "mask_share": lambda: options.mask_share,
-        "uniform_share": lambda: options.uniform_share,
-        "gamma": lambda: options.gamma,
-    }
-    names = inspect.signature(factory).parameters.keys() & described.keys()
-    return factory(**{name: described[name]() for name in names})
-
-
-def _process(config: ConfigDict, mask_id: int) -> Process:
-    if config.objective.process == "gaussian_matrix" and config.objective.name != "d3pm":
-        refuse("objective.process", "gaussian_matrix", "absorbing, uniform, hybrid or gidd; a chain of steps is d3pm's")
-    return _called(choose(config, "objective.process", PROCESSES), config, mask_id)
-
-
-def _num_steps(config: ConfigDict) -> int:
-    steps = _at_least_0(config, "num_steps")
-    return steps or (DISCRETE_STEPS if config.objective.name == "d3pm" else 0)
-
-
-def _mask_rate(config: ConfigDict) -> float:
-    if not 0 < config.objective.mask_rate <= 1:
-        refuse("objective.mask_rate", config.objective.mask_rate, "above 0 and at most 1")
-    return config.objective.mask_rate
-
-
-def _at_least_0(config: ConfigDict, key: str):
-    if config.objective[key] < 0:
-        refuse(f"objective.{key}", config.objective[key], "0 or more")
-    return config.objective[key]
+    Raises:
+        UserError: The file or module is missing.
+    """
+    names = filter(is_plugin, (config.objective[key] for key in ("name", "process", "schedule")))
+    return "-".join(source_digest(name) for name in names)

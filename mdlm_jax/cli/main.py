@@ -96,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run_verb=_sample)
 
     verb = verbs.add_parser("check", help="what an objective promises, against a toy distribution whose law is known")
-    verb.add_argument("objective", help="a name, or FILE.py:FUNCTION, which is called with the mask's id")
-    verb.add_argument("--config", default="configs/base.py", help="of the named ones. --config.objective.KEY=VALUE")
+    verb.add_argument("objective", help="a name, FILE.py:FUNCTION or module:function")
+    verb.add_argument("--config", default="configs/base.py", help="--config.objective.KEY=VALUE overrides a key")
     verb.add_argument("--vocab", type=int, default=3, help="tokens of the toy distribution")
     verb.add_argument("--length", type=int, default=2, help="places of the toy distribution")
     verb.add_argument("--draws", type=int, default=100_000, help="of the noise of each sequence")

@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     config.start_from = ""  # folder of a run with the same network, whose weights this one begins with
 
     config.objective = ConfigDict()
-    config.objective.name = "masked"  # a key of mdlm_jax.objectives.OBJECTIVES
+    config.objective.name = "masked"  # a key of mdlm_jax.objectives.OBJECTIVES, FILE.py:FUNCTION or module:function
     # linear | cosine | cosine_squared | polynomial | square_root | logarithmic | geometric
     config.objective.schedule = "linear"  # how much is noised at each time
     config.objective.power = 2.0  # of the polynomial schedule

@@ -1,16 +1,16 @@
 """`mdlm-jax check`: the promises of an objective of the package, or of one in a file, as a table."""
 
-import pathlib
-import runpy
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
 
+from mdlm_jax.build.described import objective_factory
 from mdlm_jax.build.objective import objective_of
 from mdlm_jax.config import load_config
 from mdlm_jax.errors import UserError
 from mdlm_jax.exact.check import Row, check
-from mdlm_jax.objectives import OBJECTIVES, Objective
+from mdlm_jax.objectives import Objective
 
 
 def check_objective(
@@ -37,38 +37,16 @@ def check_objective(
     return rows
 
 
-def maker(name: str, config: str, overrides: list[str]):
-    """(mask id, row length) -> the objective that `name` and the config with its overrides describe."""
-    if ".py" in name:
-        if overrides:
-            raise UserError(f"{overrides[0]}: a file says all itself; accepted: FILE.py:FUNCTION alone")
-        return from_file(name)
-    if name not in OBJECTIVES:
-        raise UserError(f"objective {name!r}; accepted: {', '.join(OBJECTIVES)}, or FILE.py:FUNCTION")
+def maker(name: str, config: str, overrides: list[str]) -> Callable[[int, int], Objective]:
+    """(mask id, row length) -> the objective that `name` and the config with its overrides describe.
+
+    Raises:
+        UserError: There is no such objective.
+    """
+    objective_factory(name)
 
     def make(mask_id: int, length: int) -> Objective:
         given = [f"--config.objective.name={name}", f"--config.data.sequence_length={length}", *overrides]
         return objective_of(load_config(config, given), mask_id)
-
-    return make
-
-
-def from_file(name: str):
-    """The function of FILE.py:FUNCTION, which is called with the mask's id alone."""
-    path, _, function = name.partition(":")
-    if not pathlib.Path(path).is_file():
-        raise UserError(f"{path}: no such file; accepted: FILE.py:FUNCTION")
-    try:
-        made = runpy.run_path(path).get(function)
-    except Exception as error:
-        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    if not callable(made):
-        raise UserError(f"{path} has no function {function!r}; accepted: one that takes the mask's id")
-
-    def make(mask_id: int, length: int) -> Objective:
-        objective = made(mask_id)
-        if not isinstance(objective, Objective):
-            raise UserError(f"{name} gave {type(objective).__name__}; accepted: an Objective")
-        return objective
 
     return make

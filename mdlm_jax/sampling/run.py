@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from mdlm_jax.build.objective import DISCRETE_STEPS, schedule_of
+from mdlm_jax.build.described import DISCRETE_STEPS, schedule_of
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.restore import Run, open_run

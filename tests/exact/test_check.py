@@ -99,7 +99,7 @@ def test_a_right_one_passes(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["sed"], "objective 'sed'; accepted: ar, any_order"),
+        (["sed"], "config.objective.name is 'sed'; accepted: ar, any_order"),
         (["masked", "--length=1"], "--length=1; accepted: 2 or more"),
         (["masked", "--vocab=50", "--length=3"], "125,000 sequences; accepted: at most 1,000"),
         (["no.py:make"], "no.py: no such file; accepted: FILE.py:FUNCTION"),

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdlm_jax.build.objective import schedule_of
+from mdlm_jax.build.described import schedule_of
 from mdlm_jax.config import load_config
 from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError

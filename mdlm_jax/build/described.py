@@ -1,0 +1,145 @@
+"""What a config describes of an objective: values for the parameters of factories, by name."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from mdlm_jax.build.user_code import in_user_code
+from mdlm_jax.config import refuse
+from mdlm_jax.errors import UserError
+from mdlm_jax.objectives import OBJECTIVES, Objective
+from mdlm_jax.plugins import FORM, is_plugin, load_function
+from mdlm_jax.processes import PROCESSES, Process
+from mdlm_jax.schedules import SCHEDULES, Schedule, with_ends
+
+EPSILON_CONVENTIONS = ("none", "smdm", "mdlm", "md4")
+LARGEST_POWER = 6.0  # float32 can not tell the earliest time, 1e-6, to a higher power from 0
+DISCRETE_STEPS = 1000  # of d3pm, where `objective.num_steps` is 0
+
+
+class Described(NamedTuple):
+    """How a config gives the value of a factory's parameter."""
+
+    keys: tuple[str, ...]  # the keys of `config.objective` that the value depends on
+    value: Callable[[ConfigDict, int], Any]  # (config, mask id)
+
+
+def objective_factory(name: str) -> Callable[..., Objective]:
+    """The function that makes the objective: one of the package, or a user's own (see `plugins`).
+
+    Raises:
+        UserError: There is no such objective.
+    """
+    return factory_of("objective.name", name, OBJECTIVES)
+
+
+def factory_of(key: str, name: str, options: Mapping[str, Callable]) -> Callable:
+    """One of `options`, or a user's own function; refuses the value `name` of `key` where it is neither."""
+    if is_plugin(name):
+        return load_function(name)
+    if name not in options:
+        refuse(key, name, f"{', '.join(options)}, {FORM}")
+    return options[name]
+
+
+def keys_of(factory: Callable) -> set[str]:
+    """The keys of `config.objective` that a factory's parameters depend on."""
+    described = inspect.signature(factory).parameters.keys() & DESCRIBED.keys()
+    return {key for parameter in described for key in DESCRIBED[parameter].keys}
+
+
+def made(name: str, factory: Callable, config: ConfigDict, mask_id: int) -> Any:
+    """What the factory makes of those of its parameters that a config describes; the others keep their defaults."""
+    parameters = inspect.signature(factory).parameters
+    for parameter in parameters.values():
+        required = parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_ONLY,
+            parameter.POSITIONAL_OR_KEYWORD,
+            parameter.KEYWORD_ONLY,
+        )
+        if required and parameter.name not in DESCRIBED:
+            raise UserError(
+                f"{name}: no key of a config describes its parameter {parameter.name!r}; "
+                f"accepted: {', '.join(DESCRIBED)}, or a default"
+            )
+    values = {key: DESCRIBED[key].value(config, mask_id) for key in DESCRIBED if key in parameters}
+    if not is_plugin(name):
+        return factory(**values)
+    return in_user_code(name, "", lambda: factory(**values))
+
+
+def schedule_of(config: ConfigDict) -> Schedule:
+    """The noise schedule. MDLM's convention scales it by 1 - epsilon, MD4's cuts epsilon off both ends."""
+    options, factory = config.objective, factory_of("objective.schedule", config.objective.schedule, SCHEDULES)
+    convention = options.epsilon_convention
+    if convention not in EPSILON_CONVENTIONS:
+        refuse("objective.epsilon_convention", convention, ", ".join(EPSILON_CONVENTIONS))
+    if convention != "none" and not 0 < options.epsilon < 0.5:
+        refuse("objective.epsilon", options.epsilon, "above 0 and below 0.5")
+    if convention == "mdlm":
+        if options.schedule != "linear":
+            refuse("objective.schedule", options.schedule, "linear, where epsilon_convention is mdlm")
+        return factory(options.epsilon)
+    if options.schedule == "polynomial":
+        if not 0 < options.power <= LARGEST_POWER:
+            refuse("objective.power", options.power, f"above 0 and at most {LARGEST_POWER:g}")
+        schedule = factory(options.power)
+    elif is_plugin(options.schedule):
+        schedule = in_user_code(options.schedule, "", factory)
+    else:
+        schedule = factory()
+    return with_ends(schedule, options.epsilon) if convention == "md4" else schedule
+
+
+def _process(config: ConfigDict, mask_id: int) -> Process:
+    name = config.objective.process
+    if name == "gaussian_matrix" and config.objective.name != "d3pm":
+        refuse("objective.process", name, "absorbing, uniform, hybrid or gidd; a chain of steps is d3pm's")
+    process = made(name, factory_of("objective.process", name, PROCESSES), config, mask_id)
+    if not isinstance(process, Process):
+        raise UserError(f"{name} returned {type(process).__name__}; accepted: a mdlm_jax.processes.Process")
+    return process
+
+
+def _num_steps(config: ConfigDict) -> int:
+    steps = _at_least_0(config, "num_steps")
+    return steps or (DISCRETE_STEPS if config.objective.name == "d3pm" else 0)
+
+
+def _mask_rate(config: ConfigDict) -> float:
+    if not 0 < config.objective.mask_rate <= 1:
+        refuse("objective.mask_rate", config.objective.mask_rate, "above 0 and at most 1")
+    return config.objective.mask_rate
+
+
+def _time_epsilon(config: ConfigDict) -> float:
+    return config.objective.epsilon if config.objective.epsilon_convention in ("smdm", "mdlm") else 0.0
+
+
+def _at_least_0(config: ConfigDict, key: str):
+    if config.objective[key] < 0:
+        refuse(f"objective.{key}", config.objective[key], "0 or more")
+    return config.objective[key]
+
+
+def _as_given(*keys: str) -> dict[str, Described]:
+    return {key: Described((key,), lambda config, _, key=key: config.objective[key]) for key in keys}
+
+
+# what a factory of an objective or a process may have as a parameter
+DESCRIBED: dict[str, Described] = {
+    "mask_id": Described((), lambda config, mask_id: mask_id),
+    "vocab": Described((), lambda config, mask_id: mask_id),
+    "schedule": Described(
+        ("schedule", "power", "epsilon_convention", "epsilon"), lambda config, _: schedule_of(config)
+    ),
+    "time_epsilon": Described(("epsilon_convention", "epsilon"), lambda config, _: _time_epsilon(config)),
+    "rate": Described(("mask_rate",), lambda config, _: _mask_rate(config)),
+    "process": Described(("process",), _process),
+    "num_steps": Described(("num_steps",), lambda config, _: _num_steps(config)),
+    "auxiliary": Described(("auxiliary",), lambda config, _: _at_least_0(config, "auxiliary")),
+} | _as_given(
+    "independent_times", "complementary", "score", "form", "embedding_width", "mask_share", "uniform_share", "gamma"
+)
