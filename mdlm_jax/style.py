@@ -1,19 +1,12 @@
-"""What every figure shares in looks: a colour and a marker an objective, and short numbers."""
+"""What all figures share: one colour and one marker for each objective, and short numbers."""
 
 from collections.abc import Iterable
 
-# Okabe and Ito's palette, safe for colour-blind readers; the objectives of the package keep theirs in every report.
+# Okabe and Ito's palette, safe for colour-blind readers. The objectives in ORDER have the same place in every report.
 PALETTE = ["#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # Matplotlib's names
-SHAPES = [
-    "circle",
-    "square",
-    "triangle-up",
-    "diamond",
-    "triangle-down",
-    "cross",
-    "triangle-right",
-]  # the same in Vega's
+# the same in Vega's
+SHAPES = ["circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right"]
 ORDER = ["ar", "any_order", "masked", "any_order_causal", "masked_lm"]
 
 
@@ -27,6 +20,24 @@ def number(value: float | int) -> str:
 
 
 def place_in_palette(objective: str, objectives: Iterable[str]) -> int:
-    """Of an objective in PALETTE, MARKERS and SHAPES, among these."""
-    names = ORDER + sorted(set(objectives) - set(ORDER))
-    return names.index(objective) % len(PALETTE)
+    """The index of an objective's colour in PALETTE, and of its marker in MARKERS.
+
+    Objectives in ORDER keep theirs; the others take what is free among `objectives`, and repeat once all are taken.
+    """
+    return _place(objective, objectives)[0]
+
+
+def place_in_shapes(objective: str, objectives: Iterable[str]) -> int:
+    """The index of an objective's shape in SHAPES. Where a colour repeats, its shape does not."""
+    place, repeats = _place(objective, objectives)
+    return (place + repeats) % len(SHAPES)
+
+
+def _place(objective: str, objectives: Iterable[str]) -> tuple[int, int]:
+    """(place in the palette, how often all free places were taken before)."""
+    if objective in ORDER:
+        return ORDER.index(objective), 0
+    names = set(objectives)
+    free = [index for index in range(len(PALETTE)) if index not in {ORDER.index(name) for name in names & set(ORDER)}]
+    repeats, place = divmod(sorted(names - set(ORDER)).index(objective), len(free))
+    return free[place], repeats

@@ -5,7 +5,7 @@ import pathlib
 
 from mdlm_jax.errors import UserError
 
-STORED = ", or the results.json that --store wrote"
+STORED = ", or stored results: the results.json that --store wrote, or its folder"
 
 
 def add_sweep(verbs) -> None:
@@ -144,7 +144,7 @@ def _report(options) -> int:
     from mdlm_jax.sweeps import sweep
     from mdlm_jax.sweeps.experiment import load_experiment
 
-    if options.experiment.endswith(".json"):
+    if options.experiment.endswith(".json") or pathlib.Path(options.experiment).is_dir():
         path, problems = sweep.report_stored(pathlib.Path(options.experiment), options.out)
     else:
         path, problems = sweep.report(load_experiment(options.experiment), _folder(options), options.out, options.store)

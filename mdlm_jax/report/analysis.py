@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdlm_jax.laws import IsoFlop, Minimum, Multiplier, Optima, Refusal, compute_multiplier, isoflop_minimum, optima
+from mdlm_jax.report.groups import base_objective
 from mdlm_jax.runs.result import Result
 
 CONTROL = ("any_order", "masked")  # one expectation, so their multiplier must cover 1
@@ -35,6 +36,11 @@ class Analysis(NamedTuple):
     by_steps: list[Result]  # done, but given steps and no budget: no isoFLOP curve has a place for them
 
 
+def reference_first(run: Result) -> tuple[bool, str]:
+    """A key that sorts runs by objective, the reference and its groups first."""
+    return base_objective(run.objective) != REFERENCE, run.objective
+
+
 def likelihoods(analysis: Analysis) -> list[str]:
     """The objectives whose losses share an axis: exact, or upper bounds of the same thing."""
     return [objective for objective, runs in analysis.runs.items() if runs[0].bound != "none"]
@@ -46,7 +52,7 @@ def _comparable(results: Sequence[Result], left_out: list[str]) -> tuple[str, di
         return "", {}
     counter = Counter(run.budget_counter for run in results).most_common(1)[0][0]
     runs: dict[str, list[Result]] = defaultdict(list)
-    for run in sorted(results, key=lambda run: (run.objective != REFERENCE, run.objective, run.budget, run.seed)):
+    for run in sorted(results, key=lambda run: (*reference_first(run), run.budget, run.seed)):
         bound = runs[run.objective][0].bound if run.objective in runs else run.bound
         if run.budget_counter != counter:
             left_out.append(f"{run.run_id}: its budget is counted in {run.budget_counter}, the others in {counter}")
@@ -69,6 +75,12 @@ def _isoflops(runs: Sequence[Result], counter: str) -> list[IsoFlop]:
     return curves
 
 
+def _is_control(reference: str, other: str) -> bool:
+    """Whether two objectives are a control: `any_order` and `masked`, or groups of them with the same settings."""
+    bases = (base_objective(reference), base_objective(other))
+    return bases == CONTROL and reference.removeprefix(bases[0]) == other.removeprefix(bases[1])
+
+
 def _compare(reference: str, other: str, best: dict[str, Optima | Refusal]) -> Comparison:
     multiplier = None
     for name in (reference, other):
@@ -76,7 +88,7 @@ def _compare(reference: str, other: str, best: dict[str, Optima | Refusal]) -> C
             multiplier = Refusal(f"{name} has no law L*(C)")
     if multiplier is None:
         multiplier = compute_multiplier(best[reference], best[other])
-    return Comparison(reference, other, (reference, other) == CONTROL, multiplier)
+    return Comparison(reference, other, _is_control(reference, other), multiplier)
 
 
 def analyse(results: Sequence[Result], problems: Sequence[str] = ()) -> Analysis:
@@ -97,6 +109,5 @@ def analyse(results: Sequence[Result], problems: Sequence[str] = ()) -> Analysis
     analysis = Analysis(counter, runs, minima, best, [], failed, left_out, by_steps)
     names = likelihoods(analysis)
     pairs = [(names[0], other) for other in names[1:]]
-    if set(CONTROL) <= set(names) and CONTROL not in pairs:
-        pairs.append(CONTROL)
+    pairs += [(a, b) for a in names[1:] for b in names[1:] if _is_control(a, b)]
     return analysis._replace(comparisons=[_compare(reference, other, best) for reference, other in pairs])

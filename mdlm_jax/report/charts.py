@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import altair as alt
 
-from mdlm_jax.style import PALETTE, SHAPES, place_in_palette
+from mdlm_jax.style import PALETTE, SHAPES, place_in_palette, place_in_shapes
 
 NATS = "validation loss (nats per token)"
 TEXT, GRID, REFUSED = "#1a1a1a", "#dddddd", "#c00000"
@@ -106,7 +106,7 @@ def color(names: Sequence[str], among: Iterable[str], legend: bool = True) -> al
 
 def shape(names: Sequence[str], among: Iterable[str], legend: bool = True) -> alt.Shape:
     """Of the field `objective`; its legend is that of the colours."""
-    shapes = alt.Scale(domain=list(names), range=[SHAPES[place_in_palette(name, among)] for name in names])
+    shapes = alt.Scale(domain=list(names), range=[SHAPES[place_in_shapes(name, among)] for name in names])
     shown = alt.Legend(symbolOpacity=1) if legend else None
     return alt.Shape("objective:N", scale=shapes, title="objective", legend=shown)
 

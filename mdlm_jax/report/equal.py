@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdlm_jax.laws import Refusal, SeedMean, seed_mean
-from mdlm_jax.report.analysis import REFERENCE
+from mdlm_jax.report.analysis import reference_first
 from mdlm_jax.runs.result import Result
 from mdlm_jax.style import number
 
@@ -56,7 +56,7 @@ def equal_spends(runs: Sequence[Result]) -> list[Cell]:
     Of many, those with the most runs, and of these the dearest.
     """
     groups: dict[tuple, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
-    for run in sorted(runs, key=lambda run: (run.objective != REFERENCE, run.objective, run.seed)):
+    for run in sorted(runs, key=lambda run: (*reference_first(run), run.seed)):
         given = (run.budget, f"{number(run.budget)} FLOPs (counter: {run.budget_counter})")
         steps = (run.tokens, f"{number(run.tokens)} tokens")
         groups[run.size, *(given if run.budget > 0 else steps), run.unique_tokens][run.objective].append(run)

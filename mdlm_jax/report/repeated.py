@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdlm_jax.laws import Cells, Crossing, EpochRuns, Refusal, cells, epochs_crossing
-from mdlm_jax.report.analysis import REFERENCE
+from mdlm_jax.report.analysis import reference_first
 from mdlm_jax.runs.result import Result
 
 LEAST_EPOCHS = 2  # numbers of epochs that make a curve
@@ -41,7 +41,7 @@ def _epoch_runs(runs: Sequence[Result]) -> EpochRuns:
 def repeated(runs: Sequence[Result]) -> tuple[list[Repeated], list[Result]]:
     """One analysis for each number of unique tokens, and the runs that have no place in any."""
     groups: dict[int, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
-    for run in sorted(runs, key=lambda run: (run.objective != REFERENCE, run.objective)):
+    for run in sorted(runs, key=reference_first):
         groups[run.unique_tokens][run.objective].append(run)
     found, rest = [], []
     for unique_tokens, by_objective in sorted(groups.items()):

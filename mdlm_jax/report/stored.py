@@ -1,17 +1,21 @@
-"""The results of an experiment in one file: a list of them, which a report needs no run folders for."""
+"""The results of an experiment without its run folders: one file with a list of them."""
 
 import json
 import os
 import pathlib
 from collections.abc import Sequence
 
+from mdlm_jax.config import flatten, from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
-from mdlm_jax.runs.result import Result, validate
+from mdlm_jax.report.groups import grouped
+from mdlm_jax.runs.result import FILE_NAME, Result, read_results, validate
+
+STORED_NAME = "results.json"
 
 
 def write_stored(path: str | os.PathLike, results: Sequence[Result]) -> None:
-    """Writes the results, whole or not at all. Raises UserError where the file can not be written."""
+    """Writes the results, whole or not at all. Raises UserError if the file cannot be written."""
     path = pathlib.Path(path)
     lines = [json.dumps(result._asdict(), allow_nan=False) for result in results]
     try:
@@ -21,10 +25,35 @@ def write_stored(path: str | os.PathLike, results: Sequence[Result]) -> None:
         raise UserError(f"{path}: can not be written ({error.strerror}); accepted: a file to write") from error
 
 
+def find_stored(path: str | os.PathLike) -> tuple[list[Result], list[str], dict[str, pathlib.Path]]:
+    """Stored results, given their file or the folder that holds it or the folders of the runs.
+
+    Returns:
+        The results, one line for each that cannot be read, and the folders of the runs by run id (none for a file).
+
+    Raises:
+        UserError: There are no results at `path`.
+    """
+    path = pathlib.Path(path)
+    folders = sorted(file.parent for file in path.glob(f"*/{FILE_NAME}"))
+    if not folders:
+        return *read_stored(path / STORED_NAME if path.is_dir() else path), {}
+    results, problems = read_results(folders)
+    known = {folder.name: folder for folder in folders}
+    runs = {run.run_id: known[run.run_id] for run in results if run.run_id in known}
+    return grouped(results, {name: _settings(folder) for name, folder in runs.items()}), problems, runs
+
+
+def _settings(folder: pathlib.Path) -> dict:
+    path = folder / "config.json"
+    return dict(flatten(from_json(path))) if path.exists() else {}
+
+
 def read_stored(path: str | os.PathLike) -> tuple[list[Result], list[str]]:
     """The results in a file, and one line for each that breaks the schema or has the name of one before it.
 
-    Raises UserError where the file is no list of results.
+    Raises:
+        UserError: The file is no list of results.
     """
     try:
         entries = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))

@@ -5,11 +5,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mdlm_jax.config import config_hash, differing_keys, from_json, to_json
+from mdlm_jax.config import config_hash, differing_keys, flatten, from_json, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.report.groups import grouped
 from mdlm_jax.report.page import write_report
-from mdlm_jax.report.stored import read_stored, write_stored
+from mdlm_jax.report.stored import find_stored, write_stored
 from mdlm_jax.runs.result import FILE_NAME, Result, read_results
 from mdlm_jax.sweeps import attempts, slurm
 from mdlm_jax.sweeps.experiment import Experiment
@@ -140,6 +141,7 @@ def report(
     `store` is a file that takes all results. Raises UserError where there is nothing to report.
     """
     results, problems = collect(experiment, folder)
+    results = grouped(results, {run_id(config): dict(flatten(config)) for config in experiment.configs})
     if store is not None:
         write_stored(store, results)
     runs = {result.run_id: folder / result.run_id for result in results}
@@ -147,6 +149,10 @@ def report(
 
 
 def report_stored(path: pathlib.Path, out: pathlib.Path | None = None) -> tuple[pathlib.Path, list[str]]:
-    """The same from a file of results alone, into `out` or beside the file. Raises UserError where it holds none."""
-    results, problems = read_stored(path)
-    return write_report(results, out or path.parent, path.resolve().parent.name, problems), problems
+    """The same from stored results (a file or its folder), into `out` or beside them.
+
+    Raises UserError if there are none.
+    """
+    results, problems, runs = find_stored(path)
+    folder = path if path.is_dir() else path.parent
+    return write_report(results, out or folder, folder.resolve().name, problems, runs), problems

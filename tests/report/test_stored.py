@@ -4,7 +4,7 @@ import pytest
 
 from mdlm_jax.config import config_hash
 from mdlm_jax.errors import UserError
-from mdlm_jax.report.stored import read_stored, write_stored
+from mdlm_jax.report.stored import find_stored, read_stored, write_stored
 from mdlm_jax.sweeps.experiment import load_experiment
 from mdlm_jax.sweeps.plan import run_id
 from tests import run_folders as runs
@@ -57,3 +57,10 @@ def test_the_results_of_the_project_are_those_of_its_experiments(name):
     assert {result.run_id: result.config_hash for result in results} == {
         run_id(config): config_hash(config) for config in configs
     }
+
+
+@pytest.mark.parametrize("name", ["isoflop_small", "data_constrained", "objectives", "quickstart"])
+def test_every_stored_experiment_opens_by_folder_and_file(name):
+    folder = runs.ROOT / "experiments" / "results" / name
+    by_folder, by_file = (find_stored(path) for path in (folder, folder / "results.json"))
+    assert by_folder[0] and by_folder[:2] == by_file[:2] and by_folder[1] == []
