@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from mdlm_jax import build
+from mdlm_jax.build import Plan, plan, warmup_steps
 from mdlm_jax.build.objective import objective_label
 from mdlm_jax.costs.flops import Flops, Parameters, num_parameters, steps_for_budget
 from mdlm_jax.costs.memory import Memory, device_memory
@@ -28,7 +28,7 @@ class PlannedRun(NamedTuple):
     steps: int
     warmup_steps: int
     flops: Flops  # of the whole run
-    step: build.Plan  # of one step; shared by runs that differ in seed, budget or learning rate
+    step: Plan  # of one step; shared by runs that differ in seed, budget or learning rate
 
 
 def run_id(config: ConfigDict) -> str:
@@ -55,12 +55,12 @@ def plan_runs(configs: Sequence[ConfigDict]) -> list[PlannedRun]:
     """What every run costs. Raises one UserError with a line for each different mistake and the runs that share it."""
     _stay_off_accelerators()
     planned, mistakes = [], defaultdict(list)
-    counted: dict[str, build.Plan] = {}
+    counted: dict[str, Plan] = {}
     for config in configs:
         key = _key_of_step(config)
         try:
             if key not in counted:
-                counted[key] = build.plan(config)
+                counted[key] = plan(config)
             planned.append(_planned(config, counted[key]))
         except UserError as error:
             mistakes[str(error)].append(run_id(config))
@@ -76,7 +76,7 @@ def _key_of_step(config: ConfigDict) -> str:
     return json.dumps(told)
 
 
-def _planned(config: ConfigDict, step: build.Plan) -> PlannedRun:
+def _planned(config: ConfigDict, step: Plan) -> PlannedRun:
     steps = config.steps
     if config.budget:
         steps = steps_for_budget(config.budget, getattr(step.flops_per_step, config.budget_counter))
@@ -86,7 +86,7 @@ def _planned(config: ConfigDict, step: build.Plan) -> PlannedRun:
         num_parameters(step.architecture),
         steps * step.tokens_per_step,
         steps,
-        build.warmup_steps(config, steps),
+        warmup_steps(config, steps),
         Flops(*(steps * count for count in step.flops_per_step)),
         step,
     )

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from benchmarks.ahead_of_time import Case, config_of, stored
-from mdlm_jax import build
+from mdlm_jax.build import build
 from mdlm_jax.configs import base
 from mdlm_jax.costs.prices import parse_hardware
 from mdlm_jax.sweeps.plan import memory_of, plan_runs
@@ -41,7 +41,7 @@ def config(**keys):
 )
 def test_the_closed_form_is_what_xla_reserves_or_somewhat_more(keys):
     asked = config(**keys)
-    built = build.build(asked)
+    built = build(asked)
     make_runner, axis_name = RUNNERS["jit"]
     step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
     runner = make_runner(step, built.mesh)

@@ -5,7 +5,7 @@ import time
 import pytest
 from ml_collections import ConfigDict
 
-from mdlm_jax import build
+from mdlm_jax.build import plan
 from mdlm_jax.configs import base, smdm
 from mdlm_jax.costs.prices import dollars, parse_hardware
 from mdlm_jax.errors import UserError
@@ -48,7 +48,7 @@ def test_a_plan_is_that_of_each_config_by_itself():
     configs = [config(budget=budget, seed=seed) for budget in (1e10, 3e10) for seed in (0, 1)]
     configs += [config(budget=0.0, steps=steps) for steps in (5, 6)] + [big]
     for planned, mine in zip(plan_runs(configs), configs, strict=True):
-        alone = build.plan(mine)
+        alone = plan(mine)
         assert (planned.steps, planned.flops) == (alone.steps, alone.total)
         assert planned.tokens == alone.steps * alone.tokens_per_step
     assert planned.steps == 303_004
@@ -77,7 +77,7 @@ def test_learning_rates_share_the_count_of_a_step_and_not_its_checks():
 
 def test_warm_up_is_that_of_each_run():
     for planned in plan_runs([config(budget=budget) for budget in (1e10, 1e12)]):
-        assert planned.warmup_steps == build.plan(planned.config).warmup_steps
+        assert planned.warmup_steps == plan(planned.config).warmup_steps
 
 
 def test_runs_on_unlike_amounts_of_data_are_unlike():
