@@ -46,7 +46,7 @@ def markov_measure(run: Run) -> Callable[[np.ndarray, np.ndarray], Quality]:
 
 def text_measure(judge: Run) -> Callable[[np.ndarray, np.ndarray], Quality]:
     """Nats under the judge, and entropy of the bytes."""
-    model, config = judge.built.model, judge.config
+    model, config = judge.model, judge.config
     nats = partial(
         negative_log_likelihood,
         model,
@@ -64,9 +64,9 @@ def drawn_in_turns(
 
     All are compiled, on rows that have one token to draw, before any is timed.
     """
-    model = run.built.model
+    model = run.model
     prompt = np.zeros((min(AT_ONCE, num_rows), 0), np.int32)
-    parameterization = run.built.objective.parameterization
+    parameterization = run.objective.parameterization
     full = {
         name: Plan(**({"sampler": "confidence", "length": length, "parameterization": parameterization} | said))
         for name, said in plans.items()
@@ -129,7 +129,7 @@ def row_of(name: str, calls: list, base: list, plan: Plan, run: Run, scored: Cal
 
 def evaluation_flops(plan: Plan, run: Run, evaluations: float) -> float:
     """Of a row: what its evaluations read, at matrix products alone. With a cache, a block begins with a whole row."""
-    a, length = run.built.model.architecture, plan.length
+    a, length = run.model.architecture, plan.length
     whole = flops(a, length, length, BLOCK if plan.sampler == "confidence" else length / evaluations)
     if plan.cache == "none":
         return evaluations * whole

@@ -21,8 +21,8 @@ def similarity(run: Run, length: int) -> dict:
 
     Mean over layers, rows and the positions of a region; of a block early, in the middle, and late in the row.
     """
-    model, frames = run.built.model, []
-    plan = Plan("confidence", length, parameterization=run.built.objective.parameterization, block_size=BLOCK)
+    model, frames = run.model, []
+    plan = Plan("confidence", length, parameterization=run.objective.parameterization, block_size=BLOCK)
     prompt = np.zeros((ROWS, 0), np.int32)
     tokens, _ = sample(jax.random.key(0), model, run.params, prompt, plan, watch=lambda rows: frames.append(rows))
     jax.block_until_ready(tokens)

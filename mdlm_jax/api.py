@@ -106,12 +106,12 @@ def sample(
     if count < 1:
         raise UserError(f"count={count}; accepted: 1 or more")
     run = restore.open_run(pathlib.Path(folder))
-    tokenizer, mask_id = run.built.data.tokenizer, run.built.model.architecture.vocab_size
+    tokenizer, mask_id = run.tokenizer, run.vocab_size
     plan = plan_of(run, length=length, **(parse_plan(sampler) if sampler else {}))
     drawn = []
     for prompt in prompts:
         given = np.tile(encode_prompt(prompt, tokenizer), (count, 1))
-        tokens, trace = draw(jax.random.key(seed), run.built.model, run.params, given, plan)
+        tokens, trace = draw(jax.random.key(seed), run.model, run.params, given, plan)
         rows = [[int(token) for token in row if 0 <= token < mask_id] for row in np.asarray(tokens)]
         drawn.append(Samples([tokenizer.decode(row) for row in rows], tokens, trace))
     return drawn

@@ -1,16 +1,42 @@
-"""What a mesh has to divide."""
+"""The mesh of devices that a config describes, and what it has to divide."""
+
+from collections.abc import Sequence
 
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mdlm_jax.build.plan import Plan
 from mdlm_jax.config import refuse
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.layout import AXES
+from mdlm_jax.training.sharding import make_mesh
+
+
+def open_mesh(config: ConfigDict, planned: Plan, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of a config over `devices`, by default all there are.
+
+    Raises:
+        UserError: the mesh does not fit the devices, or does not divide what it splits.
+    """
+    mesh = make_mesh(devices or jax.devices(), **{axis: config.train[f"mesh_{axis}"] for axis in AXES})
+    check_mesh(config, planned.architecture, mesh, positions=planned.positions, scored=planned.scored)
+    return mesh
 
 
 def check_mesh(config: ConfigDict, architecture: Architecture, mesh: Mesh, *, positions: int, scored: int) -> None:
-    """Of a run with views of so many positions. Raises UserError naming the key that can not be had."""
+    """Checks that a mesh divides a run's rows, heads and positions.
+
+    Args:
+        config: the run's config.
+        architecture: the run's network.
+        mesh: the devices.
+        positions: positions of a view.
+        scored: positions of a view that have logits.
+
+    Raises:
+        UserError: the mesh does not divide them; the message names the key.
+    """
     train = config.train
     data, fsdp, sequence, tensor = (mesh.shape[axis] for axis in AXES)
     if sequence * tensor > 1 and train.runner != "jit":

@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--run", type=pathlib.Path, required=True)
     verb.add_argument("--draws", type=int, help="views of each sequence (default: eval.draws of the run)")
     verb.add_argument("--sequences", type=int, help="held-out sequences (default: eval.sequences of the run)")
+    verb.add_argument("--data", help="the corpus, where it is not at the run's data.path")
+    verb.add_argument("--source", choices=("stdlib", "text", "tfds", "tokens", "markov"), help="of --data")
+    verb.add_argument("--validation-path", help="of --data: held-out files (default: as the source holds out text)")
+    verb.add_argument("--field", help="of --data: the field with the text")
     verb.add_argument("--out", type=pathlib.Path, help="write the JSON here too")
     verb.add_argument("--clip", action="store_true", help="block diffusion: which noise levels have the least variance")
     verb.set_defaults(run_verb=_evaluate)
@@ -175,8 +179,10 @@ def _evaluate(options) -> int:
     if options.clip:
         return _search_clip(options)
     from mdlm_jax.runs.evaluate import evaluate_run
+    from mdlm_jax.runs.held_out import DataOptions
 
-    found = evaluate_run(options.run, draws=options.draws, sequences=options.sequences)
+    data = DataOptions(options.data, options.source, options.validation_path, options.field)
+    found = evaluate_run(options.run, draws=options.draws, sequences=options.sequences, data=data)
     text = json.dumps(found, indent=1)
     print(text)
     if options.out:

@@ -31,6 +31,10 @@ class Likelihood(NamedTuple):
     def perplexity(self) -> float:
         return math.exp(min(self.nats_per_token, 700.0))
 
+    def bits_per_byte(self, bytes_per_token: float | None) -> float | None:
+        """Nats per token / ln 2 / bytes per token; None where tokens are no text."""
+        return self.nats_per_token / math.log(2) / bytes_per_token if bytes_per_token else None
+
 
 @lru_cache(maxsize=4)  # one program for all validations of a run
 def _batch_nats(model: Model, reported: Objective, chunk: int, mesh: Mesh | None):

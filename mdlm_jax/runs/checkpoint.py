@@ -3,7 +3,6 @@ data."""
 
 import pathlib
 import shutil
-import sys
 
 import jax
 import orbax.checkpoint as ocp
@@ -13,6 +12,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import digest
+from mdlm_jax.runs.say import say
 from mdlm_jax.training.sharding import shapes
 from mdlm_jax.training.step import State
 
@@ -79,7 +79,7 @@ def _drop_damaged(folder: pathlib.Path) -> None:
     if jax.process_index() == 0:
         newest, damaged = newest_whole(folder)
         for line in damaged:
-            print(f"mdlm-jax: {line}; going on from the checkpoint of step {newest:,}", file=sys.stderr, flush=True)
+            say(f"{line}; going on from the checkpoint of step {newest:,}")
         if newest is not None:
             drop_after(folder, newest)
     multihost_utils.sync_global_devices("damaged checkpoints are gone")
@@ -115,7 +115,7 @@ def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, Stat
     if step is None:
         raise UserError(f"{folder}: no checkpoint; accepted: a run that has saved one")
     for line in damaged:
-        print(f"mdlm-jax: {line}; this is the checkpoint of step {step:,}", file=sys.stderr, flush=True)
+        say(f"{line}; this is the checkpoint of step {step:,}")
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with ocp.CheckpointManager(folder.resolve(), options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
         return step, restore(checkpoints, step, shapes(state, device))

@@ -16,6 +16,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import EVALUATION_KEY
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import Objective, loss_mask
+from mdlm_jax.runs.held_out import open_held_out
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.training.loss import look, nats
 
@@ -74,7 +75,7 @@ def ranges() -> list[tuple[float, float]]:
 
 def search_run(folder: pathlib.Path, *, draws: int, sequences: int) -> list[Clip]:
     """The ranges for a trained run in blocks. Raises UserError for a run without blocks."""
-    run = open_run(folder, sequences)
+    run = open_run(folder)
     config = run.config
     if not config.objective.block_size:
         raise UserError(f"{folder} was trained without blocks; accepted: a run with objective.block_size above 0")
@@ -82,14 +83,14 @@ def search_run(folder: pathlib.Path, *, draws: int, sequences: int) -> list[Clip
     def of_clip(low: float, high: float) -> Objective:
         copy = config.copy_and_resolve_references()
         copy.objective.block_low, copy.objective.block_high = low, high
-        return objective_of(copy, run.built.plan.architecture.vocab_size)
+        return objective_of(copy, run.vocab_size)
 
     return clip_variances(
-        run.built.model,
+        run.model,
         of_clip,
         run.params,
         run.objective_params,
-        run.built.data.validation,
+        open_held_out(run, folder, sequences).rows,
         draws=draws,
         chunk=config.train.loss_chunk,
     )

@@ -1,28 +1,40 @@
-"""The bound of a trained run, as one JSON object."""
+"""The bound of a trained run on held-out text, as one JSON object."""
 
 import pathlib
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import evaluate
+from mdlm_jax.runs.held_out import OWN_DATA, DataOptions, open_held_out
 from mdlm_jax.runs.restore import open_run
-from mdlm_jax.runs.run_folder import bits_per_byte
 
 
-def evaluate_run(folder: pathlib.Path, *, draws: int | None, sequences: int | None) -> dict:
-    """Nats per token with errors, bits per byte and perplexity of the newest checkpoint on its held-out text.
+def evaluate_run(
+    folder: pathlib.Path, *, draws: int | None, sequences: int | None, data: DataOptions = OWN_DATA
+) -> dict:
+    """Nats per token with errors, bits per byte and perplexity of the newest checkpoint.
 
-    The noise of each sequence is fixed, so two calls give the same number. Raises UserError where there is no run.
+    The noise of each sequence is fixed, so two calls give the same number.
+
+    Args:
+        folder: the run's.
+        draws: views of each sequence; None for the run's own number.
+        sequences: held-out sequences; None for the run's own number.
+        data: another corpus, or the run's own where it lies now.
+
+    Raises:
+        UserError: there is no run, or no corpus to evaluate it on.
     """
-    run = open_run(folder, sequences)
+    run = open_run(folder)
     draws = run.config.eval.draws if draws is None else draws
     if draws < 2:
         raise UserError(f"--draws={draws}; accepted: 2 or more, which give an error")
+    held_out = open_held_out(run, folder, sequences, data)
     found = evaluate(
-        run.built.model,
-        run.built.objective,
+        run.model,
+        run.objective,
         run.params,
         run.objective_params,
-        run.built.data.validation,
+        held_out.rows,
         draws=draws,
         batch_size=run.config.eval.batch_size,
         chunk=run.config.train.loss_chunk,
@@ -33,5 +45,6 @@ def evaluate_run(folder: pathlib.Path, *, draws: int | None, sequences: int | No
         "objective": run.config.objective.name,
         **found._asdict(),
         "perplexity": found.perplexity,
-        "bits_per_byte": bits_per_byte(found, run.built),
+        "bits_per_byte": found.bits_per_byte(held_out.bytes_per_token),
+        "data": held_out.described,
     }

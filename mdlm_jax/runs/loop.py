@@ -12,6 +12,7 @@ from mdlm_jax.costs.hardware import peak_flops
 from mdlm_jax.models.attention import check_backend
 from mdlm_jax.models.float8 import check_float8
 from mdlm_jax.runs.disk import told_plainly
+from mdlm_jax.runs.inputs import keep_inputs
 from mdlm_jax.runs.population import alone, populations, together
 from mdlm_jax.runs.result import Result, write_result
 from mdlm_jax.runs.rewind import BadLoss, RunFailed, go_back, read_rewinds
@@ -50,6 +51,7 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> li
             check_float8(jax.devices()[0])
         check_backend(member.config.train.attention, jax.default_backend(), member.built.plan.positions)
         claim_folder(member.config, member.folder)
+        keep_inputs(member.config, member.folder, member.built)
     results = [finished(member.folder) for member in members]
     left = [number for number, result in enumerate(results) if result is None]
     if not left:
@@ -71,7 +73,9 @@ def _members(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> 
     """Several have one network, so that each thing is compiled once, and are spread over devices, each on one."""
     devices = jax.devices()[:1] if len(configs) > 1 else None
     first, *others = [build(config, devices) for config in configs]
-    shared = {name: getattr(first, name) for name in ("model", "reader", "objective", "optimizer", "make_state")}
+    shared = {
+        name: getattr(first, name) for name in ("model", "validation_model", "objective", "optimizer", "make_state")
+    }
     built = [first, *(other._replace(**shared) for other in others)]
     return [Member(*one) for one in zip(configs, built, folders, strict=True)]
 

@@ -58,9 +58,9 @@ def start_from(folder: pathlib.Path, built: Build, runner: Runner, state: State)
     Raises UserError where there is none, or its network is another.
     """
     donor = open_run(folder)
-    if donor.built.plan.architecture != built.plan.architecture:
+    if donor.plan.architecture != built.plan.architecture:
         raise UserError(
-            f"config.start_from={folder}: its network is {donor.built.plan.architecture}; "
+            f"config.start_from={folder}: its network is {donor.plan.architecture}; "
             f"accepted: one of {built.plan.architecture}"
         )
     whole = runner.whole(state)

@@ -13,7 +13,7 @@ from mdlm_jax.build import Build
 from mdlm_jax.evaluation.likelihood import Likelihood
 from mdlm_jax.runs.metrics import open_writer, progress
 from mdlm_jax.runs.rewind import BadLoss
-from mdlm_jax.runs.run_folder import bits_per_byte
+from mdlm_jax.runs.run_folder import bytes_per_token
 
 TOLD = ("loss", "gradient_norm", "data_wait_seconds", "compile_seconds")
 
@@ -52,7 +52,7 @@ def open_report(
                     "validation_loss": found.nats_per_token,
                     "validation_standard_error": found.standard_error,
                     "validation_perplexity": found.perplexity,
-                    "bits_per_byte": bits_per_byte(found, built),
+                    "bits_per_byte": found.bits_per_byte(bytes_per_token(built.data)),
                 }
             )
 

@@ -1,4 +1,4 @@
-"""A trained run, opened again for evaluation and sampling."""
+"""A trained run, opened again for evaluation and sampling. Its corpus is not needed."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -6,33 +6,52 @@ from typing import Any, NamedTuple
 import jax
 from ml_collections import ConfigDict
 
-from mdlm_jax.build import Build, build
+from mdlm_jax.build.network import network
+from mdlm_jax.build.objective import objective_source_digest
+from mdlm_jax.build.plan import Plan
+from mdlm_jax.build.training import optimizer_of, state_of
 from mdlm_jax.config import from_json
+from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.models.layout import AXES
+from mdlm_jax.models.transformer import Model
+from mdlm_jax.objectives import Objective
 from mdlm_jax.runs import checkpoint
+from mdlm_jax.runs.inputs import kept_tokenizer, read_inputs
+from mdlm_jax.runs.say import say
 
 
 class Run(NamedTuple):
+    """A network with its weights, on one device."""
+
     config: ConfigDict
-    built: Build
-    step: int
-    params: Any  # the averaged ones where they were kept
+    plan: Plan
+    model: Model
+    objective: Objective
+    vocab_size: int  # V of the network
+    tokenizer: Tokenizer
+    step: int  # of the checkpoint
+    params: Any  # the averaged ones, where the run keeps them
     objective_params: Any
 
 
-def open_run(folder: pathlib.Path, sequences: int | None = None) -> Run:
-    """The run in `folder` at its newest checkpoint, on one device, with `sequences` held-out rows (its own by default).
+def open_run(folder: pathlib.Path) -> Run:
+    """The run in `folder` at its newest checkpoint, on one device.
 
-    Raises UserError where there is no run or no checkpoint.
+    Raises:
+        UserError: there is no run or no checkpoint, or it is damaged.
     """
-    config = from_json(folder / "config.json")
-    if sequences is not None:
-        config.eval.sequences = sequences
-    # whatever it was trained on, one device serves
-    for axis in AXES:
+    config, inputs = from_json(folder / "config.json"), read_inputs(folder)
+    for axis in AXES:  # one device is enough, whatever mesh it was trained on
         config.train[f"mesh_{axis}"] = 1
-    config.train.float8 = False  # its scales are of a whole batch: a row would depend on the others
-    built = build(config, jax.devices()[:1])
-    shapes = jax.eval_shape(built.make_state, *built.initial)
+    config.train.float8 = False  # its scales belong to a whole batch: a row would depend on the others
+    vocab_size = inputs.vocab_size if inputs is not None else None
+    net = network(config, tokenizer=kept_tokenizer(folder), vocab_size=vocab_size)
+    if inputs is not None and inputs.objective_source != objective_source_digest(config):
+        say(f"the source of {config.objective.name} has changed since {folder} was trained with it")
+    make_state, arguments = state_of(config, net, optimizer_of(config))
+    shapes = jax.eval_shape(make_state, *arguments)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
-    return Run(config, built, step, state.ema if built.options.ema_decay else state.params, state.objective_params)
+    params = state.ema if config.optim.ema else state.params
+    return Run(
+        config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, step, params, state.objective_params
+    )

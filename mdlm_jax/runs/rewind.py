@@ -6,7 +6,6 @@ step, so a run that is killed meanwhile goes on as if it had not been.
 
 import json
 import pathlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from ml_collections import ConfigDict
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs import checkpoint
+from mdlm_jax.runs.say import say
 
 FILE_NAME = "rewinds.json"
 
@@ -106,6 +106,6 @@ def go_back(
         # in this order: without the record, what is left of the run meets the same loss again
         checkpoint.drop_after(checkpoints, step)
         write_whole(folder / FILE_NAME, json.dumps([past._asdict() for past in rewinds], indent=1) + "\n")
-        print(f"mdlm-jax: {bad}; going back to step {step:,}, on with batch {batch:,} of the data", file=sys.stderr)
+        say(f"{bad}; going back to step {step:,}, on with batch {batch:,} of the data")
     multihost_utils.sync_global_devices("gone back")
     return rewinds

@@ -1,6 +1,5 @@
 """What a run leaves on disk besides its metrics and checkpoints: config.json at the start, result.json at the end."""
 
-import math
 import pathlib
 import platform
 
@@ -12,6 +11,7 @@ from mdlm_jax.build import Build
 from mdlm_jax.build.objective import objective_label
 from mdlm_jax.config import config_hash, differing_keys, from_json, to_json
 from mdlm_jax.costs.flops import num_parameters
+from mdlm_jax.data.pipeline import Data
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import Likelihood
 from mdlm_jax.files import write_whole
@@ -49,11 +49,9 @@ def finished(folder: pathlib.Path) -> Result | None:
     return result if result.status == "done" and current else None
 
 
-def bits_per_byte(found: Likelihood, built: Build) -> float | None:
-    """Nats per token / ln 2 / bytes per token; None where tokens are no text."""
-    if built.data.tokenizer.separator < 0:
-        return None
-    return found.nats_per_token / math.log(2) / built.data.bytes_per_token
+def bytes_per_token(data: Data) -> float | None:
+    """UTF-8 bytes of the held-out text over its tokens; None for the states of a synthetic source."""
+    return data.bytes_per_token if data.tokenizer.separator >= 0 else None
 
 
 def describe(
@@ -92,7 +90,7 @@ def describe(
         draws=found.draws if found else config.eval.draws,
         estimator=found.estimator if found else "",
         bound=reported.bound,
-        bits_per_byte=found and bits_per_byte(found, built),
+        bits_per_byte=found and found.bits_per_byte(bytes_per_token(built.data)),
         learning_rate=float(config.optim.lr),
         batch_size=config.train.batch_size,
         wall_seconds=wall_seconds,

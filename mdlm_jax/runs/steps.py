@@ -146,7 +146,7 @@ def _validation(member: Member, whole: State, step: int) -> Likelihood:
     """The bound on the held-out rows, of the averaged weights where they are kept. Raises RunFailed for no number."""
     config, built, _ = member
     found = evaluate(
-        built.reader,
+        built.validation_model,
         built.objective,
         whole.ema if built.options.ema_decay else whole.params,
         whole.objective_params,

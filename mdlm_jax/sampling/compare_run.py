@@ -46,11 +46,11 @@ def contenders(run: Run, plans: Sequence[str], prompt: str, count: int, length: 
     """A way to draw `count` rows by each plan. Raises UserError where a plan or the prompt cannot be followed."""
     if count < 2:
         raise UserError(f"{count} samples: accepted is 2 or more, for errors")
-    given = np.tile(encode_prompt(prompt, run.built.data.tokenizer), (count, 1))
+    given = np.tile(encode_prompt(prompt, run.tokenizer), (count, 1))
     found = []
     for text in plans:
         plan = plan_of(run, length=length, **parse_plan(text))
-        draw = partial(sample, model=run.built.model, params=run.params, prompt=given, plan=plan)
+        draw = partial(sample, model=run.model, params=run.params, prompt=given, plan=plan)
         found.append(Contender(text, draw, plan.temperature, plan.top_p, run.config.train.compute_dtype))
     return found
 
@@ -60,12 +60,12 @@ def measure_of(run: Run, judge: pathlib.Path | None) -> Callable[[np.ndarray, np
 
     Raises UserError where the judge is none.
     """
-    vocab = run.built.model.architecture.vocab_size
+    vocab = run.vocab_size
     known = {"vocab": vocab}
     if run.config.data.source == "markov":
         known["source"] = markov_chain(*parse_markov(run.config.data.path))
     if judge is not None:
-        known["judge"] = _judge(judge, vocab, run.built.data.tokenizer)
+        known["judge"] = _judge(judge, vocab, run.tokenizer)
     return partial(measure, **known)
 
 
@@ -74,12 +74,12 @@ def _judge(folder: pathlib.Path, vocab: int, tokenizer):
     if run.config.objective.name != "ar":
         raise UserError(f"--judge={folder}: objective {run.config.objective.name}; accepted: a run of ar")
     probe = "".join(map(chr, range(32, 127)))
-    same = run.built.model.architecture.vocab_size == vocab
+    same = run.vocab_size == vocab
     if run.config.data.source != "markov" and tokenizer.separator >= 0:
-        same = same and np.array_equal(run.built.data.tokenizer.encode(probe), tokenizer.encode(probe))
+        same = same and np.array_equal(run.tokenizer.encode(probe), tokenizer.encode(probe))
     if not same:
         raise UserError(
             f"--judge={folder}: its tokens are others; accepted: a run with the tokenizer of the one judged"
         )
     context, reads_start = run.config.data.sequence_length, not run.config.data.extra_token
-    return lambda tokens: negative_log_likelihood(run.built.model, run.params, tokens, context, reads_start)
+    return lambda tokens: negative_log_likelihood(run.model, run.params, tokens, context, reads_start)

@@ -39,8 +39,8 @@ def sample_run(
     prompts). Raises UserError where there is no run, or a prompt or the plan cannot be followed.
     """
     run = open_run(folder)
-    plan, tokenizer = plan_of(run, **arguments), run.built.data.tokenizer
-    mask_id = run.built.model.architecture.vocab_size
+    plan, tokenizer = plan_of(run, **arguments), run.tokenizer
+    mask_id = run.vocab_size
     if count < 1:
         raise UserError(f"{count} samples: accepted is 1 or more")
     if out:
@@ -51,7 +51,7 @@ def sample_run(
         given, frames = np.tile(encode_prompt(prompt, tokenizer), (count, 1)), []
         with live_view(tokenizer, mask_id) as view:
             watchers[:] = [view, frames.append] if out else [view]
-            tokens, trace = sample(jax.random.key(seed), run.built.model, run.params, given, plan, watch)
+            tokens, trace = sample(jax.random.key(seed), run.model, run.params, given, plan, watch)
             jax.effects_barrier()
         if out:
             heading = {"run": folder.name, "prompt": prompt, "seed": str(seed)} | told(plan)
@@ -113,7 +113,7 @@ def plan_of(
         steps=_steps(config, steps, (length or context) // blocks if blocks else 1),
         schedule=schedule_of(config) if config.objective.name == "masked" else linear(),
         reads_start=not (config.objective.name == "ar" and config.data.extra_token),
-        parameterization=run.built.objective.parameterization,
+        parameterization=run.objective.parameterization,
         objective_params=run.objective_params,
         trained_blocks=blocks,
         shift=bool(blocks) and config.objective.block_shift,

@@ -8,7 +8,6 @@ from mdlm_jax.build.described import schedule_of
 from mdlm_jax.config import load_config
 from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError
-from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.sampling import compare_run as compare_runs
 from mdlm_jax.sampling.compare_run import compare_run
 from mdlm_jax.sampling.run import encode_prompt, sample_run
@@ -117,9 +116,8 @@ def test_a_judge_has_the_same_tokens(monkeypatch, tmp_path):
     def opened(tokenizer):
         config = load_config(str(runs.ROOT / "configs" / "base.py"), ["--config.objective.name=ar"])
         run = Opened()
-        run.config, run.params, run.built = config, (), Opened()
-        run.built.data, run.built.model = Opened(), Opened()
-        run.built.data.tokenizer, run.built.model.architecture = tokenizer, Architecture(256, 1, 8, 1, 1, 8)
+        run.config, run.params, run.model = config, (), Opened()
+        run.tokenizer, run.vocab_size = tokenizer, 256
         return run
 
     bytes_alone = byte_tokenizer()

@@ -1,0 +1,197 @@
+"""What a config describes and costs, computed before any data is read or anything is compiled."""
+
+import json
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mdlm_jax.build.described import objective_factory
+from mdlm_jax.build.objective import objective_of, objective_source_digest
+from mdlm_jax.build.rows import blank_row, rows_of
+from mdlm_jax.config import choose, flatten, refuse
+from mdlm_jax.costs.flops import COUNTERS, Flops, attended_pairs, flops_per_sequence, steps_for_budget
+from mdlm_jax.data.markov import parse_markov
+from mdlm_jax.data.tokenizer import open_tokenizer
+from mdlm_jax.models import ladder
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.attention import BACKENDS
+from mdlm_jax.models.transformer import REMAT_POLICIES
+from mdlm_jax.objectives import Objective
+from mdlm_jax.training.optimizer import DECAYS
+from mdlm_jax.training.sharding import RUNNERS
+
+COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+class Plan(NamedTuple):
+    """What a config describes and costs."""
+
+    architecture: Architecture
+    objective: Objective
+    steps: int
+    warmup_steps: int
+    tokens_per_step: int
+    flops_per_step: Flops
+    total: Flops  # of the whole run
+    positions: int  # of a view
+    scored: int  # positions of a view that have logits
+
+
+def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
+    """Checks every key that needs no data, and counts steps and FLOPs.
+
+    Args:
+        config: a config with the keys of configs/base.py.
+        vocab_size: V, where it is known; by default it is that of the config's tokenizer or source.
+
+    Raises:
+        UserError: a key has a value that cannot be; the message names the key.
+    """
+    _check_execution(config)
+    vocab_size = vocab_size or _vocab_size(config)
+    keys = json.dumps({"objective": config.objective.to_dict(), "data": config.data.to_dict()})
+    factory, source = objective_factory(config.objective.name), objective_source_digest(config)
+    shape = _view_shape(keys, factory, source, vocab_size)
+    objective, length = shape.objective, config.data.sequence_length
+    architecture = _architecture(config, objective, vocab_size)
+    per_sequence = flops_per_sequence(
+        architecture,
+        sequence_length=length,
+        pairs=shape.pairs,
+        positions=shape.positions,
+        scored=shape.scored,
+        noise_levels=shape.noise_levels,
+        views=objective.views,
+    )
+    batch_size = config.train.batch_size
+    per_step = Flops(*(batch_size * count for count in per_sequence))
+    steps = config.steps
+    if config.budget:
+        steps = steps_for_budget(config.budget, getattr(per_step, choose(config, "budget_counter", COUNTERS)))
+    elif steps < 1:
+        refuse("steps", steps, "at least 1, or a budget in FLOPs")
+    total = Flops(*(steps * count for count in per_step))
+    warmup = warmup_steps(config, steps)
+    tokens_per_step = batch_size * length
+    return Plan(architecture, objective, steps, warmup, tokens_per_step, per_step, total, shape.positions, shape.scored)
+
+
+def warmup_steps(config: ConfigDict, steps: int) -> int:
+    """Steps of linear warm-up in a run of `steps`: at most half of them."""
+    return min(max(config.optim.warmup_min, int(config.optim.warmup_share * steps)), steps // 2)
+
+
+class _ViewShape(NamedTuple):
+    """An objective and the sizes of its view of a row, which do not depend on the network."""
+
+    objective: Objective
+    positions: int
+    scored: int
+    noise_levels: int
+    pairs: int  # of positions that attend to each other
+
+
+@lru_cache(maxsize=64)  # a sweep has many sizes and budgets, but few objectives
+def _view_shape(keys: str, factory: Callable, source: str, vocab_size: int) -> _ViewShape:
+    """Traces one view. `keys` are `objective` and `data` of a config, as JSON.
+
+    `factory` and the digest `source` of a user's own code are part of the cache key: a name may change its meaning.
+    """
+    config = ConfigDict(json.loads(keys))
+    objective = objective_of(config, mask_id=vocab_size)
+    row = rows_of(config)(blank_row(config))
+    view = jax.eval_shape(
+        lambda key, row: objective.view(objective.init(key), key, row, jnp.float32(0)), jax.random.key(0), row
+    )
+    positions = view.tokens.shape[-1]
+    pairs = attended_pairs(objective.mask, positions)
+    return _ViewShape(objective, positions, view.targets.shape[-1], view.t.shape[-1], pairs)
+
+
+def _vocab_size(config: ConfigDict) -> int:
+    """V as configured, or from the tokenizer or source alone: a plan reads no corpus."""
+    if config.model.vocab_size:
+        return config.model.vocab_size
+    if config.data.source == "markov":
+        return parse_markov(config.data.path)[0]
+    return open_tokenizer(config.data.tokenizer).vocab_size
+
+
+def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> Architecture:
+    m = config.model
+    choose(config, "model.mlp", ("swiglu", "gelu"))
+    choose(config, "model.norm", ("rmsnorm", "layernorm"))
+    shape = ("layers", "width", "heads", "key_value_heads", "mlp_width")
+    fields = {"input_width": objective.inputs}
+    fields |= {name: m[name] for name in Architecture._fields if name not in ("vocab_size", "input_width", *shape)}
+    if m.size:
+        choose(config, "model.size", ladder.SMALL | ladder.SMDM)
+        given = [name for name in shape if m[name]]
+        if given:
+            refuse(
+                f"model.{given[0]}", m[given[0]], f"0, where model.size is {m.size!r}, or another with model.size=''"
+            )
+        a = ladder.architecture(m.size, vocab_size, **fields)
+    else:
+        a = Architecture(vocab_size, **{name: m[name] for name in shape}, **fields)
+    for name in shape:
+        if getattr(a, name) < 1:
+            refuse(f"model.{name}", getattr(a, name), "at least 1")
+    if a.width % a.heads:
+        refuse("model.heads", a.heads, f"a divisor of model.width = {a.width}")
+    if a.heads % a.key_value_heads:
+        refuse("model.key_value_heads", a.key_value_heads, f"a divisor of model.heads = {a.heads}")
+    if a.head_width % (2 * objective.coordinates):
+        accepted = f"a head width that is a multiple of {2 * objective.coordinates}, for {config.objective.name}"
+        refuse("model.width", a.width, f"{accepted}; it is {a.head_width} with {a.heads} heads")
+    if not 0 <= a.dropout < 1:
+        refuse("model.dropout", a.dropout, "0 or more and below 1")
+    if a.tied_head and a.input_width:
+        refuse("model.tied_head", True, f"False for {config.objective.name}, whose network embeds no tokens")
+    if objective.timed:
+        return a._replace(time_conditioning=True)
+    if a.time_conditioning and (config.objective.name != "masked" or config.objective.schedule != "linear"):
+        refuse("model.time_conditioning", True, "False, unless the objective is masked with the linear schedule")
+    return a
+
+
+def _check_execution(config: ConfigDict) -> None:
+    train, optim = config.train, config.optim
+    choose(config, "train.runner", RUNNERS)
+    choose(config, "train.compute_dtype", COMPUTE_DTYPES)
+    choose(config, "train.remat", REMAT_POLICIES)
+    choose(config, "train.attention", BACKENDS)
+    choose(config, "optim.decay", DECAYS)
+    choose(config, "optim.on_nonfinite", ("stop", "skip", "rewind"))
+    for key, value in flatten(config):
+        if isinstance(value, float) and not math.isfinite(value):
+            refuse(key, value, "a finite number")
+    if config.seed < 0 or config.data.seed < 0:
+        refuse("seed" if config.seed < 0 else "data.seed", min(config.seed, config.data.seed), "0 or more")
+    for key in ("batch_size", "microbatches", "loss_chunk", "log_every"):
+        if train[key] < 1:
+            refuse(f"train.{key}", train[key], "at least 1")
+    for key, least in (("sequences", 1), ("draws", 2), ("batch_size", 1)):
+        if config.eval[key] < least:
+            refuse(f"eval.{key}", config.eval[key], f"at least {least}")
+    if train.batch_size % train.microbatches:
+        refuse("train.microbatches", train.microbatches, f"a divisor of train.batch_size = {train.batch_size}")
+    for key in ("ema", "beta_1", "beta_2"):
+        if not 0 <= optim[key] < 1:
+            refuse(f"optim.{key}", optim[key], "0 or more and below 1")
+    for key in ("weight_decay", "spike_deviations", "rewind_steps", "max_rewinds"):
+        if optim[key] < 0:
+            refuse(f"optim.{key}", optim[key], "0 or more")
+    for key in ("lr", "clip"):
+        if not optim[key] > 0:
+            refuse(f"optim.{key}", optim[key], "above 0")
+    if config.budget < 0:
+        refuse("budget", config.budget, "FLOPs, or 0 where `steps` says how long")
+    loggers = set(filter(None, train.loggers.split(",")))
+    if loggers - {"tensorboard", "wandb"}:
+        refuse("train.loggers", train.loggers, "tensorboard, wandb, both by a comma, or nothing")

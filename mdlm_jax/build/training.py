@@ -1,0 +1,139 @@
+"""What training needs beside the network: data, a mesh of devices, the optimiser and its state."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mdlm_jax.build.mesh import open_mesh
+from mdlm_jax.build.network import Network, network
+from mdlm_jax.build.plan import Plan, plan
+from mdlm_jax.build.rows import rows_of, with_rows
+from mdlm_jax.config import refuse
+from mdlm_jax.data.pipeline import Data, open_data
+from mdlm_jax.models.transformer import Model
+from mdlm_jax.objectives import Objective
+from mdlm_jax.training.optimizer import adamw, hyperparameters
+from mdlm_jax.training.sharding import share_of_rows
+from mdlm_jax.training.step import State, StepOptions, initial_state
+
+
+class Training(NamedTuple):
+    """Data, devices and the optimiser's state for one network."""
+
+    data: Data
+    mesh: Mesh
+    optimizer: optax.GradientTransformation
+    options: StepOptions
+    make_state: Callable[..., State]
+    initial: tuple  # arguments of make_state: the seed, and the hyperparameters of the optimiser
+
+
+class Build(NamedTuple):
+    """A network and its training."""
+
+    plan: Plan
+    model: Model
+    validation_model: Model
+    objective: Objective
+    optimizer: optax.GradientTransformation
+    options: StepOptions
+    data: Data
+    mesh: Mesh
+    make_state: Callable[..., State]
+    initial: tuple
+
+
+def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Build:
+    """Everything that a config describes. What is below takes plain arguments and knows of no config.
+
+    Args:
+        config: a config with the keys of configs/base.py.
+        devices: the devices to train on; None for all of this machine, or of all processes together.
+
+    Raises:
+        UserError: the config, its data or its mesh cannot be; the message names the key.
+    """
+    mesh = open_mesh(config, plan(config), devices)
+    net = network(config, mesh)
+    training = open_training(config, net, mesh)
+    return Build(
+        plan=net.plan,
+        model=net.model,
+        validation_model=net.validation_model,
+        objective=net.objective,
+        **training._asdict(),
+    )
+
+
+def open_training(config: ConfigDict, net: Network, mesh: Mesh) -> Training:
+    """The data of a config, split over the processes of `mesh`, and the optimiser of `net`.
+
+    Raises:
+        UserError: the corpus cannot be read, is too short, or has tokens that the network lacks.
+    """
+    steps = net.plan.steps
+    data = open_rows(config, mesh)
+    if data.max_steps is not None and data.max_steps < steps:
+        refuse("data.epochs", config.data.epochs, f"more: the run has {steps} steps, its data ends at {data.max_steps}")
+    if data.vocab_size > net.vocab_size:
+        refuse("model.vocab_size", config.model.vocab_size, f"0, or at least the {data.vocab_size} tokens of the data")
+    optim, optimizer = config.optim, optimizer_of(config)
+    options = StepOptions(
+        batch_size=config.train.batch_size,
+        microbatches=config.train.microbatches,
+        loss_chunk=config.train.loss_chunk,
+        scored_only=config.train.scored_only,
+        ema_decay=optim.ema,
+        dropout=config.model.dropout > 0,
+        spike_deviations=optim.spike_deviations,
+        skip_bad=optim.on_nonfinite == "skip",
+    )
+    return Training(data, mesh, optimizer, options, *state_of(config, net, optimizer))
+
+
+def optimizer_of(config: ConfigDict) -> optax.GradientTransformation:
+    """The optimiser that a config describes."""
+    optim = config.optim
+    return adamw(
+        decay=optim.decay,
+        final=optim.final,
+        beta_1=optim.beta_1,
+        beta_2=optim.beta_2,
+        epsilon=optim.epsilon,
+        clip=optim.clip,
+        decay_everything=optim.decay_everything,
+    )
+
+
+def state_of(
+    config: ConfigDict, net: Network, optimizer: optax.GradientTransformation
+) -> tuple[Callable[..., State], tuple]:
+    """(a function that makes the state before the first step, its arguments)."""
+    optim = config.optim
+    history = optim.spike_deviations > 0
+    make_state = partial(initial_state, net.model, net.objective, optimizer, optim.ema, history=history)
+    numbers = hyperparameters(optim.lr, optim.weight_decay, net.plan.warmup_steps, net.plan.steps)
+    return make_state, (jnp.uint32(config.seed), numbers)
+
+
+def open_rows(config: ConfigDict, mesh: Mesh | None = None) -> Data:
+    """The rows of a config's corpus as its objective reads them; with a mesh only this process's share of a batch.
+
+    Raises:
+        UserError: the corpus cannot be read.
+    """
+    process, processes = share_of_rows(mesh) if mesh is not None else (0, 1)
+    data = open_data(
+        **{key: value for key, value in config.data.items() if key != "prompt_tokens"},  # `rows_of` reads that one
+        batch_size=config.train.batch_size,
+        validation_rows=config.eval.sequences,
+        process_index=process,
+        process_count=processes,
+    )
+    return with_rows(data, rows_of(config)) if config.data.extra_token or config.data.prompt_tokens else data

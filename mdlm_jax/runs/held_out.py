@@ -1,0 +1,74 @@
+"""The held-out rows that a trained run is evaluated on."""
+
+import pathlib
+from typing import NamedTuple
+
+from mdlm_jax.build.training import open_rows
+from mdlm_jax.data import Example
+from mdlm_jax.errors import UserError
+from mdlm_jax.runs.inputs import digest_of_corpus, read_inputs, tokenizer_name
+from mdlm_jax.runs.restore import Run
+from mdlm_jax.runs.run_folder import bytes_per_token
+from mdlm_jax.runs.say import say
+
+
+class DataOptions(NamedTuple):
+    """A corpus other than the one in the run's config. None keeps what the config has."""
+
+    path: str | None = None
+    source: str | None = None
+    validation_path: str | None = None
+    field: str | None = None
+
+
+OWN_DATA = DataOptions()
+
+
+class HeldOut(NamedTuple):
+    """Rows of text that no step was trained on."""
+
+    rows: Example
+    bytes_per_token: float | None  # of that text; None for the states of a synthetic source
+    described: dict  # which rows these are, for people and for the record
+
+
+def open_held_out(
+    run: Run, folder: pathlib.Path, sequences: int | None = None, options: DataOptions = OWN_DATA
+) -> HeldOut:
+    """The held-out rows of a run's corpus, or of the corpus that `options` name.
+
+    Args:
+        run: the run, opened.
+        folder: the run's.
+        sequences: how many rows at most; None for the run's own number.
+        options: another corpus, or the run's own where it lies now.
+
+    Raises:
+        UserError: there is no such corpus, or its tokens are not the run's.
+    """
+    config = run.config.copy_and_resolve_references()
+    if sequences is not None:
+        config.eval.sequences = sequences
+    config.data.tokenizer = tokenizer_name(config, folder)
+    config.data.update({key: value for key, value in options._asdict().items() if value is not None})
+    if options.path is not None and options.validation_path is None:
+        config.data.validation_path = ""  # what was held out of the run's own corpus lies elsewhere
+    try:
+        data = open_rows(config)
+    except UserError as error:
+        raise UserError(f"{error}; to evaluate {folder} on a corpus that lies elsewhere: --data=PATH") from error
+    if data.tokenizer.fingerprint != run.tokenizer.fingerprint:
+        raise UserError(f"the tokens of {config.data.path!r} are not those of {folder}; accepted: its own tokenizer")
+    digest, inputs = digest_of_corpus(config), read_inputs(folder)
+    described = {
+        "source": config.data.source,
+        "path": config.data.path,
+        "validation_path": config.data.validation_path,
+        "sequences": len(data.validation.tokens),
+        "digest": digest,
+        "trained_on": None if inputs is None else inputs.corpus == digest,  # None: the run is from before digests
+    }
+    corpus = f"{config.data.source} corpus {config.data.path}".rstrip()
+    known = {True: "which the run was trained on", False: "NOT the one that the run was trained on", None: "unchecked"}
+    say(f"{described['sequences']:,} held-out sequences of the {corpus}, {known[described['trained_on']]}")
+    return HeldOut(data.validation, bytes_per_token(data), described)

@@ -1,0 +1,106 @@
+"""What a run was trained with besides its config: inputs.json and its tokenizer, in the run's folder.
+
+A run can then be sampled where its corpus is not, and is not resumed on another corpus by mistake.
+"""
+
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from mdlm_jax.build import Build
+from mdlm_jax.build.objective import objective_source_digest
+from mdlm_jax.data.digest import corpus_digest
+from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer, save_tokenizer
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+
+FILE_NAME = "inputs.json"
+TOKENIZER = "tokenizer"  # folder with the tokenizer's files
+
+
+class Inputs(NamedTuple):
+    """One run's inputs, as inputs.json has them."""
+
+    vocab_size: int  # V of the network
+    tokenizer: str  # fingerprint
+    corpus: str  # digest
+    objective_source: str  # digest of the source of a user's own objective, process and schedule; else empty
+
+
+def keep_inputs(config: ConfigDict, folder: pathlib.Path, built: Build) -> None:
+    """Writes a run's inputs into its folder at its first start, and compares them at every later one.
+
+    Raises:
+        UserError: the run was started with other inputs, or the folder cannot be written.
+    """
+    if jax.process_index() > 0:
+        return
+    tokenizer = built.data.tokenizer
+    inputs = Inputs(
+        vocab_size=built.plan.architecture.vocab_size,
+        tokenizer=tokenizer.fingerprint,
+        corpus=digest_of_corpus(config),
+        objective_source=objective_source_digest(config),
+    )
+    if (before := read_inputs(folder)) is not None:
+        if changed := changes(before, inputs):
+            raise UserError(
+                f"{folder} was started with {'; '.join(changed)}; accepted: the same inputs, or another --run"
+            )
+        return
+    try:
+        save_tokenizer(tokenizer, folder / TOKENIZER)
+        write_whole(folder / FILE_NAME, json.dumps(inputs._asdict(), indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); accepted: a folder to write to") from error
+
+
+def read_inputs(folder: pathlib.Path) -> Inputs | None:
+    """The inputs that a run keeps; None for a run from before runs kept them.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / FILE_NAME
+    try:
+        return Inputs(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not the inputs of a run ({error}); accepted: the file as it was written") from error
+
+
+def changes(before: Inputs, now: Inputs) -> list[str]:
+    """One clause for each input that is not what it was."""
+    pairs = [(name.replace("_", " "), then, getattr(now, name)) for name, then in before._asdict().items()]
+    return [f"another {name} ({str(then)[:12]}, now {str(value)[:12]})" for name, then, value in pairs if then != value]
+
+
+def digest_of_corpus(config: ConfigDict) -> str:
+    """The digest of the corpus that a config names, by its content."""
+    data = config.data
+    return corpus_digest(data.source, data.path, data.validation_path, data.field)
+
+
+def tokenizer_name(config: ConfigDict, folder: pathlib.Path) -> str:
+    """What `open_tokenizer` opens a run's tokenizer from: the run's own folder, else as its config says."""
+    kept = folder / TOKENIZER
+    return str(kept) if kept.is_dir() else config.data.tokenizer
+
+
+def kept_tokenizer(folder: pathlib.Path) -> Tokenizer | None:
+    """The tokenizer that a run keeps; None for a run from before runs kept theirs.
+
+    Raises:
+        UserError: it cannot be read, or is not the one that the run was trained with.
+    """
+    path, inputs = folder / TOKENIZER, read_inputs(folder)
+    if inputs is None or not path.is_dir():
+        return None
+    tokenizer = open_tokenizer(path)
+    if tokenizer.fingerprint != inputs.tokenizer:
+        raise UserError(f"{path} is not the tokenizer that the run was trained with; accepted: the files as they were")
+    return tokenizer
