@@ -288,7 +288,8 @@ def _build_corpus(options) -> int:
         workers=options.workers,
     )
     for split, counts in manifest["splits"].items():
-        print(f"{options.out}: {split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens")
+        skipped = f", {counts['skipped']:,} rows without text left out" if counts["skipped"] else ""
+        print(f"{options.out}: {split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens{skipped}")
     return 0
 
 

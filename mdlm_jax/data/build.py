@@ -18,7 +18,7 @@ import numpy as np
 import rich.progress
 
 from mdlm_jax.data.corpus import CHUNK, MANIFEST, VERSION
-from mdlm_jax.data.rows import join
+from mdlm_jax.data.rows import Joined, join
 from mdlm_jax.data.sources import open_documents
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer
 from mdlm_jax.errors import UserError
@@ -122,22 +122,23 @@ def _open_writer(folder: pathlib.Path, splits: list[str], dtype: np.dtype) -> An
 def _write_split(
     writer: Any, split: str, batches: Iterator, dtype: np.dtype, report: Callable[..., None]
 ) -> dict[str, int]:
-    """Writes the tokens of (documents, (tokens, bytes)) in records of CHUNK, the last one shorter; counts them all."""
-    counts = dict.fromkeys(("documents", "tokens", "bytes", "records"), 0)
+    """Writes the tokens of (documents, Joined) in records of CHUNK, the last one shorter; counts them all."""
+    counts = dict.fromkeys(("documents", "skipped", "tokens", "bytes", "records"), 0)
     rest = np.empty(0, dtype)
 
     def add(records: np.ndarray) -> None:
         writer.add_examples({split: [{"tokens": record} for record in records]})
         counts["records"] += len(records)
 
-    for documents, (tokens, size) in batches:
-        stream = np.concatenate([rest, tokens])
+    for documents, joined in batches:
+        stream = np.concatenate([rest, joined.tokens])
         whole = len(stream) // CHUNK * CHUNK
         add(stream[:whole].reshape(-1, CHUNK))
         rest = stream[whole:]
-        counts["documents"] += len(documents)
-        counts["tokens"] += len(tokens)
-        counts["bytes"] += size
+        counts["documents"] += joined.documents
+        counts["skipped"] += joined.skipped
+        counts["tokens"] += len(joined.tokens)
+        counts["bytes"] += joined.bytes
         report(advance=sum(map(len, documents)), tokens=counts["tokens"])
     if len(rest):
         add(rest[None])
@@ -187,7 +188,7 @@ def _tokenizer(name: str) -> Tokenizer:
     return open_tokenizer(name)
 
 
-def _tokenise(tokenizer: str, documents: list[str]) -> tuple[np.ndarray, int]:
+def _tokenise(tokenizer: str, documents: list[str]) -> Joined:
     return join(documents, _tokenizer(tokenizer))
 
 

@@ -1,61 +1,70 @@
-"""Documents from files: .txt, .jsonl and .parquet, the first two also compressed. Every error names its file."""
+"""Text files by name: what globs and folders name, and their documents, compressed or not."""
 
 import glob
 import gzip
-import itertools
-import json
+import io
 import lzma
 import pathlib
+import tarfile
 import zlib
 from collections.abc import Iterator
-from typing import Any
 
+from mdlm_jax.data.readers import read_json, read_jsonl, read_parquet, read_tar, read_txt
 from mdlm_jax.errors import UserError
 
-BETWEEN_DOCUMENTS = "\n\f\n"
-OPENERS = {".gz": gzip.open, ".xz": lzma.open}
+STREAMED = {".txt": read_txt, ".jsonl": read_jsonl, ".json": read_json, ".tar": read_tar}
+COMPRESSED = (".gz", ".xz", ".zst")
+ACCEPTED = f"{', '.join(STREAMED)} (each also as {', '.join(COMPRESSED)}) and .parquet"
 
 
 def expand(key: str, patterns: str) -> tuple[pathlib.Path, ...]:
-    """The files that comma-separated globs name: in sorted order within a glob, each once.
+    """Lists the files that comma-separated globs, files and folders name.
 
-    Raises UserError, with the config `key`, where a glob matches nothing or a file of another kind.
+    Args:
+        key: the config key that holds `patterns`, for errors.
+        patterns: a folder stands for all files below it whose kind is accepted, hidden ones excepted.
+
+    Returns:
+        The files, sorted within a glob or folder, each once.
+
+    Raises:
+        UserError: a pattern names nothing, or a file of a kind that is not accepted.
     """
     files = []
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-        expanded = str(pathlib.Path(pattern).expanduser())
-        found = sorted(name for name in glob.glob(expanded, recursive=True) if pathlib.Path(name).is_file())
+        found = _expand_one(pathlib.Path(pattern).expanduser())
         if not found:
-            raise UserError(f"{key}: no file matches {pattern!r}")
-        files += map(pathlib.Path, found)
+            raise UserError(f"{key}: no file matches {pattern!r}; accepted are {ACCEPTED}")
+        files += found
     if not files:
         raise UserError(f"{key} is empty; accepted: comma-separated globs such as 'corpus/*.txt,more.jsonl.gz'")
     for file in files:
-        if kind(file) not in READERS:
-            raise UserError(f"{key}: {file} is neither .txt, .jsonl (plain, .gz or .xz) nor .parquet")
+        if not _accepted(file):
+            raise UserError(f"{key}: {file} is of an unknown kind; accepted are {ACCEPTED}")
     return tuple(dict.fromkeys(files))
 
 
+def _expand_one(pattern: pathlib.Path) -> list[pathlib.Path]:
+    if pattern.is_file():  # its name may hold characters that mean something in a glob
+        return [pattern]
+    if pattern.is_dir():
+        below = map(pathlib.Path, sorted(glob.glob(f"{glob.escape(str(pattern))}/**/*", recursive=True)))
+        return [file for file in below if file.is_file() and _accepted(file)]
+    return [file for file in map(pathlib.Path, sorted(glob.glob(str(pattern), recursive=True))) if file.is_file()]
+
+
 def read_files(files: tuple[pathlib.Path, ...], field: str) -> Iterator[str]:
-    """Documents in order, the empty ones left out. Raises UserError where a file has none, or cannot be read."""
+    """Documents in order; '' for a row without text. Raises UserError where a file has no text or cannot be read."""
     for file in files:
-        documents = filter(None, READERS[kind(file)](file, field))
-        first = next(documents, None)
-        if first is None:
+        some = False
+        try:
+            for document in _documents(file, field):
+                some = some or bool(document)
+                yield document
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
+            raise UserError(f"{file} cannot be read ({error})") from error
+        if not some:
             raise UserError(f"{file} is empty: it holds no text")
-        yield from itertools.chain([first], documents)
-
-
-def as_text(where: str | pathlib.Path, content: Any) -> str:
-    """The text of a str or of UTF-8 bytes. Raises UserError, with `where`, for other bytes and other types."""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, bytes):
-        raise UserError(f"{where}: expected text, found {type(content).__name__}")
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8: byte {error.start} ({error.reason})") from error
 
 
 def reads_field(file: pathlib.Path) -> bool:
@@ -65,49 +74,29 @@ def reads_field(file: pathlib.Path) -> bool:
 
 def kind(file: pathlib.Path) -> str:
     """'.txt' for corpus.txt and for corpus.txt.xz."""
-    return pathlib.Path(file.stem).suffix if file.suffix in OPENERS else file.suffix
+    return pathlib.Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix
 
 
-def _lines(file: pathlib.Path) -> Iterator[bytes]:
-    try:
-        with OPENERS.get(file.suffix, open)(file, "rb") as lines:
-            yield from lines
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"{file} cannot be read ({error})") from error
+def _accepted(file: pathlib.Path) -> bool:
+    return kind(file) in STREAMED or file.suffix == ".parquet"
 
 
-def _txt(file: pathlib.Path, field: str) -> Iterator[str]:
-    yield from as_text(file, b"".join(_lines(file))).split(BETWEEN_DOCUMENTS)
+def _documents(file: pathlib.Path, field: str) -> Iterator[str]:
+    if file.suffix == ".parquet":
+        yield from read_parquet(file, field)
+        return
+    with _open(file) as stream:
+        yield from STREAMED[kind(file)](stream, str(file), field)
 
 
-def _jsonl(file: pathlib.Path, field: str) -> Iterator[str]:
-    for number, line in enumerate(_lines(file), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(as_text(f"{file}, line {number},", line))
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file}, line {number}: not JSON ({error})") from error
-        if not isinstance(row, dict) or not isinstance(row.get(field), str):
-            raise UserError(f"{file}, line {number}: no text in data.field={field!r}")
-        yield row[field]
+def _open(file: pathlib.Path) -> io.BufferedIOBase:
+    if file.suffix == ".gz":
+        return gzip.open(file, "rb")
+    if file.suffix == ".xz":
+        return lzma.open(file, "rb")
+    if file.suffix == ".zst":
+        import pyarrow
 
-
-def _parquet(file: pathlib.Path, field: str) -> Iterator[str]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.ParquetFile(file)
-        columns = table.schema_arrow.names
-        if field not in columns:
-            raise UserError(f"{file}: no column data.field={field!r}, only {', '.join(columns)}")
-        for rows in table.iter_batches(columns=[field]):
-            for text in rows.column(0).to_pylist():
-                if text is not None:
-                    yield as_text(f"{file}, column {field}", text)
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{file} cannot be read as parquet ({error})") from error
-
-
-READERS = {".txt": _txt, ".jsonl": _jsonl, ".parquet": _parquet}
+        # It reads all frames of a file, and raises an error where the last one is truncated.
+        return io.BufferedReader(pyarrow.input_stream(str(file), compression="zstd"))
+    return open(file, "rb")

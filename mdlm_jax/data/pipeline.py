@@ -1,5 +1,6 @@
 """From a corpus to `batch(step)`: rows of tokens in an order that depends on the seed and the step alone."""
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -122,12 +123,14 @@ def _open_splits(source: str, path: str, validation_path: str, field: str, token
         raise UserError(f"data.source={source!r}; accepted: {', '.join(DOCUMENTS)}, tokens, markov")
     documents = open_documents(source, path, validation_path, field)
     opened = open_tokenizer(tokenizer)
-    train, _ = join(documents.train(), opened)
-    validation, size = join(documents.validation(), opened)
+    train, validation = join(documents.train(), opened), join(documents.validation(), opened)
+    if skipped := train.skipped + validation.skipped:
+        print(f"mdlm-jax: data.path={path!r}: {skipped:,} rows without text are left out", file=sys.stderr, flush=True)
+    held_out_name = f"the held-out text of data.source={source!r}, {validation_path or path}"
     return Splits(
-        train=cut(train, length, f"the training text of data.source={source!r}, {path}"),
-        validation=cut(validation, length, f"the held-out text of data.source={source!r}, {validation_path or path}"),
-        bytes_per_token=size / len(validation),
+        train=cut(train.tokens, length, f"the training text of data.source={source!r}, {path}"),
+        validation=cut(validation.tokens, length, held_out_name),
+        bytes_per_token=validation.bytes / len(validation.tokens),
         tokenizer=opened,
     )
 

@@ -26,15 +26,27 @@ class Splits(NamedTuple):
     tokenizer: Tokenizer
 
 
-def join(documents: Iterable[str], tokenizer: Tokenizer) -> tuple[Integer[np.ndarray, "n"], int]:
-    """(the tokens of all documents, a separator after each, in the smallest type that holds V; their UTF-8 bytes)."""
+class Joined(NamedTuple):
+    """Documents as one stream of tokens."""
+
+    tokens: Integer[np.ndarray, "n"]  # in the smallest type that holds V; a separator follows every document
+    bytes: int  # of their text in UTF-8
+    documents: int
+    skipped: int  # rows without text
+
+
+def join(documents: Iterable[str], tokenizer: Tokenizer) -> Joined:
+    """Encodes documents and joins them, those without text left out."""
     dtype = np.min_scalar_type(tokenizer.vocab_size)
     separator = np.array([tokenizer.separator], dtype)
-    pieces, size = [], 0
+    pieces, size, skipped = [np.empty(0, dtype)], 0, 0
     for document in documents:
+        if not document:
+            skipped += 1
+            continue
         pieces += [tokenizer.encode(document).astype(dtype), separator]
         size += len(document.encode("utf-8"))
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype), size
+    return Joined(np.concatenate(pieces), size, len(pieces) // 2, skipped)
 
 
 def row_count(tokens: int, length: int, name: str) -> int:

@@ -7,7 +7,8 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from mdlm_jax.data.files import as_text, expand, read_files
+from mdlm_jax.data.files import expand, read_files
+from mdlm_jax.data.readers import as_text
 from mdlm_jax.errors import UserError
 
 HELD_OUT = 0.05
@@ -18,7 +19,10 @@ EXCLUDED_PREFIXES = ("config-", "_sysconfigdata")
 
 
 class Documents(NamedTuple):
-    """Two streams of documents, begun anew at every call: a corpus may exceed the memory. No document is empty."""
+    """Two streams of documents, begun anew at every call: a corpus may exceed the memory.
+
+    A row without text (null or empty) is the document '': consumers leave it out and count it.
+    """
 
     train: Callable[[], Iterator[str]]
     validation: Callable[[], Iterator[str]]
@@ -50,18 +54,19 @@ def stdlib_documents(path: str, validation_path: str, field: str) -> Documents:
         return int(hashlib.sha256(name.as_posix().encode()).hexdigest(), 16) % 20 == 10
 
     def read(validation: bool) -> Iterator[str]:
-        return (as_text(root / name, (root / name).read_bytes()) for name in names if held_out(name) == validation)
+        return (as_text(str(root / name), (root / name).read_bytes()) for name in names if held_out(name) == validation)
 
     return Documents(lambda: read(False), lambda: read(True), tuple(root / name for name in names))
 
 
 def text_documents(path: str, validation_path: str, field: str) -> Documents:
-    """Files named by comma-separated globs: .txt, .jsonl and .parquet, the first two also as .gz and .xz.
+    """Files named by comma-separated globs and folders: .txt, .jsonl, .json, .tar and .parquet.
 
-    A .txt file holds documents separated by a line with only a form feed, else it is one document; .jsonl and .parquet
-    hold one a row, in `field`. Without `validation_path`, the last 5% of the characters of all documents are held out,
-    and the document that lies across the boundary is cut in two. Raises UserError, with the file's name, where one is
-    missing, empty, damaged, not UTF-8 or without the field.
+    All but .parquet may be compressed: .gz, .xz or .zst. A .txt file holds documents separated by a line with only a
+    form feed, else it is one document; a .tar file holds samples as in WebDataset; the others hold one document a row,
+    in `field`, which may be a path such as 'meta.text'. Without `validation_path`, the last 5% of the characters of all
+    documents are held out, and the document that lies across the boundary is cut in two. Raises UserError, with the
+    file's name, where one is missing, empty, damaged, not UTF-8 or without the field.
     """
     train_files = expand("data.path", path)
     if not validation_path:
@@ -101,7 +106,7 @@ def tfds_documents(path: str, validation_path: str, field: str) -> Documents:
         raise UserError(f"data.path={path!r} is no TFDS dataset that can be read: {error}; {prepare}") from error
 
     def read(split: str) -> Iterator[str]:
-        return filter(None, (as_text(f"{path}, split {split}, {field}", row[field]) for row in rows[split]))
+        return (as_text(f"{path}, split {split}, {field}", row[field]) for row in rows[split])
 
     files = [pathlib.Path(file) for name in splits for file in builder.info.splits[name].filepaths]
     return Documents(lambda: read(trained), lambda: read(held_out), tuple(files))
@@ -130,7 +135,7 @@ def hold_out_tail(
     def tail() -> Iterator[str]:
         left = boundary()
         for document in documents():
-            if len(document) > left:
+            if len(document) > left or left <= 0:
                 yield document[max(left, 0) :]
             left -= len(document)
 

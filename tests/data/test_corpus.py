@@ -77,6 +77,7 @@ def test_manifest(text, built):
     tokens = size + len(train)
     assert manifest["splits"]["train"] == {
         "documents": 40,
+        "skipped": 0,
         "tokens": tokens,
         "bytes": size,
         "records": -(-tokens // corpus.CHUNK),

@@ -1,9 +1,11 @@
 """Every kind of file gives the same documents, and every error names its file."""
 
 import gzip
+import io
 import json
 import lzma
 import re
+import tarfile
 
 import pyarrow
 import pyarrow.parquet
@@ -13,38 +15,114 @@ from mdlm_jax.data.files import expand, read_files
 from mdlm_jax.errors import UserError
 
 DOCUMENTS = ["First line.\r\nSecond.", "naïve 漢字", "third\n"]
+KINDS = [
+    *(f"{kind}{packed}" for kind in ("txt", "jsonl", "json", "tar") for packed in ("", ".gz", ".xz", ".zst")),
+    "lines.json",
+    "object.json",
+    "parquet",
+    "large.parquet",
+    "dictionary.parquet",
+]
 
 
-def write(path, documents):
-    kind = path.name.split(".", 1)[1]
-    if kind == "parquet":
-        pyarrow.parquet.write_table(pyarrow.table({"text": [*documents, None, ""]}), path)
-        return
-    if kind.startswith("txt"):
-        content = "\n\f\n".join(documents)
+def tar_of(members):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for name, member in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(member)
+            tar.addfile(info, io.BytesIO(member))
+    return content.getvalue()
+
+
+def content_of(kind, rows):
+    """Rows (None and '' are without text) as the content of a file of this kind; the text stands in meta.text."""
+    texts = [text for text in rows if text]
+    nested = [
+        json.dumps({"id": 1, "meta": {"text": text}}, ensure_ascii=number % 2) for number, text in enumerate(rows)
+    ]
+    if kind == "txt":
+        return "\n\f\n".join(texts).encode()
+    if kind in ("jsonl", "lines.json"):
+        return ("\n".join(nested) + "\n\n").encode()
+    if kind == "json":
+        return f"[\n{','.join(nested)}]".encode()
+    if kind == "object.json":
+        return json.dumps({"meta": {"text": rows[0]}}, indent=1).encode()
+    if kind == "tar":
+        members = {}
+        for number, text in enumerate(rows):
+            name = f"folder/{number:03d}"
+            members[f"{name}.jpg"] = b"\xff"
+            if number % 2 and text:
+                members |= {f"{name}.json": b'{"width": 3}', f"{name}.txt": text.encode()}
+            else:
+                members[f"{name}.json"] = nested[number].encode()
+        return tar_of(members)
+    content = io.BytesIO()
+    types = {"parquet": pyarrow.string(), "large.parquet": pyarrow.large_string()}
+    if kind == "dictionary.parquet":
+        column = pyarrow.array(rows).dictionary_encode()
     else:
-        content = "\n".join(json.dumps({"id": 1, "text": text}) for text in [*documents, ""]) + "\n\n"
-    opener = {"gz": gzip.open, "xz": lzma.open}.get(kind.split(".")[-1], open)
-    with opener(path, "wb") as file:
-        file.write(content.encode())
+        column = pyarrow.array(rows, types[kind])
+    pyarrow.parquet.write_table(pyarrow.table({"meta": pyarrow.StructArray.from_arrays([column], ["text"])}), content)
+    return content.getvalue()
 
 
-KINDS = ["txt", "txt.gz", "txt.xz", "jsonl", "jsonl.gz", "jsonl.xz", "parquet"]
+def write(folder, name, rows):
+    kind, _, packed = name.partition(".") if name.endswith((".gz", ".xz", ".zst")) else (name, "", "")
+    content = content_of(kind, rows)
+    if packed == "zst":  # two frames, as parallel compressors write them
+        halves = content[: len(content) // 2], content[len(content) // 2 :]
+        content = b"".join(pyarrow.compress(half, codec="zstd", asbytes=True) for half in halves)
+    elif packed:
+        content = {"gz": gzip, "xz": lzma}[packed].compress(content)
+    path = folder / f"corpus.{name}"
+    path.write_bytes(content)
+    return path
+
+
+def read(path, field="meta.text"):
+    return list(read_files(expand("data.path", str(path)), field))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_gives_the_same_documents(tmp_path, kind):
-    path = tmp_path / f"corpus.{kind}"
-    write(path, DOCUMENTS)
-    assert list(read_files(expand("data.path", str(path)), "text")) == DOCUMENTS
+    rows = DOCUMENTS[:1] if kind == "object.json" else [*DOCUMENTS, None, ""]
+    documents = read(write(tmp_path, kind, rows))
+    assert [text for text in documents if text] == [text for text in rows if text]
+    assert documents.count("") == (0 if kind.startswith("txt") else rows.count(None) + rows.count(""))
+
+
+def test_folders_and_globs_of_mixed_kinds(tmp_path):
+    for kind in KINDS:
+        write(tmp_path, kind, DOCUMENTS[:1])
+    assert read(f"{tmp_path}/*") == DOCUMENTS[:1] * len(KINDS)
+    (tmp_path / "README.md").write_text("not of the corpus")
+    (tmp_path / ".hidden.txt").write_text("nor this")
+    assert read(tmp_path) == DOCUMENTS[:1] * len(KINDS)
+    (tmp_path / "[a]*.txt").write_text("a name that looks like a glob")
+    assert read(f"{tmp_path}/[a]*.txt") == ["a name that looks like a glob"]
+
+
+@pytest.mark.parametrize(("field", "expected"), [("text.en", "dotted"), ("text.de", "German"), ("text.x.y", "deep")])
+def test_a_key_comes_before_a_path(tmp_path, field, expected):
+    row = {"text": {"en": "nested", "de": "German", "x.y": "deep"}, "text.en": "dotted"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "b.parquet")
+    assert read(tmp_path, field) == [expected] * 2
 
 
 def test_globs_are_sorted_and_hold_a_file_once(tmp_path):
     for name in ("b.txt", "a.txt", "deep/c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    files = expand("data.path", f"{tmp_path}/**/*.txt, {tmp_path}/a.txt")
-    assert [file.name for file in files] == ["a.txt", "b.txt", "c.txt"]
+    for patterns in (f"{tmp_path}/**/*.txt, {tmp_path}/a.txt", f"{tmp_path}"):
+        assert [file.name for file in expand("data.path", patterns)] == ["a.txt", "b.txt", "c.txt"]
+
+
+TAR = tar_of({"a.jpg": b"\xff", "a.txt": b"some text"})  # two headers, each followed by a block
+ZST = pyarrow.compress(b"some text" * 100, codec="zstd", asbytes=True)
 
 
 @pytest.mark.parametrize(
@@ -57,9 +135,23 @@ def test_globs_are_sorted_and_hold_a_file_once(tmp_path):
         ("nothing.jsonl", b'{"text": ""}\n', "empty"),
         ("latin.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n', "line 2, is not UTF-8"),
         ("broken.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
-        ("other.jsonl", b'{"body": "a"}\n', "line 1: no text in data.field='text'"),
-        ("number.jsonl", b'{"text": 3}\n', "line 1: no text"),
-        ("list.jsonl", b'["text"]\n', "line 1: no text"),
+        ("other.jsonl", b'{"body": "a"}\n', "line 1: no data.field='text', only body"),
+        ("number.jsonl", b'{"text": 3}\n', "line 1, data.field='text': expected text, found int"),
+        ("list.jsonl", b'["text"]\n', "line 1: no data.field='text', a row is a list"),
+        ("half.jsonl", b'{"text": "\\ud800"}\n', "line 1, data.field='text' is not UTF-8: character 0"),
+        ("deep.jsonl", b"[" * 100_000, "line 1: not JSON"),
+        ("empty.json", b" \n", "empty"),
+        ("broken.json", b"[\n{]", "not JSON"),
+        ("other.json", b'[{"text": "a"}, {"body": "a"}]', "item 2: no data.field='text', only body"),
+        ("number.json", b"3", "item 1: no data.field='text', a row is a int"),
+        ("plain.tar", b"not a tar" * 100, "damaged"),
+        ("empty.tar", b"", "cannot be read"),
+        ("half.tar", TAR[: 512 * 3], "cannot be read"),
+        ("cut.tar", TAR[: 512 * 4], "truncated"),
+        ("flipped.tar", TAR[:1100] + b"?" + TAR[1101:], "damaged"),
+        ("pictures.tar", TAR[:1024] + bytes(1024), "empty"),
+        ("plain.txt.zst", b"not compressed", "cannot be read"),
+        ("half.txt.zst", ZST[:-1], "cannot be read"),
         ("plain.txt.gz", b"not compressed", "cannot be read"),
         ("plain.jsonl.xz", b"not compressed", "cannot be read"),
         ("half.txt.gz", gzip.compress(b"some text" * 100, mtime=0)[:20], "cannot be read"),
@@ -75,10 +167,21 @@ def test_errors_name_the_file(tmp_path, name, content, what):
 
 def test_parquet_columns(tmp_path):
     path = tmp_path / "table.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"body": ["a"], "count": [1], "raw": [b"caf\xe9"]}), path)
-    for field, what in [("text", "only body, count, raw"), ("count", "found int"), ("raw", "not UTF-8")]:
+    columns = {"body": ["a"], "count": [1], "raw": [b"caf\xe9"], "meta": [{"text": "a"}]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    for field, what in [
+        ("text", "only body, count, raw, meta"),
+        ("count", "found int"),
+        ("raw", "not UTF-8"),
+        ("meta", "found dict"),
+        ("meta.body", "no data.field='meta.body', only meta"),
+    ]:
         with pytest.raises(UserError, match=f"table.parquet.*{what}"):
             list(read_files((path,), field))
+    for damaged in (path.read_bytes()[:-20], path.read_bytes()[:40] + bytes(400) + path.read_bytes()[440:]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="table.parquet cannot be read"):
+            list(read_files((path,), "body"))
 
 
 def test_globs_that_name_nothing(tmp_path):

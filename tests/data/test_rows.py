@@ -9,21 +9,22 @@ from mdlm_jax.errors import UserError
 
 
 def test_a_separator_follows_every_document():
-    tokens, size = join(["ab", "é"], byte_tokenizer())
-    assert tokens.tolist() == [97, 98, 256, 0xC3, 0xA9, 256]
-    assert size == 4 and tokens.dtype == np.uint16
+    joined = join(["", "ab", "é", ""], byte_tokenizer())
+    assert joined.tokens.tolist() == [97, 98, 256, 0xC3, 0xA9, 256]
+    assert joined.tokens.dtype == np.uint16
+    assert joined[1:] == (4, 2, 2), "bytes, documents, rows without text"
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(255, np.uint8), (257, np.uint16), (100_000, np.uint32)])
 def test_tokens_are_kept_in_the_smallest_type(vocab_size, dtype):
     tokenizer = state_tokenizer(vocab_size)._replace(separator=vocab_size - 1)
-    assert join(["0 1"], tokenizer)[0].dtype == dtype
+    assert join(["0 1"], tokenizer).tokens.dtype == dtype
 
 
 def test_group_texts():
     """MDLM's _group_texts at block 6, arXiv 2406.07524: rows of 4 between the two marks it puts around each."""
     tokenizer = state_tokenizer(100)._replace(separator=99)
-    tokens, _ = join(["10 11 12", "20 21 22 23 24", "30 31"], tokenizer)
+    tokens = join(["10 11 12", "20 21 22 23 24", "30 31"], tokenizer).tokens
     rows = cut(tokens, 4, "three documents")
     assert rows.count == 3
     assert rows.read(np.arange(3)).tolist() == [[10, 11, 12, 99], [20, 21, 22, 23], [24, 99, 30, 31]]

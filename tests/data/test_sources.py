@@ -80,7 +80,7 @@ def test_tfds_by_name_and_by_folder(tmp_path, monkeypatch):
     assert all(file.is_file() for file in documents.files) and documents.files
     monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
     documents = open_documents("tfds", "tiny", "test", "text")
-    assert (list(documents.train()), list(documents.validation())) == (texts, ["held out"])
+    assert (list(documents.train()), list(documents.validation())) == (texts, ["", "held out"])
 
 
 def test_tfds_holds_out_its_validation_split(tmp_path):

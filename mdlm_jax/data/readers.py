@@ -1,0 +1,151 @@
+"""Documents of one file, by kind: .txt, .jsonl, .json, .parquet and .tar.
+
+One rule for rows without text, whatever the kind: a null or an empty string is yielded as '', which consumers leave
+out and count. A row that lacks the field, or holds something else there, is an error.
+"""
+
+import io
+import itertools
+import json
+import pathlib
+import tarfile
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from mdlm_jax.errors import UserError
+
+BETWEEN_DOCUMENTS = "\n\f\n"
+
+
+def as_text(where: str, content: Any) -> str:
+    """The text of a str or of UTF-8 bytes, and '' for None. Raises UserError, with `where`, for anything else."""
+    if content is None:
+        return ""
+    if not isinstance(content, (str, bytes)):
+        raise UserError(f"{where}: expected text, found {type(content).__name__}")
+    try:
+        if isinstance(content, bytes):
+            return content.decode("utf-8")
+        content.encode("utf-8")  # JSON can spell half of a surrogate pair, which is no character
+        return content
+    except UnicodeError as error:
+        unit = "byte" if isinstance(content, bytes) else "character"
+        raise UserError(f"{where} is not UTF-8: {unit} {error.start} ({error.reason})") from error
+
+
+def read_txt(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]:
+    """The pieces between lines that hold only a form feed; blank pieces are no documents."""
+    yield from filter(None, as_text(where, stream.read()).split(BETWEEN_DOCUMENTS))
+
+
+def read_jsonl(stream: Iterable[bytes], where: str, field: str) -> Iterator[str]:
+    """One object a line; blank lines are no rows."""
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            at = f"{where}, line {number}"
+            yield _field(at, _parse(at, line), field)
+
+
+def read_json(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]:
+    """An array of objects, one object, or, as many .json files are, one object a line."""
+    first = next((line for line in stream if line.strip()), b"")
+    try:
+        lines = isinstance(json.loads(first), dict)
+    except ValueError:
+        lines = False
+    whole = itertools.chain([first], stream)
+    if lines:
+        yield from read_jsonl(whole, where, field)
+        return
+    content = b"".join(whole)
+    if not content:
+        return
+    parsed = _parse(where, content)
+    for number, row in enumerate(parsed if isinstance(parsed, list) else [parsed], start=1):
+        yield _field(f"{where}, item {number}", row, field)
+
+
+def read_tar(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]:
+    """Samples as in WebDataset: consecutive files whose names agree up to the first dot.
+
+    The text of a sample is its .txt file; without one, `field` of its .json or .jsonl file; without either, ''.
+    """
+    readers = {".txt": read_txt, ".json": read_json, ".jsonl": read_jsonl}
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_StrictHeader) as tar:
+        # A stream cannot go back, so a file's content is read when its header is.
+        files = (
+            (
+                pathlib.PurePath(member.name),
+                tar.extractfile(member).read() if member.name.endswith(tuple(readers)) else b"",
+            )
+            for member in tar
+            if member.isfile()
+        )
+        for _, sample in itertools.groupby(files, lambda file: file[0].with_name(file[0].name.split(".")[0] or "_")):
+            contents = {name.suffix: (name, content) for name, content in sample}
+            suffix = next((suffix for suffix in readers if suffix in contents), None)
+            if suffix is None:
+                yield ""
+                continue
+            name, content = contents[suffix]
+            yield from readers[suffix](io.BytesIO(content), f"{where}, {name}", field)
+
+
+class _StrictHeader(tarfile.TarInfo):
+    """tarfile takes a damaged header, or the end of a truncated file, for the end of the archive."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"damaged or truncated: {error}") from error
+
+
+def read_parquet(file: pathlib.Path, field: str) -> Iterator[str]:
+    """One row after another. A column of that very name comes before a path into nested columns."""
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.ParquetFile(file)
+        names = table.schema_arrow.names
+        name = field if field in names else field.partition(".")[0]
+        if name not in names:
+            raise UserError(f"{file}: no column data.field={field!r}, only {', '.join(names)}")
+        # `columns` takes 'a.b' both for the column 'a.b' and for the part b of column a.
+        for number, rows in enumerate(table.iter_batches(columns=[name])):
+            for value in rows.column(name).to_pylist():
+                yield _field(f"{file}, batch {number}", {name: value}, field)
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read as parquet ({error})") from error
+
+
+def _parse(where: str, content: bytes) -> Any:
+    try:
+        return json.loads(as_text(f"{where},", content))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({error})") from error
+
+
+def _field(where: str, row: Any, field: str) -> str:
+    """The text of a row. Raises UserError where the row lacks `field`."""
+    try:
+        return as_text(f"{where}, data.field={field!r}", _find(row, field))
+    except KeyError:
+        has = f"only {', '.join(map(str, row))}" if isinstance(row, dict) else f"a row is a {type(row).__name__}"
+        raise UserError(f"{where}: no data.field={field!r}, {has}") from None
+
+
+def _find(row: Any, field: str) -> Any:
+    """row['a.b'] if there is that key, else row['a']['b']. Raises KeyError where there is neither."""
+    if not isinstance(row, dict):
+        raise KeyError(field)
+    if field in row:
+        return row[field]
+    head, dot, rest = field.partition(".")
+    if not dot:
+        raise KeyError(field)
+    return None if row[head] is None else _find(row[head], rest)
