@@ -7,12 +7,23 @@ import numpy as np
 import pytest
 
 from mdlm_jax.build import build, plan
+from mdlm_jax.build.plan import COMPUTE_DTYPES
 from mdlm_jax.build.rows import rows_of
 from mdlm_jax.config import LATER_KEYS, config_hash, differing_keys, flatten, from_json, load_config, to_json
-from mdlm_jax.costs.flops import num_parameters
+from mdlm_jax.configs.base import KEYS
+from mdlm_jax.configs.key import NOT_ZERO
+from mdlm_jax.costs.flops import COUNTERS, num_parameters
 from mdlm_jax.data import Example
+from mdlm_jax.data.sources import DOCUMENTS
 from mdlm_jax.errors import UserError
+from mdlm_jax.models.attention import BACKENDS
+from mdlm_jax.models.transformer import REMAT_POLICIES
+from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.base import loss_mask
+from mdlm_jax.processes import PROCESSES
+from mdlm_jax.schedules import SCHEDULES
+from mdlm_jax.training.optimizer import DECAYS
+from mdlm_jax.training.sharding import RUNNERS
 from tests.run_folders import ROOT
 
 SHAPE = [
@@ -37,14 +48,30 @@ def test_every_config_in_the_folder_loads_and_has_the_keys_of_base(name):
     assert set(dict(flatten(config))) == set(dict(flatten(load())))
 
 
-def test_every_key_of_base_has_a_comment():
-    lines = (ROOT / "configs" / "base.py").read_text().splitlines()
-    bare = [
-        line.strip()
-        for line in lines
-        if line.startswith("    config.") and "ConfigDict()" not in line and "#" not in line
-    ]
-    assert bare == []
+@pytest.mark.parametrize("name", KEYS)
+def test_a_default_is_accepted_and_explained(name):
+    key = KEYS[name]
+    assert key.refusal(key.default) == "" and key.help and key.accepted
+    assert not key.when or all(value == NOT_ZERO or not KEYS[key.when[0]].refusal(value) for value in key.when[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("objective.name", OBJECTIVES),
+        ("objective.schedule", SCHEDULES),
+        ("objective.process", PROCESSES),
+        ("data.source", (*DOCUMENTS, "tokens", "markov")),
+        ("budget_counter", COUNTERS),
+        ("optim.decay", DECAYS),
+        ("train.runner", RUNNERS),
+        ("train.remat", REMAT_POLICIES),
+        ("train.attention", BACKENDS),
+        ("train.compute_dtype", COMPUTE_DTYPES),
+    ],
+)
+def test_choices_are_those_of_the_code(name, table):
+    assert set(KEYS[name].choices) == set(table)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +110,48 @@ def test_every_key_of_base_has_a_comment():
         (["steps=0"], "config.steps is 0; accepted: at least 1"),
         (["optim.lr=-1.0"], "config.optim.lr is -1.0; accepted: above 0"),
         (["data.sequence_length=0"], "config.data.sequence_length is 0; accepted: at least 1"),
+        (
+            ["data.sequence_length=100000000"],
+            "config.data.sequence_length is 100000000; accepted: at least 1 and at most",
+        ),
+        (["objective.epsilon=-1"], "config.objective.epsilon is -1.0; accepted: above 0 and below 0.5"),
+        (["objective.power=0"], "config.objective.power is 0.0; accepted: above 0 and at most 6"),
+        (["objective.gamma=3"], "config.objective.gamma is 3.0; accepted: above 0 and at most 2"),
+        (["objective.uniform_share=1"], "config.objective.uniform_share is 1.0; accepted: above 0 and below 1"),
+        (["objective.block_high=2"], "config.objective.block_high is 2.0; accepted: above 0 and at most 1"),
+        (["objective.drop_prompt=-0.5"], "config.objective.drop_prompt is -0.5; accepted: 0 or more and below 1"),
+        (["objective.embedding_width=0"], "config.objective.embedding_width is 0; accepted: at least 1"),
+        (["optim.epsilon=-1"], "config.optim.epsilon is -1.0; accepted: above 0 and at most 1"),
+        (["optim.epsilon=1e-60"], "config.optim.epsilon is 1e-60; accepted: 0, or 1.2e-38 or more"),
+        (["optim.final=5"], "config.optim.final is 5.0; accepted: 0 or more and at most 1"),
+        (["optim.warmup_share=7"], "config.optim.warmup_share is 7.0; accepted: 0 or more and at most 1"),
+        (["optim.warmup_min=-1"], "config.optim.warmup_min is -1; accepted: 0 or more"),
+        (["optim.rewind_steps=0"], "config.optim.rewind_steps is 0; accepted: at least 1"),
+        (["optim.max_rewinds=-1"], "config.optim.max_rewinds is -1; accepted: 0 or more"),
+        (["optim.beta_1=0.999999999"], "config.optim.beta_1 is 0.999999999; accepted: 0 or more and below 1"),
+        (["optim.clip=0"], "config.optim.clip is 0.0; accepted: above 0"),
+        (["optim.weight_decay=-0.1"], "config.optim.weight_decay is -0.1; accepted: 0 or more"),
+        (["train.validate_every=-1"], "config.train.validate_every is -1; accepted: 0 or more"),
+        (["train.checkpoint_every=-1"], "config.train.checkpoint_every is -1; accepted: 0 or more"),
+        (["train.mesh_fsdp=0"], "config.train.mesh_fsdp is 0; accepted: at least 1, or -1"),
+        (["train.mesh_data=0"], "config.train.mesh_data is 0; accepted: at least 1"),
+        (["model.rope_base=0"], "config.model.rope_base is 0.0; accepted: at least 1"),
+        (["model.norm_epsilon=0"], "config.model.norm_epsilon is 0.0; accepted: above 0 and at most 1"),
+        (["model.vocab_size=-5"], "config.model.vocab_size is -5; accepted: 0 or more"),
+        (["model.time_width=0"], "config.model.time_width is 0; accepted: at least 1"),
+        (["model.layers=-1"], "config.model.layers is -1; accepted: 0 or more"),
+        (["model.dropout=1"], "config.model.dropout is 1.0; accepted: 0 or more and below 1"),
+        (["seed=4294967296"], "config.seed is 4294967296; accepted: 0 or more and at most 4,294,967,295"),
+        (["data.seed=-1"], "config.data.seed is -1; accepted: 0 or more"),
+        (["data.epochs=-1"], "config.data.epochs is -1; accepted: 0 or more"),
+        (["data.unique_tokens=-1"], "config.data.unique_tokens is -1; accepted: 0 or more"),
+        (["data.random_length_rate=1.5"], "config.data.random_length_rate is 1.5; accepted: 0 or more and at most 1"),
+        (["eval.batch_size=0"], "config.eval.batch_size is 0; accepted: at least 1"),
+        (
+            ["data.source=markov", "data.path=vocab=1000000000,concentration=0.3"],
+            "accepted: at most 2,097,152 tokens; it has 1,000,000,000",
+        ),
+        (["steps"], "--config.steps: lacks a value; accepted: --config.steps=1000"),
     ],
 )
 def test_one_clear_line(overrides, message):
@@ -137,10 +206,63 @@ def test_a_run_from_before_a_key_came_keeps_its_hash(tmp_path):
     assert config_hash(load("data.prompt_tokens=3")) != old
 
 
-def test_a_broken_json_is_named(tmp_path):
-    (tmp_path / "config.json").write_text('{"seed": 0,')
-    with pytest.raises(UserError, match="config.json: not whole JSON"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"seed": 0,', "not whole JSON, line 1"),
+        ("[]", "holds \\[\\]; accepted: an object with the keys of a config"),
+        ("null", "holds None; accepted"),
+        ("{}", "config.seed is missing; its default is 0"),
+        ('{"seed": {}}', "config.seed is missing"),
+        ('{"optim": 3}', "config.optim is not a key"),
+        ('{"lock": 3}', "config.lock is not a key"),
+        ("\xff", "not JSON in UTF-8"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_a_broken_json_is_named(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=f"config.json: {message}") as refused:
         from_json(tmp_path / "config.json")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_stored_value_out_of_range_is_named(tmp_path):
+    (tmp_path / "config.json").write_text(to_json(load()).replace('"steps": 1000', '"steps": "1000"'))
+    with pytest.raises(UserError, match="config.json: config.steps is '1000'; accepted: int"):
+        from_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return None", r"get_config\(\) returns None; accepted: a ConfigDict"),
+        ("return {}", r"get_config\(\) returns \{\}; accepted"),
+        ("return 1 / 0", "line 2: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", "line 2: SystemExit: 3"),
+        ("from ml_collections import ConfigDict; return ConfigDict({})", "config.seed is missing"),
+        ("yield", r"get_config\(\) returns <generator"),
+    ],
+)
+def test_a_config_that_is_none(tmp_path, body, message):
+    (tmp_path / "mine.py").write_text(f"def get_config():\n    {body}\n")
+    with pytest.raises(UserError, match=message):
+        load_config(str(tmp_path / "mine.py"))
+
+
+def test_execution_does_not_say_which_run_it_is():
+    other = load("train.remat=full", "train.mesh_fsdp=4", "eval.batch_size=7", "optim.lr=0.003")
+    assert differing_keys(load(), other) == ["optim.lr: 0.01 -> 0.003"]
+    assert len(differing_keys(load(), other, execution=True)) == 4
+    moved = load("data.path=here/novels")
+    assert differing_keys(load(), moved, paths=False) == [] != differing_keys(load(), moved)
+
+
+def test_a_preset_by_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("quickstart") == load_config(str(ROOT / "configs" / "quickstart.py"))
+    with pytest.raises(UserError, match="--config=quick: no such file; accepted: .* base, char"):
+        load_config("quick")
 
 
 def test_a_prompt_is_given_to_every_objective():

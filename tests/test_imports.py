@@ -5,8 +5,8 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "mdlm_jax"
 ROOMS = [
-    *("errors", "files", "noise", "malloc", "style", "tables", "plugins", "schedules", "config"),
-    *("configs", "data", "processes", "objectives", "models", "costs", "training", "evaluation", "build", "runs"),
+    *("errors", "files", "noise", "malloc", "style", "tables", "plugins", "user_file", "schedules", "configs"),
+    *("config", "data", "processes", "objectives", "models", "costs", "training", "evaluation", "build", "runs"),
     *("exact", "sampling", "bench", "laws", "report", "sweeps", "cli", "api", "__main__", "__init__"),
 ]
 

@@ -37,8 +37,9 @@ def network(
     Raises:
         UserError: as `plan` does.
     """
+    vocab_size = vocab_size or config.model.vocab_size or (tokenizer.vocab_size if tokenizer else None)
+    planned = plan(config, vocab_size)
     tokenizer = tokenizer or tokenizer_of(config)
-    planned = plan(config, vocab_size or config.model.vocab_size or tokenizer.vocab_size)
     execution = Execution(
         compute_dtype=COMPUTE_DTYPES[config.train.compute_dtype],
         float8=config.train.float8,

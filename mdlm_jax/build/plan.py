@@ -1,7 +1,6 @@
 """What a config describes and costs, computed before any data is read or anything is compiled."""
 
 import json
-import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -13,17 +12,14 @@ from ml_collections import ConfigDict
 from mdlm_jax.build.described import objective_factory
 from mdlm_jax.build.objective import objective_of, objective_source_digest
 from mdlm_jax.build.rows import blank_row, rows_of
-from mdlm_jax.config import choose, flatten, refuse
-from mdlm_jax.costs.flops import COUNTERS, Flops, attended_pairs, flops_per_sequence, steps_for_budget
+from mdlm_jax.config import choose, refuse, validate
+from mdlm_jax.configs.base import KEYS
+from mdlm_jax.costs.flops import Flops, attended_pairs, flops_per_sequence, steps_for_budget
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.models import ladder
 from mdlm_jax.models.architecture import Architecture
-from mdlm_jax.models.attention import BACKENDS
-from mdlm_jax.models.transformer import REMAT_POLICIES
 from mdlm_jax.objectives import Objective
-from mdlm_jax.training.optimizer import DECAYS
-from mdlm_jax.training.sharding import RUNNERS
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -52,7 +48,10 @@ def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
     Raises:
         UserError: a key has a value that cannot be; the message names the key.
     """
-    _check_execution(config)
+    validate(config)
+    if config.train.batch_size % config.train.microbatches:
+        accepted = f"a divisor of train.batch_size = {config.train.batch_size}"
+        refuse("train.microbatches", config.train.microbatches, accepted)
     vocab_size = vocab_size or _vocab_size(config)
     keys = json.dumps({"objective": config.objective.to_dict(), "data": config.data.to_dict()})
     factory, source = objective_factory(config.objective.name), objective_source_digest(config)
@@ -72,9 +71,7 @@ def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
     per_step = Flops(*(batch_size * count for count in per_sequence))
     steps = config.steps
     if config.budget:
-        steps = steps_for_budget(config.budget, getattr(per_step, choose(config, "budget_counter", COUNTERS)))
-    elif steps < 1:
-        refuse("steps", steps, "at least 1, or a budget in FLOPs")
+        steps = steps_for_budget(config.budget, getattr(per_step, config.budget_counter))
     total = Flops(*(steps * count for count in per_step))
     warmup = warmup_steps(config, steps)
     tokens_per_step = batch_size * length
@@ -117,15 +114,15 @@ def _vocab_size(config: ConfigDict) -> int:
     """V as configured, or from the tokenizer or source alone: a plan reads no corpus."""
     if config.model.vocab_size:
         return config.model.vocab_size
-    if config.data.source == "markov":
-        return parse_markov(config.data.path)[0]
-    return open_tokenizer(config.data.tokenizer).vocab_size
+    key = "path" if config.data.source == "markov" else "tokenizer"
+    size = parse_markov(config.data.path)[0] if key == "path" else open_tokenizer(config.data.tokenizer).vocab_size
+    if size > (most := KEYS["model.vocab_size"].at_most):
+        refuse(f"data.{key}", config.data[key], f"at most {most:,} tokens; it has {size:,}")
+    return size
 
 
 def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> Architecture:
     m = config.model
-    choose(config, "model.mlp", ("swiglu", "gelu"))
-    choose(config, "model.norm", ("rmsnorm", "layernorm"))
     shape = ("layers", "width", "heads", "key_value_heads", "mlp_width")
     fields = {"input_width": objective.inputs}
     fields |= {name: m[name] for name in Architecture._fields if name not in ("vocab_size", "input_width", *shape)}
@@ -149,8 +146,6 @@ def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> 
     if a.head_width % (2 * objective.coordinates):
         accepted = f"a head width that is a multiple of {2 * objective.coordinates}, for {config.objective.name}"
         refuse("model.width", a.width, f"{accepted}; it is {a.head_width} with {a.heads} heads")
-    if not 0 <= a.dropout < 1:
-        refuse("model.dropout", a.dropout, "0 or more and below 1")
     if a.tied_head and a.input_width:
         refuse("model.tied_head", True, f"False for {config.objective.name}, whose network embeds no tokens")
     if objective.timed:
@@ -158,40 +153,3 @@ def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> 
     if a.time_conditioning and (config.objective.name != "masked" or config.objective.schedule != "linear"):
         refuse("model.time_conditioning", True, "False, unless the objective is masked with the linear schedule")
     return a
-
-
-def _check_execution(config: ConfigDict) -> None:
-    train, optim = config.train, config.optim
-    choose(config, "train.runner", RUNNERS)
-    choose(config, "train.compute_dtype", COMPUTE_DTYPES)
-    choose(config, "train.remat", REMAT_POLICIES)
-    choose(config, "train.attention", BACKENDS)
-    choose(config, "optim.decay", DECAYS)
-    choose(config, "optim.on_nonfinite", ("stop", "skip", "rewind"))
-    for key, value in flatten(config):
-        if isinstance(value, float) and not math.isfinite(value):
-            refuse(key, value, "a finite number")
-    if config.seed < 0 or config.data.seed < 0:
-        refuse("seed" if config.seed < 0 else "data.seed", min(config.seed, config.data.seed), "0 or more")
-    for key in ("batch_size", "microbatches", "loss_chunk", "log_every"):
-        if train[key] < 1:
-            refuse(f"train.{key}", train[key], "at least 1")
-    for key, least in (("sequences", 1), ("draws", 2), ("batch_size", 1)):
-        if config.eval[key] < least:
-            refuse(f"eval.{key}", config.eval[key], f"at least {least}")
-    if train.batch_size % train.microbatches:
-        refuse("train.microbatches", train.microbatches, f"a divisor of train.batch_size = {train.batch_size}")
-    for key in ("ema", "beta_1", "beta_2"):
-        if not 0 <= optim[key] < 1:
-            refuse(f"optim.{key}", optim[key], "0 or more and below 1")
-    for key in ("weight_decay", "spike_deviations", "rewind_steps", "max_rewinds"):
-        if optim[key] < 0:
-            refuse(f"optim.{key}", optim[key], "0 or more")
-    for key in ("lr", "clip"):
-        if not optim[key] > 0:
-            refuse(f"optim.{key}", optim[key], "above 0")
-    if config.budget < 0:
-        refuse("budget", config.budget, "FLOPs, or 0 where `steps` says how long")
-    loggers = set(filter(None, train.loggers.split(",")))
-    if loggers - {"tensorboard", "wandb"}:
-        refuse("train.loggers", train.loggers, "tensorboard, wandb, both by a comma, or nothing")

@@ -1,120 +1,248 @@
-"""Every key there is, with its default. Other configs start from this one and differ from it."""
+"""Every key with its default, its meaning and the values it accepts. Other configs start from this one.
+
+`mdlm-jax config KEY` prints a key. A key is *science* unless `execution=True`: science says which run it is, execution
+only how it is computed, and may change when the run resumes.
+"""
 
 from ml_collections import ConfigDict
 
+from mdlm_jax.configs.key import NOT_ZERO, Key
+
+MOST_STEPS, MOST_SEED = 2**31 - 1, 2**32 - 1  # counted in int32 and uint32
+NO_BUDGET, IN_BLOCKS, BY_SHAPE = ("budget", (0.0,)), ("objective.block_size", (NOT_ZERO,)), ("model.size", ("",))
+
+KEYS: dict[str, Key] = {
+    "seed": Key(0, "seed of the initial weights and of the noise", at_least=0, at_most=MOST_SEED),
+    "budget": Key(0.0, "training FLOPs, counted by budget_counter; 0: `steps` sets the length", at_least=0),
+    "budget_counter": Key(
+        "exact",
+        "how FLOPs are counted: every matrix product, or 6 N D by three definitions of N",
+        ("six_nonembedding", "six_total", "six_attention", "exact"),
+        when=("budget", (NOT_ZERO,)),
+    ),
+    "steps": Key(1000, "optimiser steps, where budget is 0", at_least=1, at_most=MOST_STEPS, when=NO_BUDGET),
+    "start_from": Key("", "folder of a run with the same network, whose weights initialise this one", later=True),
+    #
+    "objective.name": Key(
+        "masked",
+        "training objective, a key of mdlm_jax.objectives.OBJECTIVES or your own function",
+        (
+            *("ar", "any_order", "any_order_causal", "masked", "masked_lm", "masked_plain", "genmd4", "d3pm"),
+            *("tauldr", "sedd", "gidd", "udlm", "duo", "csm", "gaussian"),
+        ),
+        plugin=True,
+    ),
+    "objective.schedule": Key(
+        "linear",
+        "noise schedule: how much is noised at each time",
+        ("linear", "cosine", "cosine_squared", "polynomial", "square_root", "logarithmic", "geometric"),
+        plugin=True,
+    ),
+    "objective.power": Key(
+        2.0, "power of the polynomial schedule", above=0, at_most=6, when=("objective.schedule", ("polynomial",))
+    ),  # at most 6: float32 can not tell a higher power of the earliest time, 1e-6, from 0
+    "objective.epsilon_convention": Key(
+        "none", "how times near 0 and 1 are avoided; none gives the exact bound", ("none", "smdm", "mdlm", "md4")
+    ),
+    "objective.epsilon": Key(
+        1e-3,
+        "epsilon of that convention",
+        above=0,
+        below=0.5,
+        when=("objective.epsilon_convention", ("smdm", "mdlm", "md4")),
+    ),
+    "objective.independent_times": Key(False, "masked: independent times instead of low-discrepancy (stratified) ones"),
+    "objective.complementary": Key(False, "masked, masked_plain: a second view masks what the first one shows"),
+    "objective.mask_rate": Key(0.15, "masked_lm: share of masked tokens", above=0, at_most=1),
+    "objective.num_steps": Key(
+        0, "T of a discrete time; 0: 1000 for d3pm, continuous time for masked", at_least=0, at_most=10**7
+    ),
+    "objective.process": Key(
+        "absorbing",
+        "d3pm, sedd, tauldr: noise process, a key of mdlm_jax.processes.PROCESSES (gaussian_matrix: d3pm only)",
+        ("absorbing", "uniform", "hybrid", "gidd", "gaussian_matrix"),
+        plugin=True,
+    ),
+    "objective.mask_share": Key(0.5, "hybrid process: share of the noise that masks", above=0, below=1),
+    "objective.uniform_share": Key(0.2, "gidd: share of uniform noise at the middle of the schedule", above=0, below=1),
+    "objective.gamma": Key(1.0, "gidd: how fast the uniform noise comes and goes", above=0, at_most=2),
+    "objective.auxiliary": Key(0.0, "d3pm: lambda, the weight of an added cross-entropy", at_least=0),
+    "objective.score": Key("raw", "sedd: what the network predicts", ("raw", "scaled", "denoiser")),
+    "objective.embedding_width": Key(16, "gaussian: width of the vectors that are noised", at_least=1, at_most=2**16),
+    "objective.form": Key("denoising", "csm: form of the loss", ("denoising", "implicit")),
+    "objective.drop_prompt": Key(
+        0.0,
+        "share of rows in training whose prompt is masked, for classifier-free guidance",
+        at_least=0,
+        below=1,
+        later=True,
+    ),
+    "objective.block_size": Key(
+        0,
+        "block diffusion: autoregressive over blocks of this many tokens, the objective inside; 0: no blocks",
+        at_least=0,
+        at_most=2**20,
+    ),
+    "objective.block_low": Key(0.0, "blocks: the lowest noise level in training", at_least=0, below=1, when=IN_BLOCKS),
+    "objective.block_high": Key(1.0, "blocks: the highest noise level in training", above=0, at_most=1, when=IN_BLOCKS),
+    "objective.block_shared_level": Key(
+        False, "blocks: one noise level for all blocks of a row", later=True, when=IN_BLOCKS
+    ),
+    "objective.block_shift": Key(
+        False, "blocks: a position predicts the token after the one it reads, as in ar", later=True, when=IN_BLOCKS
+    ),
+    #
+    "data.source": Key("stdlib", "where the data comes from", ("stdlib", "markov", "text", "tfds", "tokens")),
+    "data.path": Key(
+        "",
+        "text: globs, by commas; tfds: name of the dataset; tokens: folder; markov: vocab=16,concentration=0.3",
+        path=True,
+        when=("data.source", ("markov", "text", "tfds", "tokens")),
+    ),
+    "data.validation_path": Key(
+        "",
+        "held-out data: globs (text) or a split (tfds); empty: the validation split, or the last 5%",
+        path=True,
+        when=("data.source", ("text", "tfds")),
+    ),
+    "data.field": Key(
+        "text", "field that holds the text, in .jsonl, .parquet and tfds", when=("data.source", ("text", "tfds"))
+    ),
+    "data.tokenizer": Key(
+        "bytes",
+        "bytes, a tokenizers .json, or a folder with GPT-2's vocabulary and merges",
+        path=True,
+        when=("data.source", ("stdlib", "text", "tfds", "tokens")),
+    ),
+    "data.sequence_length": Key(64, "L, tokens of a row", at_least=1, at_most=2**20),
+    "data.extra_token": Key(False, "rows of L + 1 tokens (SMDM's 2048 + 1)"),
+    "data.prompt_tokens": Key(
+        0, "the first tokens of a row that are a prompt: neither noised nor in the loss", at_least=0, later=True
+    ),
+    "data.keep_documents": Key(
+        False,
+        "attention stays inside a document; else documents are joined",
+        when=("data.source", ("stdlib", "text", "tfds", "tokens")),
+    ),
+    "data.random_length_rate": Key(
+        0.0, "share of rows cut to a uniformly drawn length (SMDM: 0.01)", at_least=0, at_most=1
+    ),
+    "data.unique_tokens": Key(0, "tokens in one epoch; 0: all there are", at_least=0),
+    "data.epochs": Key(0, "at most this many epochs; 0: as many as the steps need", at_least=0, at_most=MOST_STEPS),
+    "data.seed": Key(0, "seed of the order of rows", at_least=0, at_most=MOST_SEED),
+    #
+    "model.size": Key("131k", "name in the ladder of sizes (models/ladder.py); empty: the five keys below give it"),
+    "model.vocab_size": Key(0, "V; 0: that of the tokenizer; more than that pads the head", at_least=0, at_most=2**21),
+    "model.layers": Key(0, "transformer blocks", at_least=0, at_most=1000, when=BY_SHAPE),
+    "model.width": Key(0, "d, width of the residual stream", at_least=0, at_most=2**17, when=BY_SHAPE),
+    "model.heads": Key(0, "attention heads; they divide the width", at_least=0, at_most=2**12, when=BY_SHAPE),
+    "model.key_value_heads": Key(
+        0, "fewer than heads: grouped-query attention", at_least=0, at_most=2**12, when=BY_SHAPE
+    ),
+    "model.mlp_width": Key(0, "hidden width of the MLP", at_least=0, at_most=2**19, when=BY_SHAPE),
+    "model.mlp": Key("swiglu", "kind of MLP", ("swiglu", "gelu")),
+    "model.norm": Key("rmsnorm", "kind of normalisation", ("rmsnorm", "layernorm")),
+    "model.norm_epsilon": Key(1e-5, "added under the root of a norm", above=0, at_most=1),
+    "model.rope_base": Key(1e4, "base of the wavelengths of RoPE", at_least=1),
+    "model.qk_norm": Key(False, "norm of queries and keys in each head"),
+    "model.attention_bias": Key(False, "bias of queries, keys, values and their output"),
+    "model.mlp_bias": Key(False, "bias of the matrices of the MLP"),
+    "model.head_bias": Key(False, "bias of the logits"),
+    "model.tied_head": Key(False, "the head is the transposed embedding"),
+    "model.time_conditioning": Key(False, "adaLN from the noise level"),
+    "model.time_width": Key(128, "width of the embedding of the noise level", at_least=1, at_most=2**16),
+    "model.dropout": Key(0.0, "after attention and after the MLP", at_least=0, below=1),
+    #
+    "optim.lr": Key(1e-2, "peak learning rate", above=0),
+    "optim.decay": Key("cosine", "decay of the learning rate", ("cosine", "wsd", "constant")),
+    "optim.final": Key(
+        0.1,
+        "final learning rate over the peak",
+        at_least=0,
+        at_most=1,
+        when=("optim.decay", ("cosine", "wsd")),
+    ),
+    "optim.warmup_share": Key(0.01, "warm-up as a share of all steps", at_least=0, at_most=1),
+    "optim.warmup_min": Key(10, "warm-up takes at least this many steps", at_least=0, at_most=MOST_STEPS),
+    "optim.weight_decay": Key(0.1, "decoupled weight decay, on matrices", at_least=0),
+    "optim.decay_everything": Key(
+        False, "decay norms and embeddings too, as SMDM does", when=("optim.weight_decay", (NOT_ZERO,))
+    ),
+    "optim.beta_1": Key(0.9, "Adam's decay of the first moment", at_least=0, below=1),
+    "optim.beta_2": Key(0.95, "Adam's decay of the second moment", at_least=0, below=1),
+    "optim.epsilon": Key(1e-8, "Adam's epsilon", above=0, at_most=1),
+    "optim.clip": Key(1.0, "largest global norm of the gradient", above=0),
+    "optim.ema": Key(0.0, "decay of the weight average; 0: none", at_least=0, below=1),
+    "optim.on_nonfinite": Key("stop", "what to do at a loss that is NaN, Inf or a spike", ("stop", "skip", "rewind")),
+    "optim.spike_deviations": Key(
+        0.0,
+        "a spike: this many standard deviations above the mean of the last 1,000 losses (OLMo 2: 7); 0: never",
+        at_least=0,
+        later=True,
+    ),
+    "optim.rewind_steps": Key(
+        100,
+        "rewind at least this many steps (PaLM), to a checkpoint, and continue with other data",
+        at_least=1,
+        at_most=MOST_STEPS,
+        later=True,
+        when=("optim.on_nonfinite", ("rewind",)),
+    ),
+    "optim.max_rewinds": Key(
+        3,
+        "rewinds before the run fails",
+        at_least=0,
+        at_most=MOST_STEPS,
+        later=True,
+        when=("optim.on_nonfinite", ("rewind",)),
+    ),
+    #
+    "train.batch_size": Key(64, "sequences in a step, over all devices", at_least=1, at_most=2**24),
+    "train.microbatches": Key(1, "parts of a batch whose gradients are added up", at_least=1, execution=True),
+    "train.runner": Key("jit", "how devices share a step", ("jit", "shard_map", "pmap"), execution=True),
+    "train.mesh_data": Key(
+        1, "copies of the parameters; the product of the four is the number of devices", at_least=1, execution=True
+    ),
+    "train.mesh_fsdp": Key(
+        -1, "devices that share the parameters; -1: all that are left", at_least=1, also=(-1,), execution=True
+    ),
+    "train.mesh_sequence": Key(1, "devices that share the positions of a row", at_least=1, execution=True, later=True),
+    "train.mesh_tensor": Key(1, "devices that share the heads and the MLP", at_least=1, execution=True, later=True),
+    "train.compute_dtype": Key(
+        "float32", "precision of the computation; weights stay float32", ("float32", "bfloat16")
+    ),
+    "train.float8": Key(False, "8-bit matrix products, scaled: GPUs since Hopper and Ada", later=True),
+    "train.scan_layers": Key(
+        False, "compile one block for all layers: faster on accelerators, slower on a CPU", execution=True
+    ),
+    "train.remat": Key("none", "what the backward pass recomputes", ("none", "dots", "full"), execution=True),
+    "train.attention": Key(
+        "einsum",
+        "kernel of attention: einsum, blocked (linear memory), library (cuDNN on a GPU in bfloat16), splash (TPU)",
+        ("einsum", "blocked", "library", "splash"),
+        execution=True,
+    ),
+    "train.loss_chunk": Key(128, "positions of a view whose logits exist at once", at_least=1, execution=True),
+    "train.scored_only": Key(
+        False, "compute logits only where there is a loss: about half of a masked view", execution=True, later=True
+    ),
+    "train.log_every": Key(50, "steps between log lines", at_least=1, execution=True),
+    "train.validate_every": Key(0, "steps between validations; 0: at the end only", at_least=0, execution=True),
+    "train.checkpoint_every": Key(500, "steps between checkpoints; 0: at the end only", at_least=0, execution=True),
+    "train.loggers": Key("", "loggers besides metrics.jsonl", ("tensorboard", "wandb"), several=True, execution=True),
+    #
+    "eval.sequences": Key(256, "held-out rows", at_least=1, at_most=2**31 - 1),
+    "eval.draws": Key(4, "noise draws for each row, for objectives that draw noise", at_least=2, at_most=10**6),
+    "eval.batch_size": Key(64, "rows evaluated at once", at_least=1, at_most=2**24, execution=True),
+}
+
 
 def get_config() -> ConfigDict:
+    """A config with every key at its default, locked."""
     config = ConfigDict()
-    config.seed = 0  # of the initial weights and of the noise
-    config.budget = 0.0  # training FLOPs, in the counter below; 0: `steps` says how long
-    config.budget_counter = "exact"  # exact | six_nonembedding | six_total | six_attention
-    config.steps = 1000  # optimiser steps, when budget is 0
-    config.start_from = ""  # folder of a run with the same network, whose weights this one begins with
-
-    config.objective = ConfigDict()
-    config.objective.name = "masked"  # a key of mdlm_jax.objectives.OBJECTIVES, FILE.py:FUNCTION or module:function
-    # linear | cosine | cosine_squared | polynomial | square_root | logarithmic | geometric
-    config.objective.schedule = "linear"  # how much is noised at each time
-    config.objective.power = 2.0  # of the polynomial schedule
-    config.objective.epsilon_convention = "none"  # none (the exact bound) | smdm | mdlm | md4
-    config.objective.epsilon = 1e-3  # of that convention
-    config.objective.independent_times = False  # masked: times by themselves instead of stratified over the batch
-    config.objective.complementary = False  # masked, masked_plain: a second view hides what the first shows
-    config.objective.mask_rate = 0.15  # masked_lm: share of hidden tokens
-    config.objective.num_steps = 0  # T of a discrete time; d3pm: 0 is 1000; masked: 0 is continuous time
-    config.objective.process = "absorbing"  # d3pm, sedd, tauldr: a key of PROCESSES (gaussian_matrix: d3pm)
-    config.objective.mask_share = 0.5  # of the hybrid process: share of the noise that masks
-    config.objective.uniform_share = 0.2  # gidd: uniform noise at the middle of the schedule
-    config.objective.gamma = 1.0  # gidd: how fast the uniform noise comes and goes
-    config.objective.auxiliary = 0.0  # d3pm: lambda, the weight of an added cross-entropy
-    config.objective.score = "raw"  # sedd: raw | scaled (absorbing only) | denoiser
-    config.objective.embedding_width = 16  # gaussian: of the vectors that are noised
-    config.objective.form = "denoising"  # csm: denoising | implicit
-    config.objective.drop_prompt = 0.0  # share of rows in training whose prompt is hidden: classifier-free guidance
-    config.objective.block_size = 0  # autoregressive over blocks of so many tokens, the objective inside; 0: no blocks
-    config.objective.block_low = 0.0  # blocks: noise levels in training are drawn from here ..
-    config.objective.block_high = 1.0  # .. to here
-    config.objective.block_shared_level = False  # one noise level for all blocks of a row
-    config.objective.block_shift = False  # a position predicts the token after the one it reads, as in ar
-
-    config.data = ConfigDict()
-    config.data.source = "stdlib"  # stdlib | markov | text | tfds | tokens
-    # text: globs, by commas; tfds: dataset name; tokens: folder; markov: vocab=16,concentration=0.3
-    config.data.path = ""  # what of that source, as above
-    config.data.validation_path = ""  # text: globs of held-out files; empty: the last 5% is held out
-    config.data.field = "text"  # the field that holds the text, in .jsonl, .parquet and tfds
-    config.data.tokenizer = "bytes"  # bytes | a tokenizers .json | a folder with GPT-2's vocabulary and merges
-    config.data.sequence_length = 64  # L
-    config.data.extra_token = False  # rows of L + 1 tokens (SMDM's 2048 + 1)
-    config.data.prompt_tokens = 0  # so many first tokens of a row are given: neither noised nor scored
-    config.data.keep_documents = False  # attention stays inside a document; else documents are joined
-    config.data.random_length_rate = 0.0  # share of rows cut to a uniform length (SMDM: 0.01)
-    config.data.unique_tokens = 0  # tokens in one epoch; 0: all there are
-    config.data.epochs = 0  # at most this many; 0: as many as the steps need
-    config.data.seed = 0  # of the order of rows
-
-    config.model = ConfigDict()
-    config.model.size = "131k"  # a name of the ladder (scaling/ladder.py); empty: the five numbers after the next
-    config.model.vocab_size = 0  # V; 0: as many as the tokenizer has; more: the rest is never seen (padding)
-    config.model.layers = 0  # transformer blocks
-    config.model.width = 0  # d, of the residual stream
-    config.model.heads = 0  # attention heads; they divide the width
-    config.model.key_value_heads = 0  # fewer than heads: grouped-query attention
-    config.model.mlp_width = 0  # hidden width of the MLP
-    config.model.mlp = "swiglu"  # swiglu | gelu
-    config.model.norm = "rmsnorm"  # rmsnorm | layernorm
-    config.model.norm_epsilon = 1e-5  # added under the root
-    config.model.rope_base = 1e4  # wavelength scale of the rotary positions
-    config.model.qk_norm = False  # norm of queries and keys in each head
-    config.model.attention_bias = False  # on queries, keys, values and their output
-    config.model.mlp_bias = False  # on the matrices of the MLP
-    config.model.head_bias = False  # on the logits
-    config.model.tied_head = False  # the head is the embedding transposed
-    config.model.time_conditioning = False  # adaLN from the noise level
-    config.model.time_width = 128  # of its embedding
-    config.model.dropout = 0.0  # after attention and after the MLP
-
-    config.optim = ConfigDict()
-    config.optim.lr = 1e-2  # peak learning rate
-    config.optim.decay = "cosine"  # cosine | wsd | constant
-    config.optim.final = 0.1  # learning rate at the end over the peak
-    config.optim.warmup_share = 0.01  # of all steps
-    config.optim.warmup_min = 10  # steps
-    config.optim.weight_decay = 0.1  # decoupled, on matrices
-    config.optim.decay_everything = False  # decay norms and embeddings too, as SMDM does
-    config.optim.beta_1 = 0.9  # Adam's first moment
-    config.optim.beta_2 = 0.95  # Adam's second moment
-    config.optim.epsilon = 1e-8  # Adam's denominator
-    config.optim.clip = 1.0  # global norm of the gradient
-    config.optim.ema = 0.0  # decay of the weight average; 0: none
-    config.optim.on_nonfinite = "stop"  # stop | skip | rewind: what a loss does that is NaN, Inf or a spike
-    config.optim.spike_deviations = 0.0  # a spike: so many above the mean of 1,000 losses (OLMo 2: 7); 0: none is
-    config.optim.rewind_steps = 100  # rewind: at least so many back (PaLM), to a checkpoint, then on with other data
-    config.optim.max_rewinds = 3  # rewind: how often, before the run fails
-
-    config.train = ConfigDict()
-    config.train.batch_size = 64  # sequences in a step, over all devices
-    config.train.microbatches = 1  # gradient accumulation inside the step
-    config.train.runner = "jit"  # jit (sharded over the mesh) | pmap | shard_map
-    config.train.mesh_data = 1  # copies of the parameters; the product of the four is the number of devices
-    config.train.mesh_fsdp = -1  # devices the parameters are split over; -1: all that are left
-    config.train.mesh_sequence = 1  # devices the positions of a row are split over
-    config.train.mesh_tensor = 1  # devices the heads and the MLP are split over
-    config.train.compute_dtype = "float32"  # float32 | bfloat16 (weights stay float32)
-    config.train.float8 = False  # products of the layers in 8 bits, scaled: GPUs since Hopper and Ada
-    config.train.scan_layers = False  # one compiled block: right on accelerators, slower on a CPU
-    config.train.remat = "none"  # none | dots | full
-    # einsum | blocked (linear memory) | library (cuDNN's on a GPU in bfloat16) | splash (TPU)
-    config.train.attention = "einsum"  # how attention is computed; what it computes is the same
-    config.train.loss_chunk = 128  # positions of a view whose logits exist at once
-    config.train.scored_only = False  # logits of scored positions only: about half of a masked view
-    config.train.log_every = 50  # steps
-    config.train.validate_every = 0  # steps; 0: at the end only
-    config.train.checkpoint_every = 500  # steps; 0: at the end only
-    config.train.loggers = ""  # by commas: tensorboard, wandb; metrics.jsonl is always written
-
-    config.eval = ConfigDict()
-    config.eval.sequences = 256  # held-out rows
-    config.eval.draws = 4  # views of each row, for objectives that draw noise
-    config.eval.batch_size = 64  # sequences at once
+    for name, key in KEYS.items():
+        section, _, leaf = name.rpartition(".")
+        if section and section not in config:
+            config[section] = ConfigDict()
+        (config[section] if section else config)[leaf] = key.default
     return config.lock()

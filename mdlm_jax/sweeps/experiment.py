@@ -2,10 +2,7 @@
 
 import os
 import pathlib
-import runpy
-import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ml_collections import ConfigDict
@@ -13,6 +10,7 @@ from ml_collections import ConfigDict
 from mdlm_jax.config import differing_keys
 from mdlm_jax.errors import UserError
 from mdlm_jax.sweeps.plan import run_id
+from mdlm_jax.user_file import explained, run_file
 
 
 class Experiment(NamedTuple):
@@ -26,22 +24,14 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; accepted: an experiment, as in experiments/")
-    root = str(path.resolve().parents[1])  # experiments import configs from beside their own folder
-    if root not in sys.path:
-        sys.path.insert(0, root)
-    try:
-        parts = runpy.run_path(str(path))
-        title, grid = parts.get("TITLE"), parts.get("grid")
-        if not isinstance(title, str) or not callable(grid):
-            raise UserError(f"{path}: lacks {'TITLE' if callable(grid) else 'grid()'}, which every experiment defines")
+    parts = run_file(path)
+    title, grid = parts.get("TITLE"), parts.get("grid")
+    if not isinstance(title, str) or not callable(grid):
+        raise UserError(f"{path}: lacks {'TITLE' if callable(grid) else 'grid()'}, which every experiment defines")
+    with explained(path):
         configs = grid()
-    except UserError:
-        raise
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1]
-        raise UserError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
-    if not configs or not all(isinstance(config, ConfigDict) for config in configs):
+        configs = list(configs) if isinstance(configs, Iterable) else configs  # grid() may yield
+    if not configs or not isinstance(configs, list) or not all(isinstance(config, ConfigDict) for config in configs):
         raise UserError(f"{path}: grid() gives {configs!r:.60}; accepted: a list of one or more ConfigDict")
     _refuse_twins(path, configs)
     return Experiment(path, title, configs)

@@ -104,7 +104,7 @@ def test_a_right_one_passes(tmp_path, capsys):
         (["masked", "--vocab=50", "--length=3"], "125,000 sequences; accepted: at most 1,000"),
         (["no.py:make"], "no.py: no such file; accepted: FILE.py:FUNCTION"),
         (["masked", "--config.objective.block_size=3"], "config.objective.block_size is 3; accepted: a divisor of"),
-        (["gidd", "--config.objective.uniform_share=1.5"], "uniform_share=1.5; accepted: above 0 and below 1"),
+        (["gidd", "--config.objective.uniform_share=1.5"], "uniform_share is 1.5; accepted: above 0 and below 1"),
         (["sedd", "--config.objective.process=uniform", "--config.objective.score=scaled"], "score='scaled'; accepted"),
     ],
 )

@@ -1,0 +1,40 @@
+"""Python files that a user writes, such as configs and experiments: run, with their mistakes in one line."""
+
+import contextlib
+import pathlib
+import runpy
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+from mdlm_jax.errors import UserError
+
+
+def run_file(path: pathlib.Path) -> dict[str, Any]:
+    """The names that a Python file defines. The folder above its own is on the import path while it runs.
+
+    Raises:
+      UserError: the file raises; the line says where.
+    """
+    with explained(path):
+        return runpy.run_path(str(path))
+
+
+@contextlib.contextmanager
+def explained(path: pathlib.Path) -> Iterator[None]:
+    """Turns whatever code from the file at `path` raises into a UserError with its line."""
+    root = str(path.resolve().parents[1]) if len(path.resolve().parents) > 1 else "/"
+    if root not in sys.path:
+        sys.path.insert(0, root)  # a config imports the one that it differs from as `configs.base`
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f"{path}, line {line}" if line else str(path)
+        said = str(error).strip().splitlines()
+        raise UserError(f"{where}: {type(error).__name__}" + (f": {said[0]}" if said else "")) from error
