@@ -180,8 +180,8 @@ def _tune(options) -> int:
 def _work(options) -> int:
     import shlex
 
+    from mdlm_jax.runs.attempts import this_process
     from mdlm_jax.sweeps import work
-    from mdlm_jax.sweeps.attempts import this_process
 
     command, owner = shlex.split(options.command) or work.TRAIN, this_process(options.job, options.restart)
     runs = dict(zip(options.run, options.forgiven or [0] * len(options.run), strict=True))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sweeps import attempts
+from mdlm_jax.runs import attempts
 from mdlm_jax.sweeps.work import TRAIN, told_to_end, work_command
 
 POLL_SECONDS = 0.1

@@ -7,9 +7,10 @@ from rich.console import Console
 
 from mdlm_jax.config import from_json
 from mdlm_jax.errors import UserError
+from mdlm_jax.runs import attempts
 from mdlm_jax.runs.population import populations
 from mdlm_jax.runs.run_folder import finished
-from mdlm_jax.sweeps import attempts, launch, live, slurm, states, submit_line
+from mdlm_jax.sweeps import launch, live, slurm, states, submit_line
 from mdlm_jax.sweeps.launch import Job
 from mdlm_jax.sweeps.sweep import Launcher
 from mdlm_jax.sweeps.work import TRAIN

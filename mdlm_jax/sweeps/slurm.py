@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterable, Sequence
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sweeps.attempts import CANCELLED, this_process
+from mdlm_jax.runs.attempts import CANCELLED, this_process
 from mdlm_jax.sweeps.launch import Job, longest_first
 from mdlm_jax.sweeps.launched import read_launched, write_launched
 from mdlm_jax.sweeps.work import TRAIN, work

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.runs import attempts
 from mdlm_jax.runs.metrics import clock
 from mdlm_jax.runs.result import FILE_NAME, Result, read_result
 from mdlm_jax.runs.run_folder import finished
-from mdlm_jax.sweeps import attempts, slurm
+from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.launch import Job
 from mdlm_jax.sweeps.launched import read_launched
 from mdlm_jax.sweeps.live import Pace, last_metrics, seconds_left

@@ -11,8 +11,9 @@ from mdlm_jax.files import write_whole
 from mdlm_jax.report.groups import grouped
 from mdlm_jax.report.page import write_report
 from mdlm_jax.report.stored import find_stored, write_stored
+from mdlm_jax.runs import attempts
 from mdlm_jax.runs.result import FILE_NAME, Result, read_results
-from mdlm_jax.sweeps import attempts, slurm
+from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.experiment import Experiment
 from mdlm_jax.sweeps.launch import Job
 from mdlm_jax.sweeps.plan import PlannedRun, plan_runs, refuse_all, run_id

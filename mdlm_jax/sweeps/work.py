@@ -11,8 +11,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from mdlm_jax.sweeps import attempts
-from mdlm_jax.sweeps.attempts import Owner
+from mdlm_jax.runs import attempts
+from mdlm_jax.runs.attempts import Owner
 
 LOG_NAME = "log.txt"
 TRAIN = (sys.executable, "-m", "mdlm_jax", "train", "--run")

@@ -9,14 +9,15 @@ import time
 import pytest
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sweeps import attempts, work
-from mdlm_jax.sweeps.attempts import LEASE_SECONDS, Owner, this_process
+from mdlm_jax.runs import attempts
+from mdlm_jax.runs.attempts import LEASE_SECONDS, Owner, this_process
+from mdlm_jax.sweeps import work
 from tests import run_folders as runs
 
 ELSEWHERE = Owner("another host", "another kernel", 1, "1", "", 0)
 CLAIM = """
 import pathlib, sys
-from mdlm_jax.sweeps.attempts import claim, this_process
+from mdlm_jax.runs.attempts import claim, this_process
 folder, gate = map(pathlib.Path, sys.argv[1:])
 while not gate.exists(): pass
 print(claim(folder, this_process(), 0) is not None)

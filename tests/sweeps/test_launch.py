@@ -10,7 +10,8 @@ import time
 import pytest
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sweeps import attempts, launch
+from mdlm_jax.runs import attempts
+from mdlm_jax.sweeps import launch
 from mdlm_jax.sweeps.launch import Job, Place, run_pool
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -14,7 +14,8 @@ import time
 
 import pytest
 
-from mdlm_jax.sweeps import attempts, sweep
+from mdlm_jax.runs import attempts
+from mdlm_jax.sweeps import sweep
 from mdlm_jax.sweeps.experiment import load_experiment
 from mdlm_jax.sweeps.plan import plan_runs, run_id
 from tests import run_folders as runs

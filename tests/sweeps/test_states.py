@@ -10,8 +10,9 @@ from rich.console import Console
 
 from mdlm_jax.config import config_hash, to_json
 from mdlm_jax.configs import base
-from mdlm_jax.sweeps import attempts, slurm, states
-from mdlm_jax.sweeps.attempts import Owner, this_process
+from mdlm_jax.runs import attempts
+from mdlm_jax.runs.attempts import Owner, this_process
+from mdlm_jax.sweeps import slurm, states
 from mdlm_jax.sweeps.launch import Job
 from mdlm_jax.sweeps.launched import write_launched
 from tests.report.fake_run import FIELDS

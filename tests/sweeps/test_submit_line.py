@@ -10,7 +10,8 @@ import time
 import pytest
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sweeps import attempts, launchers, states, submit_line, sweep
+from mdlm_jax.runs import attempts
+from mdlm_jax.sweeps import launchers, states, submit_line, sweep
 from mdlm_jax.sweeps.launch import Job
 from mdlm_jax.sweeps.plan import run_id
 from tests import run_folders as runs

@@ -7,8 +7,9 @@ import pytest
 
 from mdlm_jax.config import to_json
 from mdlm_jax.errors import UserError
+from mdlm_jax.runs import attempts
 from mdlm_jax.runs.run_folder import finished
-from mdlm_jax.sweeps import attempts, launch, launchers, states, sweep
+from mdlm_jax.sweeps import launch, launchers, states, sweep
 from mdlm_jax.sweeps.experiment import load_experiment
 from mdlm_jax.sweeps.launch import Place
 from mdlm_jax.sweeps.plan import plan_runs, run_id
