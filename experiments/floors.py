@@ -3,7 +3,7 @@
     python experiments/floors.py [FOLDER]
 
 One small network each, 4,000 steps of 64 rows of 16 tokens (implicit CSM 24,000), in about half an hour on two cores;
-writes experiments/results/floors.json and docs/floors.md. Runs that are done are not repeated.
+writes experiments/results/floors.json and docs/theory/floors.md. Runs that are done are not repeated.
 """
 
 import json
@@ -111,7 +111,7 @@ def main(folder: pathlib.Path) -> None:
         f"| {run.wall_seconds:.0f} | {run.estimator} |"
         for run in runs
     ]
-    write_whole(root / "docs" / "floors.md", "\n".join(lines) + "\n")
+    write_whole(root / "docs" / "theory" / "floors.md", "\n".join(lines) + "\n")
     stored = [
         {
             "objective": run.objective,

@@ -17,24 +17,15 @@ import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdlm_jax import (
-        costs,
-        data,
-        evaluation,
-        exact,
-        laws,
-        models,
-        objectives,
-        processes,
-        report,
-        sampling,
-        schedules,
-    )
+    from mdlm_jax import costs, exact, laws, objectives, processes, report, sampling, schedules
     from mdlm_jax.api import evaluate, open_run, sample, train
     from mdlm_jax.build import Build, Plan, build, plan
     from mdlm_jax.config import load_config
     from mdlm_jax.data import Batch, Example
     from mdlm_jax.errors import UserError
+    from mdlm_jax.evaluation.quality import measure
+    from mdlm_jax.models.architecture import Architecture
+    from mdlm_jax.models.transformer import Model
     from mdlm_jax.objectives.base import Objective, Parameterization, View
     from mdlm_jax.processes.base import Process
     from mdlm_jax.training.step import State, StepOptions, make_train_step
@@ -52,9 +43,11 @@ _HOMES = {
     "sample": "api",
     "open_run": "api",
     # the types and the step that an objective meets
+    "Architecture": "models.architecture",
     "Batch": "data",
     "Build": "build",
     "Example": "data",
+    "Model": "models.transformer",
     "Objective": "objectives.base",
     "Parameterization": "objectives.base",
     "Plan": "build",
@@ -64,13 +57,11 @@ _HOMES = {
     "UserError": "errors",
     "View": "objectives.base",
     "make_train_step": "training.step",
+    "measure": "evaluation.quality",
     # rooms
     "costs": "",
-    "data": "",
-    "evaluation": "",
     "exact": "",
     "laws": "",
-    "models": "",
     "objectives": "",
     "processes": "",
     "report": "",
@@ -79,9 +70,11 @@ _HOMES = {
 }
 
 __all__ = [
+    "Architecture",
     "Batch",
     "Build",
     "Example",
+    "Model",
     "Objective",
     "Parameterization",
     "Plan",
@@ -93,14 +86,12 @@ __all__ = [
     "__version__",
     "build",
     "costs",
-    "data",
     "evaluate",
-    "evaluation",
     "exact",
     "laws",
     "load_config",
     "make_train_step",
-    "models",
+    "measure",
     "objectives",
     "open_run",
     "plan",

@@ -1,4 +1,4 @@
-"""The tables of docs/experiments.md say what the stored results say."""
+"""The tables of docs/theory/experiments.md say what the stored results say."""
 
 import pathlib
 from collections import defaultdict
@@ -12,7 +12,7 @@ from mdlm_jax.report.repeated import repeated
 from mdlm_jax.report.stored import read_stored
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "theory" / "experiments.md").read_text(encoding="utf-8")
 
 
 def results_of(name):

@@ -2,13 +2,20 @@
 
 import ast
 import inspect
+import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
+import types
 
 import pytest
 
 import mdlm_jax as mj
+
+ROOT = pathlib.Path(__file__).parents[1]
+IMPORTED = re.compile(r"\s*(from|import) mdlm_jax\b")
 
 
 def python(code):
@@ -72,3 +79,32 @@ def test_version_is_that_of_the_package():
     from importlib.metadata import version
 
     assert mj.__version__ == version("mdlm-jax")
+
+
+def shown_code():
+    """(where, code) of everything that a reader may copy: notebooks, and Python blocks of README and docs."""
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        yield path.name, "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
+            yield path.name, block
+
+
+def test_shown_code_imports_the_face_alone():
+    paths = {line.strip() for _, code in shown_code() for line in code.splitlines() if IMPORTED.match(line)}
+    assert paths == {"import mdlm_jax as mj"}
+
+
+def test_shown_code_names_what_exists():
+    wrong = []
+    for where, code in shown_code():
+        for chain in sorted(set(re.findall(r"\bmj((?:\.[A-Za-z_]\w*)+)", code))):
+            value = mj
+            for name in chain.split(".")[1:]:
+                if not isinstance(value, types.ModuleType):
+                    break
+                if not hasattr(value, name):
+                    wrong.append(f"{where}: mj{chain}")
+                value = getattr(value, name, None)
+    assert not wrong, "\n".join(wrong)

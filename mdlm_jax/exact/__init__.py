@@ -12,6 +12,7 @@ distribution and compare its mean nats with the entropy:
 read a row causally.
 """
 
+from mdlm_jax.data.markov import entropy_rate, markov_chain
 from mdlm_jax.exact.bounds import (
     Network,
     any_order_bound,
@@ -21,9 +22,11 @@ from mdlm_jax.exact.bounds import (
     masked_bound,
     order_nats,
     table_network,
+    tanh_sinh,
 )
-from mdlm_jax.exact.check import Row, check
+from mdlm_jax.exact.check import Row, check, perturbed
 from mdlm_jax.exact.evidence import best_network, gaussian_network, leave_one_out, network_of
+from mdlm_jax.exact.expectation import bound_of, nats_at
 from mdlm_jax.exact.markov import markov_conditionals, markov_entropy, markov_leave_one_out, markov_masked_nats
 from mdlm_jax.exact.oracles import (
     Oracle,
@@ -44,15 +47,18 @@ __all__ = [
     "any_order_causal_oracle",
     "ar_oracle",
     "best_network",
+    "bound_of",
     "check",
     "conditionals",
     "entropy",
+    "entropy_rate",
     "expected_nats",
     "gauss_legendre",
     "gaussian_network",
     "hidden_nats",
     "hiding_distribution",
     "leave_one_out",
+    "markov_chain",
     "markov_conditionals",
     "markov_entropy",
     "markov_leave_one_out",
@@ -60,9 +66,12 @@ __all__ = [
     "masked_bound",
     "masked_oracle",
     "nats",
+    "nats_at",
     "nats_of_each",
     "network_of",
     "order_nats",
+    "perturbed",
     "random_toy_distribution",
     "table_network",
+    "tanh_sinh",
 ]

@@ -15,7 +15,7 @@ def seed_resamples(cells: Int[np.ndarray, "runs"], replicates: int, seed: int) -
     """Weights that redraw the seeds within each cell (runs of one configuration) and keep the design.
 
     n - 1 draws weighted n / (n - 1), so that the mean of a cell of two or three seeds varies as it should (Rao and Wu
-    1988). With two the intervals of a fit still cover less than they say (docs/fitting.md). Raises UserError for a cell
+    1988). With two seeds the intervals cover less than they claim (docs/how-to/fitting.md). Raises UserError for a cell
     of one seed, whose noise nothing shows.
     """
     generator = np.random.default_rng(seed)

@@ -1,14 +1,17 @@
 """Every objective the package trains. A new one is a file beside these and a line in the dict."""
 
-from mdlm_jax.objectives.any_order import any_order, any_order_causal
+from mdlm_jax.objectives.any_order import any_order, any_order_causal, mask_tokens, random_ranks
 from mdlm_jax.objectives.autoregressive import ar
-from mdlm_jax.objectives.base import MaskFn, Objective, Parameterization, View
-from mdlm_jax.objectives.d3pm import d3pm
+from mdlm_jax.objectives.base import MaskFn, Objective, Parameterization, View, causal, cross_entropy, full, loss_mask
+from mdlm_jax.objectives.block import block
+from mdlm_jax.objectives.d3pm import d3pm, dense_divergence
 from mdlm_jax.objectives.gaussian import gaussian
 from mdlm_jax.objectives.genmd4 import genmd4
 from mdlm_jax.objectives.jumps import csm, tauldr
 from mdlm_jax.objectives.masked import masked, masked_lm, masked_plain
-from mdlm_jax.objectives.score_entropy import duo, gidd, sedd, udlm
+from mdlm_jax.objectives.noised import spread_times
+from mdlm_jax.objectives.parameterizations import full_posterior, leave_one_out, scaled_score, score
+from mdlm_jax.objectives.score_entropy import duo, gidd, score_entropy, sedd, udlm
 
 OBJECTIVES = {
     "ar": ar,
@@ -28,4 +31,39 @@ OBJECTIVES = {
     "gaussian": gaussian,
 }
 
-__all__ = ["OBJECTIVES", "Parameterization", "MaskFn", "Objective", "View"]
+__all__ = [
+    "OBJECTIVES",
+    "MaskFn",
+    "Objective",
+    "Parameterization",
+    "View",
+    "any_order",
+    "any_order_causal",
+    "ar",
+    "block",
+    "causal",
+    "cross_entropy",
+    "csm",
+    "d3pm",
+    "dense_divergence",
+    "duo",
+    "full",
+    "full_posterior",
+    "gaussian",
+    "genmd4",
+    "gidd",
+    "leave_one_out",
+    "loss_mask",
+    "mask_tokens",
+    "masked",
+    "masked_lm",
+    "masked_plain",
+    "random_ranks",
+    "score",
+    "score_entropy",
+    "scaled_score",
+    "sedd",
+    "spread_times",
+    "tauldr",
+    "udlm",
+]

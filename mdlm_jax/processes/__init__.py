@@ -1,5 +1,6 @@
 """Every noise there is, as pure functions. A new one is a file beside these and a line in the dict."""
 
+from mdlm_jax.processes import gaussian
 from mdlm_jax.processes.base import (
     Process,
     draw,
@@ -12,6 +13,7 @@ from mdlm_jax.processes.base import (
 )
 from mdlm_jax.processes.matrix import discretised_gaussian
 from mdlm_jax.processes.mixture import absorbing, gidd, hybrid, uniform
+from mdlm_jax.processes.state_dependent import powers
 
 PROCESSES = {
     "absorbing": absorbing,
@@ -24,11 +26,18 @@ PROCESSES = {
 __all__ = [
     "PROCESSES",
     "Process",
+    "absorbing",
+    "discretised_gaussian",
     "draw",
+    "gaussian",
+    "gidd",
+    "hybrid",
     "likelihood",
     "mask_only",
     "posterior",
+    "powers",
     "ratio",
     "ratio_of_posterior",
+    "uniform",
     "without_own",
 ]

@@ -15,8 +15,20 @@ from mdlm_jax.sampling.blocks import in_blocks
 from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.network import Network
 from mdlm_jax.sampling.samplers import SAMPLERS
+from mdlm_jax.sampling.similarity import key_value_similarity
+from mdlm_jax.sampling.steps import euler_distribution, tau_leaping_distribution, tweedie_distribution, without_mask
 
-__all__ = ["Plan", "Trace", "left_padded", "sample"]
+__all__ = [
+    "Plan",
+    "Trace",
+    "euler_distribution",
+    "key_value_similarity",
+    "left_padded",
+    "sample",
+    "tau_leaping_distribution",
+    "tweedie_distribution",
+    "without_mask",
+]
 
 
 def sample(

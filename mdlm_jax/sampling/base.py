@@ -36,7 +36,7 @@ class Plan(NamedTuple):
     trained_blocks: int = 0  # the network was trained in blocks of so many tokens and sees no later ones; 0: it was not
     bucket: int = 0  # set by `sample`: the prompt's width, rounded up, so that prompts near in length share a program
     shift: bool = False  # .. and a position predicts the token after the one it reads
-    upstream_compat: bool = False  # with the errors of SDAR's and ReMDM's code, which docs/decoding.md lists
+    upstream_compat: bool = False  # with the errors of SDAR's and ReMDM's code, which docs/how-to/decoding.md lists
     # confidence:
     block_size: int | None = None  # tokens of a block, decoded from left to right; None: one block
     confidence: str = "probability"  # a key of placing.CONFIDENCES

@@ -1,4 +1,4 @@
-"""What clusters do to runs, done to real ones: the rows of docs/faults.md that no other test here has."""
+"""What clusters do to runs, done to real ones: the rows of docs/how-to/faults.md that no other test here has."""
 
 import json
 import shutil

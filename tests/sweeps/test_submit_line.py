@@ -90,7 +90,7 @@ def test_the_machines_of_a_pod_train_one_run_together(tmp_path):
     assert states.state_of(run, {}).state == "running"
 
 
-SWEEPS = (runs.ROOT / "docs" / "sweeps.md").read_text(encoding="utf-8")
+SWEEPS = (runs.ROOT / "docs" / "how-to" / "sweeps.md").read_text(encoding="utf-8")
 # Stands in for a cluster: starts what a JobSet asks for, on all its machines.
 KUBECTL = """#!/usr/bin/env python3
 import os, subprocess, sys, yaml
