@@ -6,6 +6,8 @@ distribution of the clean token at its position by q(z_k | x). Masks, noise, cle
 later ones are all evidence.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -50,7 +52,7 @@ def best_network(objective: Objective, toy: ToyDistribution, objective_params=()
 def network_of(objective: Objective, leave_one_out, length: int, objective_params=()) -> Oracle:
     """The same from any function evidence f[L, V] -> leave-one-out distributions f[L, V], such as the Markov
     chain's."""
-    parameterization: Parameterization = objective.parameterization(objective_params)
+    parameterization = parameterization_of(objective, objective_params)
 
     def oracle(view: View) -> Float[Array, "M V"]:
         num_read, num_scored = view.tokens.shape[0], view.targets.shape[0]
@@ -75,11 +77,19 @@ def network_of(objective: Objective, leave_one_out, length: int, objective_param
     return oracle
 
 
+def parameterization_of(objective: Objective, objective_params: Any = ()) -> Parameterization:
+    """The parameterization of an objective. Raises TypeError for an objective without one."""
+    if objective.parameterization is None:
+        raise TypeError("objective.parameterization is None; accepted: a Parameterization")
+    return objective.parameterization(objective_params)
+
+
 def gaussian_network(toy: ToyDistribution, objective_params) -> Oracle:
     """The best network of `gaussian`, which reads noised vectors: a position shows the density of its vector."""
     joint = jnp.asarray(toy.probability)
 
     def oracle(view: View) -> Float[Array, "M V"]:
+        assert view.noisy is not None
         shown = jax.nn.softmax(gaussian_evidence(embedding(objective_params), view.noisy, LOG_SNR(view.t)), axis=-1)
         return log(leave_one_out(joint.astype(shown.dtype), shown))
 

@@ -7,6 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
+from mdlm_jax.exact.evidence import parameterization_of
 from mdlm_jax.exact.oracles import Oracle
 from mdlm_jax.objectives.base import Objective, View
 
@@ -32,7 +33,9 @@ def bound_of(
             )
         integrand = jax.jit(lambda tokens, t: nats_at(objective, oracle, tokens, t, objective_params))
         nats = np.array([integrand(tokens, t) for t in np.asarray(times, np.float64)])
-        prior = float(objective.parameterization(objective_params).process.prior_and_reconstruction_loss(tokens).sum())
+        prior = float(
+            parameterization_of(objective, objective_params).process.prior_and_reconstruction_loss(tokens).sum()
+        )
     return float(weights @ nats) + prior
 
 
@@ -44,7 +47,7 @@ def nats_at(
 
     Blocks share t, though they are drawn with times of their own: the mean of a sum asks for no independence.
     """
-    process = objective.parameterization(objective_params).process
+    process = parameterization_of(objective, objective_params).process
     length = x.shape[0]
     every = np.indices((process.states,) * length).reshape(length, -1).T.astype(np.int32)
     probs = process.forward(jax.nn.one_hot(x, process.vocab), jnp.broadcast_to(t, x.shape))
@@ -63,4 +66,6 @@ def nats_at(
 def _view(objective: Objective, x: Int[Array, "L"], objective_params) -> View:
     """The first view of x, at some time: all but its noise is right at every other."""
     example = Example(x, jnp.ones_like(x), jnp.zeros(x.shape, bool))
-    return jax.tree.map(lambda field: field[0], objective.view(objective_params, jax.random.key(0), example, 0.5))
+    return jax.tree.map(
+        lambda field: field[0], objective.view(objective_params, jax.random.key(0), example, jnp.float64(0.5))
+    )

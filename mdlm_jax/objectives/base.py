@@ -1,12 +1,10 @@
-"""The two functions that make an objective, and the types that pass between them.
+"""What an objective is: a view of a sequence, a loss of the logits, and the types that pass between them.
 
-An objective says how to look at a sequence (`view`) and how to score logits (`token_loss`). The network, the optimiser,
-the data order, the noise keys and the accounting are shared, so that when two loss curves differ the objective is the
-only thing that differed.
+The network, the optimiser, the data order, the noise keys and the accounting are shared by all objectives. When two
+loss curves differ, the objective is the only thing that differed.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,77 +14,207 @@ from jaxtyping import Array, Bool, Float, Int
 from mdlm_jax.data import Example
 from mdlm_jax.processes.base import Process
 
-MaskFn = Callable[[Int[Array, "*n"], Int[Array, "*n"]], Array]  # (query position, key position) -> may it look?
-
 
 class View(NamedTuple):
-    """One corrupted example as the network meets it. N positions are read, the first M <= N of them are scored."""
+    """One corrupted example as the network reads it: N positions, of which the first M <= N have a loss.
+
+    A view function returns a leading axis K of views; a loss or a network may see it with other leading axes.
+    """
 
     tokens: Int[Array, "*k N"]  # what the network reads; V is the mask
-    targets: Int[Array, "*k M"]  # what it should say
-    weight: Float[Array, "*k M"]  # nats multiplier; 0 where nothing is scored
-    t: Float[Array, "*k T"]  # noise level, for networks that are told it: T = 1 for the whole view, or one a position
+    targets: Int[Array, "*k M"]  # the clean tokens that it predicts
+    weight: Float[Array, "*k M"]  # factor of the nats; 0 where there is no loss
+    t: Float[Array, "*k T"]  # noise level in [0, 1], for time conditioning: T is 1 (the whole view) or N
     positions: Int[Array, "*k N P"]  # rotary coordinates of a position as a query
-    key_positions: Int[
-        Array, "*k N P"
-    ]  # and as a key; they differ where a position reads one token and predicts another
+    # .. and as a key; they differ where a position reads one token and predicts another
+    key_positions: Int[Array, "*k N P"]
     segments: Int[Array, "*k N"]  # attention stays inside a segment; 0 is padding
-    constant: Float[Array, "*k"]  # nats that need no network
-    noisy: Float[Array, "*k N d"] | None = None  # vectors read instead of the tokens: Gaussian noise of embeddings
+    constant: Float[Array, "*k"]  # nats that depend on no network
+    noisy: Float[Array, "*k N d"] | None = None  # vectors read instead of tokens: Gaussian noise on embeddings
+
+
+@runtime_checkable
+class MaskFn(Protocol):
+    """Which positions attend to which."""
+
+    def __call__(self, query: Any, key: Any, /) -> Any:
+        """Whether a query position may attend to a key position.
+
+        Args:
+            query: Positions in the view, Int[*n], of JAX or NumPy.
+            key: Positions in the view, Int[*n]; the two broadcast.
+
+        Returns:
+            Bool[*n].
+        """
+        ...
+
+
+@runtime_checkable
+class ViewFn(Protocol):
+    """How an objective corrupts an example."""
+
+    def __call__(self, objective_params: Any, key: Array, example: Example, u: Float[Array, ""], /) -> View:
+        """The views of one example.
+
+        Args:
+            objective_params: The objective's own parameters, as `Objective.init` makes them.
+            key: The key of this example and step. All randomness but u comes from it.
+            example: One row of L tokens.
+            u: Uniform in [0, 1) and stratified over the batch: use it for the noise level.
+
+        Returns:
+            A View whose fields have a leading axis K. The loss of the example is the mean over K.
+        """
+        ...
+
+
+@runtime_checkable
+class TokenLossFn(Protocol):
+    """How an objective scores logits."""
+
+    def __call__(self, objective_params: Any, logits: Float[Array, "*n V"], view: View, /) -> Float[Array, "*n"]:
+        """The loss of each position, in nats, `view.weight` included.
+
+        It must act on each position by itself: training calls it on chunks of positions.
+
+        Args:
+            objective_params: The objective's own parameters.
+            logits: Logits of the V tokens at the positions of `view.targets`.
+            view: The view, its leading axes as those of the logits. Fields of one number per view stay so.
+
+        Returns:
+            Nats per position. Their sum and `view.constant` make the loss of the view.
+        """
+        ...
+
+
+@runtime_checkable
+class SurrogateFn(Protocol):
+    """The gradient by the objective's parameters that goes through the drawing of views."""
+
+    def __call__(self, objective_params: Any, nats: Float[Array, "K"], view: View, /) -> Float[Array, ""]:
+        """A number of value 0 whose gradient is added to that of the loss.
+
+        Args:
+            objective_params: The objective's own parameters.
+            nats: The loss of each of the K views of one example.
+            view: The K views.
+        """
+        ...
+
+
+@runtime_checkable
+class InitFn(Protocol):
+    """How an objective's own parameters begin."""
+
+    def __call__(self, key: Array, /) -> Any:
+        """A pytree of parameters; () where the objective has none."""
+        ...
+
+
+@runtime_checkable
+class LogitsFn(Protocol):
+    """The logits that a perfect network would put out."""
+
+    def __call__(
+        self, probs: Float[Array, "*n V"], z: Int[Array, "*n"], t: Float[Array, "*#n"], /
+    ) -> Float[Array, "*n V"]:
+        """The best network's logits.
+
+        Args:
+            probs: The leave-one-out distribution: of x_0 at a position, given all other positions.
+            z: The state of the position at time t.
+            t: Times in [0, 1].
+        """
+        ...
+
+
+@runtime_checkable
+class ReadFn(Protocol):
+    """A distribution or ratios, read from logits."""
+
+    def __call__(self, logits: Float[Array, "*n V"], z: Int[Array, "*n"], t: Float[Array, "*#n"], /) -> Array:
+        """Float[*n V] or Float[*n S], for positions that hold z at t."""
+        ...
+
+
+@runtime_checkable
+class ScoresFn(Protocol):
+    """Sums over the ratios that bounds need, without forming the ratios."""
+
+    def __call__(
+        self, logits: Float[Array, "*n V"], x: Int[Array, "*n"], z: Int[Array, "*n"], t: Float[Array, "*#n"], /
+    ) -> Any:
+        """A `closed_form.Scores` at clean tokens x and states z."""
+        ...
 
 
 class Parameterization(NamedTuple):
-    """What a network trained by an objective says of a position that holds z at t, and how to read it.
+    """What a network trained by an objective predicts at a position that holds z at time t, and how to read it.
 
-    With it the exact toy distribution knows the best logits, and the samplers of a process know the way back.
+    From it `exact` derives the best logits on a toy distribution, and samplers the reverse process.
     """
 
     process: Process
-    logits: Callable[
-        ..., Array
-    ]  # (distribution f32[*n V] of x_0 given all OTHER positions, z, t) -> the best network's logits
-    log_ratio: Callable[..., Array]  # (logits, z, t) -> f32[*n S]: log of p_t(y here) / p_t(z here)
-    probs: Callable[..., Array]  # (logits, z, t) -> f32[*n V]: the distribution above
-    scores: Callable  # (logits, x, z, t) -> closed_form.Scores: the same ratios, summed; for processes that mix
+    logits: LogitsFn  # leave-one-out distribution -> the logits of a perfect network
+    log_ratio: ReadFn  # logits -> [*n S]: log of p_t(y here) / p_t(z here) for every state y
+    probs: ReadFn  # logits -> [*n V]: the leave-one-out distribution
+    scores: ScoresFn  # logits -> the same ratios, summed; for processes that are mixtures
+
+
+@runtime_checkable
+class ParameterizationFn(Protocol):
+    """The parameterization, which may depend on learned noise."""
+
+    def __call__(self, objective_params: Any, /) -> Parameterization:
+        """The parameterization for these parameters of the objective."""
+        ...
+
+
+def no_parameters(key: Array) -> Any:
+    """The parameters of an objective that learns nothing itself: ()."""
+    return ()
 
 
 class Objective(NamedTuple):
-    """How to look at a sequence and how to score logits. `objective_params` holds the objective's own parameters, ()
-    for most.
+    """A view of a sequence and a loss of the logits, with what others need to know of them.
 
-    Gradients reach `objective_params` through `token_loss`, `surrogate`, and a view's `constant` and `noisy`; the rest
-    of a view is given.
+    Gradients reach the objective's own parameters through `token_loss`, `surrogate`, and the fields `constant` and
+    `noisy` of a view; all other fields of a view carry none.
     """
 
-    view: Callable[
-        ..., View
-    ]  # (objective_params, key, example, u in [0, 1)) -> View with a leading axis K; their mean counts
-    token_loss: Callable[..., Array]  # (objective_params, logits f32[..., V], view) -> nats f32[...]
+    view: ViewFn
+    token_loss: TokenLossFn
     mask: MaskFn
-    bound: str  # how its mean nats relate to -log p(x): 'exact' | 'upper' | 'none'
-    estimator: str  # of that mean, as results name it
-    evaluate: "Objective | None" = None  # what is reported, where it is not the loss that is trained
-    init: Callable[[Array], Any] = lambda key: ()  # key -> objective_params
-    surrogate: Callable[..., Array] | None = (
-        None  # (objective_params, nats f32[K], view) -> 0, with the gradient that the draw adds
-    )
-    parameterization: Callable[[Any], Parameterization] | None = (
-        None  # objective_params -> Parameterization; None where a position is no noised token (ar)
-    )
-    num_steps: int = 0  # T of a discrete time, whose best bound is above H(x) by about C / T; 0: continuous
-    timed: bool = False  # the best network is not the same at all t: it has to be told
-    inputs: int = 0  # d of `noisy`
+    bound: str  # relation of the mean nats to -log p(x): 'exact' | 'upper' | 'none'
+    estimator: str  # how the mean is estimated, as results name it
+    evaluate: "Objective | None" = None  # what is reported, if not the loss that is trained
+    init: InitFn = no_parameters
+    surrogate: SurrogateFn | None = None
+    parameterization: ParameterizationFn | None = None  # None where a position holds no noised token (ar, gaussian)
+    num_steps: int = 0  # T of a discrete time, whose best bound exceeds H(x) by about C / T; 0: continuous time
+    timed: bool = False  # the best network depends on t: it needs time conditioning
+    inputs: int = 0  # d of `View.noisy`
     views: int = 1  # K
     coordinates: int = 1  # P
 
 
-def full(query: Array | np.ndarray, key: Array | np.ndarray) -> Array | np.ndarray:
-    """Every position sees every position."""
+def full(query, key):
+    """Every position attends to every position.
+
+    >>> bool(full(0, 5))
+    True
+    """
     return query == query
 
 
-def causal(query: Array | np.ndarray, key: Array | np.ndarray) -> Array | np.ndarray:
-    """A position sees itself and what came before."""
+def causal(query, key):
+    """A position attends to itself and to earlier ones.
+
+    >>> causal(1, 0), causal(0, 1)
+    (True, False)
+    """
     return key <= query
 
 
@@ -99,5 +227,5 @@ def cross_entropy(objective_params: Any, logits: Float[Array, "*n V"], view: Vie
 
 
 def loss_mask(example: Example) -> Bool[Array | np.ndarray, "*b L"]:
-    """Which tokens are noised and scored: neither padding nor given. Every loss is per one of these."""
+    """Which tokens have a loss: neither padding nor prompt. Losses are reported per such token."""
     return (example.segments > 0) & ~example.prompt_mask

@@ -56,6 +56,7 @@ def gaussian(mask_id: int, embedding_width: int = 16) -> Objective:
         vectors, log_snr = embedding(objective_params), LOG_SNR(view.t)
         clean = vectors[view.targets]
         signal = alpha_sigma(log_snr)[0][..., None] * clean
+        assert view.noisy is not None
         # no gradient comes back through a view: its noise stays as drawn, and the signal is added anew
         noisy = signal + jax.lax.stop_gradient(view.noisy - signal)
         error = ((clean - estimate(vectors, logits, noisy, log_snr)) ** 2).sum(axis=-1)

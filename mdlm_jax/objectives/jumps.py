@@ -30,7 +30,8 @@ def tauldr(process: Process) -> Objective:
     score entropy. The network is run on x and on x': the published code saves one by running it on x' alone, which is
     biased.
     """
-    if process.rate is None:
+    rate, exit, jump = process.rate, process.exit, process.jump
+    if rate is None or exit is None or jump is None:
         raise UserError("process has no rates; accepted: one in continuous time")
     parameterization = full_posterior(process)
 
@@ -38,20 +39,20 @@ def tauldr(process: Process) -> Objective:
         key_noise, key_position, key_token = jax.random.split(key, 3)
         here = jax.tree.map(lambda field: field[0], noised(process, example, key_noise, continuous_time(u)))
         eligible = loss_mask(example)
-        leaving = jnp.where(eligible, process.exit(here.tokens, here.t), 0)
+        leaving = jnp.where(eligible, exit(here.tokens, here.t), 0)
         total = leaving.sum()
         position = _draw_position(key_position, leaving)
-        moved = jnp.where(position, process.jump(key_token, here.tokens, here.t), here.tokens)
+        moved = jnp.where(position, jump(key_token, here.tokens, here.t), here.tokens)
         there = process.forward(one_hot(example.tokens, process.vocab), here.t)
         r = there / at(there, here.tokens)[..., None]
-        constant = process.rate(here.tokens, here.t) * (xlogy(r, r) - r)
+        constant = rate(here.tokens, here.t) * (xlogy(r, r) - r)
         return _pair(here, moved, position, total, jnp.where(eligible[:, None], constant, 0).sum() + here.constant)
 
     def token_loss(objective_params, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
         z, t = noisy_tokens(view), times(view)
         if process.mixture is None:
             log_s = parameterization.log_ratio(logits, z, t)
-            return _both(view, (process.rate(z, t) * jnp.exp(log_s)).sum(axis=-1), -at(log_s, view.targets))
+            return _both(view, (rate(z, t) * jnp.exp(log_s)).sum(axis=-1), -at(log_s, view.targets))
         scores = parameterization.scores(logits, view.targets, z, t)
         return _both(view, rates_out_of(process, scores, z, t), -scores.log_target)
 
@@ -77,6 +78,8 @@ def csm(mask_id: int, schedule: Schedule, form: str) -> Objective:
     the largest ratio at t. Raises UserError for another form.
     """
     process = uniform(mask_id, schedule)
+    jump = process.jump
+    assert jump is not None
     if form not in ("implicit", "denoising"):
         raise UserError(f"form={form!r}; accepted: implicit, denoising")
 
@@ -87,9 +90,9 @@ def csm(mask_id: int, schedule: Schedule, form: str) -> Objective:
     def implicit_view(objective_params, key, example: Example, u) -> View:
         key_noise, key_position, key_token = jax.random.split(key, 3)
         here = jax.tree.map(lambda field: field[0], noised(process, example, key_noise, continuous_time(u)))
-        eligible = loss_mask(example).astype(jnp.float32)
+        eligible = jnp.asarray(loss_mask(example), jnp.float32)
         position = _draw_position(key_position, eligible)
-        moved = jnp.where(position, process.jump(key_token, here.tokens, here.t), here.tokens)
+        moved = jnp.where(position, jump(key_token, here.tokens, here.t), here.tokens)
         return _pair(here, moved, position, eligible.sum() * (mask_id - 1), jnp.zeros(()))
 
     def implicit_loss(objective_params, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:

@@ -53,12 +53,14 @@ def uniform(vocab: int, schedule: Schedule) -> Process:
         return Amounts(1 - noised, noised, jnp.zeros_like(noised))
 
     whole = mix(vocab, amounts, mask_absorbs=False)
+    rate = whole.rate
+    assert rate is not None
     return whole._replace(
         states=vocab,
         prior=whole.prior[:vocab],
         forward=lambda probs, t: whole.forward(probs, t)[..., :vocab],
         backward=lambda z, s, t: whole.backward(z, s, t)[..., :vocab],
-        rate=lambda z, t: whole.rate(z, t)[..., :vocab],
+        rate=lambda z, t: rate(z, t)[..., :vocab],
     )
 
 
@@ -150,7 +152,7 @@ def mix(vocab: int, amounts: Callable[[Array], Amounts], mask_absorbs: bool) -> 
 
     with jax.ensure_compile_time_eval():
         kept, uniform, masked = (float(amount) for amount in amounts(jnp.ones(())))
-        at_start = Amounts(*(float(amount) for amount in amounts(jnp.zeros(()))))
+        at_start = [float(amount) for amount in amounts(jnp.zeros(()))]
         prior = jnp.append(jnp.full(vocab, (kept + uniform) / vocab), masked)
     # where some token survives until t = 1: tokens are alike, so it costs the same for each
     share = uniform / vocab

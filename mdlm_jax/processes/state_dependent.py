@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from mdlm_jax.errors import UserError
@@ -13,7 +14,7 @@ def powers(vocab: int, power: Float[Array, "V"]) -> Process:
 
     Raises UserError for a power of 0 or less, where it is a number and not learned.
     """
-    if not isinstance(power, jax.core.Tracer) and not bool((power > 0).all()):
+    if not isinstance(power, Tracer) and not bool((power > 0).all()):
         raise UserError(f"power: from {float(power.min()):g}; accepted: above 0")
 
     def masked(t):
