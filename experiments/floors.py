@@ -87,11 +87,11 @@ def main(folder: pathlib.Path) -> None:
     from mdlm_jax.runs.result import read_results
     from mdlm_jax.sweeps import launchers, sweep
     from mdlm_jax.sweeps.experiment import load_experiment
-    from mdlm_jax.sweeps.plan import run_id
+    from mdlm_jax.sweeps.names import run_ids
 
     sweep.run(load_experiment(__file__), folder, launchers.local())
     floor = markov_entropy(*markov_chain(*parse_markov(CHAIN)), LENGTH) / LENGTH
-    runs, problems = read_results([folder / run_id(config) for config in grid()])
+    runs, problems = read_results([folder / name for name in run_ids(grid())])
     for problem in problems:
         print(problem, file=sys.stderr)
     lines = [

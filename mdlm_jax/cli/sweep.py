@@ -86,7 +86,8 @@ def _plan(options) -> int:
     hardware = parse_hardware(options.hardware, options.price) if options.hardware else None
     if not 0 < options.mfu <= 1:
         raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
-    show(plan_table(plan_runs(load_experiment(options.experiment).configs), hardware, options.mfu))
+    experiment = load_experiment(options.experiment)
+    show(plan_table(plan_runs(experiment.configs, experiment.run_ids), hardware, options.mfu))
     return 0
 
 
@@ -153,13 +154,11 @@ def _report(options) -> int:
 
 
 def _sample(options) -> int:
-    from mdlm_jax.runs.result import read_results
-    from mdlm_jax.sweeps import samples
+    from mdlm_jax.sweeps import samples, sweep
     from mdlm_jax.sweeps.experiment import load_experiment
-    from mdlm_jax.sweeps.plan import run_id
 
     folder = _folder(options)
-    results, _ = read_results(folder / run_id(config) for config in load_experiment(options.experiment).configs)
+    results, _ = sweep.collect(load_experiment(options.experiment), folder)
     judge = options.judge or folder / samples.default_judge(results)
     for run in samples.best_runs(results):
         print(samples.measure_samples(folder / run.run_id, judge), flush=True)

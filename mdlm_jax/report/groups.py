@@ -5,15 +5,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mdlm_jax.configs.base import KEYS
 from mdlm_jax.runs.result import Result
 
 Settings = Mapping[str, Any]  # dotted config key -> value
 
 # A report tells runs apart by these in other ways, or they do not change what a run computes.
 IDENTITY = {"seed", "budget", "budget_counter", "steps", "model.size", "data.unique_tokens", "start_from"}
-EXECUTION = {"train.microbatches", "train.runner", "train.remat", "train.attention", "train.scan_layers"}
-EXECUTION |= {"train.loss_chunk", "train.log_every", "train.checkpoint_every", "train.loggers", "eval.batch_size"}
-EXECUTION |= {f"train.mesh_{axis}" for axis in ("data", "fsdp", "sequence", "tensor")}
+EXECUTION = {name for name, key in KEYS.items() if key.execution}
 
 
 def varying_keys(results: Sequence[Result], configs: Mapping[str, Settings]) -> dict[str, list[str]]:

@@ -1,4 +1,7 @@
-"""An experiment: a Python file with a docstring, `TITLE` and `grid() -> list[ConfigDict]`, every config complete."""
+"""An experiment: a Python file with a docstring, `TITLE` and `grid()`, which gives complete configs.
+
+`grid()` returns or yields them, or returns a dict {label: config} whose labels name the runs.
+"""
 
 import os
 import pathlib
@@ -7,20 +10,32 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import differing_keys
+from mdlm_jax.config import to_json, validate
 from mdlm_jax.errors import UserError
-from mdlm_jax.sweeps.plan import run_id
+from mdlm_jax.sweeps.names import LONGEST, run_id, run_ids
 from mdlm_jax.user_file import explained, run_file
 
 
 class Experiment(NamedTuple):
+    """The runs of a sweep."""
+
     path: pathlib.Path
     title: str
     configs: list[ConfigDict]
+    labels: tuple[str, ...] = ()  # names that the file gives the runs; () where their configs name them
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The names of the runs."""
+        return list(self.labels) or run_ids(self.configs)
 
 
 def load_experiment(path: str | os.PathLike) -> Experiment:
-    """The experiment in a file. Raises UserError where it is missing, does not run, or has two runs of one identity."""
+    """The experiment in a file.
+
+    Raises:
+      UserError: the file is missing or does not run, grid() gives anything but configs, or two configs are equal.
+    """
     path = pathlib.Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; accepted: an experiment, as in experiments/")
@@ -29,25 +44,44 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
     if not isinstance(title, str) or not callable(grid):
         raise UserError(f"{path}: lacks {'TITLE' if callable(grid) else 'grid()'}, which every experiment defines")
     with explained(path):
-        configs = grid()
-        configs = list(configs) if isinstance(configs, Iterable) else configs  # grid() may yield
-    if not configs or not isinstance(configs, list) or not all(isinstance(config, ConfigDict) for config in configs):
-        raise UserError(f"{path}: grid() gives {configs!r:.60}; accepted: a list of one or more ConfigDict")
+        made = grid()
+        labels = tuple(made) if isinstance(made, dict) else ()
+        made = made.values() if isinstance(made, dict) else made
+        configs = list(made) if isinstance(made, Iterable) else []  # grid() may yield
+    if not configs or not all(isinstance(config, ConfigDict) for config in configs):
+        given = configs if isinstance(made, Iterable) else made
+        raise UserError(
+            f"{path}: grid() gives {given!r:.60}; accepted: a list of one or more ConfigDict, or a dict by label"
+        )
+    for number, config in enumerate(configs):
+        validate(config, f"{path}, run {number}: ")
+    for label in labels:
+        if not _is_file_name(label):
+            raise UserError(
+                f"{path}: a run is called {label!r:.60}; accepted: the name of a folder, up to {LONGEST} bytes"
+            )
     _refuse_twins(path, configs)
-    return Experiment(path, title, configs)
+    return Experiment(path, title, configs, labels)
+
+
+def _is_file_name(label: object) -> bool:
+    return (
+        isinstance(label, str)
+        and label.isprintable()
+        and 0 < len(label.encode()) <= LONGEST
+        and label[0] != "."
+        and "/" not in label
+    )
 
 
 def _refuse_twins(path: pathlib.Path, configs: Sequence[ConfigDict]) -> None:
-    named: dict[str, ConfigDict] = {}
+    seen = set()
     for config in configs:
-        name = run_id(config)
-        if name in named:
-            differing = "; ".join(differing_keys(named[name], config)) or "nothing"
+        if (text := to_json(config)) in seen:
             raise UserError(
-                f"{path}: two runs are called {name}, they differ in {differing}; accepted: runs that differ in "
-                "objective, budget, size, learning rate or seed"
+                f"{path}: two runs are called {run_id(config)}, they differ in nothing; accepted: different configs"
             )
-        named[name] = config
+        seen.add(text)
 
 
 def default_folder(path: str | os.PathLike) -> pathlib.Path:

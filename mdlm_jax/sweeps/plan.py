@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from mdlm_jax.build import Plan, plan, warmup_steps
-from mdlm_jax.build.objective import objective_label
 from mdlm_jax.costs.flops import Flops, Parameters, num_parameters, steps_for_budget
 from mdlm_jax.costs.memory import Memory, device_memory
 from mdlm_jax.costs.prices import Hardware, dollars, hours
 from mdlm_jax.errors import UserError
+from mdlm_jax.sweeps.names import run_ids
 
 COUNTER_NAMES = ("6ND", "6ND total", "6ND + attention", "exact")
 
@@ -31,39 +31,33 @@ class PlannedRun(NamedTuple):
     step: Plan  # of one step; shared by runs that differ in seed, budget or learning rate
 
 
-def run_id(config: ConfigDict) -> str:
-    """The identity of a run, and its folder's name.
-
-    Objective, budget or steps, unique tokens where they are limited, size, peak learning rate, seed.
-    """
-    spent = f"{config.budget:g}".replace("e+0", "e").replace("e+", "e") if config.budget else f"{config.steps}steps"
-    unique = f"-unique{config.data.unique_tokens}" if config.data.unique_tokens else ""
-    return f"{objective_label(config)}-{spent}{unique}-{size_name(config)}-lr{config.optim.lr:g}-seed{config.seed}"
-
-
-def size_name(config: ConfigDict) -> str:
-    """As `size` in a result."""
-    return config.model.size or f"{config.model.layers}x{config.model.width}"
-
-
 def _stay_off_accelerators() -> None:
     # planning computes a little; on an accelerator that would take the memory, or the device itself, from the runs
     jax.config.update("jax_platforms", "cpu")
 
 
-def plan_runs(configs: Sequence[ConfigDict]) -> list[PlannedRun]:
-    """What every run costs. Raises one UserError with a line for each different mistake and the runs that share it."""
+def plan_runs(configs: Sequence[ConfigDict], names: Sequence[str] | None = None) -> list[PlannedRun]:
+    """What every run costs.
+
+    Args:
+      configs: The runs of one sweep.
+      names: Their names; by default those of `run_ids`.
+
+    Raises:
+      UserError: A line for each different mistake, with the runs that share it.
+    """
     _stay_off_accelerators()
+    names = run_ids(configs) if names is None else names
     planned, mistakes = [], defaultdict(list)
     counted: dict[str, Plan] = {}
-    for config in configs:
+    for name, config in zip(names, configs, strict=True):
         key = _key_of_step(config)
         try:
             if key not in counted:
                 counted[key] = plan(config)
-            planned.append(_planned(config, counted[key]))
+            planned.append(_planned(name, config, counted[key]))
         except UserError as error:
-            mistakes[str(error)].append(run_id(config))
+            mistakes[str(error)].append(name)
     refuse_all(mistakes)
     return planned
 
@@ -76,12 +70,12 @@ def _key_of_step(config: ConfigDict) -> str:
     return json.dumps(told)
 
 
-def _planned(config: ConfigDict, step: Plan) -> PlannedRun:
+def _planned(name: str, config: ConfigDict, step: Plan) -> PlannedRun:
     steps = config.steps
     if config.budget:
         steps = steps_for_budget(config.budget, getattr(step.flops_per_step, config.budget_counter))
     return PlannedRun(
-        run_id(config),
+        name,
         config,
         num_parameters(step.architecture),
         steps * step.tokens_per_step,

@@ -13,6 +13,7 @@ import jax
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.report.groups import base_objective
 from mdlm_jax.report.samples import FILE_NAME
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.runs.result import Result
@@ -36,7 +37,7 @@ def best_runs(results: Sequence[Result]) -> list[Result]:
 
 def default_judge(results: Sequence[Result]) -> str:
     """The id of the `ar` run with the lowest loss. Raises UserError where there is none."""
-    judges = [run for run in results if run.objective == "ar" and run.status == "done"]
+    judges = [run for run in results if base_objective(run.objective) == "ar" and run.status == "done"]
     if not judges:
         raise UserError("no run of `ar` is done, and text is judged by one; accepted: --judge=RUN")
     return min(judges, key=lambda run: run.loss).run_id

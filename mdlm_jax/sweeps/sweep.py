@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ml_collections import ConfigDict
+
 from mdlm_jax.config import config_hash, differing_keys, flatten, from_json, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
@@ -16,7 +18,7 @@ from mdlm_jax.runs.result import FILE_NAME, Result, read_results
 from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.experiment import Experiment
 from mdlm_jax.sweeps.launch import Job
-from mdlm_jax.sweeps.plan import PlannedRun, plan_runs, refuse_all, run_id
+from mdlm_jax.sweeps.plan import PlannedRun, plan_runs, refuse_all
 from mdlm_jax.sweeps.states import RunState, states_of
 
 # (folder of the sweep, runs to start, all runs): starts them and returns once they have ended, or it was told to
@@ -93,7 +95,7 @@ def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen
 
     Raises UserError before anything runs; a run that fails does not stop the others.
     """
-    planned = plan_runs(experiment.configs)
+    planned = plan_runs(experiment.configs, experiment.run_ids)
     prepare(planned, folder)
     jobs = jobs_of(planned, folder)
     before = states(jobs)
@@ -117,21 +119,35 @@ def cancel(folder: pathlib.Path) -> int:
 
 
 def collect(experiment: Experiment, folder: pathlib.Path) -> tuple[list[Result], list[str]]:
-    """The results of the runs that the experiment has now, and a line for each file that is none of them."""
-    hashes = {run_id(config): config_hash(config) for config in experiment.configs}
-    read, problems = read_results(folder / name for name in hashes)
+    """The results of the runs that the experiment has now, and a line for each file that is none of them.
+
+    The objective of a result shows the keys that vary (`report.groups`).
+    """
+    configs = dict(zip(experiment.run_ids, experiment.configs, strict=True))
+    read, problems = read_results(folder / name for name in configs)
     results = []
     for result in read:
-        if result.run_id not in hashes:
+        if result.run_id not in configs:
             problems.append(f"{folder}: holds a result of {result.run_id}, which is not among {experiment.path}")
-        elif result.config_hash != hashes[result.run_id]:
+        elif not _is_of(result, configs[result.run_id], folder):
             problems.append(f"{folder / result.run_id}: its config is not that of {experiment.path}")
         else:
             results.append(result)
     holding = {path.parent for name in ("config.json", FILE_NAME) for path in folder.glob(f"*/{name}")}
-    strangers = sorted(path for path in holding if path.name not in hashes)
+    strangers = sorted(path for path in holding if path.name not in configs)
     problems += [f"{path}: not among the runs of {experiment.path}" for path in strangers]
-    return results, problems
+    return grouped(results, {name: dict(flatten(config)) for name, config in configs.items()}), problems
+
+
+def _is_of(result: Result, config: ConfigDict, folder: pathlib.Path) -> bool:
+    """Whether a result is of this config, whatever the keys of execution are."""
+    if result.config_hash == config_hash(config):
+        return True
+    try:
+        stored = from_json(folder / result.run_id / "config.json")
+    except UserError:
+        return False
+    return result.config_hash == config_hash(stored) and not differing_keys(stored, config)
 
 
 def report(
@@ -142,7 +158,6 @@ def report(
     `store` is a file that takes all results. Raises UserError where there is nothing to report.
     """
     results, problems = collect(experiment, folder)
-    results = grouped(results, {run_id(config): dict(flatten(config)) for config in experiment.configs})
     if store is not None:
         write_stored(store, results)
     runs = {result.run_id: folder / result.run_id for result in results}

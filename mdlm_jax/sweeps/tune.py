@@ -15,7 +15,6 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 from rich.table import Table
 
-from mdlm_jax.build.objective import objective_label
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.laws import MIN_SIZES, Minimum, isoflop_minimum, seed_deviation
@@ -23,7 +22,7 @@ from mdlm_jax.runs.result import Result
 from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import sweep
 from mdlm_jax.sweeps.experiment import Experiment
-from mdlm_jax.sweeps.plan import run_id, size_name
+from mdlm_jax.sweeps.names import size_name, variants
 
 
 class Tuned(NamedTuple):
@@ -44,19 +43,20 @@ class Tuned(NamedTuple):
 
 
 def to_tune_at(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
-    """The configs of each objective's smallest budget, or of its middle number of steps where it is given steps.
+    """The configs of each variant's smallest budget, or of its middle number of steps where it is given steps.
 
     A rule carries rates up from the smallest budget; runs of one set of tokens that differ in how often they see it
     have one rate for all.
     """
+    named = list(zip(variants(configs), configs, strict=True))
     spent = defaultdict(set)
-    for config in configs:
-        spent[objective_label(config)].add(config.budget or config.steps)
+    for name, config in named:
+        spent[name].add(config.budget or config.steps)
     chosen = {}
-    for config in configs:
-        amounts = sorted(spent[objective_label(config)])
-        chosen[objective_label(config)] = amounts[0] if config.budget else amounts[len(amounts) // 2]
-    return [config for config in configs if (config.budget or config.steps) == chosen[objective_label(config)]]
+    for name, config in named:
+        amounts = sorted(spent[name])
+        chosen[name] = amounts[0] if config.budget else amounts[len(amounts) // 2]
+    return [config for name, config in named if (config.budget or config.steps) == chosen[name]]
 
 
 def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: int) -> list[ConfigDict]:
@@ -76,8 +76,14 @@ def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: 
 
 
 def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tuned]:
-    """What the runs of `tuning_grid` say of the learning rates of `configs` at that budget, by objective and size."""
-    chosen = {(objective_label(c), size_name(c)): c.optim.lr for c in to_tune_at(configs)}
+    """What the runs of `tuning_grid` say of the learning rates of `configs` at that budget, by objective and size.
+
+    Args:
+      results: Their objective is a name of `variants`.
+      configs: The runs of the experiment.
+    """
+    tried = to_tune_at(configs)
+    chosen = {(name, size_name(c)): c.optim.lr for name, c in zip(variants(tried), tried, strict=True)}
     runs = defaultdict(lambda: defaultdict(list))  # losses over seeds, by curve and rate
     for run in results:
         if run.status == "done":
@@ -155,10 +161,13 @@ def tune(
         raise UserError(f"factors {', '.join(map(str, factors))}; accepted: {MIN_SIZES} or more, all above 0")
     if seeds < 1:
         raise UserError(f"{seeds} seeds; accepted: 1 or more, 2 for a standard error")
-    grid = tuning_grid(experiment.configs, factors, seeds)
-    summary = sweep.run(experiment._replace(configs=grid), folder, launcher)
-    results = [finished(folder / run_id(config)) for config in grid]
-    found = tuned([result for result in results if result is not None], experiment.configs)
+    tuning = experiment._replace(configs=tuning_grid(experiment.configs, factors, seeds), labels=())
+    summary = sweep.run(tuning, folder, launcher)
+    results = []
+    for name, variant in zip(tuning.run_ids, variants(tuning.configs), strict=True):
+        if result := finished(folder / name):
+            results.append(result._replace(objective=variant))
+    found = tuned(results, experiment.configs)
     if not summary.failed and not summary.left:
         write_tuned(found, folder / "learning_rates.json")
     return summary, found

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from mdlm_jax.config import to_json
+from mdlm_jax.configs import base
 from mdlm_jax.report.analysis import analyse
 from mdlm_jax.report.groups import base_objective, group_name, grouped, varying_keys
 from mdlm_jax.report.stored import find_stored, write_stored
@@ -77,8 +79,9 @@ def test_stored_groups(tmp_path):
     for name, folder in write_runs(tmp_path / "runs", results).items():
         run = next(run for run in results if run.run_id == name)
         (folder / "result.json").write_text(json.dumps(run._asdict()))
-        nested = {"objective": {"schedule": configs[name]["objective.schedule"]}, "budget": run.budget, "steps": 1}
-        (folder / "config.json").write_text(json.dumps(nested | {"data": {}, "optim": {}, "train": {}}))
+        config = base.get_config()
+        config.objective.schedule, config.budget = configs[name]["objective.schedule"], run.budget
+        (folder / "config.json").write_text(to_json(config))
     found, problems, folders = find_stored(tmp_path / "runs")
     assert not problems and set(folders) == set(configs)
     assert sorted(found) == sorted(grouped(results, configs))

@@ -6,7 +6,7 @@ from mdlm_jax.config import config_hash
 from mdlm_jax.errors import UserError
 from mdlm_jax.report.stored import find_stored, read_stored, write_stored
 from mdlm_jax.sweeps.experiment import load_experiment
-from mdlm_jax.sweeps.plan import run_id
+from mdlm_jax.sweeps.names import run_id
 from tests import run_folders as runs
 from tests.synthetic import failed, sweep
 

@@ -53,15 +53,41 @@ def write(folder, text, name="study.py"):
             ),
             r"NameError: name 'budget' is not defined",
         ),
+        ('TITLE = "x"\ndef grid(): return 3', r"grid\(\) gives 3; accepted"),
+        ('TITLE = "x"\ndef grid(): return iter(())', r"grid\(\) gives \[\]; accepted"),
+        ('TITLE = "x"\ndef grid(): raise SystemExit(1)', r"study.py, line 2: SystemExit: 1"),
+        ('TITLE = "x"\ndef grid():\n    yield 1 / 0', r"study.py, line 3: ZeroDivisionError"),
         (
-            EXPERIMENT.replace("(1e10, 1e11)", "(2.0, 3.0)").replace("config.budget", "config.objective.power"),
-            r"they differ in objective.power: 2.0 -> 3.0; accepted: runs that differ in objective, budget, size",
+            EXPERIMENT.replace("return configs", "return {'a/b': configs[0]}"),
+            "called 'a/b'; accepted: the name of a folder",
+        ),
+        (EXPERIMENT.replace("return configs", "return {'x' * 256: configs[0]}"), "up to 200 bytes"),
+        (EXPERIMENT.replace("return configs", "return {1: configs[0]}"), "called 1; accepted"),
+        (EXPERIMENT.replace("return configs", "return dict.fromkeys('ab', configs[0])"), "they differ in nothing"),
+        (
+            EXPERIMENT.replace("base.get_config()", "__import__('ml_collections').ConfigDict(dict(objective={}))"),
+            "study.py",
         ),
     ],
 )
 def test_an_experiment_that_is_none(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         load_experiment(write(tmp_path, text))
+
+
+def test_a_key_that_alone_varies_makes_runs(tmp_path):
+    text = EXPERIMENT.replace("(1e10, 1e11)", "(2.0, 3.0)").replace("config.budget", "config.objective.power")
+    found = load_experiment(write(tmp_path, text.replace("return configs", "yield from configs")))
+    assert found.run_ids == [
+        f"{name}-1000steps-4k-lr0.01-seed0-power{power}" for name in ("ar", "masked") for power in (2.0, 3.0)
+    ]
+    assert [run.run_id for run in plan_runs(found.configs, found.run_ids)] == found.run_ids
+
+
+def test_a_dict_labels_the_runs(tmp_path):
+    text = EXPERIMENT.replace("return configs", "return dict(zip(('a b', 'c', 'd', 'e'), configs))")
+    found = load_experiment(write(tmp_path, text))
+    assert found.run_ids == ["a b", "c", "d", "e"] and len(found.configs) == 4
 
 
 def test_a_missing_experiment(tmp_path):

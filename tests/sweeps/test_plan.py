@@ -9,7 +9,8 @@ from mdlm_jax.build import plan
 from mdlm_jax.configs import base, smdm
 from mdlm_jax.costs.prices import dollars, parse_hardware
 from mdlm_jax.errors import UserError
-from mdlm_jax.sweeps.plan import plan_runs, plan_table, run_id
+from mdlm_jax.sweeps.names import run_id
+from mdlm_jax.sweeps.plan import plan_runs, plan_table
 
 
 def config(**keys) -> ConfigDict:

@@ -17,7 +17,8 @@ import pytest
 from mdlm_jax.runs import attempts
 from mdlm_jax.sweeps import sweep
 from mdlm_jax.sweeps.experiment import load_experiment
-from mdlm_jax.sweeps.plan import plan_runs, run_id
+from mdlm_jax.sweeps.names import run_id
+from mdlm_jax.sweeps.plan import plan_runs
 from tests import run_folders as runs
 from tests.cli.test_main import mdlm_jax
 

@@ -13,7 +13,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.sweeps import launchers, states, submit_line, sweep
 from mdlm_jax.sweeps.launch import Job
-from mdlm_jax.sweeps.plan import run_id
+from mdlm_jax.sweeps.names import run_id
 from tests import run_folders as runs
 from tests.report.fake_run import CHILD, COMMAND
 from tests.sweeps import test_sweep

@@ -12,7 +12,8 @@ from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import launch, launchers, states, sweep
 from mdlm_jax.sweeps.experiment import load_experiment
 from mdlm_jax.sweeps.launch import Place
-from mdlm_jax.sweeps.plan import plan_runs, run_id
+from mdlm_jax.sweeps.names import run_id
+from mdlm_jax.sweeps.plan import plan_runs
 from tests.report.fake_run import COMMAND
 from tests.sweeps.test_experiment import EXPERIMENT, column, write
 
@@ -195,3 +196,28 @@ def test_a_sweep_in_populations_trains_what_it_would_have_trained(tmp_path):
 def test_a_population_is_one_or_more():
     with pytest.raises(UserError, match="--population=0; accepted: 1 or more"):
         launchers.in_populations(launchers.local(1), 0)
+
+
+def test_a_key_that_varies_makes_groups(tmp_path, run):
+    """As does a sweep of a dict; its labels are the folders."""
+    text = EXPERIMENT.replace("(1e10, 1e11)", "(16, 32)").replace("config.budget", "config.train.batch_size")
+    folder = tmp_path / "runs"
+    experiment = load_experiment(write(tmp_path, text))
+    assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
+    found, problems = sweep.collect(experiment, folder)
+    assert not problems and {result.objective for result in found} == {
+        f"{name}, batch_size={rows}" for name in ("ar", "masked") for rows in (16, 32)
+    }
+    labelled = load_experiment(write(tmp_path, text.replace("return configs", "return dict(zip('abcd', configs))")))
+    assert run(labelled, tmp_path / "other") == sweep.Summary(done=4, failed=0, left=0)
+    assert sorted(path.name for path in (tmp_path / "other").glob("*/")) == ["a", "b", "c", "d"]
+    assert len(sweep.collect(labelled, tmp_path / "other")[0]) == 4
+
+
+def test_a_run_is_the_same_however_it_is_executed(tmp_path, experiment, run):
+    folder = tmp_path / "runs"
+    run(experiment, folder)
+    for config in experiment.configs:
+        config.train.remat, config.train.mesh_fsdp = "full", 4
+    assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
+    assert len(started(folder)) == 4 and len(sweep.collect(experiment, folder)[0]) == 4
