@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mdlm_jax import costs, exact, laws, objectives, processes, report, sampling, schedules
     from mdlm_jax.api import evaluate, open_run, sample, train
-    from mdlm_jax.build import Build, Plan, build, plan
+    from mdlm_jax.build import Build, Network, Plan, Training, build, network, open_training, plan
     from mdlm_jax.config import load_config
     from mdlm_jax.data import Batch, Example
     from mdlm_jax.errors import UserError
@@ -37,6 +37,8 @@ _HOMES = {
     # from a config to a trained model
     "load_config": "config",
     "plan": "build",
+    "network": "build",
+    "open_training": "build",
     "build": "build",
     "train": "api",
     "evaluate": "api",
@@ -47,6 +49,7 @@ _HOMES = {
     "Batch": "data",
     "Build": "build",
     "Example": "data",
+    "Network": "build",
     "Model": "models.transformer",
     "Objective": "objectives.base",
     "Parameterization": "objectives.base",
@@ -54,6 +57,7 @@ _HOMES = {
     "Process": "processes.base",
     "State": "training.step",
     "StepOptions": "training.step",
+    "Training": "build",
     "UserError": "errors",
     "View": "objectives.base",
     "make_train_step": "training.step",
@@ -75,12 +79,14 @@ __all__ = [
     "Build",
     "Example",
     "Model",
+    "Network",
     "Objective",
     "Parameterization",
     "Plan",
     "Process",
     "State",
     "StepOptions",
+    "Training",
     "UserError",
     "View",
     "__version__",
@@ -92,8 +98,10 @@ __all__ = [
     "load_config",
     "make_train_step",
     "measure",
+    "network",
     "objectives",
     "open_run",
+    "open_training",
     "plan",
     "processes",
     "report",

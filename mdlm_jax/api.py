@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import evaluate as runs_evaluate
 from mdlm_jax.runs import loop, restore
+from mdlm_jax.runs.held_out import DataOptions
 from mdlm_jax.runs.restore import Run
 from mdlm_jax.runs.result import Result
 from mdlm_jax.sampling import Trace
@@ -45,21 +46,31 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> Result | None:
     return loop.train(config, pathlib.Path(folder))
 
 
-def evaluate(folder: str | os.PathLike, *, draws: int | None = None, sequences: int | None = None) -> dict[str, Any]:
+def evaluate(
+    folder: str | os.PathLike,
+    *,
+    draws: int | None = None,
+    sequences: int | None = None,
+    data: str | None = None,
+    source: str | None = None,
+) -> dict[str, Any]:
     """Held-out likelihood (or its bound) of a trained run. The noise is fixed: two calls return the same numbers.
 
     Args:
         folder: A run with a checkpoint.
         draws: Noise draws per sequence, at least 2. Default: `eval.draws` of the run.
         sequences: Held-out sequences. Default: `eval.sequences` of the run.
+        data: Path of another corpus, or of the run's own where it has moved. Default: the run's own.
+        source: What kind of corpus `data` is, as `data.source` in a config. Default: the run's own.
 
     Returns:
         Nats per token with their standard errors, perplexity and bits per byte (None where the data have no bytes).
 
     Raises:
-        UserError: There is no run or no checkpoint in the folder.
+        UserError: There is no run, no checkpoint, or no corpus to evaluate it on.
     """
-    return runs_evaluate.evaluate_run(pathlib.Path(folder), draws=draws, sequences=sequences)
+    options = DataOptions(path=data, source=source)
+    return runs_evaluate.evaluate_run(pathlib.Path(folder), draws=draws, sequences=sequences, data=options)
 
 
 def open_run(folder: str | os.PathLike) -> Run:
@@ -106,12 +117,11 @@ def sample(
     if count < 1:
         raise UserError(f"count={count}; accepted: 1 or more")
     run = restore.open_run(pathlib.Path(folder))
-    tokenizer, mask_id = run.tokenizer, run.vocab_size
     plan = plan_of(run, length=length, **(parse_plan(sampler) if sampler else {}))
     drawn = []
     for prompt in prompts:
-        given = np.tile(encode_prompt(prompt, tokenizer), (count, 1))
+        given = np.tile(encode_prompt(prompt, run.tokenizer), (count, 1))
         tokens, trace = draw(jax.random.key(seed), run.model, run.params, given, plan)
-        rows = [[int(token) for token in row if 0 <= token < mask_id] for row in np.asarray(tokens)]
-        drawn.append(Samples([tokenizer.decode(row) for row in rows], tokens, trace))
+        rows = [[int(token) for token in row if 0 <= token < run.vocab_size] for row in np.asarray(tokens)]
+        drawn.append(Samples([run.tokenizer.decode(row) for row in rows], tokens, trace))
     return drawn

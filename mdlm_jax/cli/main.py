@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("check", help="what an objective promises, against a toy distribution whose law is known")
     verb.add_argument("objective", help="a name, FILE.py:FUNCTION or module:function")
-    verb.add_argument("--config", default="configs/base.py", help="--config.objective.KEY=VALUE overrides a key")
+    verb.add_argument("--config", default="base", help="--config.objective.KEY=VALUE overrides a key")
     verb.add_argument("--vocab", type=int, default=3, help="tokens of the toy distribution")
     verb.add_argument("--length", type=int, default=2, help="places of the toy distribution")
     verb.add_argument("--draws", type=int, default=100_000, help="of the noise of each sequence")
