@@ -40,7 +40,7 @@ COUNTERS = Flops._fields
 
 def _matmul_parameters_per_layer(architecture: Architecture) -> int:
     a = architecture
-    attention = 2 * a.width * a.width + 2 * a.width * a.key_value_heads * a.head_width
+    attention = 2 * a.width * (a.heads + a.key_value_heads) * a.head_width
     matrices = 3 if a.mlp == "swiglu" else 2
     return attention + matrices * a.width * a.mlp_width
 
@@ -60,8 +60,10 @@ def num_parameters(architecture: Architecture) -> Parameters:
     vectors = 2 * per_norm * a.width
     if a.qk_norm:
         vectors += 2 * per_norm * a.head_width
+    if a.attention_bias or a.qkv_bias:
+        vectors += (a.heads + 2 * a.key_value_heads) * a.head_width
     if a.attention_bias:
-        vectors += 2 * a.width + 2 * a.key_value_heads * a.head_width
+        vectors += a.width
     if a.mlp_bias:
         vectors += (2 if a.mlp == "swiglu" else 1) * a.mlp_width + a.width
     outside = per_norm * a.width + _matmul_parameters_of_time(a) + a.input_width * a.width
@@ -69,7 +71,7 @@ def num_parameters(architecture: Architecture) -> Parameters:
         vectors += 6 * a.width
         outside += 2 * a.time_width + 2 * a.width
     return Parameters(
-        embedding=0 if a.input_width else (a.vocab_size + 1) * a.width,
+        embedding=0 if a.input_width else (a.vocab_size + 1 + a.learned_positions) * a.width,
         non_embedding=a.layers * (_matmul_parameters_per_layer(a) + vectors) + outside,
         head=(0 if a.tied_head else a.vocab_size * a.width) + (a.vocab_size if a.head_bias else 0),
     )
@@ -109,11 +111,11 @@ def flops_per_sequence(
     dense = a.layers * _matmul_parameters_per_layer(a) + a.input_width * a.width
     head = a.vocab_size * (a.width + 3 * a.input_width)
     forward = 2 * positions * dense + 2 * noise_levels * _matmul_parameters_of_time(a) + 2 * scored * head
-    forward += 4 * pairs * a.layers * a.width
+    forward += 4 * pairs * a.layers * a.heads * a.head_width
     return Flops(
         six_nonembedding=six_nonembedding,
         six_total=6 * parameters.total * sequence_length,
-        six_attention=six_nonembedding + 12 * a.layers * a.width * sequence_length**2,
+        six_attention=six_nonembedding + 12 * a.layers * a.heads * a.head_width * sequence_length**2,
         exact=3 * views * forward,
     )
 

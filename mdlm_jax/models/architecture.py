@@ -20,7 +20,7 @@ class Architecture(NamedTuple):
     mlp: str = "swiglu"  # swiglu | gelu
     norm: str = "rmsnorm"  # rmsnorm | layernorm
     norm_epsilon: float = 1e-5
-    rope_base: float = 1e4
+    rope_base: float = 1e4  # 0: no rotary embedding
     qk_norm: bool = False
     attention_bias: bool = False
     mlp_bias: bool = False
@@ -30,7 +30,13 @@ class Architecture(NamedTuple):
     time_width: int = 128  # width of that embedding
     dropout: float = 0.0
     input_width: int = 0  # of the vectors that are read instead of tokens (`View.noisy`); 0: tokens
+    # what only public checkpoints have
+    head_size: int = 0  # width of a head; 0: width / heads
+    qkv_bias: bool = False  # on queries, keys and values, not on their output
+    learned_positions: int = 0  # rows of a table of positions added to the embedding; 0: none
+    rope_scaling: str = ""  # such as `linear:factor=2`, see `rope_scaling`
+    rope_bfloat16: bool = False  # cosines and sines rounded to bfloat16, as in SMDM's released code
 
     @property
     def head_width(self) -> int:
-        return self.width // self.heads
+        return self.head_size or self.width // self.heads

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.blocked_attention import blocked_attention, pick, spans_of
+from mdlm_jax.models.rope_scaling import scaled_frequencies
 from mdlm_jax.objectives.base import MaskFn, causal, full
 
 SPLASH_POSITIONS = 128  # rows of `splash` are whole tiles of so many
@@ -27,13 +28,28 @@ class Whole(NamedTuple):
     mesh: Mesh | None  # that the rows are split over
 
 
-def rotate(x: Float[Array, "B N H d"], positions: Int[Array, "B N P"], base: float) -> Float[Array, "B N H d"]:
+def rotate(
+    x: Float[Array, "B N H d"],
+    positions: Int[Array, "B N P"],
+    base: float,
+    scaling: str = "",
+    rounded: bool = False,
+) -> Float[Array, "B N H d"]:
     """Rotary embedding (arXiv 2104.09864), half-split, in float32; P coordinates share the head's width."""
+    if not base:
+        return x
     half, coordinates = x.shape[-1] // 2, positions.shape[-1]
     per_coordinate = half // coordinates
-    frequency = base ** (-jnp.arange(per_coordinate) / per_coordinate)
+    frequency, factor = base ** (-jnp.arange(per_coordinate) / per_coordinate), 1.0
+    if scaling:
+        frequency, factor = scaled_frequencies(per_coordinate, base, scaling)
+        frequency = jnp.asarray(frequency, jnp.float32)
     angle = (positions[..., None] * frequency).reshape(*positions.shape[:2], 1, half)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
+    if factor != 1:
+        cos, sin = cos * factor, sin * factor
+    if rounded:
+        cos, sin = (jax.lax.reduce_precision(table, 8, 7) for table in (cos, sin))
     first, second = jnp.split(x, 2, axis=-1)
     rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return rotated.astype(x.dtype)

@@ -78,7 +78,7 @@ class Block(nn.Module):
             return flat if at is None else take(flat.reshape(x.shape), at).reshape(-1, width)
 
         def heads(name, count, flat):
-            flat = dense(count * a.head_width, use_bias=a.attention_bias, name=name)(flat)
+            flat = dense(count * a.head_width, use_bias=a.attention_bias or a.qkv_bias, name=name)(flat)
             return pin(mesh, flat.reshape(batch, -1, count, a.head_width), ROWS, "sequence", "tensor")
 
         def read(name, shift, scale):
@@ -92,8 +92,9 @@ class Block(nn.Module):
         q, k = heads("query", a.heads, flat), heads("key", a.key_value_heads, flat)
         if a.qk_norm:
             q, k = Norm(a, name="query_norm")(q), Norm(a, name="key_norm")(k)
-        q = rotate(q, take(view.positions, at), a.rope_base)
-        k = put(part.old.keys, rotate(k, take(view.key_positions, at), a.rope_base), at, kept)
+        rope = a.rope_base, a.rope_scaling, a.rope_bfloat16
+        q = rotate(q, take(view.positions, at), *rope)
+        k = put(part.old.keys, rotate(k, take(view.key_positions, at), *rope), at, kept)
         new = k, v
         if cached is not None:
             new = _into_cache(cached, k, v)
@@ -102,7 +103,7 @@ class Block(nn.Module):
         if cached is None and part.reuse is None:
             whole = Whole(view.segments if execution.use_segments else None, execution.mesh)
         mixed = split_attention(q, k, v, mask, take(seen, at), execution.attention, whole, mesh)
-        mixed = flatten(mixed.reshape(batch, -1, width))
+        mixed = flatten(mixed.reshape(batch, -1, a.heads * a.head_width))
         mixed = dense_out(width, use_bias=a.attention_bias, name="attention_out")(mixed)
         mixed = put(part.old.attention, mixed.reshape(batch, -1, width), at, kept)
         x = x + gated(mixed, parts[2], 0)
@@ -132,6 +133,9 @@ class Ends(nn.Module):
         else:
             # V + 1 rows: the mask is the last
             self.embedding = nn.Embed(a.vocab_size + 1, a.width, embedding_init=nn.initializers.normal(_std_in(a)))
+        if a.learned_positions:
+            shape = (a.learned_positions, a.width)
+            self.positions = self.param("positions", nn.initializers.normal(_std_in(a)), shape)
         self.norm = Norm(a)
         if a.time_conditioning:
             self.time_in, self.time_out = nn.Dense(a.time_width), nn.Dense(a.time_width)
@@ -146,13 +150,16 @@ class Ends(nn.Module):
         x, condition = self.start(read, t)
         return self.head(self.end(x, condition))
 
-    def start(self, read, t):
-        """`read` is tokens, or vectors where the network has an input width."""
+    def start(self, read, t, positions=None):
+        """`read` is tokens, or vectors where the network has an input width; `positions` are theirs, [B N P]."""
         condition = None
         if self.architecture.time_conditioning:
             condition = nn.silu(self.time_out(nn.silu(self.time_in(sinusoids(t)))))
         embed = self.projection if self.architecture.input_width else self.embedding
-        return embed(read).astype(self.execution.compute_dtype), condition
+        x = embed(read)
+        if self.architecture.learned_positions and positions is not None:
+            x = x + self.positions[positions[..., 0]]
+        return x.astype(self.execution.compute_dtype), condition
 
     def end(self, x, condition):
         flatten = partial(_flatten, self.execution.mesh)

@@ -75,7 +75,7 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         With features of earlier steps (`feature_cache`), N is the whole row and most of it need not be computed.
         """
         read = view.noisy if architecture.input_width else view.tokens
-        x, condition = ends.apply({"params": params["ends"]}, read, view.t, method="start")
+        x, condition = ends.apply({"params": params["ends"]}, read, view.t, view.positions, method="start")
         x = pin(execution.mesh, x, ROWS, POSITIONS)
         num_positions = view.tokens.shape[1]
         if cache is None:
