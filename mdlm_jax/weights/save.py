@@ -1,0 +1,140 @@
+"""Writing a checkpoint as a Hugging Face folder: the same tensors, names and small files as were read."""
+
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.weights.folder import INDEX, SINGLE
+from mdlm_jax.weights.load import Weights
+from mdlm_jax.weights.safetensors_file import Stored, write_safetensors
+from mdlm_jax.weights.slots import Slot, write_slot
+from mdlm_jax.weights.source import CONFIG, Source, open_source
+from mdlm_jax.weights.tensors import FLOATS, Tensor
+
+SHARD_BYTES = 5 * 10**9  # of tensors in one file, as transformers splits them
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+PUBLISHED = {name: dtype for dtype, name in DTYPES.items()}
+
+
+def save_weights(
+    folder: str | pathlib.Path, weights: Weights, *, dtype: str = "", shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Writes the parameters as the kind of folder they came from, for this package and for transformers.
+
+    Args:
+        folder: A new or empty folder.
+        weights: What `load_weights` gave, with the parameters to write.
+        dtype: float32, bfloat16 or float16; empty: each tensor as it was stored, which gives its bits back.
+        shard_bytes: The most bytes of tensors in one file.
+
+    Raises:
+        UserError: The folder holds something or can not be written, or the tree lacks some of the tensors' values.
+    """
+    source, leaves = weights.source, {}
+    if not source.description.writable:
+        raise UserError(
+            f"{source.path}: {source.config['model_type']} can be read only; accepted: another architecture"
+        )
+    for path, leaf in jax.tree.leaves_with_path(weights.params):
+        leaves[tuple(key.key for key in path)] = np.asarray(leaf)
+    stored = [
+        Stored(slot.name, name, slot.shape, partial(write_slot, slot, leaves, name))
+        for slot, name in _names(source, dtype)
+    ]
+    _write(pathlib.Path(folder), source, stored, dtype, shard_bytes)
+
+
+def convert(
+    path: str | pathlib.Path, folder: str | pathlib.Path, *, dtype: str = "", shard_bytes: int = SHARD_BYTES
+) -> Source:
+    """Copies a checkpoint to a Hugging Face folder, one tensor in memory at a time; a GGUF file is decoded.
+
+    Raises:
+        UserError: The checkpoint is damaged or not one of a network computed here, or the folder can not be written.
+    """
+    source = open_source(pathlib.Path(path))
+    stored = [
+        Stored(slot.name, name, slot.shape, partial(_copy, source.tensors[slot.name], name))
+        for slot, name in _names(source, dtype)
+    ]
+    _write(pathlib.Path(folder), source, stored, dtype, shard_bytes)
+    return source
+
+
+def _names(source: Source, dtype: str) -> list[tuple[Slot, str]]:
+    """Each slot and the type that it is written in."""
+    if dtype and dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r}; accepted: {', '.join(DTYPES)}, or nothing to keep each tensor's own")
+    slots = source.description.slots
+    return [(slot, DTYPES[dtype] if dtype else source.tensors[slot.name].dtype) for slot in slots]
+
+
+def _copy(tensor: Tensor, dtype: str) -> np.ndarray:
+    # a copy, so that the file's pages can go
+    values = np.array(tensor.read(), FLOATS[dtype], order="C")
+    tensor.release()
+    return values
+
+
+def _write(folder: pathlib.Path, source: Source, stored: Sequence[Stored], dtype: str, shard_bytes: int) -> None:
+    """All files of the folder under another name first, so that it is there whole or not at all."""
+    folder = folder.expanduser()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is there already; accepted: a new or empty folder")
+    partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial_folder.mkdir(parents=True)
+        try:
+            _write_tensors(partial_folder, stored, source.metadata | {"format": "pt"}, shard_bytes)
+            config = source.config | _dtype_key(source, stored)
+            files = source.files | {CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
+            for name, content in files.items():
+                (partial_folder / name).write_bytes(content)
+            if folder.exists():
+                folder.rmdir()
+            partial_folder.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial_folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise UserError(f"{folder}: can not be written ({error.strerror}); accepted: a new folder") from error
+
+
+def _write_tensors(folder: pathlib.Path, stored: Sequence[Stored], metadata: dict[str, str], shard_bytes: int) -> None:
+    shards: list[list[Stored]] = [[]]
+    room = shard_bytes
+    for tensor in stored:
+        if shards[-1] and tensor.num_bytes > room:
+            shards.append([])
+            room = shard_bytes
+        shards[-1].append(tensor)
+        room -= tensor.num_bytes
+    if len(shards) == 1:
+        write_safetensors(folder / SINGLE, stored, metadata)
+        return
+    where = {}
+    for number, shard in enumerate(shards, 1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        write_safetensors(folder / name, shard, metadata)
+        where |= {tensor.name: name for tensor in shard}
+    totals = {
+        "total_parameters": sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in stored),
+        "total_size": sum(tensor.num_bytes for tensor in stored),
+    }
+    index = {"metadata": totals, "weight_map": dict(sorted(where.items()))}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _dtype_key(source: Source, stored: Sequence[Stored]) -> dict[str, Any]:
+    """The type of the weights as transformers names it, where they have one type."""
+    types = {tensor.dtype for tensor in stored}
+    key = "torch_dtype" if "torch_dtype" in source.config else "dtype"
+    return {key: PUBLISHED[types.pop()]} if len(types) == 1 and types <= PUBLISHED.keys() else {}
