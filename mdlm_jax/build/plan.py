@@ -125,7 +125,8 @@ def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> 
     m = config.model
     shape = ("layers", "width", "heads", "key_value_heads", "mlp_width")
     fields = {"input_width": objective.inputs}
-    fields |= {name: m[name] for name in Architecture._fields if name not in ("vocab_size", "input_width", *shape)}
+    fields |= {name: m[name] for name in Architecture._fields if name in m and name not in shape}
+    fields.pop("vocab_size")
     if m.size:
         choose(config, "model.size", ladder.SMALL | ladder.SMDM)
         given = [name for name in shape if m[name]]

@@ -36,11 +36,13 @@ def _open_shards(folder: pathlib.Path, index: pathlib.Path) -> tuple[dict[str, T
     where = read_json(index).get("weight_map")
     if not isinstance(where, dict) or not where:
         raise UserError(f"{index}: weight_map is not an object of tensor names and files")
-    tensors, metadata = {}, {}
-    for file in dict.fromkeys(map(str, where.values())):
+    files = dict.fromkeys(map(str, where.values()))
+    for file in files:
         # a name with a folder in it could lead anywhere
         if pathlib.PurePath(file).name != file or not file.endswith(".safetensors"):
             raise UserError(f"{index}: {shown(file)!r} is not the name of a safetensors file in the same folder")
+    tensors, metadata = {}, {}
+    for file in files:
         found, metadata_here = open_safetensors(folder / file)
         metadata = metadata or metadata_here
         for name, tensor in found.items():

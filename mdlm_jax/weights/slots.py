@@ -10,7 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.weights.tensors import FLOATS, NAMES, Tensor, shown
+from mdlm_jax.weights.tensors import FLOATS, Tensor, shown
 
 View = Callable[[np.ndarray], np.ndarray]
 Path = tuple[str, ...]
@@ -134,11 +134,6 @@ def write_slot(slot: Slot, leaves: dict[Path, Any], dtype: str) -> np.ndarray:
         part = np.asarray(leaf[fill.row : fill.row + fitted[0]])
         into[...] = part.reshape(into.shape).astype(stored.dtype)
     return stored
-
-
-def dtype_name(dtype: Any) -> str:
-    """The name that safetensors has for a floating-point type."""
-    return NAMES[np.dtype(dtype)]
 
 
 def _fitted(view: np.ndarray, shape: tuple[int, ...]) -> tuple[int, ...]:

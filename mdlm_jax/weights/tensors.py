@@ -20,6 +20,11 @@ FLOATS: dict[str, np.dtype] = {
 NAMES = {dtype: name for name, dtype in FLOATS.items()}
 
 
+def dtype_name(dtype: np.dtype) -> str:
+    """The name that safetensors has for a floating-point type."""
+    return NAMES[dtype]
+
+
 class Tensor(NamedTuple):
     """`read` gives the values, mostly a view of the mapped file; `release` lets the file's pages go after use."""
 
