@@ -41,6 +41,8 @@ def _open_shards(folder: pathlib.Path, index: pathlib.Path) -> tuple[dict[str, T
         # a name with a folder in it could lead anywhere
         if pathlib.PurePath(file).name != file or not file.endswith(".safetensors"):
             raise UserError(f"{index}: {shown(file)!r} is not the name of a safetensors file in the same folder")
+        if not (folder / file).is_file():
+            raise UserError(f"{folder / file}: no such file, which {index.name} names")
     tensors, metadata = {}, {}
     for file in files:
         found, metadata_here = open_safetensors(folder / file)
