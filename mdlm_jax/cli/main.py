@@ -261,7 +261,7 @@ def _compare(options) -> int:
 
 def _check(options) -> int:
     prepare_devices()
-    from mdlm_jax.exact.run import check_objective
+    from mdlm_jax.exact.check_objective import check_objective
 
     rows = check_objective(
         options.objective,

@@ -24,7 +24,6 @@ from mdlm_jax.exact.bounds import (
     table_network,
     tanh_sinh,
 )
-from mdlm_jax.exact.check import Row, check, perturbed
 from mdlm_jax.exact.evidence import best_network, gaussian_network, leave_one_out, network_of
 from mdlm_jax.exact.expectation import bound_of, nats_at
 from mdlm_jax.exact.markov import markov_conditionals, markov_entropy, markov_leave_one_out, markov_masked_nats
@@ -36,19 +35,20 @@ from mdlm_jax.exact.oracles import (
     masked_oracle,
     nats_of_each,
 )
+from mdlm_jax.exact.promises import Promise, check_promises, perturbed
 from mdlm_jax.exact.toy import ToyDistribution, conditionals, entropy, nats, random_toy_distribution
 
 __all__ = [
     "Network",
     "Oracle",
-    "Row",
+    "Promise",
     "ToyDistribution",
     "any_order_bound",
     "any_order_causal_oracle",
     "ar_oracle",
     "best_network",
     "bound_of",
-    "check",
+    "check_promises",
     "conditionals",
     "entropy",
     "entropy_rate",

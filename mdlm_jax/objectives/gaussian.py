@@ -10,7 +10,7 @@ from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.autoregressive import one_view
 from mdlm_jax.objectives.base import Objective, View, full, loss_mask
-from mdlm_jax.processes.gaussian import alpha_sigma, cosine_log_snr, prior_nats, sample, snr_rate
+from mdlm_jax.processes.gaussian_vectors import alpha_sigma, cosine_log_snr, prior_nats, sample, snr_rate
 
 # tokens are told from one another around a log SNR of -1, for V = 16 as for 32,000: most noise levels are near it
 LOG_SNR_HIGH = 5.0

@@ -1,6 +1,6 @@
 """Every noise there is, as pure functions. A new one is a file beside these and a line in the dict."""
 
-from mdlm_jax.processes import gaussian
+from mdlm_jax.processes import gaussian_vectors
 from mdlm_jax.processes.base import (
     Process,
     draw,
@@ -29,7 +29,7 @@ __all__ = [
     "absorbing",
     "discretised_gaussian",
     "draw",
-    "gaussian",
+    "gaussian_vectors",
     "gidd",
     "hybrid",
     "likelihood",

@@ -6,7 +6,7 @@ from jaxtyping import Array, Int
 
 from mdlm_jax.objectives.base import full
 from mdlm_jax.objectives.gaussian import LOG_SNR, embedding, estimate, evidence
-from mdlm_jax.processes.gaussian import reverse_step
+from mdlm_jax.processes.gaussian_vectors import reverse_step
 from mdlm_jax.sampling.base import Plan, Trace, TracedArguments, draw
 from mdlm_jax.sampling.network import Network, logits_of, reading
 

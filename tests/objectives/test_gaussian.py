@@ -15,7 +15,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, Model, transformer
 from mdlm_jax.objectives.base import View
 from mdlm_jax.objectives.gaussian import LOG_SNR, embedding, evidence, gaussian, readout_nats
-from mdlm_jax.processes.gaussian import alpha_sigma, prior_nats
+from mdlm_jax.processes.gaussian_vectors import alpha_sigma, prior_nats
 from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.optimizer import adamw, hyperparameters
 from mdlm_jax.training.step import StepOptions, initial_state, make_train_step

@@ -13,8 +13,7 @@ from scipy.stats import chi2
 from mdlm_jax.errors import UserError
 from mdlm_jax.processes import PROCESSES, posterior
 from mdlm_jax.processes.base import check_distribution
-from mdlm_jax.processes.chain import chain
-from mdlm_jax.processes.matrix import discretised_gaussian, from_matrices
+from mdlm_jax.processes.matrix import chain, discretised_gaussian, from_matrices
 from mdlm_jax.processes.mixture import Amounts, absorbing, gidd, hybrid, mix, uniform
 from mdlm_jax.processes.state_dependent import powers
 from mdlm_jax.schedules import clipped, cosine, linear, polynomial

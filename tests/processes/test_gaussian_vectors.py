@@ -8,8 +8,8 @@ from scipy.special import roots_hermitenorm
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.exact.bounds import gauss_legendre
-from mdlm_jax.processes import gaussian
-from mdlm_jax.processes.gaussian import alpha_sigma, cosine_log_snr, linear_log_snr
+from mdlm_jax.processes import gaussian_vectors
+from mdlm_jax.processes.gaussian_vectors import alpha_sigma, cosine_log_snr, linear_log_snr
 
 HIGH, LOW = 9.0, -12.0
 SCHEDULES = {
@@ -37,21 +37,21 @@ def test_signal_noise_velocity_and_score_are_told_from_one_another():
     alpha, sigma = (np.asarray(factor)[:, None] for factor in alpha_sigma(log_snr))
     z = jnp.asarray(alpha * x + sigma * noise)
     velocity = alpha * noise - sigma * x
-    np.testing.assert_allclose(gaussian.noise_of(z, jnp.asarray(x), log_snr), noise, atol=1e-13)
-    np.testing.assert_allclose(gaussian.clean_of(z, jnp.asarray(noise), log_snr), x, atol=1e-13)
+    np.testing.assert_allclose(gaussian_vectors.noise_of(z, jnp.asarray(x), log_snr), noise, atol=1e-13)
+    np.testing.assert_allclose(gaussian_vectors.clean_of(z, jnp.asarray(noise), log_snr), x, atol=1e-13)
     np.testing.assert_allclose(alpha * z - sigma * velocity, x, atol=1e-13)
     np.testing.assert_allclose(sigma * z + alpha * velocity, noise, atol=1e-13)
 
     def log_q(z):
         return jax.scipy.stats.norm.logpdf(z, alpha * x, sigma).sum()
 
-    np.testing.assert_allclose(gaussian.score(jnp.asarray(noise), log_snr), jax.grad(log_q)(z), atol=1e-12)
+    np.testing.assert_allclose(gaussian_vectors.score(jnp.asarray(noise), log_snr), jax.grad(log_q)(z), atol=1e-12)
 
 
 def test_samples_have_the_mean_and_the_variance_of_the_process():
     x, log_snr = jnp.asarray([[1.5, -0.5]]), jnp.asarray([0.7])
     alpha, sigma = (float(factor[0]) for factor in alpha_sigma(log_snr))
-    z = np.asarray(gaussian.sample(jax.random.key(0), jnp.broadcast_to(x, (20_000, 2)), log_snr))
+    z = np.asarray(gaussian_vectors.sample(jax.random.key(0), jnp.broadcast_to(x, (20_000, 2)), log_snr))
     np.testing.assert_allclose(z.mean(axis=0), alpha * x[0], atol=4 * sigma / 20_000**0.5)
     np.testing.assert_allclose(z.std(axis=0), sigma, rtol=4 / 40_000**0.5)
 
@@ -65,7 +65,7 @@ def test_the_posterior_is_the_rule_of_bayes(s, t):
     variance_between = sigma_t**2 - factor**2 * sigma_s**2
     precision = 1 / sigma_s**2 + factor**2 / variance_between
     expected = (alpha_s * x / sigma_s**2 + factor * z / variance_between) / precision
-    mean, variance = gaussian.posterior(jnp.asarray(z), jnp.asarray(x), jnp.asarray([s]), jnp.asarray([t]))
+    mean, variance = gaussian_vectors.posterior(jnp.asarray(z), jnp.asarray(x), jnp.asarray([s]), jnp.asarray([t]))
     np.testing.assert_allclose(variance[0], 1 / precision, rtol=1e-12)
     np.testing.assert_allclose(mean, expected, rtol=1e-12)
 
@@ -73,8 +73,8 @@ def test_the_posterior_is_the_rule_of_bayes(s, t):
 def test_a_step_back_is_drawn_from_the_posterior():
     z, x = jnp.full((20_000, 1), 0.3), jnp.full((20_000, 1), -1.0)
     s, t = jnp.asarray([1.0]), jnp.asarray([0.0])
-    mean, variance = gaussian.posterior(z, x, s, t)
-    drawn = np.asarray(gaussian.reverse_step(jax.random.key(0), z, x, s, t))
+    mean, variance = gaussian_vectors.posterior(z, x, s, t)
+    drawn = np.asarray(gaussian_vectors.reverse_step(jax.random.key(0), z, x, s, t))
     assert abs(drawn.mean() - float(mean[0, 0])) < 4 * (float(variance[0]) / 20_000) ** 0.5
     np.testing.assert_allclose(drawn.var(), variance[0], rtol=4 * (2 / 20_000) ** 0.5)
 
@@ -88,7 +88,7 @@ def test_steps_back_with_the_best_estimate_recover_a_normal_distribution_at_a_ra
         for t, s in zip(levels[:-1], levels[1:], strict=True):
             alpha, sigma = map(float, alpha_sigma(jnp.asarray(t)))
             estimate = one * alpha * c**2 / (alpha**2 * c**2 + sigma**2)
-            slope, added = gaussian.posterior(one, estimate, jnp.asarray([s]), jnp.asarray([t]))
+            slope, added = gaussian_vectors.posterior(one, estimate, jnp.asarray([s]), jnp.asarray([t]))
             variance = float(slope[0, 0]) ** 2 * variance + float(added[0])
         return variance
 
@@ -107,8 +107,8 @@ def test_denoising_and_explicit_score_matching_differ_by_a_constant(log_snr):
     own = jax.scipy.stats.norm.logpdf(z, alpha * points, sigma).sum(axis=-1)
     joint = probs * np.exp(own) * (axis[1] - axis[0]) ** 2
     density = joint.sum(axis=1)
-    conditional = gaussian.score(
-        gaussian.noise_of(*jnp.broadcast_arrays(z, points), jnp.asarray([log_snr])), jnp.asarray([log_snr])
+    conditional = gaussian_vectors.score(
+        gaussian_vectors.noise_of(*jnp.broadcast_arrays(z, points), jnp.asarray([log_snr])), jnp.asarray([log_snr])
     )
     marginal = (joint[..., None] * conditional).sum(axis=1) / np.maximum(density, 1e-300)[:, None]
     constant = 2 / sigma**2 - (density * (marginal**2).sum(axis=-1)).sum()
@@ -132,9 +132,11 @@ def test_the_likelihood_weighs_an_error_in_x_as_g_squared_weighs_the_one_in_the_
         return jnp.log(alpha), sigma**2
 
     (_, variance), (slope, variance_slope) = jax.jvp(of_time, (t,), (jnp.ones_like(t),))
-    score, said = (gaussian.score(gaussian.noise_of(z, of, log_snr), log_snr) for of in (x, estimate))
+    score, said = (gaussian_vectors.score(gaussian_vectors.noise_of(z, of, log_snr), log_snr) for of in (x, estimate))
     matching = (variance_slope - 2 * variance * slope) * ((score - said) ** 2).sum(axis=-1)
-    np.testing.assert_allclose(gaussian.snr_rate(schedule, t) * ((x - estimate) ** 2).sum(axis=-1), matching, rtol=1e-9)
+    np.testing.assert_allclose(
+        gaussian_vectors.snr_rate(schedule, t) * ((x - estimate) ** 2).sum(axis=-1), matching, rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -143,11 +145,13 @@ def test_the_bound_of_a_normal_distribution_is_its_entropy_whatever_the_schedule
     """KL to the prior + h(x | z_0) + 1/2 integral of MMSE dSNR = 1/2 log(2 pi e c^2), MMSE = c^2 / (1 + SNR c^2)."""
     schedule = SCHEDULES[name]
     nodes, weights = roots_hermitenorm(20)
-    prior = gaussian.prior_nats(jnp.asarray(c * nodes)[:, None], schedule(jnp.ones(1))) @ weights / weights.sum()
+    prior = (
+        gaussian_vectors.prior_nats(jnp.asarray(c * nodes)[:, None], schedule(jnp.ones(1))) @ weights / weights.sum()
+    )
     readout = 0.5 * np.log(2 * np.pi * np.e * c**2 / (1 + np.exp(HIGH) * c**2))
     t, weight = gauss_legendre(200)
     snr = np.exp(schedule(jnp.asarray(t)))
-    diffusion = 0.5 * weight @ (gaussian.snr_rate(schedule, jnp.asarray(t)) * c**2 / (1 + snr * c**2))
+    diffusion = 0.5 * weight @ (gaussian_vectors.snr_rate(schedule, jnp.asarray(t)) * c**2 / (1 + snr * c**2))
     assert float(prior) + readout + float(diffusion) == pytest.approx(0.5 * np.log(2 * np.pi * np.e * c**2), abs=1e-4)
 
 
@@ -156,7 +160,7 @@ def test_the_divergence_from_the_prior_is_that_of_two_normal_distributions():
     x, log_snr = jnp.asarray(drawn(8, 3, 4)), jnp.asarray([-1.0, 0.0, 2.0])
     alpha, sigma = alpha_sigma(log_snr)
     expected = 0.5 * (alpha**2 * (x**2).sum(axis=-1) + 4 * (sigma**2 - 1 - jnp.log(sigma**2)))
-    np.testing.assert_allclose(gaussian.prior_nats(x, log_snr), expected, rtol=1e-12)
+    np.testing.assert_allclose(gaussian_vectors.prior_nats(x, log_snr), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -9,13 +9,13 @@ from mdlm_jax.build.described import objective_factory
 from mdlm_jax.build.objective import objective_of
 from mdlm_jax.config import load_config
 from mdlm_jax.errors import UserError
-from mdlm_jax.exact.check import Row, check
+from mdlm_jax.exact.promises import Promise, check_promises
 from mdlm_jax.objectives import Objective
 
 
 def check_objective(
     name: str, config: str, overrides: list[str], *, vocab: int, length: int, draws: int, seed: int
-) -> list[Row]:
+) -> list[Promise]:
     """Prints the table. Raises UserError for an objective that there is not, or a toy distribution too small or too
     large."""
     for key, value, least in (("--vocab", vocab, 2), ("--length", length, 2), ("--draws", draws, 2)):
@@ -25,7 +25,7 @@ def check_objective(
         raise UserError(f"--seed={seed}; accepted: 0 to {2**32 - 1}")
     if vocab**length > 1000:
         raise UserError(f"--vocab={vocab} --length={length}: {vocab**length:,} sequences; accepted: at most 1,000")
-    rows = check(maker(name, config, overrides), vocab, length, draws, seed)
+    rows = check_promises(maker(name, config, overrides), vocab, length, draws, seed)
     table = Table(title=f"{name}, V = {vocab}, L = {length}")
     for heading in ("promise", "value", "expected", "standard error", "verdict"):
         table.add_column(heading, justify="left" if heading == "promise" else "right")

@@ -29,7 +29,7 @@ ROUNDING = 1e-5  # relative, of float32 sums
 TRAINED = 0.02  # relative: what an epsilon of 1e-3 may take from a bound
 
 
-class Row(NamedTuple):
+class Promise(NamedTuple):
     """One promise: what was found, what was expected, and the standard error of what was found."""
 
     promise: str
@@ -39,7 +39,9 @@ class Row(NamedTuple):
     holds: bool
 
 
-def check(make: Callable[[int, int], Objective], vocab: int, length: int, draws: int, seed: int = 0) -> list[Row]:
+def check_promises(
+    make: Callable[[int, int], Objective], vocab: int, length: int, draws: int, seed: int = 0
+) -> list[Promise]:
     """What `make(mask_id, length)` promises, in a random toy distribution of `vocab` tokens and `length` positions.
 
     An objective that is no bound is held to the one that it is reported by. Raises UserError where the objective says
@@ -58,16 +60,16 @@ def check(make: Callable[[int, int], Objective], vocab: int, length: int, draws:
     tight = [] if reported.num_steps else [_tight_everywhere(reported, best, toy, key, draws)]
     worse, worse_error = expected_nats(reported, perturbed(best), toy, key, draws)
     if reported.num_steps:
-        first = Row("best network: mean nats at least H(x)", mean, f">= {floor:.4f}", error, mean > floor - slack)
+        first = Promise("best network: mean nats at least H(x)", mean, f">= {floor:.4f}", error, mean > floor - slack)
     else:
-        first = Row("best network: mean nats are H(x)", mean, f"{floor:.4f}", error, abs(mean - floor) < slack)
+        first = Promise("best network: mean nats are H(x)", mean, f"{floor:.4f}", error, abs(mean - floor) < slack)
     least = floor - LENIENT * worse_error
     trained = [] if reported is objective or objective.bound == "none" else [_as_trained(objective, toy, key, draws)]
     rows = [
         first,
         *trained,
         *tight,
-        Row("another network: never less", worse, f">= {floor:.4f}", worse_error, worse > least),
+        Promise("another network: never less", worse, f">= {floor:.4f}", worse_error, worse > least),
     ]
     return rows + [_given_is_given(objective, vocab, length, key), _finite(objective, vocab, length, key)]
 
@@ -99,7 +101,7 @@ def perturbed(network: Oracle) -> Oracle:
     return other
 
 
-def _as_trained(objective: Objective, toy: ToyDistribution, key: Array, draws: int) -> Row:
+def _as_trained(objective: Objective, toy: ToyDistribution, key: Array, draws: int) -> Promise:
     """What is trained is a bound by itself, beside the one it is reported by. Published cuts of t may take their share.
 
     Where times are drawn by themselves, or weigh 1 / t, the mean is of times that are spread.
@@ -108,22 +110,22 @@ def _as_trained(objective: Objective, toy: ToyDistribution, key: Array, draws: i
     best = network_for(objective, toy, objective_params)
     mean, error = expected_nats(spread_times(objective), best, toy, key, draws)
     slack = LENIENT * error + TRAINED * floor
-    return Row("as trained: mean nats are H(x), about", mean, f"{floor:.4f}", error, abs(mean - floor) < slack)
+    return Promise("as trained: mean nats are H(x), about", mean, f"{floor:.4f}", error, abs(mean - floor) < slack)
 
 
-def _tight_everywhere(objective: Objective, best: Oracle, toy: ToyDistribution, key: Array, draws: int) -> Row:
+def _tight_everywhere(objective: Objective, best: Oracle, toy: ToyDistribution, key: Array, draws: int) -> Promise:
     """The largest distance of a sequence's mean nats from its -log p, in standard errors."""
     each = nats_of_each(objective, best, toy, key, draws)
     known = nats(toy)[toy.probability.ravel() > 0]
     error = each.std(axis=0, ddof=1) / np.sqrt(len(each)) + ROUNDING * known
     worst = float((np.abs(each.mean(axis=0) - known) / error).max())
     limit = LENIENT + np.log10(len(known))  # the largest of so many
-    return Row(
+    return Promise(
         f"-log p(x) of each of {len(known)} sequences: worst, in errors", worst, f"< {limit:.1f}", 1.0, worst < limit
     )
 
 
-def _given_is_given(objective: Objective, vocab: int, length: int, key: Array) -> Row:
+def _given_is_given(objective: Objective, vocab: int, length: int, key: Array) -> Promise:
     """How many given or padded tokens are noised or scored, over 200 draws."""
     tokens = jnp.arange(length, dtype=jnp.int32) % vocab
     segments = jnp.where(jnp.arange(length) == length - 1, 0, 1)
@@ -139,10 +141,10 @@ def _given_is_given(objective: Objective, vocab: int, length: int, key: Array) -
         return (outside & (view.weight != 0)).sum() + noised.sum()
 
     count = int(jax.vmap(touched)(jax.random.split(key, 200), jnp.linspace(0, 1, 200, endpoint=False)).sum())
-    return Row("given and padded tokens touched", count, "0", 0.0, count == 0)
+    return Promise("given and padded tokens touched", count, "0", 0.0, count == 0)
 
 
-def _finite(objective: Objective, vocab: int, length: int, key: Array) -> Row:
+def _finite(objective: Objective, vocab: int, length: int, key: Array) -> Promise:
     """How many losses are not finite at the first and the last noise level, under uniform logits."""
     tokens = jnp.arange(length, dtype=jnp.int32) % vocab
     example = Example(tokens, jnp.ones_like(tokens), jnp.zeros(length, bool))
@@ -155,4 +157,4 @@ def _finite(objective: Objective, vocab: int, length: int, key: Array) -> Row:
 
     ends = jnp.array([0.0, np.nextafter(np.float32(1), np.float32(0))])
     count = int(jax.vmap(bad)(jax.random.split(key, 200), jnp.repeat(ends, 100)).sum())
-    return Row("losses not finite at either end of time", count, "0", 0.0, count == 0)
+    return Promise("losses not finite at either end of time", count, "0", 0.0, count == 0)
