@@ -53,7 +53,15 @@ def geometric(sigma_min: float = 1e-4, sigma_max: float = 20.0) -> Schedule:
     Starts at sigma_min instead of 0, so that a token may be noised at t = 0: bounds add the nats of reading it there.
     """
     span = math.log(sigma_max / sigma_min)
-    return lambda t: -jnp.expm1(-sigma_min * jnp.exp(span * t))
+    return lambda t: noised_by(sigma_min * jnp.exp(span * t))
+
+
+def noised_by(sigma: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """1 - exp(-sigma): P(noised) of the total noise sigma = -log alpha, with its digits and those of its slope.
+
+    expm1 alone would round the slope, exp(-sigma), to multiples of 1e-7.
+    """
+    return jnp.where(sigma > 1, 1 - jnp.exp(-sigma), -jnp.expm1(-sigma))
 
 
 def clipped(schedule: Schedule, low: float, high: float) -> Schedule:
@@ -97,6 +105,29 @@ def noise_rate(schedule: Schedule, t: Float[Array, "*n"]) -> tuple[Float[Array, 
     """(P(noised), its derivative over itself): the probability of a mask at t and the weight -alpha' / (1 - alpha)."""
     noised, slope = jax.jvp(schedule, (t,), (jnp.ones_like(t),))
     return noised, slope / noised
+
+
+def step_rate(schedule: Schedule, t: Float[Array, "*n"], width: Float[Array, "*n"] | float) -> Float[Array, "*n"]:
+    """(p(t) - p(t - width)) / (p(t) width), p = P(noised): the discrete counterpart of the weight of `noise_rate`.
+
+    The plain difference has no digits left for small widths. Where p changes by less than half, this integrates the
+    derivative over the step by Gauss-Legendre quadrature instead.
+
+    Args:
+        schedule: P(noised) at each time.
+        t: The end of the step.
+        width: The length of the step, in units of t.
+
+    >>> float(step_rate(linear(), jnp.float32(0.5), 1e-6))
+    2.0
+    """
+    before, now = schedule(jnp.maximum(t - width, 0)), schedule(t)
+    slope = jnp.zeros_like(now)
+    for node, weight in zip(*np.polynomial.legendre.leggauss(8), strict=True):
+        # the first step of a power schedule has an infinite slope at 0, and takes the difference
+        time = jnp.maximum(t - width * float(1 - node) / 2, jnp.finfo(now.dtype).tiny)
+        slope += float(weight) / 2 * jax.jvp(schedule, (time,), (jnp.ones_like(time),))[1]
+    return jnp.where(before > now / 2, slope, (now - before) / width) / now
 
 
 def check_schedule(name: str, schedule: Schedule) -> None:

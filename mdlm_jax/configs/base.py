@@ -55,7 +55,7 @@ KEYS: dict[str, Key] = {
     "objective.complementary": Key(False, "masked, masked_plain: a second view masks what the first one shows"),
     "objective.mask_rate": Key(0.15, "masked_lm: share of masked tokens", above=0, at_most=1),
     "objective.num_steps": Key(
-        0, "T of a discrete time; 0: 1000 for d3pm, continuous time for masked", at_least=0, at_most=10**7
+        0, "T of a discrete time; 0: 1000 for d3pm, continuous time for masked", at_least=0, at_most=2**23
     ),
     "objective.process": Key(
         "absorbing",

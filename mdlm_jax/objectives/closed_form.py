@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from mdlm_jax.processes.base import Process, mask_only
 from mdlm_jax.processes.mixture import between, rates
+from mdlm_jax.schedules import step_rate
 
 LEAST = -1e30  # the logarithm of 0: finite, so that 0 times it is 0
 TINY = 1e-30  # the least P(one certain token by uniform noise): below it the rates are 0 as well
@@ -129,10 +130,10 @@ def step_divergence(
     logits: Float[Array, "*n V"],
     x: Int[Array, "*n"],
     z: Int[Array, "*n"],
-    s: Float[Array, "*#n"],
     t: Float[Array, "*#n"],
+    width: Float[Array, "*#n"] | float,
 ) -> Float[Array, "*n"]:
-    """KL(q(x_s | z, x) || p(x_s | z)), p the plug-in of softmax(logits), in nats.
+    """KL(q(x_s | z, x) || p(x_s | z)) of the step to s = t - width, p the plug-in of softmax(logits), in nats.
 
     Both are the same backward step times a distribution of x_s, so it is the mean of log(q(x_s | x) / p(x_s)) and the
     logarithm of the ratio of their sums.
@@ -140,11 +141,12 @@ def step_divergence(
     vocab = process.vocab
     log_normaliser = jax.nn.logsumexp(logits, axis=-1)
     log_p_x, log_p_z = at(logits, x) - log_normaliser, at(logits, z) - log_normaliser
+    if mask_only(process):
+        rate = step_rate(lambda t: process.mixture.amounts(t).masked, t, width)
+        return jnp.where(z < vocab, 0, -log_p_x * rate * width)
+    s = jnp.maximum(t - width, 0)
     kept_on, into_real, into_mask = between(process.mixture, s, t, vocab)
     before = process.mixture.amounts(s)
-    if mask_only(process):
-        after = process.mixture.amounts(t)
-        return jnp.where(z < vocab, 0, -log_p_x * (after.masked - before.masked) / after.masked)
     kept, added = before.kept, before.uniform / vocab
     real, changed = z < vocab, x != z
     into_z = jnp.where(real, into_real, into_mask)

@@ -11,7 +11,9 @@ from mdlm_jax.objectives.any_order import any_order, mask_tokens, random_ranks
 from mdlm_jax.objectives.base import Objective, View, cross_entropy, full, loss_mask
 from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.mixture import absorbing
-from mdlm_jax.schedules import Schedule, check_schedule, noise_rate
+from mdlm_jax.schedules import Schedule, check_schedule, noise_rate, step_rate
+
+MOST_STEPS = 2**23  # of discrete time: float32 draws no finer times
 
 
 def masked(
@@ -35,10 +37,11 @@ def masked(
     of a chain of T steps, of which one is drawn. `complementary`: a second view hides what the first shows.
 
     In continuous time it is reported by the k-form (`any_order`), which has the same expectation and finite variance.
-    Raises UserError for fewer than 0 steps, steps with a time_epsilon or complementary views, a schedule that is none.
+    Raises UserError for fewer than 0 or more than 2^23 steps, steps with a time_epsilon or complementary views, a
+    schedule that is none.
     """
-    if num_steps < 0:
-        raise UserError(f"num_steps={num_steps}; accepted: 0 (continuous time) or more")
+    if not 0 <= num_steps <= MOST_STEPS:
+        raise UserError(f"num_steps={num_steps}; accepted: 0 (continuous time) to {MOST_STEPS}")
     if num_steps and (time_epsilon or complementary):
         # the rest of what a step hides is another chain's view, and a chain stays away from 0 by itself
         raise UserError(f"num_steps={num_steps}; accepted: 0 with time_epsilon (smdm, mdlm) or complementary views")
@@ -52,8 +55,7 @@ def masked(
         drawn = jax.random.uniform(key_time) if independent_times else u
         if num_steps:
             t = (jnp.floor(drawn * num_steps) + 1) / num_steps
-            noised = schedule(t)
-            rate = num_steps * (noised - schedule(t - 1 / num_steps)) / noised
+            noised, rate = schedule(t), step_rate(schedule, t, 1 / num_steps)
         else:
             # never exactly 0, where the weight of a power schedule is 0 / 0
             t = jnp.maximum(time_epsilon + (1 - time_epsilon) * drawn, 1e-6)
@@ -82,7 +84,9 @@ def masked_plain(mask_id: int, schedule: Schedule, complementary: bool = False) 
 
     def view(objective_params, key, example: Example, u) -> View:
         t = jnp.maximum(u, 1e-6)
-        return _hidden_views(key, example, mask_id, t, schedule(t), None, complementary, 0.0)
+        views = _hidden_views(key, example, mask_id, t, schedule(t), None, complementary, 0.0)
+        # a loss is the mean over views, of which each scores its own part of the tokens
+        return views._replace(weight=2 * views.weight) if complementary else views
 
     return masked(mask_id, schedule, complementary=complementary)._replace(view=view, bound="none")
 

@@ -19,8 +19,8 @@ from mdlm_jax.exact import (
 )
 from mdlm_jax.noise import noise_of
 from mdlm_jax.objectives.any_order import any_order
-from mdlm_jax.objectives.masked import masked
-from mdlm_jax.schedules import linear, polynomial, with_ends
+from mdlm_jax.objectives.masked import MOST_STEPS, masked, masked_plain
+from mdlm_jax.schedules import SCHEDULES, cosine, linear, polynomial, step_rate, with_ends
 
 V, L = 3, 4
 TOY = random_toy_distribution(3, V, L)
@@ -214,3 +214,40 @@ def test_a_step_weighs_as_in_md4s_code(schedule):
         g_t, g_s = (np.log(alpha / (1 - alpha)) for alpha in (alpha_t, alpha_s))
         assert weight in (0, pytest.approx(-num_steps * np.expm1(g_t - g_s) * alpha_s, rel=1e-5))
     assert weight > 0
+
+
+@pytest.mark.parametrize("name", ["linear", "cosine", "square_root", "polynomial", "geometric", "with ends"])
+@pytest.mark.parametrize("num_steps", [10, 10_000, 1_000_000, MOST_STEPS])
+def test_float32_keeps_the_digits_of_a_steps_weight(name, num_steps):
+    """(p_t - p_s) / (p_t (t - s)) against the plain difference in float64, at random, first and last steps."""
+    schedule = {"polynomial": lambda: polynomial(3.0), "with ends": lambda: with_ends(cosine(), 1e-4)}.get(
+        name, SCHEDULES.get(name)
+    )()
+    step = np.append(np.random.default_rng(0).integers(1, num_steps, 500), [1, 2, num_steps])
+    single = step_rate(schedule, jnp.asarray(step / num_steps, jnp.float32), 1 / num_steps)
+    with jax.enable_x64(True):
+        now, before = (np.asarray(schedule(jnp.asarray(k / num_steps))) for k in (step, step - 1))
+    exact = num_steps * (now - before) / now
+    # near t = 1 the slope of a cosine is the float32 rounding of a number close to 0
+    np.testing.assert_allclose(single, exact, rtol=1e-5, atol=1e-6)
+    assert (np.asarray(single) >= 0).all()
+
+
+def test_steps_finer_than_float32_are_refused():
+    with pytest.raises(UserError, match="num_steps=10000000; accepted: 0 .* to 8388608"):
+        masked(V, linear(), num_steps=10**7)
+
+
+def test_two_plain_views_score_every_token_once():
+    """Their mean over loss tokens is a plain cross-entropy: log V for uniform logits, and the mask rate without."""
+    both, one = masked_plain(V, linear(), complementary=True), masked_plain(V, linear())
+
+    def nats(objective, key, u):
+        views = objective.view((), key, EXAMPLE, u)
+        return objective.token_loss((), jnp.zeros((*views.targets.shape, V)), views).sum(axis=-1).mean() / L
+
+    keys, u = jax.random.split(jax.random.key(0), 4000), (jnp.arange(4000) + 0.5) / 4000
+    each = jax.vmap(lambda key, u: nats(both, key, u))(keys, u)
+    np.testing.assert_allclose(each, np.log(V), rtol=1e-6)
+    alone = jax.vmap(lambda key, u: nats(one, key, u))(keys, u).mean()
+    assert alone == pytest.approx(np.log(V) / 2, rel=0.02)

@@ -33,7 +33,8 @@ def test_with_a_shift_a_position_reads_the_token_before_its_target():
         old, new = half * L + np.arange(L), half * (L + 1) + 1 + np.arange(L)
         np.testing.assert_array_equal(there.tokens[:, new], here.tokens[:, old])
     np.testing.assert_array_equal(there.weight, here.weight)
-    np.testing.assert_array_equal(there.weight.sum(axis=0), 1)  # a view and its complement score every token once
+    # a view and its complement score every token once, and the loss is their mean
+    np.testing.assert_array_equal(there.weight.mean(axis=0), 1)
     np.testing.assert_array_equal(there.positions[0, :, 0], np.tile(np.arange(L + 1), 2))
 
 
