@@ -7,7 +7,7 @@ import numpy as np
 
 from mdlm_jax.laws import interval
 from mdlm_jax.report.analysis import analyse
-from mdlm_jax.report.equal import equal_spends
+from mdlm_jax.report.equal_compute import equal_compute
 from mdlm_jax.report.repeated import repeated
 from mdlm_jax.report.stored import read_stored
 
@@ -59,7 +59,7 @@ def test_losses_of_repeated_data():
 
 
 def test_losses_at_equal_compute():
-    (cell,) = equal_spends(results_of("objectives"))
+    (cell,) = equal_compute(results_of("objectives"))
     differences = {difference.other: difference.value for difference in cell.differences}
     for name, mean in cell.means.items():
         row = f"| `{name}` | {mean.mean:.3f} [{mean.low:.3f}, {mean.high:.3f}] |"

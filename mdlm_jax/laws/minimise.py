@@ -17,7 +17,7 @@ MAX_SEARCH = 60  # evaluations along one direction
 SUFFICIENT, CURVATURE = 1e-4, 0.9  # of Wolfe's conditions
 
 
-class State(NamedTuple):
+class Search(NamedTuple):
     point: Float[Array, "n"]
     value: Float[Array, ""]
     gradient: Float[Array, "n"]
@@ -41,7 +41,7 @@ def _updated(inverse: Float[Array, "n n"], first: Bool[Array, ""], step: Float[A
 
 def minimise(
     objective: Callable[[Float[Array, "n"]], Float[Array, ""]], start: Float[Array, "n"], tolerance: float
-) -> State:
+) -> Search:
     """A local minimum of `objective` near `start`, to where a step would lower it by less than `tolerance` of itself.
 
     The step length is bisected until Wolfe's weak conditions hold, which also finds minima at kinks (Lewis and Overton
@@ -49,7 +49,7 @@ def minimise(
     """
     value_and_gradient = jax.value_and_grad(objective)
 
-    def evaluate(state: State) -> State:
+    def evaluate(state: Search) -> Search:
         direction = -state.inverse @ state.gradient
         slope = state.gradient @ direction
         point = state.point + state.length * direction
@@ -62,7 +62,7 @@ def minimise(
         step = state.length * direction
         inverse = _updated(state.inverse, state.accepted == 0, step, gradient - state.gradient)
         pick = lambda new, old: jnp.where(accept, new, old)  # noqa: E731
-        moved = State(
+        moved = Search(
             *(pick(new, old) for new, old in zip((point, value, gradient, inverse), state[:4], strict=True)),
             *(pick(new, old) for new, old in ((0.0, low), (jnp.inf, high), (1.0, halfway), (0, state.searched + 1))),
             accepted=state.accepted + accept,
@@ -76,7 +76,7 @@ def minimise(
     value, gradient = value_and_gradient(start)
     inverse = jnp.eye(len(start)) / jnp.maximum(1.0, jnp.linalg.norm(gradient))
     zero = jnp.zeros((), int)
-    state = State(
+    state = Search(
         *(start, value, gradient, inverse),
         *(jnp.zeros(()), jnp.array(jnp.inf), jnp.ones(()), zero),
         *(zero, zero, jnp.array(False)),

@@ -10,21 +10,22 @@ from altair.utils.schemapi import debug_mode
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
-from mdlm_jax.report import render, words, words_pairs
-from mdlm_jax.report.charts import Figure
-from mdlm_jax.report.figures_compute import loss_against_flops, multipliers
-from mdlm_jax.report.figures_curves import learning_curves
-from mdlm_jax.report.figures_epochs import epochs
-from mdlm_jax.report.figures_equal import equal
-from mdlm_jax.report.figures_isoflop import isoflops
-from mdlm_jax.report.figures_optima import optimal_sizes
-from mdlm_jax.report.figures_samples import speed_and_quality
-from mdlm_jax.report.figures_surface import held_out, profiles, residuals
-from mdlm_jax.report.methods import methods
+from mdlm_jax.report.figures import render
+from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.compute import loss_against_flops, multipliers
+from mdlm_jax.report.figures.curves import learning_curves
+from mdlm_jax.report.figures.epochs import epochs
+from mdlm_jax.report.figures.equal_compute import equal
+from mdlm_jax.report.figures.isoflop import isoflops
+from mdlm_jax.report.figures.optima import optimal_sizes
+from mdlm_jax.report.figures.parametric_fits import held_out, profiles, residuals
+from mdlm_jax.report.figures.samples import speed_and_quality
 from mdlm_jax.report.study import Study, make_study
 from mdlm_jax.report.table import HEADINGS, rows
-from mdlm_jax.report.weak import warnings
-from mdlm_jax.report.words_surface import fits
+from mdlm_jax.report.text import comparisons, findings
+from mdlm_jax.report.text.fits import fits
+from mdlm_jax.report.text.methods import methods
+from mdlm_jax.report.text.weaknesses import warnings
 from mdlm_jax.runs.result import Result
 
 REPORT_NAME = "report.html"
@@ -50,12 +51,12 @@ def figures(study: Study) -> Iterator[Figure | None]:
 
 def found(study: Study) -> list[str]:
     """What the first screen says was found."""
-    sentences = words.supported(study.analysis)
-    sentences += [sentence for one in study.repeated for sentence in words_pairs.overtakings(one)]
+    sentences = findings.supported(study.analysis)
+    sentences += [sentence for one in study.repeated for sentence in comparisons.overtakings(one)]
     if sentences:
         return sentences
-    sentences = [sentence for cell in study.cells for sentence in words_pairs.differences(cell)]
-    return sentences or words.laws(study.analysis)
+    sentences = [sentence for cell in study.cells for sentence in comparisons.differences(cell)]
+    return sentences or findings.laws(study.analysis)
 
 
 def write_report(
@@ -83,13 +84,13 @@ def write_report(
                 shown.append(figure)
                 embedded[figure.name] = render.embedded(specified)
                 files[figure.name] = pool.submit(render.files, specified)
-    refused = [] if any(figure.name == "surface_residuals" for figure in shown) else fits(study.surfaces)
+    refused = [] if any(figure.name == "surface_residuals" for figure in shown) else fits(study.parametric_fits)
     template = pathlib.Path(__file__).with_name("page.html").read_text(encoding="utf-8")
     page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
     html = page.render(
         title=title,
         found=found(study),
-        not_supported=words.not_supported(study.analysis) + refused,
+        not_supported=findings.not_supported(study.analysis) + refused,
         warnings=warnings(study.analysis),
         figures=shown,
         embedded=embedded,

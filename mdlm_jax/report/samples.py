@@ -13,7 +13,7 @@ ABOUT = {"judge": str, "length": int, "rows": int, "device": str}
 NUMBERS, ESTIMATES = ("tokens_per_second", "evaluations"), ("judge_nats", "entropy")
 
 
-class Plan(NamedTuple):
+class SamplerResult(NamedTuple):
     """One way to sample. Estimates are (mean, standard error), in nats per token."""
 
     plan: str
@@ -29,7 +29,7 @@ class Sampled(NamedTuple):
     length: int
     rows: int
     device: str
-    plans: list[Plan]
+    plans: list[SamplerResult]
 
 
 def _number(value: Any) -> bool:
@@ -73,7 +73,7 @@ def read_samples(runs: Sequence[Result], folders: Mapping[str, pathlib.Path]) ->
             problems.append(f"{path}: {mistake}")
             continue
         plans = [
-            Plan(
+            SamplerResult(
                 one["plan"], *(float(one[key]) for key in NUMBERS), *(tuple(map(float, one[key])) for key in ESTIMATES)
             )
             for one in fields["samples"]

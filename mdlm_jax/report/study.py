@@ -8,10 +8,10 @@ from typing import NamedTuple
 from mdlm_jax.laws import Frontier, Refusal
 from mdlm_jax.report.analysis import Analysis, analyse
 from mdlm_jax.report.curves import curves_frontier, learning_curves
-from mdlm_jax.report.equal import Cell, equal_spends
+from mdlm_jax.report.equal_compute import Cell, equal_compute
+from mdlm_jax.report.parametric_fits import ParametricFit, parametric_fits
 from mdlm_jax.report.repeated import Repeated, repeated
 from mdlm_jax.report.samples import Sampled, read_samples
-from mdlm_jax.report.surfaces import Surface, fit_surfaces
 from mdlm_jax.runs.result import Result
 
 
@@ -26,7 +26,7 @@ class Study(NamedTuple):
     samples: list[Sampled]
 
     @property
-    def surfaces(self) -> dict[str, Surface | Refusal]:
+    def parametric_fits(self) -> dict[str, ParametricFit | Refusal]:
         """Waits for them: most of the fitting is compiling, beside which all else is read and put together."""
         return self.fitting.result()
 
@@ -34,10 +34,10 @@ class Study(NamedTuple):
 def make_study(results: Sequence[Result], problems: Sequence[str], folders: Mapping[str, pathlib.Path]) -> Study:
     """`problems` are lines about results that can not be read, `folders` those of the runs, by run id, where kept."""
     analysis = analyse(results, problems)
-    fitting = ThreadPoolExecutor(1).submit(fit_surfaces, analysis)
+    fitting = ThreadPoolExecutor(1).submit(parametric_fits, analysis)
     budgeted = [run for runs in analysis.runs.values() for run in runs]
     repeats, rest = repeated(analysis.by_steps)
-    cells = equal_spends(budgeted + rest)
+    cells = equal_compute(budgeted + rest)
     in_cells = {run.run_id for cell in cells for runs in cell.runs.values() for run in runs}
     unused = [
         f"{run.run_id}: it was given steps, not a budget, and no other epochs, seeds or objectives go with it"

@@ -8,11 +8,11 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.laws import Multiplier, Refusal
 from mdlm_jax.report.analysis import analyse
 from mdlm_jax.report.curves import learning_curve
-from mdlm_jax.report.figures_compute import loss_against_flops
-from mdlm_jax.report.figures_isoflop import isoflops
+from mdlm_jax.report.figures.compute import loss_against_flops
+from mdlm_jax.report.figures.isoflop import isoflops
 from mdlm_jax.report.page import write_report
-from mdlm_jax.report.weak import warnings
-from mdlm_jax.report.words import laws, not_supported, supported
+from mdlm_jax.report.text.findings import laws, not_supported, supported
+from mdlm_jax.report.text.weaknesses import warnings
 from tests.synthetic import SIZES, failed, quickstart, sweep, write_runs
 
 FIGURES = [

@@ -5,12 +5,12 @@ import pytest
 
 from mdlm_jax.laws import Refusal
 from mdlm_jax.report.analysis import analyse
-from mdlm_jax.report.equal import equal_spends
+from mdlm_jax.report.equal_compute import equal_compute
+from mdlm_jax.report.parametric_fits import parametric_fit
 from mdlm_jax.report.repeated import repeated as analyse_repeated
 from mdlm_jax.report.study import make_study
-from mdlm_jax.report.surfaces import fit_surface
-from mdlm_jax.report.weak import warnings
-from mdlm_jax.report.words_pairs import differences, overtakings
+from mdlm_jax.report.text.comparisons import differences, overtakings
+from mdlm_jax.report.text.weaknesses import warnings
 from tests.synthetic import equal, quickstart, repeated, sweep
 
 
@@ -48,7 +48,7 @@ def test_a_run_of_steps_that_nothing_goes_with_is_named():
 
 
 def test_objectives_of_one_cell_are_compared_over_seeds():
-    (cell,) = equal_spends(equal(seeds=4, noise=0.005))
+    (cell,) = equal_compute(equal(seeds=4, noise=0.005))
     assert list(cell.means) == ["ar", "any_order", "gidd", "masked", "masked_lm"]
     assert cell.means["ar"].mean == pytest.approx(np.mean([run.loss for run in cell.runs["ar"]]))
     compared = {one.other: one.value for one in cell.differences}
@@ -59,13 +59,13 @@ def test_objectives_of_one_cell_are_compared_over_seeds():
 
 def test_differences_pair_the_seeds():
     runs = [run._replace(loss=run.loss + run.seed) for run in equal(noise=0.0)]  # a common shift of each seed
-    (cell,) = equal_spends(runs)
+    (cell,) = equal_compute(runs)
     value = cell.differences[0].value
     assert value.mean == pytest.approx(0.05) and value.high - value.low < 0.01
 
 
 def test_one_seed_makes_no_cell():
-    assert equal_spends(equal(seeds=1)) == []
+    assert equal_compute(equal(seeds=1)) == []
 
 
 def test_weak_designs_are_told():
@@ -91,10 +91,10 @@ def test_a_surface_is_found_again():
     for run in sweep("ar", 1.0, (1e10, 1e11, 1e12)):
         loss = 1.5 + 30 * run.parameters_non_embedding**-0.4 + 60 * run.tokens**-0.35
         runs.append(run._replace(loss=loss * (1 + 1e-5 * (-1) ** len(runs))))
-    surface = fit_surface(runs, seed=0)
+    surface = parametric_fit(runs, seed=0)
     assert (surface.fitted.values.E, surface.fitted.values.alpha) == pytest.approx((1.5, 0.4), rel=5e-3)
     assert surface.exponent[0] == pytest.approx(0.35 / 0.75, rel=5e-3)
     assert np.max(np.abs(surface.residuals)) < 3e-5
     assert [profile.parameter for profile in surface.profiles] == ["E", "alpha", "beta"]
-    refused = fit_surface(sweep("ar", 1.0, (1e10, 1e11)), seed=0)
+    refused = parametric_fit(sweep("ar", 1.0, (1e10, 1e11)), seed=0)
     assert isinstance(refused, Refusal) and "takes 3 budgets, and there are 2" in refused.reason

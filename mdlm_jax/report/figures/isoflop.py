@@ -4,9 +4,9 @@ import altair as alt
 import numpy as np
 
 from mdlm_jax.laws import IsoFlop, Minimum, Refusal
-from mdlm_jax.report import charts
 from mdlm_jax.report.analysis import Analysis, likelihoods
-from mdlm_jax.report.charts import Figure
+from mdlm_jax.report.figures import charts
+from mdlm_jax.report.figures.charts import Figure
 from mdlm_jax.style import number
 
 POINTS = 40  # of a drawn parabola

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from mdlm_jax.laws import Crossing, Optima, SeedMean
 from mdlm_jax.laws.optima import REPLICATES
+from mdlm_jax.report.parametric_fits import ESTIMATOR, RESAMPLES, ParametricFit
 from mdlm_jax.report.study import Study
-from mdlm_jax.report.surfaces import ESTIMATOR, RESAMPLES, Surface
 from mdlm_jax.runs.result import Result
 from mdlm_jax.style import number
 
@@ -54,7 +54,7 @@ def methods(study: Study) -> list[str]:
     paragraphs = [_runs(study)]
     if any(isinstance(best, Optima) for best in study.analysis.optima.values()):
         paragraphs.append(_isoflops())
-    if any(isinstance(surface, Surface) for surface in study.surfaces.values()):
+    if any(isinstance(surface, ParametricFit) for surface in study.parametric_fits.values()):
         paragraphs.append(
             f"L(N, D) = E + A / N^alpha + B / D^beta is fitted to all runs of an objective at once (estimator "
             f"'{ESTIMATOR}', N without embeddings), from a grid of starts. Intervals of its parameters are profile "

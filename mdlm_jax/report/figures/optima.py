@@ -4,9 +4,10 @@ import altair as alt
 import numpy as np
 
 from mdlm_jax.laws import Optima, Refusal, interval
-from mdlm_jax.report import charts, words
 from mdlm_jax.report.analysis import Analysis
-from mdlm_jax.report.charts import Figure
+from mdlm_jax.report.figures import charts
+from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.text import findings
 
 POINTS = 30  # of a drawn law
 PANELS = {
@@ -69,5 +70,5 @@ def optimal_sizes(analysis: Analysis) -> Figure | None:
             "Compute-optimal size, tokens and loss",
             f"points: interior isoFLOP minima; dashed: power laws, with 95% bands; C in {analysis.counter} FLOPs",
         ),
-        words.laws(analysis),
+        findings.laws(analysis),
     )

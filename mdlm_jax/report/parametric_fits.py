@@ -31,7 +31,7 @@ RESAMPLES = 500
 MIN_BUDGETS = 3
 
 
-class Surface(NamedTuple):
+class ParametricFit(NamedTuple):
     fitted: Fit
     budgets: Float[np.ndarray, "runs"]
     residuals: Float[np.ndarray, "runs"]  # ln loss - ln predicted loss
@@ -40,7 +40,7 @@ class Surface(NamedTuple):
     exponent: tuple[float, float, float]  # of N* in C = 6 N D, N non-embedding, and its 95% interval over rows
 
 
-def fit_surface(runs: Sequence[Result], seed: int) -> Surface | Refusal:
+def parametric_fit(runs: Sequence[Result], seed: int) -> ParametricFit | Refusal:
     """Of the runs of one objective. Refused with fewer than three budgets, which leave N and D nearly one variable."""
     budgets = np.array([run.budget for run in runs])
     if len(np.unique(budgets)) < MIN_BUDGETS:
@@ -55,7 +55,7 @@ def fit_surface(runs: Sequence[Result], seed: int) -> Surface | Refusal:
     with np.errstate(over="ignore", invalid="ignore"):  # where a resample leaves A or B undetermined
         replicates = bootstrap(fitted, row_resamples(len(loss), RESAMPLES, seed))
         low, high = interval(allocation(replicates, "six_nonembedding").parameters_exponent)
-    return Surface(
+    return ParametricFit(
         fitted,
         budgets,
         np.log(loss / loss_at(fitted, inputs)),
@@ -65,6 +65,6 @@ def fit_surface(runs: Sequence[Result], seed: int) -> Surface | Refusal:
     )
 
 
-def fit_surfaces(analysis: Analysis) -> dict[str, Surface | Refusal]:
+def parametric_fits(analysis: Analysis) -> dict[str, ParametricFit | Refusal]:
     """Of every objective that was given budgets."""
-    return {name: fit_surface(runs, seed) for seed, (name, runs) in enumerate(analysis.runs.items())}
+    return {name: parametric_fit(runs, seed) for seed, (name, runs) in enumerate(analysis.runs.items())}

@@ -4,9 +4,9 @@ import altair as alt
 import numpy as np
 
 from mdlm_jax.laws import Optima, Refusal, frontier
-from mdlm_jax.report import charts
 from mdlm_jax.report.analysis import Analysis, Comparison, likelihoods
-from mdlm_jax.report.charts import Figure
+from mdlm_jax.report.figures import charts
+from mdlm_jax.report.figures.charts import Figure
 
 MAIN = 3.2  # of the widths of three panels, what the panel of all likelihoods may take
 

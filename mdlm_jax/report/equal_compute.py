@@ -50,7 +50,7 @@ def _cell(size: str, spent: str, runs: dict[str, list[Result]]) -> Cell:
     return Cell(size, spent, runs, means, [_difference(bounding[0], other) for other in bounding[1:]])
 
 
-def equal_spends(runs: Sequence[Result]) -> list[Cell]:
+def equal_compute(runs: Sequence[Result]) -> list[Cell]:
     """The sizes and budgets (or steps) of two objectives and more, at least two of them with several seeds.
 
     Of many, those with the most runs, and of these the dearest.

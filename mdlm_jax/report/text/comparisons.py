@@ -3,7 +3,7 @@
 import numpy as np
 
 from mdlm_jax.laws import Crossing, Refusal
-from mdlm_jax.report.equal import Cell
+from mdlm_jax.report.equal_compute import Cell
 from mdlm_jax.report.repeated import Repeated
 from mdlm_jax.style import number
 

@@ -4,20 +4,21 @@ import altair as alt
 import numpy as np
 
 from mdlm_jax.laws import HeldOut
-from mdlm_jax.report import charts, words_surface
-from mdlm_jax.report.charts import Figure
+from mdlm_jax.report.figures import charts
+from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.parametric_fits import PROFILED, ParametricFit
 from mdlm_jax.report.study import Study
-from mdlm_jax.report.surfaces import PROFILED, Surface
+from mdlm_jax.report.text import fits
 
 HIGHEST = 3.0  # deviance that is drawn, in thresholds
 PERCENT = "100 (ln L - ln predicted), %"
 
 
-def _fitted(study: Study) -> dict[str, Surface]:
-    return {name: surface for name, surface in study.surfaces.items() if isinstance(surface, Surface)}
+def _fitted(study: Study) -> dict[str, ParametricFit]:
+    return {name: surface for name, surface in study.parametric_fits.items() if isinstance(surface, ParametricFit)}
 
 
-def _residuals(study: Study, name: str, surface: Surface, heights: list[float], first: bool) -> alt.LayerChart:
+def _residuals(study: Study, name: str, surface: ParametricFit, heights: list[float], first: bool) -> alt.LayerChart:
     rows = [
         {"C": run.budget, "N": run.parameters_non_embedding, "residual": 100 * residual, "run": run.run_id}
         for run, residual in zip(study.analysis.runs[name], surface.residuals.tolist(), strict=True)
@@ -49,7 +50,7 @@ def residuals(study: Study) -> Figure | None:
         "What each run lies above (+) or below (-) the fit of E + A / N^alpha + B / D^beta to all runs of its "
         "objective. A trend with the budget or the size is misfit, not noise.",
         charts.panels(drawn, "Residuals of L(N, D)", "one point a run, shaded by its size N"),
-        words_surface.fits(study.surfaces),
+        fits.fits(study.parametric_fits),
     )
 
 
@@ -90,7 +91,7 @@ def profiles(study: Study) -> Figure | None:
             "Profile likelihoods of E, alpha and beta",
             "below the dashed line: 95% interval",
         ),
-        words_surface.unbounded(study.surfaces),
+        fits.unbounded(study.parametric_fits),
     )
 
 
@@ -118,5 +119,5 @@ def held_out(study: Study) -> Figure | None:
         "Each budget predicted by the same law fitted to the runs of all others: the mean error over its runs. The "
         "largest budget tells how well the law extrapolates.",
         charts.panels([layered], "Error of predicting a budget from the others", "0: as predicted"),
-        words_surface.held_out(study.surfaces),
+        fits.held_out(study.parametric_fits),
     )

@@ -3,9 +3,9 @@
 import altair as alt
 
 from mdlm_jax.laws import Frontier, Refusal
-from mdlm_jax.report import charts
 from mdlm_jax.report.analysis import likelihoods
-from mdlm_jax.report.charts import Figure
+from mdlm_jax.report.figures import charts
+from mdlm_jax.report.figures.charts import Figure
 from mdlm_jax.report.study import Study
 
 FRONTIER_POINTS = 150  # of the 1,500 that are read, what a panel can show

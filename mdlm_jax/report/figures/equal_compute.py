@@ -3,9 +3,10 @@
 import altair as alt
 
 from mdlm_jax.laws import Refusal
-from mdlm_jax.report import charts, words_pairs
-from mdlm_jax.report.charts import Figure
-from mdlm_jax.report.equal import Cell
+from mdlm_jax.report.equal_compute import Cell
+from mdlm_jax.report.figures import charts
+from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.text import comparisons
 
 ROW = 30  # pixels an objective
 
@@ -63,5 +64,5 @@ def equal(cells: list[Cell]) -> Figure | None:
             "circles: seeds; diamond and bar: mean and 95% interval",
             columns=2,
         ),
-        [sentence for cell in cells for sentence in words_pairs.differences(cell)],
+        [sentence for cell in cells for sentence in comparisons.differences(cell)],
     )

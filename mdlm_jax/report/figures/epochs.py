@@ -4,8 +4,8 @@ import altair as alt
 import numpy as np
 
 from mdlm_jax.laws import Cells, Crossing, best_size
-from mdlm_jax.report import charts
-from mdlm_jax.report.charts import Figure
+from mdlm_jax.report.figures import charts
+from mdlm_jax.report.figures.charts import Figure
 from mdlm_jax.report.repeated import Repeated
 from mdlm_jax.style import number
 

@@ -10,7 +10,7 @@ import altair as alt
 import vl_convert
 from markupsafe import Markup
 
-from mdlm_jax.report.charts import GRID, TEXT
+from mdlm_jax.report.figures.charts import GRID, TEXT
 
 VERSION = "6.4"  # of Vega-Lite, which the page and the files are drawn with
 PIXELS = 2  # of a PNG for each of the page

@@ -2,8 +2,8 @@
 
 import altair as alt
 
-from mdlm_jax.report import charts
-from mdlm_jax.report.charts import Figure
+from mdlm_jax.report.figures import charts
+from mdlm_jax.report.figures.charts import Figure
 from mdlm_jax.report.samples import Sampled
 from mdlm_jax.style import number
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from mdlm_jax.laws import HeldOut, Profile, Refusal
-from mdlm_jax.report.surfaces import Surface
-from mdlm_jax.report.words import refusals
+from mdlm_jax.report.parametric_fits import ParametricFit
+from mdlm_jax.report.text.findings import refusals
 from mdlm_jax.style import number
 
 
@@ -14,7 +14,7 @@ def _interval(profile: Profile) -> str:
     return f"[{profile.interval[0]:.3f}, {profile.interval[1]:.3f}]"
 
 
-def fits(surfaces: dict[str, Surface | Refusal]) -> list[str]:
+def fits(surfaces: dict[str, ParametricFit | Refusal]) -> list[str]:
     """The parameters of each objective with the intervals of their profiles, or why there is no fit."""
     refused = {name: surface for name, surface in surfaces.items() if isinstance(surface, Refusal)}
     sentences = refusals("no parametric fit", refused)
@@ -34,22 +34,22 @@ def fits(surfaces: dict[str, Surface | Refusal]) -> list[str]:
     return sentences
 
 
-def unbounded(surfaces: dict[str, Surface | Refusal]) -> list[str]:
+def unbounded(surfaces: dict[str, ParametricFit | Refusal]) -> list[str]:
     """The parameters whose profile bounds nothing."""
     return [
         f"{name}: {profile.interval.reason}."
         for name, surface in surfaces.items()
-        if isinstance(surface, Surface)
+        if isinstance(surface, ParametricFit)
         for profile in surface.profiles
         if isinstance(profile.interval, Refusal)
     ]
 
 
-def held_out(surfaces: dict[str, Surface | Refusal]) -> list[str]:
+def held_out(surfaces: dict[str, ParametricFit | Refusal]) -> list[str]:
     """How well the largest budget is predicted by the others, or why no budget can be left out."""
     sentences = []
     for name, surface in surfaces.items():
-        if not isinstance(surface, Surface):
+        if not isinstance(surface, ParametricFit):
             continue
         found = surface.held_out
         if isinstance(found, HeldOut):
