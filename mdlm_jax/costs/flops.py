@@ -36,6 +36,13 @@ class Flops(NamedTuple):
 
 
 COUNTERS = Flops._fields
+# what a table or an axis calls each counter
+COUNTER_LABELS = {
+    "six_nonembedding": "6ND without embeddings",
+    "six_total": "6ND with embeddings",
+    "six_attention": "6ND + attention",
+    "exact": "counted exactly",
+}
 
 
 def _matmul_parameters_per_layer(architecture: Architecture) -> int:

@@ -97,6 +97,8 @@ def interior_minima(isoflops: Sequence[IsoFlop]) -> Selection:
             selection.left_out.append(f"{name}: {minimum.reason}")
         elif not minimum.interior:
             selection.left_out.append(f"{name}: the minimum is at the edge of the sizes")
+        elif minimum.loss <= 0:
+            selection.left_out.append(f"{name}: the least loss, {minimum.loss:.3g}, is not positive")
         else:
             selection.curves.append(curve)
             selection.minima.append(minimum)

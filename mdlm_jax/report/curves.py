@@ -1,6 +1,7 @@
 """Learning curves of runs, and the frontier over all of their points (approach 1)."""
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -10,15 +11,15 @@ import numpy as np
 from mdlm_jax.laws import Frontier, LearningCurve, Refusal, smoothed_frontier
 from mdlm_jax.runs.result import Result
 
-POINTS = 150  # of a learning curve: what a panel can show
-MOST_POINTS = 16_000  # of all curves: what a page can hold
-LEAST_POINTS = 12  # of a curve that a frontier goes over
+POINTS = 150  # of a learning curve in a panel
+MOST_POINTS = 16_000  # of all curves in a page
+LEAST_POINTS = 12  # of a curve that a frontier uses
 
 
 def learning_curve(path: str | os.PathLike, points: int = POINTS) -> tuple[np.ndarray, np.ndarray] | None:
-    """FLOPs and training loss of a metrics.jsonl, averaged within bins of log FLOPs; None where it has no such lines.
+    """FLOPs and training loss of a metrics.jsonl, averaged within bins of log FLOPs; None without two such lines.
 
-    Lines that lack either key, and a last line cut short, are passed over.
+    Lines that are cut short or lack a finite value of either are passed over.
     """
     rows = []
     for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
@@ -26,8 +27,9 @@ def learning_curve(path: str | os.PathLike, points: int = POINTS) -> tuple[np.nd
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if row.get("flops") and row.get("loss") is not None:
-            rows.append((row["flops"], row["loss"]))
+        flops, loss = (row.get(key) for key in ("flops", "loss")) if isinstance(row, dict) else (None, None)
+        if isinstance(flops, int | float) and isinstance(loss, int | float) and flops > 0 and math.isfinite(loss):
+            rows.append((flops, loss))
     if len(rows) < 2:
         return None
     flops, loss = np.array(rows, float).T
@@ -38,7 +40,7 @@ def learning_curve(path: str | os.PathLike, points: int = POINTS) -> tuple[np.nd
 
 
 def learning_curves(runs: Sequence[Result], folders: Mapping[str, pathlib.Path], counter: str) -> dict:
-    """(FLOPs of `counter`, training loss) by run id, of the runs whose folder has a metrics.jsonl."""
+    """(FLOPs of `counter`, training loss) by run id, for the runs whose folder has a metrics.jsonl."""
     paths = {run.run_id: folders[run.run_id] / "metrics.jsonl" for run in runs if run.run_id in folders}
     paths = {run_id: path for run_id, path in paths.items() if path.exists()}
     points = min(POINTS, MOST_POINTS // max(len(paths), 1))
@@ -46,16 +48,18 @@ def learning_curves(runs: Sequence[Result], folders: Mapping[str, pathlib.Path],
     for run in runs:
         curve = learning_curve(paths[run.run_id], points) if run.run_id in paths else None
         if curve is not None:
-            flops, loss = curve  # counted exactly; every step costs the same
+            flops, loss = curve  # of the counter `exact`; every step costs the same
             found[run.run_id] = (flops * (run.flops[counter] / run.flops["exact"]), loss)
     return found
 
 
 def curves_frontier(runs: Sequence[Result], curves: Mapping[str, tuple], counter: str) -> Frontier | Refusal:
-    """Of the learning curves of one objective. Refused with fewer than three sizes of enough points."""
+    """The frontier over the learning curves of one objective, refused with fewer than three sizes."""
     long = [run for run in runs if run.run_id in curves and len(curves[run.run_id][0]) >= LEAST_POINTS]
     if len({run.parameters_non_embedding for run in long}) < 3:
         return Refusal(f"fewer than three sizes have learning curves of {LEAST_POINTS} points")
+    if min(curves[run.run_id][1].min() for run in long) <= 0:
+        return Refusal("a frontier needs positive losses")
     return smoothed_frontier(
         [
             LearningCurve(

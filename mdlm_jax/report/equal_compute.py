@@ -1,4 +1,4 @@
-"""Objectives at one size that were given the same: mean losses over seeds, and differences paired by seed."""
+"""Objectives at one size and budget: mean losses over seeds, and differences paired by seed."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -6,16 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mdlm_jax.costs.flops import COUNTER_LABELS
 from mdlm_jax.laws import Refusal, SeedMean, seed_mean
 from mdlm_jax.report.analysis import reference_first
 from mdlm_jax.runs.result import Result
 from mdlm_jax.style import number
 
-MOST_CELLS = 6  # that a report shows
+MOST_CELLS = 6  # shown in a report
 
 
 class Difference(NamedTuple):
-    """The loss of `other` less that of `reference`, seed by seed."""
+    """The loss of `other` minus that of `reference`, paired by seed."""
 
     reference: str
     other: str
@@ -23,11 +24,13 @@ class Difference(NamedTuple):
 
 
 class Cell(NamedTuple):
+    """The runs of one size and budget."""
+
     size: str
-    spent: str  # what each run was given, in words
+    spent: str  # the budget or tokens of each run, as text
     runs: dict[str, list[Result]]  # by objective
     means: dict[str, SeedMean | Refusal]
-    differences: list[Difference]  # of the objectives that bound one likelihood
+    differences: list[Difference]  # between objectives that bound the same likelihood
 
 
 def _monte_carlo_error(runs: Sequence[Result]) -> float:
@@ -51,13 +54,13 @@ def _cell(size: str, spent: str, runs: dict[str, list[Result]]) -> Cell:
 
 
 def equal_compute(runs: Sequence[Result]) -> list[Cell]:
-    """The sizes and budgets (or steps) of two objectives and more, at least two of them with several seeds.
+    """The sizes and budgets (or steps) at which two or more objectives have several seeds.
 
-    Of many, those with the most runs, and of these the dearest.
+    At most MOST_CELLS of them: those with the most runs, and among these the most expensive.
     """
     groups: dict[tuple, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for run in sorted(runs, key=lambda run: (*reference_first(run), run.seed)):
-        given = (run.budget, f"{number(run.budget)} FLOPs (counter: {run.budget_counter})")
+        given = (run.budget, f"{number(run.budget)} FLOPs ({COUNTER_LABELS[run.budget_counter]})")
         steps = (run.tokens, f"{number(run.tokens)} tokens")
         groups[run.size, *(given if run.budget > 0 else steps), run.unique_tokens][run.objective].append(run)
     cells = []

@@ -11,7 +11,7 @@ from altair.utils.schemapi import debug_mode
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.report.figures import render
-from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.charts import WIDTH, Figure
 from mdlm_jax.report.figures.compute import loss_against_flops, multipliers
 from mdlm_jax.report.figures.curves import learning_curves
 from mdlm_jax.report.figures.epochs import epochs
@@ -93,6 +93,7 @@ def write_report(
         not_supported=findings.not_supported(study.analysis) + refused,
         warnings=warnings(study.analysis),
         figures=shown,
+        row_width=WIDTH,
         embedded=embedded,
         code=code.result() if shown else "",
         headings=HEADINGS,

@@ -49,6 +49,8 @@ def parametric_fit(runs: Sequence[Result], seed: int) -> ParametricFit | Refusal
         np.array([run.parameters_non_embedding for run in runs], float), np.array([run.tokens for run in runs], float)
     )
     loss = np.array([run.loss for run in runs])
+    if loss.min() <= 0:
+        return Refusal("a parametric law needs positive losses")
     fitted = fit_law(CHINCHILLA, inputs, loss, ESTIMATOR)
     if isinstance(fitted, Refusal):
         return fitted

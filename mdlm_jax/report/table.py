@@ -1,4 +1,4 @@
-"""The table of runs: what every row and column of it shows."""
+"""The table of runs."""
 
 import os
 import pathlib
@@ -6,26 +6,28 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mdlm_jax.costs.flops import COUNTERS
+from mdlm_jax.costs.flops import COUNTER_LABELS
 from mdlm_jax.report.study import Study
 from mdlm_jax.runs.result import Result
 from mdlm_jax.style import number
 
 HEADINGS = (
-    *("run", "objective", "size", "seed", "N", "N total", "D", "steps", "epochs", "budget", *COUNTERS),
-    *("loss (nats)", "standard error", "Monte Carlo error", "bits/byte", "learning rate", "seconds", "status"),
+    *("run", "status", "loss (nats)", "standard error", "Monte Carlo error", "bits/byte", "objective", "size"),
+    *("N", "N total", "D", "steps", "epochs", "budget", *(f"FLOPs, {label}" for label in COUNTER_LABELS.values())),
+    *("learning rate", "seed", "seconds"),
 )
 
 
 class TableCell(NamedTuple):
-    """Text, and what it is sorted by."""
+    """The text of a cell, and the value that sorts it."""
 
     text: str
     value: float | int | str
 
 
 class TableRow(NamedTuple):
-    config: str | None  # address of config.json, relative to the page
+    failed: bool
+    config: str | None  # link to config.json, relative to the page
     cells: list[TableCell]
 
 
@@ -52,29 +54,30 @@ def _row(run: Result, study: Study, config: str | None) -> TableRow:
     status = _status(run, study)
     cells = [
         TableCell(run.run_id, run.run_id),
-        TableCell(run.objective, run.objective),
-        TableCell(run.size, run.parameters_non_embedding),
-        *map(_plain, (run.seed, run.parameters_non_embedding, run.parameters_total, run.tokens, run.steps)),
-        _fixed(run.epochs, 2),
-        _short(run.budget) if run.budget > 0 else TableCell("steps", 0.0),
-        *(_short(run.flops[counter]) for counter in COUNTERS),
+        TableCell(status, status),
         *(_fixed(value, 4) for value in (run.loss, run.loss_standard_error, run.loss_monte_carlo_error)),
         _fixed(run.bits_per_byte, 4),
+        TableCell(run.objective, run.objective),
+        TableCell(run.size, run.parameters_non_embedding),
+        *map(_plain, (run.parameters_non_embedding, run.parameters_total, run.tokens, run.steps)),
+        _fixed(run.epochs, 2),
+        _short(run.budget) if run.budget > 0 else TableCell("steps", 0.0),
+        *(_short(run.flops[counter]) for counter in COUNTER_LABELS),
         _short(run.learning_rate),
+        _plain(run.seed),
         _fixed(run.wall_seconds, 1),
-        TableCell(status, status),
     ]
-    return TableRow(config, cells)
+    return TableRow(run.status == "failed", config, cells)
 
 
 def _config(folder: pathlib.Path | None, page: pathlib.Path) -> str | None:
-    """The address of a run's config as seen from the folder of the page."""
+    """A link from the folder of the page to the config of a run, if there is one."""
     if folder is None or not (folder / "config.json").exists():
         return None
     return urllib.parse.quote(pathlib.Path(os.path.relpath(folder / "config.json", page)).as_posix())
 
 
 def rows(study: Study, folders: Mapping[str, pathlib.Path], page: pathlib.Path) -> list[TableRow]:
-    """Every run that has a result, those that failed first; `page` is the folder of the report."""
+    """Every run that has a result, failed ones first. `page` is the folder of the report."""
     ordered = sorted(study.results, key=lambda run: (run.status == "done", run.objective, run.budget, run.tokens))
     return [_row(run, study, _config(folders.get(run.run_id), page)) for run in ordered]

@@ -1,4 +1,4 @@
-"""What a report makes of runs on repeated data, of seeds of one cell, and of weak designs."""
+"""Repeated data, several seeds at one size and budget, weak designs, and parametric fits."""
 
 import numpy as np
 import pytest
@@ -14,40 +14,43 @@ from mdlm_jax.report.text.weaknesses import warnings
 from tests.synthetic import equal, quickstart, repeated, sweep
 
 
-def test_the_crossover_of_repeated_runs_is_said():
+def test_crossover():
     ((found,), rest) = analyse_repeated(repeated(crossing=12.0))
     assert rest == []
     (overtaking,) = found.overtakings
     assert (overtaking.reference, overtaking.other) == ("ar", "masked")
     assert overtaking.crossing.epochs == pytest.approx(12.0)
     (sentence,) = overtakings(found)
-    assert "On 65.5k unique tokens" in sentence and "masked has the lower loss from 12 epochs on (95%" in sentence
-    assert "One seed a cell" in sentence
+    assert (
+        "masked against ar on 65.5k unique tokens" in sentence
+        and "masked has the lower loss from 12 epochs on (95%" in sentence
+    )
+    assert "There is one seed" in sentence
 
 
 @pytest.mark.parametrize(("crossing", "lower", "end"), [(1000.0, "ar", "beyond 64"), (0.1, "masked", "before 1")])
-def test_no_crossover_is_said_with_the_range(crossing, lower, end):
+def test_no_crossover(crossing, lower, end):
     ((found,), _) = analyse_repeated(repeated(crossing=crossing))
     (sentence,) = overtakings(found)
-    assert f"no crossover within 1 to 64 epochs, {lower} has the lower loss at the last" in sentence
+    assert f"no crossover within 1 to 64 epochs. {lower} has the lower loss at the last" in sentence
     assert f"95% interval {end} to {end}" in sentence
 
 
-def test_runs_on_repeated_data_stand_beside_isoflop_curves_or_alone():
+def test_repeated_data_with_and_without_isoflops():
     alone = make_study(repeated(), [], {})
     assert alone.analysis.runs == {} and len(alone.repeated) == 1 and alone.analysis.left_out == []
     beside = make_study(quickstart()[:10] + repeated(), [], {})
     assert list(beside.analysis.runs) == ["ar"] and len(beside.repeated) == 1
 
 
-def test_a_run_of_steps_that_nothing_goes_with_is_named():
+def test_single_run_of_steps():
     (run,) = [run for run in repeated() if run.run_id == "ar-4epochs-12k-seed0"]
     assert make_study([run], [], {}).analysis.left_out == [
         "ar-4epochs-12k-seed0: it was given steps, not a budget, and no other epochs, seeds or objectives go with it"
     ]
 
 
-def test_objectives_of_one_cell_are_compared_over_seeds():
+def test_means_over_seeds():
     (cell,) = equal_compute(equal(seeds=4, noise=0.005))
     assert list(cell.means) == ["ar", "any_order", "gidd", "masked", "masked_lm"]
     assert cell.means["ar"].mean == pytest.approx(np.mean([run.loss for run in cell.runs["ar"]]))
@@ -57,36 +60,36 @@ def test_objectives_of_one_cell_are_compared_over_seeds():
     assert "4 seeds, paired" in differences(cell)[0] and "covers 0" not in differences(cell)[0]
 
 
-def test_differences_pair_the_seeds():
+def test_paired_seeds():
     runs = [run._replace(loss=run.loss + run.seed) for run in equal(noise=0.0)]  # a common shift of each seed
     (cell,) = equal_compute(runs)
     value = cell.differences[0].value
     assert value.mean == pytest.approx(0.05) and value.high - value.low < 0.01
 
 
-def test_one_seed_makes_no_cell():
+def test_one_seed():
     assert equal_compute(equal(seeds=1)) == []
 
 
-def test_weak_designs_are_told():
+def test_weak_designs():
     few = [run for run in sweep("ar", 1.0, (1e10, 3e10), bound="exact") if run.size in ("4k", "12k", "33k")]
     few += [run for run in sweep("ar", 1.0, (1e12,), bound="exact") if run.size == "4k"]
     text = " ".join(warnings(analyse(few)))
-    assert "ar at 1e12 FLOPs: no minimum, 1 size makes no parabola, which takes 3; its runs are ar-4k-1e12." in text
+    assert "ar at 1e12 FLOPs: there is no minimum, because 1 size makes no parabola, which takes 3. Its runs" in text
     assert "ar: 3 sizes at 1e10, 3e10 FLOPs" in text
-    assert "two minima fix a power law" in text and "One seed a run" in text
+    assert "two minima determine a power law" in text and "Every run has one seed" in text
 
 
-def test_seeds_that_differ_more_than_the_effect_are_told():
+def test_noisy_seeds():
     budgets = (1e10, 3e10, 1e11, 3e11)
     results = sweep("ar", 1.0, budgets, bound="exact") + sweep("masked", 1.05, budgets, seed=1)
     noisy = [run._replace(seed=1, run_id=f"{run.run_id}-1", loss=run.loss + 0.05) for run in results]
-    assert any("seeds of one run differ by 0.0354 nats" in text for text in warnings(analyse(results + noisy)))
+    assert any("have a standard deviation of 0.0354 nats" in text for text in warnings(analyse(results + noisy)))
     quiet = [run._replace(seed=1, run_id=f"{run.run_id}-1", loss=run.loss + 0.001) for run in results]
-    assert not any("seeds of one run differ" in text for text in warnings(analyse(results + quiet)))
+    assert not any("have a standard deviation" in text for text in warnings(analyse(results + quiet)))
 
 
-def test_a_surface_is_found_again():
+def test_parametric_fit():
     runs = []
     for run in sweep("ar", 1.0, (1e10, 1e11, 1e12)):
         loss = 1.5 + 30 * run.parameters_non_embedding**-0.4 + 60 * run.tokens**-0.35

@@ -1,39 +1,48 @@
-"""Pieces that the figures are put together from: axes, colours, panels, and what a reader may do with them.
+"""The parts that all figures share: axes, colours, panels, tooltips and zooming.
 
 A figure is one Vega-Lite specification, which the page draws and `render.py` turns into PNG and SVG.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
 
+from mdlm_jax.costs.flops import COUNTER_LABELS
 from mdlm_jax.style import PALETTE, SHAPES, place_in_palette, place_in_shapes
 
 NATS = "validation loss (nats per token)"
 TEXT, GRID, REFUSED = "#1a1a1a", "#dddddd", "#c00000"
-DIGITS = 6  # of what is drawn
-# Vega's words for a number: "2e9" for compute, "12k" and "3B" for sizes and tokens
+DIGITS = 6  # significant, of every drawn number
+# Vega expressions that write a number: "2e9" for compute, "12k" and "3B" for sizes and tokens
 COMPUTE = "replace(format(datum.value, '.3~e'), 'e+', 'e')"
 AMOUNT = "replace(format(datum.value, '.3~s'), 'G', 'B')"
 PLAIN = "format(datum.value, '.3~r')"
 LEADING = "round(datum.value / pow(10, floor(log(datum.value) / LN10 + 1e-9)))"  # digit of a tick
 STAR = "M0,-1L.2245,-.309L.951,-.309L.363,.118L.588,.809L0,.382L-.588,.809L-.363,.118L-.951,-.309L-.2245,-.309Z"
 CROSS = "M-1,-1L1,1M-1,1L1,-1"
-SPARSE = {"labelOverlap": "greedy", "labelSeparation": 3}
-WIDTH = 1000  # of all panels of a row, in pixels
+SPARSE_X, SPARSE_Y = ({"labelOverlap": "greedy", "labelSeparation": pixels} for pixels in (8, 3))
+WIDTH = 1000  # pixels of all panels of a row
+LABEL = 42  # pixels that a label takes along x
+MULTIPLES = ((1, 2, 5), (1, 3), (1,))  # of a decade's ticks, the densest first
 
 
 class Figure(NamedTuple):
-    """What one place of the page shows."""
+    """One figure of the page."""
 
     name: str  # of its files
     title: str
     caption: str
     chart: alt.TopLevelMixin
-    notes: list[str] = []  # what it says, in sentences
+    notes: list[str] = []  # sentences below it
+
+
+def flops(what: str, counter: str) -> str:
+    """An axis title, for example `training FLOPs (counted exactly)`."""
+    return f"{what} ({COUNTER_LABELS[counter]})"
 
 
 def data(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -47,14 +56,30 @@ def data(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"values": json.dumps(listed, separators=(",", ":"), allow_nan=False), "format": {"type": "json"}}
 
 
-def _log_axis(values: Sequence[float | int], form: str) -> alt.Axis:
-    """Numbers at 1, 2 and 5 of each decade; at 1 alone where there are many, at all ticks where there is hardly one."""
+def _log_axis(values: Sequence[float | int], labels: str, along_x: bool, pixels: float | int | None = None) -> alt.Axis:
+    """Ticks at some multiples of each decade; at all of Vega's ticks on an axis of less than a decade.
+
+    Along x, where labels are wide, `pixels` is the length of the axis; its ticks are as dense as their labels allow.
+    """
     span = max(values) / min(values)
-    digits = "[1]" if span > 3000 else "[1, 2, 5]" if span > 8 else "[1, 2, 3, 4, 5, 6, 7, 8, 9]"
-    shown = f"indexof({digits}, {LEADING}) >= 0" if span > 8 else "true"
+    if span <= 8:
+        shown = "true"
+    elif pixels is None:
+        shown = f"indexof({[1] if span > 3000 else [1, 2, 5]}, {LEADING}) >= 0"
+    else:
+        decade = pixels / math.log10(span)
+        fitting = [some for some in MULTIPLES if decade * min(_gaps(some)) >= LABEL]
+        shown = f"indexof({list(fitting[0] if fitting else MULTIPLES[-1])}, {LEADING}) >= 0"
     faint = {"condition": {"test": shown, "value": 1}, "value": 0}
-    text = f"{shown} ? {form} : ''"
-    return alt.Axis(labelExpr=text, tickCount=10, gridOpacity=faint, tickOpacity=faint, **SPARSE)
+    text = f"{shown} ? {labels} : ''"
+    return alt.Axis(
+        labelExpr=text, tickCount=10, gridOpacity=faint, tickOpacity=faint, **(SPARSE_X if along_x else SPARSE_Y)
+    )
+
+
+def _gaps(multiples: Sequence[int]) -> list[float]:
+    """Distances between neighbouring ticks, in decades."""
+    return [math.log10(after / before) for before, after in zip(multiples, (*multiples[1:], 10), strict=True)]
 
 
 def _scale(values: Sequence[float | int], log: bool, room: float, reverse: bool) -> alt.Scale:
@@ -63,7 +88,7 @@ def _scale(values: Sequence[float | int], log: bool, room: float, reverse: bool)
         margin = max((high / low) ** 0.05, 1.03) if high > low else 1.5
         domain = [low / margin, high * margin ** (1 + room)]
     else:
-        margin = max(0.05 * (high - low), 0.002 * abs(high))
+        margin = max(0.05 * (high - low), 0.002 * abs(high)) or 1.0
         domain = [low - margin, high + margin * (1 + room)]
     return alt.Scale(type="log" if log else "linear", nice=False, reverse=reverse, domain=domain)
 
@@ -76,39 +101,52 @@ def x(
     log: bool = True,
     room: float = 0.0,
     reverse: bool = False,
+    pixels: float | int | None = None,
 ) -> alt.X:
-    """A quantity along x over these values, logarithmic unless told otherwise; `room` is for words at its end."""
-    values = list(values)
-    axis = _log_axis(values, labels) if log else alt.Axis(tickCount=5, **SPARSE)
+    """A quantity along x.
+
+    Args:
+        field: Name in the rows of the chart.
+        title: Of the axis.
+        values: Everything that is drawn along the axis. If any of them is 0 or below, the axis is linear.
+        labels: Vega expression that writes a number on a logarithmic axis.
+        log: Whether the axis is logarithmic.
+        room: Extra room at the end for text, in margins.
+        reverse: Whether the largest value is at the left.
+        pixels: Width of the panel, which decides how many labels a logarithmic axis has.
+    """
+    values = [float(value) for value in values]
+    log = log and min(values) > 0
+    axis = _log_axis(values, labels, True, pixels) if log else alt.Axis(tickCount=5, **SPARSE_X)
     return alt.X(f"{field}:Q", title=title, scale=_scale(values, log, room, reverse), axis=axis)
 
 
-def y(
-    field: str,
-    title: str | None,
-    values: Iterable[float | int],
-    labels: str = PLAIN,
-    log: bool = False,
-    room: float = 0.0,
-) -> alt.Y:
-    """A quantity along y over these values, linear unless told otherwise."""
-    values = list(values)
-    axis = _log_axis(values, labels) if log else alt.Axis(tickCount=6, **SPARSE)
-    return alt.Y(f"{field}:Q", title=title, scale=_scale(values, log, room, reverse=False), axis=axis)
+def y(field: str, title: str | None, values: Iterable[float | int], labels: str = PLAIN, log: bool = False) -> alt.Y:
+    """A quantity along y; the arguments are those of `x`."""
+    values = [float(value) for value in values]
+    log = log and min(values) > 0
+    axis = _log_axis(values, labels, False) if log else alt.Axis(tickCount=6, **SPARSE_Y)
+    return alt.Y(f"{field}:Q", title=title, scale=_scale(values, log, 0.0, reverse=False), axis=axis)
 
 
 def color(names: Sequence[str], among: Iterable[str], legend: bool = True) -> alt.Color:
-    """Of the field `objective`, whose values are these names, `among` all that the figure has."""
+    """The colour of the field `objective`: `names` are its values, `among` are all objectives of the figure."""
     colors = alt.Scale(domain=list(names), range=[PALETTE[place_in_palette(name, among)] for name in names])
     shown = alt.Legend(symbolOpacity=1) if legend else None
     return alt.Color("objective:N", scale=colors, title="objective", legend=shown)
 
 
 def shape(names: Sequence[str], among: Iterable[str], legend: bool = True) -> alt.Shape:
-    """Of the field `objective`; its legend is that of the colours."""
+    """The shape of the field `objective`, in one legend with the colour."""
     shapes = alt.Scale(domain=list(names), range=[SHAPES[place_in_shapes(name, among)] for name in names])
     shown = alt.Legend(symbolOpacity=1) if legend else None
     return alt.Shape("objective:N", scale=shapes, title="objective", legend=shown)
+
+
+def nested_widths(names: Sequence[str]) -> alt.StrokeWidth:
+    """Lines of the field `objective` that get thinner, so that a later one does not hide an earlier one."""
+    widths = [3.0 - 1.4 * place / max(len(names) - 1, 1) for place in range(len(names))]
+    return alt.StrokeWidth("objective:N", scale=alt.Scale(domain=list(names), range=widths), legend=None)
 
 
 def shades(field: str, title: str | None = None, legend: alt.Legend | None = None, **scale) -> alt.Color:

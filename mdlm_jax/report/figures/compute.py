@@ -40,45 +40,46 @@ def _panel(analysis: Analysis, names: list[str], title: str, width: int) -> alt.
         for name in names
         for run in analysis.runs[name]
     ]
-    x = charts.x("C", f"training FLOPs (counter: {analysis.counter})", [run["C"] for run in runs])
+    x = charts.x("C", charts.flops("training FLOPs", analysis.counter), [run["C"] for run in runs], pixels=width)
     y = charts.y("loss", charts.NATS, [run["loss"] for run in runs], log=True)
     laws = [(name, analysis.optima[name]) for name in names if isinstance(analysis.optima[name], Optima)]
     tooltip = charts.tips(run="", loss=".4f", error=".2g", N=",", D=".3s")
     dim = lambda opacity: alt.when(picked).then(alt.value(opacity)).otherwise(alt.value(0.06))  # noqa: E731
+    shape, widths = charts.shape(names, analysis.runs), charts.nested_widths(names)
+    best = alt.Chart(charts.data(row for name in names for row in _best(analysis, name)))
     layers = [
         alt.Chart(charts.data(runs)).mark_point(filled=True, size=34).encode(tooltip=tooltip, opacity=dim(0.4)),
-        alt.Chart(charts.data(row for name in names for row in _best(analysis, name)))
-        .mark_line(strokeWidth=2, point={"size": 60, "filled": True})
-        .encode(opacity=dim(1.0)),
+        best.mark_line().encode(opacity=dim(0.8), strokeWidth=widths),
+        best.mark_point(filled=False, size=90, strokeWidth=2).encode(opacity=dim(1.0)),
         alt.Chart(charts.data(row for law in laws for row in _law(*law)))
         .mark_line(strokeDash=[6, 4], strokeWidth=1.6)
         .encode(opacity=dim(1.0)),
     ]
     layers = [layer.encode(x=x, y=y, color=charts.color(names, analysis.runs)) for layer in layers]
-    layers[0] = layers[0].encode(shape=charts.shape(names, analysis.runs))
+    layers[0], layers[2] = layers[0].encode(shape=shape), layers[2].encode(shape=shape)
     layered = alt.layer(*layers).properties(width=width, height=340, title=title)
     return charts.zoomed(layered.add_params(picked), f"{names[0]}_loss")
 
 
 def loss_against_flops(analysis: Analysis) -> Figure | None:
-    """Every run, the compute-efficient frontier of each objective and its law L*(C), of those with several budgets."""
+    """Every run, the best runs and the law L*(C) of each objective that has several budgets."""
     drawn = [name for name, runs in analysis.runs.items() if len({run.budget for run in runs}) > 1]
     if not drawn:
         return None
     together = [name for name in likelihoods(analysis) if name in drawn]
     others = [name for name in drawn if name not in together]
-    shown = [(together, "losses that are, or bound, -log p" if others else "")] if together else []
-    shown += [([name], f"{name}: bounds no likelihood, its own axis") for name in others]
+    shown = [(together, "losses that are or bound -log p(x)" if others else "")] if together else []
+    shown += [([name], f"{name}: bounds no likelihood, own axis") for name in others]
     width = charts.WIDTH - 250 if len(shown) == 1 else charts.WIDTH // min(len(shown), 3) - 180
     return Figure(
         "loss_against_flops",
         "Loss against compute",
-        "Every run (faint), the best run of each budget (solid: none as cheap is better) and the power law through the "
-        "isoFLOP minima (dashed).",
+        "Small points: every run. Large points and solid lines: the best run of each budget, if no cheaper run has as "
+        "low a loss. Dashed lines: the power law through the isoFLOP minima.",
         charts.panels(
             [_panel(analysis, names, title, width) for names, title in shown],
             "Loss against training compute",
-            "faint: every run; solid: best of each budget; dashed: power law through the minima",
+            "small: every run; large: best run of each budget; dashed: power law through the minima",
         ),
     )
 
@@ -92,7 +93,7 @@ def _multiplier(analysis: Analysis, comparison: Comparison, domain: list[float],
         )
     ]
     x = charts.x("loss", "validation loss (nats per token), better to the right", value.loss, log=False, reverse=True)
-    title = "times the compute, at equal loss"
+    title = "ratio of compute at equal loss"
     y, low = (charts.y(field, title, domain, log=True) for field in ("value", "low"))
     color = charts.color(list(analysis.runs), analysis.runs, legend=False)
     tooltip = charts.tips(loss=".3f", value=".3g", low=".3g", high=".3g")
@@ -110,13 +111,13 @@ def _multiplier(analysis: Analysis, comparison: Comparison, domain: list[float],
 
 
 def multipliers(analysis: Analysis) -> Figure | None:
-    """The factor against the loss with its interval, one panel a comparison that is not refused, the control apart."""
+    """The ratio against the loss with its interval: one panel for each comparison, the controls last."""
     drawn = [c for c in analysis.comparisons if not isinstance(c.multiplier, Refusal)]
     if not drawn:
         return None
     ends = lambda some: [  # noqa: E731
-        min(0.9, *(c.multiplier.low.min() for c in some)),
-        max(1.1, *(c.multiplier.high.max() for c in some)),
+        min(1.0, *(c.multiplier.low.min() for c in some)),
+        max(1.0, *(c.multiplier.high.max() for c in some)),
     ]
     claims, controls = [c for c in drawn if not c.control], [c for c in drawn if c.control]
     charted = [
@@ -124,9 +125,9 @@ def multipliers(analysis: Analysis) -> Figure | None:
         for some in (claims, controls)
         for comparison in some
     ]
-    caption = "Compute needed for the same loss, with its 95% interval."
+    caption = "Compute that one objective needs over what the other needs for the same loss, with its 95% interval."
     if controls:
-        caption += " The control compares two objectives of one expectation: it must cover 1."
+        caption += " The control compares two objectives whose losses have the same expectation: it must cover 1."
     return Figure(
         "compute_multiplier",
         "Compute multiplier",
@@ -134,6 +135,6 @@ def multipliers(analysis: Analysis) -> Figure | None:
         charts.panels(
             charted,
             "Compute needed for the same loss, with 95% intervals",
-            f"compute is FLOPs of the counter {analysis.counter}; 1 is no difference",
+            charts.flops("1 is no difference; compute is FLOPs", analysis.counter),
         ),
     )

@@ -26,7 +26,8 @@ def _panel(study: Study, name: str, losses: list[float], first: bool, num_panels
         for run in shown
         for c, y in zip(*(column.tolist() for column in study.curves[run.run_id]), strict=True)
     ]
-    x = charts.x("C", f"training FLOPs so far (counter: {counter})", [row["C"] for row in rows])
+    width = charts.width(num_panels, 135)
+    x = charts.x("C", charts.flops("training FLOPs so far", counter), [row["C"] for row in rows], pixels=width)
     y = charts.y("loss", "training loss (nats per token)" if first else None, losses, log=True)
     size = charts.shades("N:O", "N", alt.Legend(format=".3~s", symbolLimit=12, symbolOpacity=1))
     # opacity of the stroke: that of a mark is a layer of its own for each run, 5 s of CPU for the PNG of 500
@@ -37,7 +38,7 @@ def _panel(study: Study, name: str, losses: list[float], first: bool, num_panels
         frontier = alt.Chart(charts.data(_frontier(found))).mark_line(strokeWidth=2.2, color="black")
         layers.append(frontier.encode(x=x, y=y))
     own = "" if name in likelihoods(study.analysis) else " (own axis)"
-    layered = alt.layer(*layers).properties(width=charts.width(num_panels, 135), height=270, title=name + own)
+    layered = alt.layer(*layers).properties(width=width, height=270, title=name + own)
     return charts.zoomed(layered, f"learning_{name}")
 
 
@@ -59,9 +60,9 @@ def learning_curves(study: Study) -> Figure | None:
     return Figure(
         "learning_curves",
         "Learning curves",
-        "Training loss of single steps against the FLOPs spent so far, every run, averaged within narrow bins. Black "
-        "is the least of all smoothed curves at each compute (approach 1 of Hoffmann et al. 2022); runs whose learning "
-        "rate is still high lie above what their compute could buy.",
+        "Training loss of every run against the FLOPs spent so far, averaged within narrow bins. The black line is the "
+        "lowest of all smoothed curves at each compute (approach 1 of Hoffmann et al. 2022). Runs whose learning rate "
+        "is still high lie above what their compute could reach.",
         charts.panels(
             drawn, "Learning curves", "thin: every run, by its size N; black: frontier over all of their points"
         ),

@@ -24,7 +24,8 @@ def _sizes(found: Repeated, name: str, losses: list[float], first: bool, panels:
         for epochs, loss in zip(table.epochs.tolist(), row, strict=True)
         if np.isfinite(loss)
     ]
-    x = charts.x("epochs", EPOCHS, table.epochs, charts.PLAIN)
+    width = charts.width(panels, 135)
+    x = charts.x("epochs", EPOCHS, table.epochs, charts.PLAIN, pixels=width)
     y = charts.y("loss", charts.NATS if first else None, losses, log=True)
     color = charts.shades("N:O", "N", alt.Legend(format=".3~s"))
     tooltip = charts.tips(run="", loss=".4f", epochs=".3~g", N=",", seed=",")
@@ -33,7 +34,7 @@ def _sizes(found: Repeated, name: str, losses: list[float], first: bool, panels:
         alt.Chart(charts.data(points)).mark_point(filled=True, size=36).encode(x=x, y=y, color=color, tooltip=tooltip),
     ]
     own = "" if runs[0].bound != "none" else " (bounds no likelihood: its own axis)"
-    layered = alt.layer(*layers).properties(width=charts.width(panels, 135), height=270, title=name + own)
+    layered = alt.layer(*layers).properties(width=width, height=270, title=name + own)
     return charts.zoomed(layered, f"epochs_{found.unique_tokens}_{name}")
 
 
@@ -60,18 +61,24 @@ def _together(found: Repeated, losses: list[float], panels: int) -> alt.LayerCha
     names = [name for name, runs in found.runs.items() if runs[0].bound != "none"]
     rows = [row for name in names for row in _best(name, found.cells[name])]
     color = charts.color(names, found.runs)
-    x = charts.x("epochs", EPOCHS, [row["epochs"] for row in rows], charts.PLAIN)
+    width, numbers = charts.width(panels, 135), [row["epochs"] for row in rows]
+    x = charts.x("epochs", EPOCHS, numbers, charts.PLAIN, pixels=width)
     y = charts.y("loss", None, losses, log=True)
-    lines = alt.Chart(charts.data(rows)).mark_line(strokeWidth=2, point={"size": 50, "filled": True})
-    layers = [lines.encode(x=x, y=y, color=color, tooltip=charts.tips(objective="", epochs=".3~g", loss=".4f", N=","))]
+    best = alt.Chart(charts.data(rows)).encode(x=x, y=y, color=color)
+    tooltip = charts.tips(objective="", epochs=".3~g", loss=".4f", N=",")
+    points = best.mark_point(filled=False, size=70, strokeWidth=2, opacity=1)
+    layers = [
+        best.mark_line().encode(strokeWidth=charts.nested_widths(names)),
+        points.encode(shape=charts.shape(names, found.runs), tooltip=tooltip),
+    ]
     if crossed := _crossings(found):
-        low = charts.x("low", EPOCHS, [row["epochs"] for row in rows], charts.PLAIN)
+        low = charts.x("low", EPOCHS, numbers, charts.PLAIN, pixels=width)
         marks = alt.Chart(charts.data(crossed))
         bands = marks.mark_rect(opacity=0.13).encode(x=low, x2="high:Q", color=color)
         tooltip = charts.tips(objective="", epochs=".3~g", low=".3~g", high=".3~g")
         rules = marks.mark_rule(strokeDash=[5, 4], strokeWidth=1.6).encode(x=x, color=color, tooltip=tooltip)
         layers += [bands, rules]
-    layered = alt.layer(*layers).properties(width=charts.width(panels, 135), height=270, title="best size of each")
+    layered = alt.layer(*layers).properties(width=width, height=270, title="best size of each")
     return charts.zoomed(layered, f"epochs_{found.unique_tokens}_best")
 
 

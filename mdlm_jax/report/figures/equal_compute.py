@@ -1,4 +1,4 @@
-"""Mean loss over seeds of objectives that were given the same."""
+"""Mean loss over seeds of objectives at one size and budget."""
 
 import altair as alt
 
@@ -8,7 +8,7 @@ from mdlm_jax.report.figures import charts
 from mdlm_jax.report.figures.charts import Figure
 from mdlm_jax.report.text import comparisons
 
-ROW = 30  # pixels an objective
+ROW = 30  # pixels for each objective
 
 
 def _panel(cell: Cell, names: list[str], kind: str, place: int, panels: int) -> alt.LayerChart:
@@ -45,19 +45,19 @@ def _panel(cell: Cell, names: list[str], kind: str, place: int, panels: int) -> 
 
 
 def equal(cells: list[Cell]) -> Figure | None:
-    """One panel a size and budget; losses that bound no likelihood have panels of their own."""
+    """One panel for each size and budget; losses that bound no likelihood have their own panels."""
     if not cells:
         return None
     shown = []
     for cell in cells:
         bounding = [name for name, runs in cell.runs.items() if runs[0].bound != "none"]
         others = [name for name in cell.runs if name not in bounding]
-        shown += [(cell, names, kind) for names, kind in ((bounding, ""), (others, ": bound no likelihood")) if names]
+        shown += [(cell, names, kind) for names, kind in ((bounding, ""), (others, ", no likelihood bound")) if names]
     return Figure(
         "equal_compute",
         "The same size and budget",
-        "Loss of each objective over seeds (circles), its mean and 95% interval (Student's over seeds, with the Monte "
-        "Carlo error). Other axes: losses that bound no likelihood.",
+        "Circles: the loss of each seed. Diamonds and bars: means and 95% intervals (Student's over seeds, with the "
+        "Monte Carlo error). Losses that bound no likelihood have their own axes.",
         charts.panels(
             [_panel(*one, place, len(shown)) for place, one in enumerate(shown)],
             "Objectives at one size and budget",

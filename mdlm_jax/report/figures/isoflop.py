@@ -51,7 +51,8 @@ def _panel(analysis: Analysis, name: str, losses: list[float], first: bool, pane
     curves = analysis.minima[name]
     fitted = [(curve, minimum) for curve, minimum in curves if not isinstance(minimum, Refusal)]
     sizes = [run.parameters_non_embedding for run in analysis.runs[name]]
-    x = charts.x("N", "non-embedding parameters N", sizes, charts.AMOUNT, room=3.5)
+    width = charts.width(panels)
+    x = charts.x("N", "non-embedding parameters N", sizes, charts.AMOUNT, room=3.5, pixels=0.8 * width)
     y = charts.y("loss", charts.NATS if first else None, losses)
     color = charts.shades("budget:O")
     tooltip = charts.tips(run="", loss=".4f", error=".2g", N=",", D=".3s", seed=",")
@@ -73,7 +74,7 @@ def _panel(analysis: Analysis, name: str, losses: list[float], first: bool, pane
         marks.transform_filter("!datum.inside").mark_point(**cross).encode(x=x, y=y, tooltip=told),
     ]
     own = "" if name in likelihoods(analysis) else " (bounds no likelihood: its own axis)"
-    layered = alt.layer(*layers).properties(width=charts.width(panels), height=300, title=name + own)
+    layered = alt.layer(*layers).properties(width=width, height=300, title=name + own)
     return charts.zoomed(layered, f"isoflops_{name}")
 
 
@@ -88,15 +89,16 @@ def isoflops(analysis: Analysis) -> Figure | None:
     return Figure(
         "isoflops",
         "Loss against size at equal compute",
-        "Each point is a run, seeds included; one parabola of the loss in log N a budget. A star is a minimum inside "
-        "the grid of sizes, a red cross the best size of a budget whose minimum is not, which no law uses.",
+        "Each point is a run, and each budget has one parabola of the loss in log N, fitted to the runs of all seeds. "
+        "The number beside a curve is its budget in FLOPs. A star is a minimum inside the grid of sizes. A red cross "
+        "is the best size of a budget whose minimum is at the edge; no law uses it.",
         charts.panels(
             [
                 _panel(analysis, name, shared if name in together else losses[name], place % 3 == 0, len(drawn))
                 for place, name in enumerate(drawn)
             ],
             "IsoFLOP curves",
-            f"beside each curve its budget in FLOPs (counter: {analysis.counter}); "
+            charts.flops("the number beside a curve is its budget in FLOPs", analysis.counter) + "; "
             "star: minimum, red cross: minimum at the edge of the sizes",
         ),
     )

@@ -30,7 +30,7 @@ def _law(name: str, best: Optima, what: str) -> list[dict]:
 
 
 def _panel(analysis: Analysis, what: str, fitted: dict[str, Optima], legend: bool) -> alt.LayerChart:
-    symbol, title, labels = PANELS[what]
+    (symbol, title, labels), width = PANELS[what], charts.width(3, 120)
     names = list(analysis.runs)
     minima = [
         {"objective": name, "C": c, what: value}
@@ -40,18 +40,18 @@ def _panel(analysis: Analysis, what: str, fitted: dict[str, Optima], legend: boo
     laws = [row for name, best in fitted.items() for row in _law(name, best, what)]
     banded = [row for row in laws if "low" in row]
     heights = [row[what] for row in minima + laws] + [row[end] for row in banded for end in ("low", "high")]
-    x = charts.x("C", f"budget C in FLOPs (counter: {analysis.counter})", [row["C"] for row in minima])
+    x = charts.x("C", charts.flops("budget C in FLOPs", analysis.counter), [row["C"] for row in minima], pixels=width)
     y, low = (charts.y(field, title, heights, labels, log=True) for field in (what, "low"))
     color = charts.color(names, names, legend)
-    lines = alt.Chart(charts.data(laws)).mark_line(strokeDash=[6, 4], strokeWidth=1.6)
+    lines = alt.Chart(charts.data(laws)).mark_line(strokeDash=[6, 4]).encode(strokeWidth=charts.nested_widths(names))
     bands = alt.Chart(charts.data(banded)).mark_area(opacity=0.16).encode(x=x, y=low, y2="high:Q", color=color)
-    points = alt.Chart(charts.data(minima)).mark_point(filled=True, size=60, opacity=1)
+    points = alt.Chart(charts.data(minima)).mark_point(filled=False, size=70, strokeWidth=2, opacity=1)
     form = ".4f" if what == "loss" else ".4~s"
     points = points.encode(
         shape=charts.shape(names, names, legend), tooltip=charts.tips(**{"objective": "", "C": ".3~g", what: form})
     )
     layers = [bands] * bool(banded) + [lines.encode(x=x, y=y, color=color), points.encode(x=x, y=y, color=color)]
-    layered = alt.layer(*layers).properties(width=charts.width(3, 120), height=270, title=f"{symbol}* against C")
+    layered = alt.layer(*layers).properties(width=width, height=270, title=f"{symbol}* against C")
     return charts.zoomed(layered, f"optimal_{what}")
 
 
@@ -63,12 +63,14 @@ def optimal_sizes(analysis: Analysis) -> Figure | None:
     return Figure(
         "optimal_sizes",
         "Compute-optimal size, tokens and loss",
-        "The minima of the isoFLOP curves against the budget, the power laws through them (dashed) and 95% bands of "
-        "these laws from the bootstrap. D* is read off the runs of a budget at N*.",
+        "The minima of the isoFLOP curves against the budget, the power laws through them (dashed) and their 95% "
+        "bootstrap bands. D* is the number of tokens that a run of size N* gets from the budget.",
         charts.panels(
             [_panel(analysis, what, fitted, what == "loss") for what in PANELS],
             "Compute-optimal size, tokens and loss",
-            f"points: interior isoFLOP minima; dashed: power laws, with 95% bands; C in {analysis.counter} FLOPs",
+            charts.flops(
+                "points: interior isoFLOP minima; dashed: power laws with 95% bands; C in FLOPs", analysis.counter
+            ),
         ),
         findings.laws(analysis),
     )

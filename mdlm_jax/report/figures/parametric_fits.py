@@ -23,14 +23,16 @@ def _residuals(study: Study, name: str, surface: ParametricFit, heights: list[fl
         {"C": run.budget, "N": run.parameters_non_embedding, "residual": 100 * residual, "run": run.run_id}
         for run, residual in zip(study.analysis.runs[name], surface.residuals.tolist(), strict=True)
     ]
-    x = charts.x("C", f"budget in FLOPs (counter: {study.analysis.counter})", [row["C"] for row in rows])
+    width = charts.width(len(_fitted(study)), 125)
+    title = charts.flops("budget in FLOPs", study.analysis.counter)
+    x = charts.x("C", title, [row["C"] for row in rows], pixels=width)
     y = charts.y("residual", PERCENT if first else None, heights)
     color = charts.shades("N:Q", "N", alt.Legend(format=".2~s", gradientLength=120), type="log")
     points = alt.Chart(charts.data(rows)).mark_point(filled=True, size=45, opacity=1)
     zero = alt.Chart(charts.data([{"zero": 0}])).mark_rule(strokeWidth=1.2).encode(y="zero:Q")
     tooltip = charts.tips(run="", residual=".2f", N=",")
     layered = alt.layer(points.encode(x=x, y=y, color=color, tooltip=tooltip), zero)
-    layered = layered.properties(width=charts.width(len(_fitted(study)), 125), height=230, title=name)
+    layered = layered.properties(width=width, height=230, title=name)
     return charts.zoomed(layered, f"residual_{name}")
 
 
@@ -106,7 +108,8 @@ def held_out(study: Study) -> Figure | None:
     if not rows:
         return None
     names = list(study.analysis.runs)
-    x = charts.x("C", f"budget left out, in FLOPs (counter: {study.analysis.counter})", [row["C"] for row in rows])
+    title = charts.flops("budget left out, in FLOPs", study.analysis.counter)
+    x = charts.x("C", title, [row["C"] for row in rows], pixels=charts.WIDTH - 330)
     y = charts.y("bias", f"mean {PERCENT}", [row["bias"] for row in rows] + [0.0])
     points = alt.Chart(charts.data(rows)).mark_line(point={"filled": True, "size": 60}, strokeWidth=1.2)
     tooltip = charts.tips(objective="", C=".3~g", bias=".2f", error=".2f")

@@ -1,4 +1,4 @@
-"""From a figure's one specification to what a page, a slide and a paper take. Nothing is fetched from anywhere."""
+"""Draws the specification of a figure for a page, a slide or a paper, without a network."""
 
 import json
 import subprocess
@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from mdlm_jax.report.figures.charts import GRID, TEXT
 
-VERSION = "6.4"  # of Vega-Lite, which the page and the files are drawn with
-PIXELS = 2  # of a PNG for each of the page
+VERSION = "6.4"  # of Vega-Lite, for the page and the files
+PIXELS = 2  # of a PNG for each pixel of the page
 AXIS = {"gridColor": GRID, "labelFontSize": 11, "titleFontSize": 12, "titleFontWeight": "normal", "domainColor": "#666"}
 CONFIG = {
     "font": "sans-serif",
@@ -27,18 +27,18 @@ CONFIG = {
 
 
 def specification(chart: alt.TopLevelMixin) -> dict[str, Any]:
-    """The chart as Vega-Lite, whole: data and looks included."""
+    """The chart as Vega-Lite, with its data and style."""
     return chart.to_dict(validate=False) | {"config": CONFIG}
 
 
 def svg(specified: dict[str, Any]) -> str:
-    """Of a specification. Not to be zoomed: what can be is clipped, each line of it alone, 3 s for the PNG of 500."""
+    """The SVG of a specification, without zooming, for which every line would be clipped alone (3 s for 500 lines)."""
     kept = [parameter for parameter in specified.get("params", []) if parameter.get("bind") != "scales"]
     return vl_convert.vegalite_to_svg(specified | {"params": kept}, vl_version=VERSION, allowed_base_urls=[])
 
 
 def png(drawn: str) -> bytes:
-    """Of an SVG."""
+    """The PNG of an SVG."""
     return vl_convert.svg_to_png(drawn, scale=PIXELS)
 
 
@@ -52,7 +52,7 @@ def files(specified: dict[str, Any]) -> tuple[str, bytes]:
 def drawing_code() -> Markup:
     """JavaScript that defines `draw(element, specification)`: Vega, Vega-Lite and Vega-Embed in one piece.
 
-    Put together in a process of its own: here it would hold Python's lock, which figures and fits want, for a second.
+    Another process bundles it, since bundling holds Python's global lock for a second while figures are made.
     """
     options = {"actions": False, "renderer": "svg"}
     snippet = f"window.draw = (element, chart) => vegaEmbed(element, chart, {json.dumps(options)});"
@@ -64,6 +64,8 @@ def drawing_code() -> Markup:
 
 
 def embedded(specified: dict[str, Any]) -> Markup:
-    """A specification as the text of a script element."""
-    text = json.dumps(specified, separators=(",", ":"), allow_nan=False)
+    """A specification as the text of a script element, without its title, which the page has in a heading."""
+    text = json.dumps(
+        {key: part for key, part in specified.items() if key != "title"}, separators=(",", ":"), allow_nan=False
+    )
     return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))

@@ -27,8 +27,9 @@ def _rows(sampled: list[Sampled]) -> list[dict]:
 
 def _panel(rows: list[dict], quality: str, legend: bool) -> alt.LayerChart:
     names, budgets = (list(dict.fromkeys(row[key] for row in rows)) for key in ("objective", "budget"))
+    width = charts.width(2, 200)
     ends = [row[f"{quality}_{end}"] for row in rows for end in ("low", "high")]
-    x = charts.x("speed", "tokens per second", [row["speed"] for row in rows], charts.AMOUNT)
+    x = charts.x("speed", "tokens per second", [row["speed"] for row in rows], charts.AMOUNT, pixels=width)
     y, low = (charts.y(field, QUALITIES[quality], ends) for field in (quality, f"{quality}_low"))
     color = charts.color(names, names, legend)
     key = {"legend": alt.Legend(symbolOpacity=1) if legend else None}
@@ -43,7 +44,7 @@ def _panel(rows: list[dict], quality: str, legend: bool) -> alt.LayerChart:
         chart.mark_rule().encode(x=x, y=low, y2=f"{quality}_high:Q", color=color),
         chart.mark_point(filled=True, size=75, opacity=1).encode(x=x, y=y, color=color, shape=plans, tooltip=tooltip),
     ]
-    layered = alt.layer(*layers).properties(width=charts.width(2, 200), height=290, title=QUALITIES[quality])
+    layered = alt.layer(*layers).properties(width=width, height=290, title=QUALITIES[quality])
     return charts.zoomed(layered, f"samples_{quality}")
 
 

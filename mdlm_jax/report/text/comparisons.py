@@ -1,4 +1,4 @@
-"""What runs on repeated data and runs that were given the same say of two objectives, in sentences."""
+"""Comparisons of two objectives on repeated data, and at one size and budget, in sentences."""
 
 import numpy as np
 
@@ -15,12 +15,12 @@ def _end(epochs: float, crossing: Crossing) -> str:
 
 
 def overtakings(found: Repeated) -> list[str]:
-    """From how many epochs on each objective is below the reference, or that it is not within those that were run."""
+    """The number of epochs from which each objective has a lower loss than the reference, if there is one."""
     sentences = []
     for reference, other, crossing in found.overtakings:
-        where = f"On {number(found.unique_tokens)} unique tokens, each at its best size, {other} against {reference}: "
+        where = f"{other} against {reference} on {number(found.unique_tokens)} unique tokens, each at its best size: "
         if isinstance(crossing, Refusal):
-            sentences.append(f"{where}the crossover is refused: {crossing.reason}.")
+            sentences.append(f"{where}there is no crossover, because {crossing.reason}.")
             continue
         within = f"{number(crossing.first_epochs)} to {number(crossing.last_epochs)} epochs"
         interval = f"95% interval {_end(crossing.low, crossing)} to {_end(crossing.high, crossing)}"
@@ -28,22 +28,22 @@ def overtakings(found: Repeated) -> list[str]:
             text = f"{where}{other} has the lower loss from {crossing.epochs:.3g} epochs on ({interval})."
         else:
             lower = other if crossing.epochs == 0 else reference
-            text = f"{where}no crossover within {within}, {lower} has the lower loss at the last ({interval})."
+            text = f"{where}no crossover within {within}. {lower} has the lower loss at the last ({interval})."
         if crossing.degrees == 0:
-            text += " One seed a cell: the interval knows the Monte Carlo errors only, and is too narrow."
+            text += " There is one seed, so the interval contains only Monte Carlo errors and is too narrow."
         sentences.append(text)
     return sentences
 
 
 def differences(cell: Cell) -> list[str]:
-    """Each objective less the reference, paired by seed."""
+    """The loss of each objective minus that of the reference, paired by seed."""
     sentences = []
     for reference, other, value in cell.differences:
-        where = f"{other} less {reference} at {cell.size} and {cell.spent}: "
+        where = f"{other} minus {reference} at size {cell.size} and {cell.spent}: "
         if isinstance(value, Refusal):
-            sentences.append(f"{where}refused: {value.reason} in common.")
+            sentences.append(f"{where}no difference is given, because {value.reason}.")
             continue
-        shown = "" if value.low > 0 or value.high < 0 else " The interval covers 0: no difference is shown."
+        shown = "" if value.low > 0 or value.high < 0 else " The interval covers 0: it shows no difference."
         sentences.append(
             f"{where}{value.mean:+.4f} nats per token (95% interval {value.low:+.4f} to {value.high:+.4f}, "
             f"{value.seeds} seeds, paired).{shown}"

@@ -1,15 +1,16 @@
-"""What the isoFLOP curves of a sweep support and what they don't, in sentences."""
+"""What the isoFLOP curves of a sweep support and what they do not, in sentences."""
 
 from collections import defaultdict
 from collections.abc import Mapping
 
+from mdlm_jax.costs.flops import COUNTER_LABELS
 from mdlm_jax.laws import MAX_DECADES, Multiplier, Optima, Refusal, interval
 from mdlm_jax.report.analysis import Analysis, Comparison, likelihoods
 from mdlm_jax.style import number
 
 
 def refusals(what: str, refused: Mapping[str, Refusal]) -> list[str]:
-    """One sentence a reason, with the objectives that share it."""
+    """One sentence for each reason, with the objectives that share it."""
     sharing = defaultdict(list)
     for name, refusal in refused.items():
         sharing[refusal.reason].append(name)
@@ -17,37 +18,60 @@ def refusals(what: str, refused: Mapping[str, Refusal]) -> list[str]:
 
 
 def verdict(comparison: Comparison) -> tuple[bool, str]:
-    """Whether a comparison supports a claim, and the claim or why there is none."""
-    pair, value = f"{comparison.other} against {comparison.reference}", comparison.multiplier
+    """(whether the comparison supports a claim, the claim or why there is none)."""
+    value = comparison.multiplier
     if isinstance(value, Refusal):
         name = "Control, " if comparison.control else ""
-        return False, f"{name}{pair}: the compute multiplier is refused: {value.reason}."
-    measured = (
-        f"×{value.mean:.3g} (95% interval {value.mean_low:.3g} to {value.mean_high:.3g}; "
-        f"geometric mean over {value.loss[0]:.3f} to {value.loss[-1]:.3f} nats per token)"
+        pair = f"{comparison.other} against {comparison.reference}"
+        return False, f"{name}{pair}: there is no compute multiplier, because {value.reason}."
+    return _control(comparison, value) if comparison.control else _claim(comparison, value)
+
+
+def _uncertainty(value: Multiplier) -> str:
+    return (
+        f"(95% interval {value.mean_low:.3g} to {value.mean_high:.3g}; geometric mean over {value.loss[0]:.3f} to "
+        f"{value.loss[-1]:.3f} nats per token)"
     )
-    covers = value.mean_low <= 1 <= value.mean_high
-    if comparison.control:
-        text = f"Control, {pair}: the two losses have one expectation, so the multiplier must cover 1. It is {measured}"
-        if covers:
-            return True, f"{text}: passed."
-        return False, f"{text}: FAILED. Differences of this size between other objectives may be no more than this."
-    if covers:
-        return False, f"{pair}: compute multiplier {measured}. The interval covers 1: no difference is shown."
-    more = "more" if value.mean > 1 else "less"
-    return True, f"{pair}: {more} compute for the same loss, {measured}.{_trend(value)}"
+
+
+def _control(comparison: Comparison, value: Multiplier) -> tuple[bool, str]:
+    text = (
+        f"Control, {comparison.other} against {comparison.reference}: the two losses have the same expectation, so the "
+        f"interval of the multiplier must cover 1. It is {value.mean:.3g} {_uncertainty(value)}"
+    )
+    if value.mean_low <= 1 <= value.mean_high:
+        return True, f"{text}: passed."
+    return False, f"{text}: FAILED. Differences of this size between other objectives may mean nothing."
+
+
+def _claim(comparison: Comparison, value: Multiplier) -> tuple[bool, str]:
+    if value.mean_low <= 1 <= value.mean_high:
+        pair = f"{comparison.other} against {comparison.reference}"
+        return (
+            False,
+            f"{pair}: compute multiplier {value.mean:.3g} {_uncertainty(value)}. The interval covers 1: it shows no "
+            "difference.",
+        )
+    needs = f"{comparison.other} needs {value.mean:.3g} times the compute of {comparison.reference} for the same loss"
+    return True, f"{needs} {_uncertainty(value)}.{_trend(value)}"
 
 
 def _trend(value: Multiplier) -> str:
-    """The losses rise along the multiplier, so compute falls."""
+    """Whether the multiplier changes with the loss. Losses rise along its arrays, so compute falls."""
     apart = value.low[0] > value.high[-1] or value.high[0] < value.low[-1]
     if not apart:
-        return " No trend with the loss is resolved."
-    return f" It goes from ×{value.value[-1]:.2f} to ×{value.value[0]:.2f} as the loss falls."
+        return " The ratio shows no trend with the loss."
+    return f" The ratio goes from {value.value[-1]:.2f} to {value.value[0]:.2f} as the loss falls."
 
 
 def exponent(best: Optima, what: str, symbol: str) -> str:
-    """The law of `what` in short, with the interval of its exponent where there is one. Print its counter beside it."""
+    """For example `N* ∝ C^0.461 [0.444, 0.479]`, the interval only if there is one.
+
+    Args:
+        best: The laws of one objective.
+        what: loss, parameters or tokens.
+        symbol: How `what` is written: L, N or D.
+    """
     text = f"{symbol}* ∝ C^{getattr(best, f'{what}_law').exponent:.3f}"
     if isinstance(best.sample, Refusal):
         return text
@@ -66,35 +90,42 @@ def laws(analysis: Analysis) -> list[str]:
         ]
         sentences.append(
             f"{name}: {', '.join(exponents)} (95% intervals), from {len(best.budgets)} interior minima between "
-            f"{number(best.budgets[0])} and {number(best.budgets[-1])} FLOPs of the counter '{best.counter}'."
+            f"{number(best.budgets[0])} and {number(best.budgets[-1])} FLOPs ({COUNTER_LABELS[best.counter]})."
         )
     return sentences
 
 
-def _scope(analysis: Analysis) -> list[str]:
+def _bounds(analysis: Analysis) -> list[str]:
+    bounds = {name: mine[0].bound for name, mine in analysis.runs.items()}
+    upper = [name for name in likelihoods(analysis) if bounds[name] == "upper"]
     sentences = []
-    sentences += refusals("no law", {name: best for name, best in analysis.optima.items() if isinstance(best, Refusal)})
+    if upper and "exact" in bounds.values():
+        losses, verb = ("losses", "are upper bounds") if len(upper) > 1 else ("loss", "is an upper bound")
+        sentences.append(
+            f"The {losses} of {' and '.join(upper)} {verb} on -log p(x), so a multiplier against an exact likelihood "
+            "includes how loose the bound is."
+        )
+    for name in sorted(set(bounds) - set(likelihoods(analysis))):
+        sentences.append(f"{name}: its loss bounds no likelihood, so it is compared with no other objective.")
+    return sentences
+
+
+def _scope(analysis: Analysis) -> list[str]:
+    refused = {name: best for name, best in analysis.optima.items() if isinstance(best, Refusal)}
+    sentences = refusals("no law", refused)
     for name, best in analysis.optima.items():
         if isinstance(best, Optima) and isinstance(best.sample, Refusal):
             sentences.append(f"{name}: its exponents have no interval: {best.sample.reason}.")
     budgets = [run.budget for runs in analysis.runs.values() for run in runs]
     sentences.append(
-        f"The budgets run from {number(min(budgets))} to {number(max(budgets))} FLOPs: nothing is said about models "
-        f"beyond, and the fits refuse to go further than {MAX_DECADES} decades."
+        f"The budgets run from {number(min(budgets))} to {number(max(budgets))} FLOPs. The laws say nothing about "
+        f"larger models, and predictions stop {MAX_DECADES} decades outside this range."
     )
     sentences.append(
-        f"Exponents hold for C of the counter '{analysis.counter}'; another one may move those of N* and D*."
+        f"The exponents hold for C in FLOPs ({COUNTER_LABELS[analysis.counter]}). Another way to count FLOPs may "
+        "change those of N* and D*."
     )
-    bounds = {name: mine[0].bound for name, mine in analysis.runs.items()}
-    upper = [name for name in likelihoods(analysis) if bounds[name] == "upper"]
-    if upper and "exact" in bounds.values():
-        sentences.append(
-            f"The loss of {' and '.join(upper)} is an upper bound of -log p: a multiplier against an exact likelihood "
-            "also contains how loose that bound is."
-        )
-    for name in sorted(set(bounds) - set(likelihoods(analysis))):
-        sentences.append(f"{name}: its loss bounds no likelihood, so it is compared with nothing.")
-    return sentences
+    return sentences + _bounds(analysis)
 
 
 def supported(analysis: Analysis) -> list[str]:
@@ -103,10 +134,11 @@ def supported(analysis: Analysis) -> list[str]:
 
 
 def not_supported(analysis: Analysis) -> list[str]:
-    """What was refused, what failed, and how far the rest goes."""
+    """Refused comparisons, failed runs, and how far the results reach."""
     sentences = [text for holds, text in map(verdict, analysis.comparisons) if not holds]
     if analysis.failed:
-        sentences.append(f"Failed, and missing from every fit: {len(analysis.failed)} of the runs, listed below.")
+        runs = "1 run failed and is" if len(analysis.failed) == 1 else f"{len(analysis.failed)} runs failed and are"
+        sentences.append(f"{runs} in no fit; see the table of runs.")
     if analysis.left_out:
         sentences.append(f"Not used: {len(analysis.left_out)} of the runs or files, listed below.")
     if not analysis.runs:

@@ -1,7 +1,8 @@
-"""What the parametric fits L(N, D) say, in sentences."""
+"""The parametric fits L(N, D), in sentences."""
 
 import numpy as np
 
+from mdlm_jax.costs.flops import COUNTER_LABELS
 from mdlm_jax.laws import HeldOut, Profile, Refusal
 from mdlm_jax.report.parametric_fits import ParametricFit
 from mdlm_jax.report.text.findings import refusals
@@ -15,27 +16,27 @@ def _interval(profile: Profile) -> str:
 
 
 def fits(surfaces: dict[str, ParametricFit | Refusal]) -> list[str]:
-    """The parameters of each objective with the intervals of their profiles, or why there is no fit."""
+    """The parameters of each objective with their profile intervals, or why there is no fit."""
     refused = {name: surface for name, surface in surfaces.items() if isinstance(surface, Refusal)}
     sentences = refusals("no parametric fit", refused)
     for name, surface in surfaces.items():
         if isinstance(surface, Refusal):
             continue
-        told = [
+        values = [
             f"{profile.parameter} = {getattr(surface.fitted.values, profile.parameter):.3f} {_interval(profile)}"
             for profile in surface.profiles
         ]
         share, low, high = surface.exponent
         spread = 100 * np.sqrt(np.mean(surface.residuals**2))
         sentences.append(
-            f"{name}: {', '.join(told)} (95% profile intervals); N* ∝ C^{share:.3f} [{low:.3f}, {high:.3f}] for C of "
-            f"the counter 'six_nonembedding' (bootstrap over runs). Residuals: {spread:.2f}% of the loss."
+            f"{name}: {', '.join(values)} (95% profile intervals); N* ∝ C^{share:.3f} [{low:.3f}, {high:.3f}] for "
+            f"C = {COUNTER_LABELS['six_nonembedding']} (bootstrap over runs). Residuals: {spread:.2f}% of the loss."
         )
     return sentences
 
 
 def unbounded(surfaces: dict[str, ParametricFit | Refusal]) -> list[str]:
-    """The parameters whose profile bounds nothing."""
+    """The parameters that the profile likelihood does not bound."""
     return [
         f"{name}: {profile.interval.reason}."
         for name, surface in surfaces.items()
@@ -46,7 +47,7 @@ def unbounded(surfaces: dict[str, ParametricFit | Refusal]) -> list[str]:
 
 
 def held_out(surfaces: dict[str, ParametricFit | Refusal]) -> list[str]:
-    """How well the largest budget is predicted by the others, or why no budget can be left out."""
+    """How well the other budgets predict the largest one, or why no budget can be left out."""
     sentences = []
     for name, surface in surfaces.items():
         if not isinstance(surface, ParametricFit):
@@ -54,8 +55,8 @@ def held_out(surfaces: dict[str, ParametricFit | Refusal]) -> list[str]:
         found = surface.held_out
         if isinstance(found, HeldOut):
             sentences.append(
-                f"{name}: the largest budget ({number(found.budgets[-1])} FLOPs), predicted by the others, is off by "
-                f"{100 * found.bias[-1]:+.2f}% of the loss on average over its runs (root mean square "
+                f"{name}: predicted from the other budgets, the losses at the largest ({number(found.budgets[-1])} "
+                f"FLOPs) are {100 * found.bias[-1]:+.2f}% off on average (root mean square "
                 f"{100 * found.error[-1]:.2f}%)."
             )
         else:

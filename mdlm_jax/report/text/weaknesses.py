@@ -1,4 +1,4 @@
-"""Where the design of a sweep is weak: what a reader must know before believing its laws."""
+"""Weaknesses in the design of a sweep that limit how far its laws can be trusted, in sentences."""
 
 from collections import defaultdict
 
@@ -9,7 +9,7 @@ from mdlm_jax.report.analysis import Analysis
 from mdlm_jax.style import number
 
 GOOD_SIZES, GOOD_BUDGETS = 5, 3
-NAMED = 3  # runs that a sentence names
+NAMED = 3  # runs that one sentence names
 
 
 def _minima(analysis: Analysis) -> list[str]:
@@ -17,26 +17,28 @@ def _minima(analysis: Analysis) -> list[str]:
     for name, curves in analysis.minima.items():
         few = defaultdict(list)
         if len(curves) == 1 and isinstance(curves[0][1], Refusal):
-            continue  # one budget of one or two sizes was not meant for a law, and has none
+            continue  # one budget of one or two sizes is not meant for a law
         for curve, minimum in curves:
             where = f"{name} at {number(curve.budget)} FLOPs: "
             sizes = len(np.unique(curve.parameters))
             if isinstance(minimum, Refusal):
                 runs = [run.run_id for run in analysis.runs[name] if run.budget == curve.budget]
-                sentences.append(f"{where}no minimum, {minimum.reason}; its runs are {', '.join(runs[:NAMED])}.")
+                sentences.append(
+                    f"{where}there is no minimum, because {minimum.reason}. Its runs are {', '.join(runs[:NAMED])}."
+                )
             elif not minimum.interior:
                 grid = f"{number(curve.parameters.min())} to {number(curve.parameters.max())} parameters"
                 sentences.append(
-                    f"{where}the minimum is at the edge of the grid ({grid}), the best run has "
-                    f"{number(minimum.parameters)}; the budget is left out of all laws."
+                    f"{where}the minimum is at the edge of the grid ({grid}): the best run has "
+                    f"{number(minimum.parameters)}. The laws leave this budget out."
                 )
             if MIN_SIZES <= sizes < GOOD_SIZES:
                 few[sizes].append(number(curve.budget))
         for sizes, budgets in few.items():
-            free = "no run" if sizes == MIN_SIZES else "one"
+            free = "none" if sizes == MIN_SIZES else "one"
             sentences.append(
-                f"{name}: {sizes} sizes at {', '.join(budgets)} FLOPs. A parabola takes three, which leaves {free} to "
-                f"test its shape; {GOOD_SIZES} are better."
+                f"{name}: {sizes} sizes at {', '.join(budgets)} FLOPs. A parabola needs three, which leaves {free} to "
+                f"test its shape. Use {GOOD_SIZES} or more."
             )
     return sentences
 
@@ -45,7 +47,7 @@ def _budgets(analysis: Analysis) -> list[str]:
     sentences = []
     for name, best in analysis.optima.items():
         if isinstance(best, Optima) and len(best.budgets) < GOOD_BUDGETS:
-            sentences.append(f"{name}: two minima fix a power law and leave nothing to test it with.")
+            sentences.append(f"{name}: two minima determine a power law and leave nothing to test it.")
     return sentences
 
 
@@ -55,7 +57,9 @@ def _seeds(analysis: Analysis) -> list[str]:
         cells[run.objective, run.size, run.budget].append(run.loss)
     spread = seed_deviation(cells.values())
     if np.isnan(spread):
-        return ["One seed a run: the noise is judged by how far the runs lie from their parabolas only."]
+        return [
+            "Every run has one seed, so the noise is estimated only from how far the runs lie from their parabolas."
+        ]
     sentences = []
     for comparison in analysis.comparisons:
         value = comparison.multiplier
@@ -65,18 +69,20 @@ def _seeds(analysis: Analysis) -> list[str]:
         effect = abs(np.log(value.mean)) * slope * float(np.mean(value.loss))
         if spread > effect:
             sentences.append(
-                f"{comparison.other} against {comparison.reference}: seeds of one run differ by {spread:.4f} nats (one "
-                f"standard deviation), more than the {effect:.4f} nats at equal compute that the multiplier stands for."
+                f"{comparison.other} against {comparison.reference}: the seeds of one run have a standard deviation of "
+                f"{spread:.4f} nats. The multiplier corresponds to less, {effect:.4f} nats at equal compute."
             )
     return sentences
 
 
 def warnings(analysis: Analysis) -> list[str]:
-    """One sentence a weakness."""
+    """One sentence for each weakness."""
     if not analysis.runs:
         return []
     sentences = _minima(analysis) + _budgets(analysis) + _seeds(analysis)
     epochs = max(run.epochs for runs in analysis.runs.values() for run in runs)
     if epochs > 1.5:
-        sentences.append(f"Data is repeated, up to {epochs:.1f} times: part of what is measured may be that.")
+        sentences.append(
+            f"Runs read their data up to {epochs:.1f} times. Repetition may explain part of the differences."
+        )
     return sentences
