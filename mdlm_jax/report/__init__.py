@@ -1,15 +1,17 @@
-"""From results to an HTML report: what results support (`analyse` and others), and figures and sentences about it."""
+"""From results to an HTML report: analyses of the results, and their figures and sentences."""
 
 from mdlm_jax.costs.flops import COUNTERS
-from mdlm_jax.report import charts, render, weak, words
 from mdlm_jax.report.analysis import Analysis, analyse
-from mdlm_jax.report.equal import equal_spends
-from mdlm_jax.report.figures_compute import loss_against_flops, multipliers
-from mdlm_jax.report.figures_isoflop import isoflops
+from mdlm_jax.report.equal_compute import equal_compute
+from mdlm_jax.report.figures import charts, render
+from mdlm_jax.report.figures.compute import loss_against_flops, multipliers
+from mdlm_jax.report.figures.isoflop import isoflops
 from mdlm_jax.report.page import write_report
+from mdlm_jax.report.parametric_fits import parametric_fits
 from mdlm_jax.report.repeated import repeated
 from mdlm_jax.report.stored import read_stored, write_stored
-from mdlm_jax.report.surfaces import fit_surfaces
+from mdlm_jax.report.text.findings import laws, not_supported, supported, verdict
+from mdlm_jax.report.text.weaknesses import warnings
 from mdlm_jax.runs.result import Result, read_results
 from mdlm_jax.style import MARKERS, PALETTE, number, place_in_palette
 
@@ -21,19 +23,22 @@ __all__ = [
     "Result",
     "analyse",
     "charts",
-    "equal_spends",
-    "fit_surfaces",
+    "equal_compute",
     "isoflops",
+    "laws",
     "loss_against_flops",
     "multipliers",
+    "not_supported",
     "number",
+    "parametric_fits",
     "place_in_palette",
     "read_results",
     "read_stored",
     "render",
     "repeated",
-    "weak",
-    "words",
+    "supported",
+    "verdict",
+    "warnings",
     "write_report",
     "write_stored",
 ]
