@@ -48,6 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--config", help="a file in configs/; not needed to go on. --config.KEY=VALUE overrides a key")
     verb.add_argument("--from", dest="donor", type=pathlib.Path, help="a run of `ar` that goes on as one in blocks")
+    verb.add_argument("--branch", help="RUN@STEP: continue the whole state of a checkpoint in a new folder")
+    verb.add_argument(
+        "--extend",
+        choices=("hold", "replan"),
+        help="train longer, to --config.steps or budget; the "
+        "learning rate holds its last value, or follows the schedule of the new length",
+    )
+    verb.add_argument("--fresh", action="store_true", help="set aside what the folder holds and train from step 0")
     verb.add_argument("--recipe", help="how it does: sdar or fastdllm_v2. --config.KEY=VALUE overrides a key")
     verb.add_argument("--coordinator", default="", help="host:port of process 0, to train in several processes")
     verb.add_argument("--processes", type=int, default=0, help="how many there are")
@@ -135,30 +143,39 @@ def _add_source(verb: argparse.ArgumentParser) -> None:
 
 
 def _train(options) -> int:
-    from mdlm_jax.config import from_json, load_config
-
     prepare_devices()
     join_processes(options.coordinator, options.processes, options.process)
-    from mdlm_jax.runs.loop import train_all
-    from mdlm_jax.runs.recipes import recipe_config
+    from mdlm_jax.runs.loop import train, train_all
 
-    if len(options.run) > 1 and (options.config or options.donor or options.recipe):
-        raise UserError("several of --run go on as they were started; accepted: one with --config, --from or --recipe")
-    if options.donor or options.recipe:
-        if not (options.donor and options.recipe) or options.config:
-            raise UserError("--from=RUN and --recipe=NAME go together, and without --config=FILE")
-        configs = [recipe_config(options.donor, options.recipe, options.overrides)]
-    elif options.config:
-        configs = [load_config(options.config, options.overrides)]
+    configs = _configs_to_train(options)
+    if options.extend:
+        results = [train(configs[0], options.run[0], fresh=options.fresh, extension=options.extend)]
     else:
-        if options.overrides:
-            raise UserError(f"{options.overrides[0]} needs --config=FILE; without it the run goes on as it was started")
-        configs = [from_json(folder / "config.json") for folder in options.run]
-    results = train_all(configs, options.run)
+        results = train_all(configs, options.run, fresh=options.fresh)
     for folder, result in zip(options.run, results, strict=True):
         if result is not None:
             _tell(folder, result)
     return int(any(result is not None and result.status == "failed" for result in results))
+
+
+def _configs_to_train(options) -> list:
+    from mdlm_jax.config import load_config, override
+    from mdlm_jax.runs.execution import config_of_run
+    from mdlm_jax.runs.recipes import branch_config, recipe_config
+
+    sources = [name for name in ("config", "branch", "donor") if getattr(options, name)]
+    if len(options.run) > 1 and (sources or options.extend):
+        raise UserError("several of --run resume as they were started; accepted: one with --config, --branch or --from")
+    if len(sources) > 1 or bool(options.donor) != bool(options.recipe):
+        raise UserError("accepted: one of --config=FILE, --branch=RUN@STEP, and --from=RUN with --recipe=NAME")
+    if options.donor:
+        return [recipe_config(options.donor, options.recipe, options.overrides)]
+    if options.branch:
+        return [branch_config(options.branch, options.overrides)]
+    if options.config:
+        return [load_config(options.config, options.overrides)]
+    # as they were started, but for how they are executed
+    return [override(config_of_run(folder), options.overrides) for folder in options.run]
 
 
 def _tell(folder: pathlib.Path, result) -> None:

@@ -21,6 +21,7 @@ KEYS: dict[str, Key] = {
         when=("budget", (NOT_ZERO,)),
     ),
     "steps": Key(1000, "optimiser steps, where budget is 0", at_least=1, at_most=MOST_STEPS, when=NO_BUDGET),
+    "branch_from": Key("", "checkpoint whose whole state this run continues, as FOLDER@STEP", later=True),
     "start_from": Key("", "folder of a run with the same network, whose weights initialise this one", later=True),
     #
     "objective.name": Key(

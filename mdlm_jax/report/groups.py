@@ -11,7 +11,8 @@ from mdlm_jax.runs.result import Result
 Settings = Mapping[str, Any]  # dotted config key -> value
 
 # A report tells runs apart by these in other ways, or they do not change what a run computes.
-IDENTITY = {"seed", "budget", "budget_counter", "steps", "model.size", "data.unique_tokens", "start_from"}
+IDENTITY = {"seed", "budget", "budget_counter", "steps", "model.size", "data.unique_tokens"}
+IDENTITY |= {"start_from", "branch_from"}
 EXECUTION = {name for name, key in KEYS.items() if key.execution}
 
 

@@ -19,6 +19,7 @@ from mdlm_jax.files import write_whole
 
 FOLDER, CANCELLED = "attempts", "cancelled"
 BEAT_SECONDS, LEASE_SECONDS = 15.0, 180.0  # disks on a network show what is touched up to a minute late
+HELD = "MDLM_JAX_HELD"  # in the environment of what an owner starts: the owner holds the folders for it
 JOIN_SECONDS = 300.0  # for so long jax.distributed waits for all its processes
 
 
@@ -96,7 +97,7 @@ def is_alive(folder: pathlib.Path, attempt: Attempt, now: float) -> bool:
     if attempt.owner.machine and attempt.owner.machine == _machine():
         return _began(attempt.owner.pid) == attempt.owner.began
     try:
-        return now - path_of(folder, attempt.number).stat().st_mtime < LEASE_SECONDS
+        return abs(now - path_of(folder, attempt.number).stat().st_mtime) < LEASE_SECONDS  # clocks may differ, little
     except FileNotFoundError:
         return False
 

@@ -10,7 +10,9 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
+from mdlm_jax.config import differing_keys, from_json
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
 from mdlm_jax.runs import digest
 from mdlm_jax.runs.say import say
 from mdlm_jax.training.sharding import shapes
@@ -18,6 +20,10 @@ from mdlm_jax.training.step import State
 
 logging.set_verbosity(logging.FATAL)  # what goes wrong is raised
 
+CONFIG = "config.json"  # of the run; a copy is in each of its checkpoints
+EXTENSIONS = "extensions.json"  # of a run whose length has changed since
+LENGTH = ("budget", "budget_counter", "steps")  # keys that an extension changes
+LAST_SAVED = "last_checkpoint"  # in the run's folder: the step that was saved last, wherever its checkpoint is now
 UNFINISHED = ".orbax-checkpoint-tmp"  # ends the name of a checkpoint that is being written
 
 
@@ -32,7 +38,10 @@ def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -
 
     def seal() -> None:
         for unfinished in folder.glob(f"*{UNFINISHED}"):
+            if (config := folder.parent / CONFIG).exists():
+                shutil.copyfile(config, unfinished / CONFIG)
             digest.seal(unfinished)
+            write_whole(folder.parent / LAST_SAVED, unfinished.name.partition(".")[0] + "\n")
 
     kept = [policies.LatestN(2)]
     if every and num_every:
@@ -107,6 +116,36 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, abstract: State) -> S
         ) from error
     names = {name: field for field, name in STORED_NAMES.items()}
     return abstract._replace(**{names.get(name, name): field for name, field in stored.items()})
+
+
+def restore_step(folder: pathlib.Path, step: int, abstract: State) -> State:
+    """The state of one step of another run. `abstract` gives its layout.
+
+    Raises:
+        UserError: the checkpoint is damaged, or of another network.
+    """
+    if digest.is_sealed(folder / str(step)) and (damage := digest.damage(folder / str(step))):
+        raise UserError(f"{damage}; accepted: another checkpoint")
+    with ocp.CheckpointManager(folder.resolve(), options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
+        return restore(checkpoints, step, abstract)
+
+
+def check_config(folder: pathlib.Path, step: int) -> None:
+    """Compares the config of a run with the one in its checkpoint; one from before checkpoints kept it passes.
+
+    Raises:
+        UserError: the run's config.json is not the one that the checkpoint was saved with.
+    """
+    saved, current = folder / "checkpoints" / str(step) / CONFIG, folder / CONFIG
+    if not saved.exists():
+        return
+    differing = differing_keys(from_json(saved), from_json(current), paths=False)
+    if (folder / EXTENSIONS).exists():
+        differing = [line for line in differing if line.partition(":")[0] not in LENGTH]
+    if differing:
+        raise UserError(
+            f"{current} is not the config of checkpoint {step}: {'; '.join(differing)}; accepted: the file as it was"
+        )
 
 
 def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, State]:

@@ -10,14 +10,20 @@ import pathlib
 from mdlm_jax.files import write_whole
 
 FILE_NAME = "digests.json"
-UNSEALED = "_CHECKPOINT_METADATA"  # times and names, written once more at the commit; no restore needs them
+# times and names, and the mark of a commit: Orbax writes them at the commit, after the digests; no restore needs them
+UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
 def seal(folder: pathlib.Path) -> None:
     """Writes the digests of all files in `folder`."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (FILE_NAME, UNSEALED))
-    digests = {path.relative_to(folder).as_posix(): _digest(path) for path in paths}
+    digests = {name: _digest(folder / name) for name in _files(folder)}
     write_whole(folder / FILE_NAME, json.dumps(digests, indent=1) + "\n")
+
+
+def _files(folder: pathlib.Path) -> list[str]:
+    """The files that have digests, as paths relative to `folder`."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name not in (FILE_NAME, *UNSEALED))
 
 
 def is_sealed(folder: pathlib.Path) -> bool:
@@ -25,12 +31,16 @@ def is_sealed(folder: pathlib.Path) -> bool:
 
 
 def damage(folder: pathlib.Path) -> str:
-    """The first file that is not as it was written, and how; nothing where all are. `folder` is sealed."""
+    """The first file of a sealed folder that is not as it was written, and how; empty where all are."""
     try:
-        digests = json.loads((folder / FILE_NAME).read_text(encoding="utf-8")).items()
+        digests = dict(json.loads((folder / FILE_NAME).read_text(encoding="utf-8")).items())
     except (OSError, ValueError, AttributeError):
         return f"{folder / FILE_NAME} can not be read"
-    for name, digest in digests:
+    if without := [name for name in _files(folder) if name not in digests]:
+        return f"{folder / without[0]} has no digest in {FILE_NAME}"
+    if not digests:
+        return f"{folder / FILE_NAME} has no digests"
+    for name, digest in digests.items():
         path = folder / name
         try:
             if _digest(path) != digest:

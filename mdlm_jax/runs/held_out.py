@@ -68,7 +68,6 @@ def open_held_out(
         "digest": digest,
         "trained_on": None if inputs is None else inputs.corpus == digest,  # None: the run is from before digests
     }
-    corpus = f"{config.data.source} corpus {config.data.path}".rstrip()
-    known = {True: "which the run was trained on", False: "NOT the one that the run was trained on", None: "unchecked"}
-    say(f"{described['sequences']:,} held-out sequences of the {corpus}, {known[described['trained_on']]}")
+    if described["trained_on"] is False:
+        say(f"the {config.data.source} corpus {config.data.path!r} is not the one that {folder} was trained on")
     return HeldOut(data.validation, bytes_per_token(data), described)

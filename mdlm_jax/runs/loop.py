@@ -1,4 +1,4 @@
-"""Runs, from configs to result.json. Started again, they go on from their last checkpoints."""
+"""Runs, from configs to result.json. An interrupted run resumes automatically from its last checkpoint."""
 
 import pathlib
 import time
@@ -12,58 +12,84 @@ from mdlm_jax.costs.hardware import peak_flops
 from mdlm_jax.models.attention import check_backend
 from mdlm_jax.models.float8 import check_float8
 from mdlm_jax.runs.disk import told_plainly
+from mdlm_jax.runs.extension import extend, with_schedule
+from mdlm_jax.runs.fresh import refuse_lost, set_aside
+from mdlm_jax.runs.hold import hold
 from mdlm_jax.runs.inputs import keep_inputs
+from mdlm_jax.runs.lineage import check_parent, keep_lineage
 from mdlm_jax.runs.population import alone, populations, together
 from mdlm_jax.runs.result import Result, write_result
 from mdlm_jax.runs.rewind import BadLoss, RunFailed, go_back, read_rewinds
-from mdlm_jax.runs.run_folder import claim_folder, describe, finished
+from mdlm_jax.runs.run_folder import check_folder, claim_folder, describe, finished
+from mdlm_jax.runs.say import doing, say
 from mdlm_jax.runs.steps import Ended, Member, take_steps
 from mdlm_jax.training.sharding import RUNNERS
 from mdlm_jax.training.step import make_train_step
 
 
-def train(config: ConfigDict, folder: pathlib.Path) -> Result | None:
-    """Trains until the last step and writes result.json; None where a signal ended it, its state saved.
+def train(config: ConfigDict, folder: pathlib.Path, *, fresh: bool = False, extension: str = "") -> Result | None:
+    """Trains until the last step and writes result.json.
 
-    A run that fails leaves a result.json with its cause. Raises UserError for a config that can not be run, or that
-    differs from the one the folder was started with, and where the folder can not be written.
+    Args:
+        config: what to train. In a folder that holds the run already, only how it is executed may differ.
+        folder: the run's.
+        fresh: set aside what the folder holds, and train from step 0.
+        extension: make a run longer, to the length of `config`: what its learning rate does then, `hold` or `replan`.
+
+    Returns:
+        The result, also of a run that failed; None where a signal ended it, its state saved.
+
+    Raises:
+        UserError: the config cannot be run, or the folder holds another run, is being trained by another process, or
+            cannot be written.
     """
-    return train_all([config], [folder])[0]
+    if extension:
+        extend(config, folder, extension)
+    return train_all([config], [folder], fresh=fresh)[0]
 
 
-def train_all(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[Result | None]:
-    """The same for several runs: those that can be are one program, the others follow. A signal ends all of them."""
+def train_all(
+    configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], *, fresh: bool = False
+) -> list[Result | None]:
+    """Trains several runs: those that can be are one program, the others follow. A signal ends all of them."""
     results: list[Result | None] = [None] * len(configs)
+    for config, folder in zip(configs, folders, strict=True):
+        check_folder(config, folder)
+        check_parent(config, folder)
     groups = populations(configs, folders) if len(configs) > 1 else [[0]]
     for group in groups:
-        for number, result in zip(group, _train([configs[i] for i in group], [folders[i] for i in group]), strict=True):
+        found = _train([configs[i] for i in group], [folders[i] for i in group], fresh)
+        for number, result in zip(group, found, strict=True):
             results[number] = result
         if any(results[number] is None for number in group):
             break
     return results
 
 
-def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[Result | None]:
-    """Of one program."""
-    members = _members(configs, folders)
-    for member in members:
-        if member.config.train.float8:
+def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], fresh: bool) -> list[Result | None]:
+    """Trains runs that are one program."""
+    with doing("opening the data"):
+        members = _members(configs, folders)
+    for config, built, _ in members:
+        if config.train.float8:
             check_float8(jax.devices()[0])
-        check_backend(member.config.train.attention, jax.default_backend(), member.built.plan.positions)
-        claim_folder(member.config, member.folder)
-        keep_inputs(member.config, member.folder, member.built)
-    results = [finished(member.folder) for member in members]
+        check_backend(config.train.attention, jax.default_backend(), built.plan.positions)
+    for config, folder in zip(configs, folders, strict=True):
+        claim_folder(config, folder)
+    results = [None if fresh else finished(folder) for folder in folders]
     left = [number for number, result in enumerate(results) if result is None]
     if not left:
         return results
     started = time.perf_counter()
-    with told_plainly(members[left[0]].folder):
+    with hold([folders[number] for number in left]) as outcomes, told_plainly(folders[left[0]]):
+        for number in left:
+            members[number] = _prepared(members[number], fresh)
         for number, ended in zip(left, _run([members[number] for number in left]), strict=True):
             if not ended.found and not ended.cause:
                 continue
             seconds, (config, built, folder) = time.perf_counter() - started, members[number]
             result = describe(config, built, folder, ended.found, seconds, ended.compile_seconds, ended.cause)
-            results[number] = result
+            results[number], outcomes[folder] = result, (result.status, result.cause)
             if jax.process_index() == 0:
                 write_result(folder, result)
     return results
@@ -73,11 +99,23 @@ def _members(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> 
     """Several have one network, so that each thing is compiled once, and are spread over devices, each on one."""
     devices = jax.devices()[:1] if len(configs) > 1 else None
     first, *others = [build(config, devices) for config in configs]
-    shared = {
-        name: getattr(first, name) for name in ("model", "validation_model", "objective", "optimizer", "make_state")
-    }
+    names = ("model", "validation_model", "objective", "optimizer", "make_state")
+    shared = {name: getattr(first, name) for name in names}
     built = [first, *(other._replace(**shared) for other in others)]
     return [Member(*one) for one in zip(configs, built, folders, strict=True)]
+
+
+def _prepared(member: Member, fresh: bool) -> Member:
+    """The member, once its folder is what the run may go on from."""
+    config, built, folder = member
+    claim_folder(config, folder)  # again: another process may have been here before this one held the folder
+    if jax.process_index() == 0:
+        if fresh and (aside := set_aside(folder)) is not None:
+            say(f"what was in {folder} is in {aside} now; training starts at step 0")
+        refuse_lost(folder)
+    keep_inputs(config, folder, built)
+    keep_lineage(config, folder)
+    return member._replace(built=with_schedule(config, folder, built))
 
 
 def _run(members: Sequence[Member]) -> list[Ended]:

@@ -86,6 +86,6 @@ def populations(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) 
     found: dict[Any, list[int]] = {}
     for number, (config, folder) in enumerate(zip(configs, folders, strict=True)):
         program = program_of(config)
-        far = checkpoint.newest_whole(folder / "checkpoints")[0]
+        far = checkpoint.newest_whole(folder / "checkpoints")[0]  # None: at the start, or at one parent's checkpoint
         found.setdefault(number if program is None else (program, far), []).append(number)
     return list(found.values())

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
-from mdlm_jax.config import from_json, override
+from mdlm_jax.config import override
 from mdlm_jax.errors import UserError
+from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
@@ -43,13 +44,31 @@ def recipe_config(folder: pathlib.Path, recipe: str, overrides: Sequence[str]) -
     """
     if recipe not in RECIPES:
         raise UserError(f"--recipe={recipe}; accepted: {', '.join(RECIPES)}")
-    config = from_json(folder / "config.json")
+    config = config_of_run(folder)
     if config.objective.name != "ar" or config.data.extra_token:
         raise UserError(f"--from={folder}: objective {config.objective.name}; accepted: a run of ar that reads a start")
     if not any((folder / "checkpoints").glob("*")):
         raise UserError(f"--from={folder}: no checkpoint; accepted: a run that has saved one")
     flat = [f"--config.{key}={value}" for key, value in RECIPES[recipe].items()]
     return override(config, [f"--config.start_from={os.path.abspath(folder)}", *flat, *overrides])
+
+
+def branch_config(point: str, overrides: Sequence[str]) -> ConfigDict:
+    """The config of a run that continues a checkpoint of another.
+
+    Args:
+        point: FOLDER@STEP.
+        overrides: `--config.key=value`, what the branch does otherwise.
+
+    Raises:
+        UserError: there is no such checkpoint, or an override cannot be.
+    """
+    folder, _, step = point.rpartition("@")
+    if not folder or not step.isdigit():
+        raise UserError(f"--branch={point}; accepted: RUN@STEP, a run's folder and the step of one of its checkpoints")
+    config = config_of_run(pathlib.Path(folder))
+    config.start_from = ""  # of the parent's own birth
+    return override(config, [f"--config.branch_from={os.path.abspath(folder)}@{step}", *overrides])
 
 
 def start_from(folder: pathlib.Path, built: Build, runner: Runner, state: State) -> State:

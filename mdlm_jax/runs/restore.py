@@ -10,12 +10,12 @@ from mdlm_jax.build.network import network
 from mdlm_jax.build.objective import objective_source_digest
 from mdlm_jax.build.plan import Plan
 from mdlm_jax.build.training import optimizer_of, state_of
-from mdlm_jax.config import from_json
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.models.layout import AXES
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives import Objective
 from mdlm_jax.runs import checkpoint
+from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.inputs import kept_tokenizer, read_inputs
 from mdlm_jax.runs.say import say
 
@@ -40,7 +40,7 @@ def open_run(folder: pathlib.Path) -> Run:
     Raises:
         UserError: there is no run or no checkpoint, or it is damaged.
     """
-    config, inputs = from_json(folder / "config.json"), read_inputs(folder)
+    config, inputs = config_of_run(folder), read_inputs(folder)
     for axis in AXES:  # one device is enough, whatever mesh it was trained on
         config.train[f"mesh_{axis}"] = 1
     config.train.float8 = False  # its scales belong to a whole batch: a row would depend on the others
@@ -51,6 +51,7 @@ def open_run(folder: pathlib.Path) -> Run:
     make_state, arguments = state_of(config, net, optimizer_of(config))
     shapes = jax.eval_shape(make_state, *arguments)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
+    checkpoint.check_config(folder, step)
     params = state.ema if config.optim.ema else state.params
     return Run(
         config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, step, params, state.objective_params

@@ -15,7 +15,12 @@ from mdlm_jax.files import write_whole
 
 SCHEMA_VERSION = 1
 FILE_NAME = "result.json"
-CHOICES = {"status": ("done", "failed"), "bound": ("exact", "upper", "none"), "budget_counter": COUNTERS}
+CHOICES = {
+    "status": ("done", "failed"),
+    "bound": ("exact", "upper", "none"),
+    "kinship": ("", "branch", "weights"),
+    "budget_counter": COUNTERS,
+}
 MEASURED = ("loss", "loss_standard_error", "loss_monte_carlo_error")  # what a run that is done must have
 
 
@@ -30,12 +35,12 @@ class Result(NamedTuple):
     seed: int
     parameters_non_embedding: int
     parameters_total: int
-    tokens: int  # D, repetitions included
+    tokens: int  # D, repetitions and what is inherited included
     tokens_per_step: int
     steps: int
     unique_tokens: int
     epochs: float  # tokens / unique_tokens
-    flops: dict[str, float]  # of the whole run, by counter
+    flops: dict[str, float]  # of the whole run and what it inherits, by counter
     budget: float  # FLOPs it was given, in
     budget_counter: str
     loss: float | None  # validation nats per scored token
@@ -53,6 +58,22 @@ class Result(NamedTuple):
     versions: dict[str, str]
     status: str
     cause: str  # of a failure; empty where done
+    # of a run that continues another; results from before these fields have their defaults
+    parent: str = ""  # its run_id
+    kinship: str = ""  # branch (the whole state) | weights
+    birth_step: int = 0  # of the parent
+    inherited_tokens: int = 0  # part of `tokens`
+    inherited_flops: dict[str, float] = {}  # part of `flops`
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens of this run alone."""
+        return self.tokens - self.inherited_tokens
+
+    @property
+    def own_flops(self) -> dict[str, float]:
+        """FLOPs of this run alone, by counter."""
+        return {name: count - self.inherited_flops.get(name, 0.0) for name, count in self.flops.items()}
 
 
 TYPES = typing.get_type_hints(Result)
@@ -77,6 +98,7 @@ def validate(fields: dict[str, Any], where: str) -> Result:
         raise UserError(
             f"{where}: schema_version is {fields.get('schema_version')!r}, this version reads {SCHEMA_VERSION}"
         )
+    fields = Result._field_defaults | fields
     for key in [*Result._fields, *fields]:
         if key not in fields:
             raise UserError(f"{where}: key '{key}' is missing")

@@ -59,6 +59,11 @@ def read_rewinds(folder: pathlib.Path) -> list[Rewind]:
         raise UserError(f"{path}: not the record of rewinds ({error})") from error
 
 
+def write_rewinds(folder: pathlib.Path, rewinds: Sequence[Rewind]) -> None:
+    """Keeps the rewinds of a run in its folder."""
+    write_whole(folder / FILE_NAME, json.dumps([past._asdict() for past in rewinds], indent=1) + "\n")
+
+
 def batch_number(rewinds: Sequence[Rewind], step: int) -> int:
     """Which batch of the data is trained on after `step` steps. A later rewind says more than an earlier one."""
     return step + next((past.batch - past.step for past in reversed(rewinds) if past.step <= step), 0)
@@ -103,9 +108,11 @@ def go_back(
         raise RunFailed(f"{bad}; config.data.epochs = {config.data.epochs} leaves no other data to go on with")
     rewinds = [*rewinds, Rewind(step, batch, str(bad))]
     if jax.process_index() == 0:
+        if not step:  # the run has no checkpoint now, and may begin again
+            (folder / checkpoint.LAST_SAVED).unlink(missing_ok=True)
         # in this order: without the record, what is left of the run meets the same loss again
         checkpoint.drop_after(checkpoints, step)
-        write_whole(folder / FILE_NAME, json.dumps([past._asdict() for past in rewinds], indent=1) + "\n")
+        write_rewinds(folder, rewinds)
         say(f"{bad}; going back to step {step:,}, on with batch {batch:,} of the data")
     multihost_utils.sync_global_devices("gone back")
     return rewinds

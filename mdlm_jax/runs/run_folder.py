@@ -15,21 +15,38 @@ from mdlm_jax.data.pipeline import Data
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import Likelihood
 from mdlm_jax.files import write_whole
+from mdlm_jax.runs.inputs import FILE_NAME as INPUTS
+from mdlm_jax.runs.lineage import SCRATCH, read_lineage, totals
 from mdlm_jax.runs.result import FILE_NAME, SCHEMA_VERSION, Result, read_result
 
 
-def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
-    """Makes the run's folder and writes config.json; refuses a folder that holds another config."""
+def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
+    """Whether the folder holds this run already. How a run is executed, and how its paths are spelt, may differ.
+
+    Raises:
+        UserError: the folder holds another run, or has no name.
+    """
+    if not folder.name:
+        raise UserError(f"--run={str(folder)!r}; accepted: the folder of one run, by its name")
     path = folder / "config.json"
-    if jax.process_index() > 0:
+    if not path.exists():
+        return False
+    # what the paths lead to is compared by content, where the run has kept its digest
+    differing = differing_keys(from_json(path), config, paths=not (folder / INPUTS).exists())
+    if differing:
+        raise UserError(f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another --run")
+    return True
+
+
+def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
+    """Makes the run's folder and writes config.json.
+
+    Raises:
+        UserError: the folder holds another run, or cannot be written.
+    """
+    if jax.process_index() > 0 or check_folder(config, folder):
         return
-    if path.exists():
-        differing = differing_keys(from_json(path), config)
-        if differing:
-            raise UserError(
-                f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another --run"
-            )
-        return
+    path = folder / "config.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, to_json(config))
@@ -63,16 +80,17 @@ def describe(
     compile_seconds: float,
     cause: str,
 ) -> Result:
-    """The run as result.json tells it."""
+    """The run as result.json has it."""
     parameters, plan = num_parameters(built.plan.architecture), built.plan
-    tokens = plan.steps * plan.tokens_per_step
+    lineage = read_lineage(folder) or SCRATCH
+    tokens, flops = totals(lineage, plan, plan.steps)
     reported = built.objective.evaluate or built.objective
     return Result(
         schema_version=SCHEMA_VERSION,
         run_id=folder.name,
         objective=objective_label(config),
         size=config.model.size or f"{config.model.layers}x{config.model.width}",
-        config_hash=config_hash(config),
+        config_hash=config_hash(from_json(folder / "config.json")),  # of how it was first executed
         seed=config.seed,
         parameters_non_embedding=parameters.non_embedding,
         parameters_total=parameters.total,
@@ -80,8 +98,8 @@ def describe(
         tokens_per_step=plan.tokens_per_step,
         steps=plan.steps,
         unique_tokens=built.data.unique_tokens,
-        epochs=tokens / built.data.unique_tokens,
-        flops={name: float(count) for name, count in plan.total._asdict().items()},
+        epochs=plan.steps * plan.tokens_per_step / built.data.unique_tokens,
+        flops=flops,
         budget=float(config.budget),
         budget_counter=config.budget_counter,
         loss=found and found.nats_per_token,
@@ -99,4 +117,9 @@ def describe(
         versions={"jax": jax.__version__, "numpy": np.__version__, "python": platform.python_version()},
         status="failed" if cause else "done",
         cause=cause,
+        parent=lineage.parent,
+        kinship=lineage.kind,
+        birth_step=lineage.birth_step,
+        inherited_tokens=lineage.inherited_tokens,
+        inherited_flops=lineage.inherited_flops,
     )

@@ -1,8 +1,37 @@
 """One line to the person at the terminal."""
 
+import contextlib
 import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import jax
+
+FIRST_SECONDS, AGAIN_SECONDS = 2.0, 20.0  # what takes longer is reported while it goes on, and then again
 
 
 def say(line: str) -> None:
     """Prints a line of its own on standard error, where it does not mix with results."""
     print(f"mdlm-jax: {line}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Says what happens, and for how long, while something takes long and prints nothing."""
+    started, ended = time.perf_counter(), threading.Event()
+
+    def watch() -> None:
+        wait = FIRST_SECONDS
+        while not ended.wait(wait):
+            say(f"{what}, for {time.perf_counter() - started:.0f} s ..")
+            wait = AGAIN_SECONDS
+
+    if jax.process_index() == 0:
+        threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+    if jax.process_index() == 0 and (seconds := time.perf_counter() - started) > FIRST_SECONDS:
+        say(f"{what}: {seconds:.1f} s")

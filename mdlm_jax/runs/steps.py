@@ -1,11 +1,11 @@
-"""The loop over steps, of one run or of several as one program: data, metrics, checkpoints, being told to end."""
+"""The loop over steps, of one run or of several as one program: data, metrics, checkpoints, signals to end."""
 
 import math
 import pathlib
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
+from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
@@ -14,11 +14,13 @@ from mdlm_jax.build import Build
 from mdlm_jax.evaluation.likelihood import Likelihood, evaluate
 from mdlm_jax.runs import checkpoint
 from mdlm_jax.runs.disk import told_plainly
+from mdlm_jax.runs.execution import record_execution
+from mdlm_jax.runs.first_state import first_state
 from mdlm_jax.runs.peers import end_together
 from mdlm_jax.runs.population import Program
-from mdlm_jax.runs.recipes import start_from
-from mdlm_jax.runs.report import open_report
+from mdlm_jax.runs.report import Report, open_report
 from mdlm_jax.runs.rewind import BadLoss, Rewind, RunFailed, batches, cause_of, num_kept
+from mdlm_jax.runs.say import doing
 from mdlm_jax.runs.signals import stop_requested
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
@@ -33,7 +35,9 @@ class Member(NamedTuple):
 
 
 class Ended(NamedTuple):
-    found: Likelihood | None = None  # validation at the end; None where it was told to stop, or failed
+    """How a run ended: with a likelihood, with a cause, or with neither where a signal ended it."""
+
+    found: Likelihood | None = None  # validation at the end
     compile_seconds: float = 0.0  # of the first step
     cause: str = ""  # of a failure
 
@@ -41,105 +45,124 @@ class Ended(NamedTuple):
 def take_steps(
     members: Sequence[Member], runner: Runner, program: Program, peak: float, rewinds: Sequence[Rewind]
 ) -> list[Ended]:
-    """From the newest checkpoint to the last step. `runner` is of a member by itself.
+    """Trains from the newest checkpoint to the last step.
 
-    Raises BadLoss for a step that is bad and not skipped, and RunFailed, where a run is alone. One of several ends
-    there, and the others go on.
+    Args:
+        members: runs whose steps are one program.
+        runner: of one member by itself.
+        program: of all members.
+        peak: FLOP/s of all devices together.
+        rewinds: of a run that is alone.
+
+    Raises:
+        BadLoss: a step of a run that is alone is bad and not skipped. One of several ends there, the others go on.
+        RunFailed: a run that is alone cannot go on.
     """
-    settings, steps = members[0].config.train, members[0].built.plan.steps
-    kept = settings.checkpoint_every, num_kept(members[0].config)
+    kept = members[0].config.train.checkpoint_every, num_kept(members[0].config)
     with ExitStack() as stack:
-        checkpoints = [
-            stack.enter_context(checkpoint.open_checkpoints(it.folder / "checkpoints", *kept)) for it in members
+        saved = [stack.enter_context(checkpoint.open_checkpoints(it.folder / "checkpoints", *kept)) for it in members]
+        first = [
+            first_state(it.config, it.built, runner, it.folder, own) for it, own in zip(members, saved, strict=True)
         ]
-        first = [_first_state(it, runner, saved) for it, saved in zip(members, checkpoints, strict=True)]
         start, state = first[0][0], program.join([state for _, state in first])
         del first
+        for it in members:
+            record_execution(it.config, it.folder, start)
         reports = [
             stack.enter_context(open_report(*it, start=start, peak=peak, shown=it is members[0])) for it in members
         ]
         # the last to be entered, so that it ends the process before anything is closed
         stack.enter_context(end_together())
         stack.enter_context(told_plainly(members[0].folder))
-        stop = stop_requested(checkpoints[0])
         arriving = [batches(it.built.data.batches, rewinds, start) for it in members]
-        ended: dict[int, Ended] = {}
+        group = _Group(members, program, saved, reports, {})
+        return _steps(group, start, state, arriving, stop_requested(saved[0]))
 
-        def each(act: Callable[[int], None]) -> None:
-            """Acts for every member that goes on."""
-            for i in [i for i in range(len(members)) if i not in ended]:
-                try:
-                    act(i)
-                except (BadLoss, RunFailed) as failure:
-                    if len(members) == 1:
-                        raise
-                    ended[i] = Ended(cause=cause_of(failure, members[i].folder))
-                    reports[i].say(f"{members[i].folder.name}: {ended[i].cause}; the others go on")
 
-        def tell(i: int) -> None:
-            at, metrics, clocks = unread
-            reports[i].step(at, program.metrics(metrics, i) | clocks)
+class _Group(NamedTuple):
+    """Members that are stepped together, with what each writes to."""
 
-        def save(i: int) -> None:
-            checkpoint.save(checkpoints[i], step, program.member(state, i))
+    members: Sequence[Member]
+    program: Program
+    checkpoints: Sequence[ocp.CheckpointManager]
+    reports: Sequence[Report]
+    ended: dict[int, Ended]  # by number of the member
 
-        def validate(i: int) -> Likelihood:
-            found = _validation(members[i], program.member(state, i), step)
-            reports[i].validation(step, found)
-            return found
+    def each(self, act: Callable[[int], Any]) -> None:
+        """Acts for every member that goes on; one of several that fails ends, and the others go on."""
+        for i in [i for i in range(len(self.members)) if i not in self.ended]:
+            try:
+                act(i)
+            except (BadLoss, RunFailed) as failure:
+                if len(self.members) == 1:
+                    raise
+                folder = self.members[i].folder
+                self.ended[i] = Ended(cause=cause_of(failure, folder))
+                self.reports[i].say(f"{folder.name}: {self.ended[i].cause}; the others go on")
 
-        def finish(i: int) -> None:
-            ended[i] = Ended(validate(i), compile_seconds)
+    def report(self, step: int, metrics: dict, clocks: dict) -> None:
+        """Reads the metrics of a step, which waits for it."""
+        self.each(lambda i: self.reports[i].step(step, self.program.metrics(metrics, i) | clocks))
 
-        waited = compile_seconds = 0.0
-        step, unread = start, None
-        for step in range(start + 1, steps + 1):
-            clock = time.perf_counter()
-            batch = [next(rows) for rows in arriving]
-            waited += time.perf_counter() - clock
-            clock = time.perf_counter()
-            state, metrics = program.step(state, program.place(batch))
-            if step == start + 1:
-                compile_seconds = time.perf_counter() - clock
-            # one step behind, so that the device never waits for the host
-            if unread is not None:
-                each(tell)
-            unread = step, metrics, {"data_wait_seconds": waited, "compile_seconds": compile_seconds}
-            stopping = stop(step)
-            saving = stopping or step == steps or _due(settings.checkpoint_every, step)
-            validating = step < steps and _due(settings.validate_every, step)
-            if saving or validating:
-                each(tell)  # what is bad is never saved
-                unread = None
-            if saving:
-                each(save)
-            if len(ended) == len(members):
-                break
-            if stopping and step < steps:
-                for saved in checkpoints:
-                    saved.wait_until_finished()
-                reports[0].say(
-                    f"stopped at step {step:,} of {steps:,}, state saved; the same command goes on from there"
-                )
-                return [ended.get(i, Ended()) for i in range(len(members))]
-            if validating:
-                each(validate)
-        each(finish)
-    return [ended[i] for i in range(len(members))]
+    def save(self, step: int, state: Any) -> None:
+        """Starts saving the state."""
+        self.each(lambda i: checkpoint.save(self.checkpoints[i], step, self.program.member(state, i)))
+
+    def validate(self, i: int, step: int, state: Any) -> Likelihood:
+        """The bound of one member on its held-out rows. Raises RunFailed where it is no number."""
+        found = _validation(self.members[i], self.program.member(state, i), step)
+        self.reports[i].validation(step, found)
+        return found
+
+
+def _steps(
+    group: _Group, start: int, state: Any, arriving: Sequence[Iterator], stop: Callable[[int], bool]
+) -> list[Ended]:
+    """Steps until the last one, until a signal, or until all members have failed."""
+    settings, steps = group.members[0].config.train, group.members[0].built.plan.steps
+    waited = compile_seconds = 0.0
+    step, unread = start, None
+    for step in range(start + 1, steps + 1):
+        clock = time.perf_counter()
+        batch = [next(rows) for rows in arriving]
+        waited += time.perf_counter() - clock
+        clock, first = time.perf_counter(), step == start + 1
+        with doing("compiling the train step") if first else nullcontext():
+            state, metrics = group.program.step(state, group.program.place(batch))
+        if first:
+            compile_seconds = time.perf_counter() - clock
+        if unread is not None:  # one step behind, so that the device never waits for the host
+            group.report(*unread)
+        unread = step, metrics, {"data_wait_seconds": waited, "compile_seconds": compile_seconds}
+        stopping = stop(step)
+        saving = stopping or step == steps or _due(settings.checkpoint_every, step)
+        validating = step < steps and _due(settings.validate_every, step)
+        if saving or validating:
+            group.report(*unread)  # before it is saved: a bad step never is
+            unread = None
+        if saving:
+            group.save(step, state)
+        if len(group.ended) == len(group.members):
+            break
+        if stopping and step < steps:
+            for saved in group.checkpoints:
+                saved.wait_until_finished()
+            group.reports[0].say(f"stopped at step {step:,} of {steps:,}, state saved; the same command resumes there")
+            return [group.ended.get(i, Ended()) for i in range(len(group.members))]
+        if validating:
+            at, now = step, state
+            group.each(lambda i: group.validate(i, at, now))  # noqa: B023
+
+    def finish(i: int) -> None:
+        group.ended[i] = Ended(group.validate(i, step, state), compile_seconds)
+
+    with doing("validating"):
+        group.each(finish)
+    return [group.ended[i] for i in range(len(group.members))]
 
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _first_state(member: Member, runner: Runner, checkpoints: ocp.CheckpointManager) -> tuple[int, State]:
-    """(steps taken, state) of the newest checkpoint, or before the first step."""
-    config, built, _ = member
-    if (step := checkpoints.latest_step()) is not None:
-        state = checkpoint.restore(checkpoints, step, runner.abstract(built.make_state, *built.initial))
-        return step, runner.scatter(state)
-    state = runner.init(built.make_state, *built.initial)
-    return 0, start_from(pathlib.Path(config.start_from), built, runner, state) if config.start_from else state
 
 
 def _validation(member: Member, whole: State, step: int) -> Likelihood:

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import json
+import os
 import pathlib
 import shlex
 import signal
@@ -81,7 +82,14 @@ def _run(
     """(exit code, why it was told to end: a signal, cancelled, lost, or nothing). `look` may give a reason too."""
     words = [*command, *map(str, folders)]
     with told_to_end() as received, (folders[0] / log_name).open("ab") as log:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent)
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {attempts.HELD: "1"},
+            preexec_fn=_die_with_parent,
+        )
         told, looked = "", 0.0
         while process.poll() is None:
             reason = received[0] if received else ""

@@ -29,7 +29,7 @@ def mdlm_jax(*arguments: str, expect: int = 0, cwd=runs.ROOT) -> str:
     ("arguments", "message"),
     [
         (["train", "--run", "RUN"], "config.json: no such file"),
-        (["train", "--run", "RUN", "--config.steps=3"], "needs --config=FILE"),
+        (["train", "--run", "RUN", "--config.steps=3"], "config.json: no such file"),
         (["train", "--run", "RUN", "--config", "configs/none.py"], "configs/none.py: no such file"),
         (["train", "--run", "RUN", "--config", "configs/base.py", "--config.step=3"], "the nearest is config.steps"),
         (["train", "--run", "/proc/a", "--config", "configs/base.py"], "--run=/proc/a: can not be written"),

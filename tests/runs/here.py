@@ -1,7 +1,9 @@
 """Tiny runs in the test's own process, where what is tested needs no process of its own."""
 
 import contextlib
+import json
 import pathlib
+import shutil
 import signal
 from collections.abc import Iterator
 
@@ -11,7 +13,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from mdlm_jax.configs import base
-from mdlm_jax.runs.checkpoint import saved_steps
+from mdlm_jax.runs.checkpoint import LAST_SAVED, saved_steps
 from mdlm_jax.runs.loop import train
 from mdlm_jax.runs.result import Result
 from tests import run_folders as runs
@@ -35,9 +37,24 @@ def signals_as_before() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def train_here(folder: pathlib.Path, **keys) -> Result | None:
+def train_here(folder: pathlib.Path, *, fresh: bool = False, extension: str = "", **keys) -> Result | None:
     with signals_as_before():
-        return train(config_of(**keys), folder)
+        return train(config_of(**keys), folder, fresh=fresh, extension=extension)
+
+
+def interrupt(folder: pathlib.Path, step: int) -> None:
+    """Leaves a finished run as a kill after the checkpoint of `step` would, 0 for none."""
+    (folder / "result.json").unlink(missing_ok=True)
+    for later in (later for later in saved_steps(folder / "checkpoints") if later > step):
+        shutil.rmtree(folder / "checkpoints" / str(later))
+    if not step:
+        (folder / LAST_SAVED).unlink()
+
+
+def losses_of(folder: pathlib.Path) -> list[float]:
+    """The training losses of a run, by step."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if "loss" in line]
 
 
 def state_of(folder: pathlib.Path, step: int) -> dict:

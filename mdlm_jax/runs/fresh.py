@@ -1,0 +1,51 @@
+"""Training never begins anew unasked: a run that lost its checkpoints is refused, or set aside by a flag."""
+
+import contextlib
+import json
+import pathlib
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.runs.checkpoint import LAST_SAVED, saved_steps
+from mdlm_jax.runs.rewind import read_rewinds
+
+KEPT = ("config.json", "attempts", "cancelled", "log.txt")  # what stays when a run is set aside
+
+
+def refuse_lost(folder: pathlib.Path) -> None:
+    """Refuses a run that has saved checkpoints of which none is left.
+
+    A run that was killed before it saved one begins again: it takes the same steps.
+
+    Raises:
+        UserError: training would begin anew.
+    """
+    checkpoints, metrics = folder / "checkpoints", folder / "metrics.jsonl"
+    if saved_steps(checkpoints) or (rewinds := read_rewinds(folder)) and rewinds[-1].step == 0:
+        return
+    step = _last_step(metrics)
+    if step and (not checkpoints.is_dir() or (folder / LAST_SAVED).exists()):
+        raise UserError(
+            f"{metrics} has {step:,} steps and no checkpoint is left to resume from; accepted: the folder with its "
+            "checkpoints, or --fresh, which sets aside what is there and trains from step 0"
+        )
+
+
+def set_aside(folder: pathlib.Path) -> pathlib.Path | None:
+    """Moves all that a run has written into a folder inside it, but for its config; None where there is nothing."""
+    written = [path for path in folder.glob("*") if path.name not in KEPT and not path.name.startswith("set-aside-")]
+    if not written:
+        return None
+    number = 1 + max((int(path.name.rpartition("-")[2]) for path in folder.glob("set-aside-*")), default=0)
+    aside = folder / f"set-aside-{number}"
+    aside.mkdir()
+    for path in written:
+        path.rename(aside / path.name)
+    return aside
+
+
+def _last_step(metrics: pathlib.Path) -> int:
+    with contextlib.suppress(OSError):
+        for line in reversed(metrics.read_text(encoding="utf-8", errors="replace").splitlines()):
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                return int(json.loads(line)["step"])
+    return 0

@@ -1,0 +1,126 @@
+"""Where a run comes from: from scratch, branched off another run's checkpoint, or with another run's weights.
+
+A branch continues the whole state: step, weights, optimiser, noise and position in the data. A run that starts from
+weights takes nothing else: it begins at step 0 with a new optimiser. Both inherit what their parent was trained with.
+"""
+
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from mdlm_jax.build import Plan, plan
+from mdlm_jax.config import refuse
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+from mdlm_jax.runs.checkpoint import newest_whole, saved_steps
+from mdlm_jax.runs.execution import config_of_run
+from mdlm_jax.runs.rewind import read_rewinds, write_rewinds
+
+FILE_NAME = "lineage.json"
+
+
+class Lineage(NamedTuple):
+    """A run's parent and what the run inherits, as lineage.json has it."""
+
+    parent: str  # id of the parent; empty for a run from scratch
+    kind: str  # branch | weights; empty for a run from scratch
+    birth_step: int  # of the parent, at which this run began
+    inherited_tokens: int  # that the parent was trained on until then
+    inherited_flops: dict[str, float]  # by counter
+
+
+SCRATCH = Lineage("", "", 0, 0, {})
+
+
+def branch_point(config: ConfigDict) -> tuple[pathlib.Path, int]:
+    """(folder, step) that `branch_from` names.
+
+    Raises:
+        UserError: it names none, or that checkpoint is not there.
+    """
+    folder, _, step = config.branch_from.rpartition("@")
+    if not folder or not step.isdigit():
+        refuse("branch_from", config.branch_from, "FOLDER@STEP, a run and the step of one of its checkpoints")
+    steps = saved_steps(pathlib.Path(folder) / "checkpoints")
+    if int(step) not in steps:
+        refuse(
+            "branch_from", config.branch_from, f"one of the checkpoints of steps {steps}" if steps else "another run"
+        )
+    return pathlib.Path(folder), int(step)
+
+
+def check_parent(config: ConfigDict, folder: pathlib.Path) -> None:
+    """Checks that the parent of a run is there, unless the run keeps its lineage.
+
+    Raises:
+        UserError: the parent is not there or has no such checkpoint, or the run has two.
+    """
+    if read_lineage(folder) is None:
+        _parent(config)
+
+
+def _parent(config: ConfigDict) -> tuple[pathlib.Path, int] | None:
+    """(folder, step) of the checkpoint that a run begins with; None for a run from scratch."""
+    if config.branch_from and config.start_from:
+        refuse("start_from", config.start_from, "nothing, where branch_from is given: a branch has its weights")
+    if config.branch_from:
+        return branch_point(config)
+    if not config.start_from:
+        return None
+    parent = pathlib.Path(config.start_from)
+    config_of_run(parent)
+    if (step := newest_whole(parent / "checkpoints")[0]) is None:
+        refuse("start_from", config.start_from, "a run that has saved a checkpoint")
+    return parent, step
+
+
+def keep_lineage(config: ConfigDict, folder: pathlib.Path) -> Lineage:
+    """The lineage of a run; at its first start it is written into the run's folder, so that the parent may go.
+
+    Raises:
+        UserError: as `check_parent` does.
+    """
+    if (kept := read_lineage(folder)) is not None:
+        return kept
+    if (found := _parent(config)) is None:
+        return SCRATCH
+    parent, step = found
+    inherited = _spent(parent, step)
+    lineage = Lineage(parent.resolve().name, "branch" if config.branch_from else "weights", step, *inherited)
+    if jax.process_index() == 0:
+        if config.branch_from:  # the data of a step is a function of the rewinds before it
+            write_rewinds(folder, [past for past in read_rewinds(parent) if past.step <= step])
+        write_whole(folder / FILE_NAME, json.dumps(lineage._asdict(), indent=1) + "\n")
+    return lineage
+
+
+def read_lineage(folder: pathlib.Path) -> Lineage | None:
+    """The lineage that a run keeps; None for a run from scratch.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / FILE_NAME
+    try:
+        return Lineage(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not the lineage of a run ({error})") from error
+
+
+def totals(lineage: Lineage, planned: Plan, steps: int) -> tuple[int, dict[str, float]]:
+    """(tokens, FLOPs by counter) of a run after `steps`, those of its ancestors included."""
+    own = steps - (lineage.birth_step if lineage.kind == "branch" else 0)
+    flops = {
+        name: own * float(count) + lineage.inherited_flops.get(name, 0.0)
+        for name, count in planned.flops_per_step._asdict().items()
+    }
+    return lineage.inherited_tokens + own * planned.tokens_per_step, flops
+
+
+def _spent(parent: pathlib.Path, step: int) -> tuple[int, dict[str, float]]:
+    return totals(read_lineage(parent) or SCRATCH, plan(config_of_run(parent)), step)

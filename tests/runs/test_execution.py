@@ -1,0 +1,73 @@
+"""How a run is executed may change when it resumes, and is recorded; which run it is may not."""
+
+import json
+import shutil
+
+import pytest
+
+from mdlm_jax.config import config_hash, from_json
+from mdlm_jax.errors import UserError
+from mdlm_jax.runs.execution import config_of_run
+from mdlm_jax.runs.restore import open_run
+from tests.runs.here import config_of, interrupt, losses_of, train_here
+
+KEYS = {"steps": 6, "train__checkpoint_every": 2, "objective__name": "ar"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("execution") / "run"
+    train_here(folder, **KEYS)
+    return folder
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    """As a kill after step 4 leaves it."""
+    shutil.copytree(whole, tmp_path / "run")
+    interrupt(tmp_path / "run", 4)
+    return tmp_path / "run"
+
+
+def test_execution_changes_are_recorded(run, whole):
+    changed = {"train__microbatches": 2, "train__remat": "full", "train__loss_chunk": 8, "eval__batch_size": 8}
+    result = train_here(run, **KEYS | changed)
+    assert losses_of(run) == pytest.approx(losses_of(whole), abs=2e-5)
+    (change,) = json.loads((run / "execution.json").read_text())
+    assert change["step"] == 4 and change["changed"]["train.microbatches"] == [1, 2] and len(change["changed"]) == 4
+    assert result.config_hash == config_hash(from_json(whole / "config.json"))
+    assert (run / "config.json").read_text() == (whole / "config.json").read_text()
+    assert config_of_run(run).train.microbatches == 2 and open_run(run).config.train.remat == "full"
+
+
+def test_science_is_refused(run):
+    with pytest.raises(UserError, match="differs in optim.lr: 0.01 -> 0.02; choose another"):
+        train_here(run, **KEYS | {"optim__lr": 0.02, "train__microbatches": 2})
+    assert not (run / "execution.json").exists()
+
+
+def test_an_edited_config_is_not_that_of_the_checkpoint(run):
+    path = run / "config.json"
+    path.write_text(path.read_text().replace('"name": "ar"', '"name": "masked"'))
+    with pytest.raises(UserError, match="is not the config of checkpoint 4: objective.name: 'ar' -> 'masked'"):
+        open_run(run)
+    with pytest.raises(UserError, match="is not the config of checkpoint 4"):
+        train_here(run, **KEYS | {"objective__name": "masked"})
+
+
+def test_the_same_corpus_may_be_spelt_otherwise(run):
+    before = config_of(**KEYS).data.path
+    train_here(run, **KEYS | {"data__path": before.replace(",", ", ")})
+    (change,) = json.loads((run / "execution.json").read_text())
+    assert change["changed"] == {"data.path": [before, before.replace(",", ", ")]}
+
+
+def test_another_corpus_is_refused(run):
+    with pytest.raises(UserError, match="was started with another corpus"):
+        train_here(run, **KEYS | {"data__path": "vocab=8,concentration=0.5"})
+
+
+def test_the_record_cannot_change_science(run):
+    (run / "execution.json").write_text('[{"step": 1, "changed": {"optim.lr": [0.01, 1.0]}}]')
+    with pytest.raises(UserError, match="not the record of a run's execution"):
+        open_run(run)
