@@ -1,5 +1,6 @@
 """What a run leaves on disk besides its metrics and checkpoints: config.json at the start, result.json at the end."""
 
+import contextlib
 import pathlib
 import platform
 
@@ -24,18 +25,36 @@ def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
     """Whether the folder holds this run already. How a run is executed, and how its paths are spelt, may differ.
 
     Raises:
-        UserError: the folder holds another run, or has no name.
+        UserError: the folder holds another run, has no name, or cannot be made.
     """
     if not folder.name:
         raise UserError(f"--run={str(folder)!r}; accepted: the folder of one run, by its name")
     path = folder / "config.json"
     if not path.exists():
+        _check_can_be_made(folder)
         return False
     # what the paths lead to is compared by content, where the run has kept its digest
     differing = differing_keys(from_json(path), config, paths=not (folder / INPUTS).exists())
     if differing:
         raise UserError(f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another --run")
     return True
+
+
+def _check_can_be_made(folder: pathlib.Path) -> None:
+    """Makes the folder and removes it again: a config that is refused later leaves nothing behind."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_be_written(folder, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            for path in missing:
+                path.rmdir()
+
+
+def _cannot_be_written(folder: pathlib.Path, error: OSError) -> UserError:
+    return UserError(f"--run={folder}: can not be written ({error.strerror}); accepted: a folder to write to")
 
 
 def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
@@ -51,9 +70,7 @@ def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(path, to_json(config))
     except OSError as error:
-        raise UserError(
-            f"--run={folder}: can not be written ({error.strerror}); accepted: a folder to write to"
-        ) from error
+        raise _cannot_be_written(folder, error) from error
 
 
 def finished(folder: pathlib.Path) -> Result | None:

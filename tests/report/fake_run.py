@@ -14,7 +14,7 @@ CURVATURE = 0.2  # of the loss in ln lr
 NOISE = 0.01
 
 FIELDS = {
-    **dict.fromkeys(Result._fields, 0),
+    **dict.fromkeys(Result._fields, 0) | Result._field_defaults,
     **dict.fromkeys(("size", "estimator", "device", "cause"), ""),
     **{"schema_version": SCHEMA_VERSION, "flops": dict.fromkeys(COUNTERS, 1e10), "budget_counter": "exact"},
     **{"bound": "upper", "bits_per_byte": 1.0, "loss_standard_error": 0.1, "versions": {}, "status": "done"},
