@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from mdlm_jax.objectives.base import Objective, Parameterization, View
     from mdlm_jax.processes.base import Process
     from mdlm_jax.training.step import State, StepOptions, make_train_step
+    from mdlm_jax.weights.load import Weights, load_weights
+    from mdlm_jax.weights.save import save_weights
 
 __version__ = "0.1.0"
 
@@ -60,8 +62,11 @@ _HOMES = {
     "Training": "build",
     "UserError": "errors",
     "View": "objectives.base",
+    "Weights": "weights.load",
+    "load_weights": "weights.load",
     "make_train_step": "training.step",
     "measure": "evaluation.quality",
+    "save_weights": "weights.save",
     # rooms
     "costs": "",
     "exact": "",
@@ -89,6 +94,7 @@ __all__ = [
     "Training",
     "UserError",
     "View",
+    "Weights",
     "__version__",
     "build",
     "costs",
@@ -96,6 +102,7 @@ __all__ = [
     "exact",
     "laws",
     "load_config",
+    "load_weights",
     "make_train_step",
     "measure",
     "network",
@@ -107,6 +114,7 @@ __all__ = [
     "report",
     "sample",
     "sampling",
+    "save_weights",
     "schedules",
     "train",
 ]

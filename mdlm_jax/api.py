@@ -53,6 +53,7 @@ def evaluate(
     sequences: int | None = None,
     data: str | None = None,
     source: str | None = None,
+    length: int | None = None,
 ) -> dict[str, Any]:
     """Held-out likelihood (or its bound) of a trained run. The noise is fixed: two calls return the same numbers.
 
@@ -62,6 +63,7 @@ def evaluate(
         sequences: Held-out sequences. Default: `eval.sequences` of the run.
         data: Path of another corpus, or of the run's own where it has moved. Default: the run's own.
         source: What kind of corpus `data` is, as `data.source` in a config. Default: the run's own.
+        length: Tokens of a sequence. Default: those of a row in training.
 
     Returns:
         Nats per token with their standard errors, perplexity and bits per byte (None where the data have no bytes).
@@ -69,7 +71,7 @@ def evaluate(
     Raises:
         UserError: There is no run, no checkpoint, or no corpus to evaluate it on.
     """
-    options = DataOptions(path=data, source=source)
+    options = DataOptions(path=data, source=source, sequence_length=length)
     return runs_evaluate.evaluate_run(pathlib.Path(folder), draws=draws, sequences=sequences, data=options)
 
 

@@ -17,8 +17,10 @@ from mdlm_jax.configs.base import KEYS
 from mdlm_jax.costs.flops import Flops, attended_pairs, flops_per_sequence, steps_for_budget
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.tokenizer import open_tokenizer
+from mdlm_jax.errors import UserError
 from mdlm_jax.models import ladder
 from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.rope_scaling import parse_scaling
 from mdlm_jax.objectives import Objective
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -125,8 +127,7 @@ def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> 
     m = config.model
     shape = ("layers", "width", "heads", "key_value_heads", "mlp_width")
     fields = {"input_width": objective.inputs}
-    fields |= {name: m[name] for name in Architecture._fields if name in m and name not in shape}
-    fields.pop("vocab_size")
+    fields |= {name: m[name] for name in Architecture._fields if name not in ("vocab_size", "input_width", *shape)}
     if m.size:
         choose(config, "model.size", ladder.SMALL | ladder.SMDM)
         given = [name for name in shape if m[name]]
@@ -140,13 +141,22 @@ def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> 
     for name in shape:
         if getattr(a, name) < 1:
             refuse(f"model.{name}", getattr(a, name), "at least 1")
-    if a.width % a.heads:
+    if a.width % a.heads and not a.head_size:
         refuse("model.heads", a.heads, f"a divisor of model.width = {a.width}")
     if a.heads % a.key_value_heads:
         refuse("model.key_value_heads", a.key_value_heads, f"a divisor of model.heads = {a.heads}")
     if a.head_width % (2 * objective.coordinates):
         accepted = f"a head width that is a multiple of {2 * objective.coordinates}, for {config.objective.name}"
         refuse("model.width", a.width, f"{accepted}; it is {a.head_width} with {a.heads} heads")
+    if a.rope_scaling:
+        try:
+            parse_scaling(a.rope_scaling)
+        except UserError as error:
+            raise UserError(f"config.model.{error}") from error
+    read = config.data.sequence_length + config.data.extra_token
+    if a.learned_positions and (a.learned_positions < read or objective.coordinates > 1):
+        accepted = f"0, or at least the {read} positions that are read, for an objective of one coordinate"
+        refuse("model.learned_positions", a.learned_positions, accepted)
     if a.tied_head and a.input_width:
         refuse("model.tied_head", True, f"False for {config.objective.name}, whose network embeds no tokens")
     if objective.timed:

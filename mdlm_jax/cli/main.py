@@ -1,4 +1,4 @@
-"""The verbs: train, evaluate, sample, check, data, sweep, bench. Exit codes: 0 done, 1 failed, 2 wrong input."""
+"""The verbs of the command line and its exit codes: 0 done, 1 failed, 2 wrong input."""
 
 import argparse
 import os
@@ -6,6 +6,7 @@ import pathlib
 import sys
 
 from mdlm_jax.cli.bench import add_bench
+from mdlm_jax.cli.convert import add_convert
 from mdlm_jax.cli.devices import join_processes, prepare_devices
 from mdlm_jax.cli.sweep import add_sweep
 from mdlm_jax.errors import UserError
@@ -63,19 +64,20 @@ def _parser() -> argparse.ArgumentParser:
     verb.set_defaults(run_verb=_train)
 
     verb = verbs.add_parser("evaluate", help="the bound of a trained run on held-out text, as JSON")
-    verb.add_argument("--run", type=pathlib.Path, required=True)
+    verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
     verb.add_argument("--draws", type=int, help="views of each sequence (default: eval.draws of the run)")
     verb.add_argument("--sequences", type=int, help="held-out sequences (default: eval.sequences of the run)")
     verb.add_argument("--data", help="the corpus, where it is not at the run's data.path")
     verb.add_argument("--source", choices=("stdlib", "text", "tfds", "tokens", "markov"), help="of --data")
     verb.add_argument("--validation-path", help="of --data: held-out files (default: as the source holds out text)")
     verb.add_argument("--field", help="of --data: the field with the text")
+    verb.add_argument("--length", type=int, help="tokens of a sequence (default: those of a row in training)")
     verb.add_argument("--out", type=pathlib.Path, help="write the JSON here too")
     verb.add_argument("--clip", action="store_true", help="block diffusion: which noise levels have the least variance")
     verb.set_defaults(run_verb=_evaluate)
 
     verb = verbs.add_parser("sample", help="text from a trained run")
-    verb.add_argument("--run", type=pathlib.Path, required=True)
+    verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
     verb.add_argument("--prompt", action="append", help="what the text begins with; may be given several times")
     verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
     verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
@@ -118,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add_sweep(verbs)
     add_bench(verbs)
+    add_convert(verbs)
 
     data_verbs = verbs.add_parser("data", help="build a corpus, train a tokenizer").add_subparsers(required=True)
     verb = data_verbs.add_parser("build", help="tokenise a corpus once, into ArrayRecord shards")
@@ -198,7 +201,7 @@ def _evaluate(options) -> int:
     from mdlm_jax.runs.evaluate import evaluate_run
     from mdlm_jax.runs.held_out import DataOptions
 
-    data = DataOptions(options.data, options.source, options.validation_path, options.field)
+    data = DataOptions(options.data, options.source, options.validation_path, options.field, options.length)
     found = evaluate_run(options.run, draws=options.draws, sequences=options.sequences, data=data)
     text = json.dumps(found, indent=1)
     print(text)

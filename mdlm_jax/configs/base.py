@@ -144,7 +144,18 @@ KEYS: dict[str, Key] = {
     "model.mlp": Key("swiglu", "kind of MLP", ("swiglu", "gelu")),
     "model.norm": Key("rmsnorm", "kind of normalisation", ("rmsnorm", "layernorm")),
     "model.norm_epsilon": Key(1e-5, "added under the root of a norm", above=0, at_most=1),
-    "model.rope_base": Key(1e4, "base of the wavelengths of RoPE", at_least=1),
+    "model.rope_base": Key(1e4, "base of the wavelengths of RoPE; 0: no RoPE", at_least=1, also=(0.0,)),
+    "model.rope_scaling": Key(
+        "",
+        "RoPE for longer contexts, such as linear:factor=2 (see models/rope_scaling.py)",
+        later=True,
+    ),
+    "model.rope_bfloat16": Key(False, "cosines and sines of RoPE rounded to bfloat16, as SMDM's code does", later=True),
+    "model.learned_positions": Key(
+        0, "rows of a learned table of positions; 0: none", at_least=0, at_most=2**21, later=True
+    ),
+    "model.head_size": Key(0, "width of a head; 0: width / heads", at_least=0, at_most=2**12, later=True),
+    "model.qkv_bias": Key(False, "bias of queries, keys and values, not of their output", later=True),
     "model.qk_norm": Key(False, "norm of queries and keys in each head"),
     "model.attention_bias": Key(False, "bias of queries, keys, values and their output"),
     "model.mlp_bias": Key(False, "bias of the matrices of the MLP"),

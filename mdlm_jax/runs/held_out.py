@@ -19,6 +19,7 @@ class DataOptions(NamedTuple):
     source: str | None = None
     validation_path: str | None = None
     field: str | None = None
+    sequence_length: int | None = None  # tokens of a row, at most those of the run's own rows
 
 
 OWN_DATA = DataOptions()
@@ -50,6 +51,10 @@ def open_held_out(
     if sequences is not None:
         config.eval.sequences = sequences
     config.data.tokenizer = tokenizer_name(config, folder)
+    length, most = options.sequence_length, config.data.sequence_length
+    if length is not None and (not 1 <= length <= most or (config.objective.block_size and length != most)):
+        accepted = f"1 to {most}" if not config.objective.block_size else f"{most}, which its blocks were trained on"
+        raise UserError(f"--length={length}; accepted: {accepted}")
     config.data.update({key: value for key, value in options._asdict().items() if value is not None})
     if options.path is not None and options.validation_path is None:
         config.data.validation_path = ""  # what was held out of the run's own corpus lies elsewhere

