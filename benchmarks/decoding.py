@@ -136,14 +136,14 @@ def main() -> None:
     markov, text, judge = map(open_run, (options.markov, options.text, options.judge))
     load, rates = os.getloadavg(), decoding_speed.rates()
     matmul = rates["matmul_flops_per_second"]
-    plans, quality = decoding_quality.PLANS, decoding_quality
-    of_text = {name: plans[name] for name in quality.OF_TEXT}
+    samplers, quality = decoding_quality.SAMPLERS, decoding_quality
+    of_text = {name: samplers[name] for name in quality.OF_TEXT}
     parts = {
         "first_calls": decoding_programs.first_calls,
         "cache": lambda: decoding_programs.with_and_without_cache(options.rounds, rates),
         "torch": lambda: decoding_speed.against_torch(options.torch_python, options.rounds, decoding_speed.SIZES),
         "markov": lambda: quality.drawn_in_turns(
-            markov, plans | quality.MARGIN, options.rows, options.length, quality.markov_measure(markov), matmul
+            markov, samplers | quality.MARGIN, options.rows, options.length, quality.markov_measure(markov), matmul
         ),
         "text": lambda: quality.drawn_in_turns(
             text, of_text, options.text_rows, options.length, quality.text_measure(judge), matmul

@@ -1,5 +1,6 @@
 """What decoding.py measures of programs: keys and values kept against read again, first calls, programs compiled."""
 
+from functools import partial
 from statistics import median
 
 import jax
@@ -11,8 +12,8 @@ from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import causal
-from mdlm_jax.sampling import Plan, _run, left_padded, sample
-from mdlm_jax.sampling.base import draw
+from mdlm_jax.sampling import Ancestral, Autoregressive, Confidence, Sampler, _run, left_padded, sample
+from mdlm_jax.sampling.drawing import draw
 from mdlm_jax.sampling.network import reading
 
 SIZES = {"0.9M, V = 256": Architecture(256, 4, 128, 4, 4, 384), "8M, V = 4,096": Architecture(4096, 8, 256, 4, 4, 1024)}
@@ -49,11 +50,11 @@ def with_and_without_cache(rounds: int, rate: dict[str, float], sizes=SIZES, bat
     for name, architecture in sizes.items():
         model, params = network(architecture)
         for batch in batches:
-            tokens, plan = np.zeros((batch, LENGTH), np.int32), Plan("autoregressive", LENGTH)
+            tokens = np.zeros((batch, LENGTH), np.int32)
             again, key = uncached(model, LENGTH, EQUAL_STEPS), jax.random.key(0)
 
-            def cached(key=key, model=model, params=params, given=tokens[:, :1], plan=plan):
-                return sample(key, model, params, given, plan)
+            def cached(key=key, model=model, params=params, given=tokens[:, :1]):
+                return sample(key, model, params, given, Autoregressive(), LENGTH)
 
             def plain(params=params, key=key, tokens=tokens, again=again):
                 return again(params, key, tokens)
@@ -94,46 +95,52 @@ def with_and_without_cache(rounds: int, rate: dict[str, float], sizes=SIZES, bat
 def first_calls() -> list[dict]:
     """Seconds to the first tokens of 12 layers, and programs for prompts of one bucket: one each."""
     model, params = network(DEEP)
-    plans = {
-        "confidence": Plan("confidence", DEEP_LENGTH, block_size=BLOCK),
-        "confidence, prefix": Plan("confidence", DEEP_LENGTH, block_size=BLOCK, cache="prefix"),
-        "confidence, dual": Plan("confidence", DEEP_LENGTH, block_size=BLOCK, cache="dual"),
-        "autoregressive": Plan("autoregressive", DEEP_LENGTH),
-        "ancestral": Plan("ancestral", DEEP_LENGTH),
+    samplers = {
+        "confidence": Confidence(block_size=BLOCK),
+        "confidence, prefix": Confidence(block_size=BLOCK, cache="prefix"),
+        "confidence, dual": Confidence(block_size=BLOCK, cache="dual"),
+        "autoregressive": Autoregressive(),
+        "ancestral": Ancestral(),
     }
     rows = []
-    for name, plan in plans.items():
+    for name, sampler in samplers.items():
         jax.clear_caches()
         # a row with one hidden block: the first tokens soon follow the compilation
         prompt = np.zeros((1, DEEP_LENGTH - BLOCK), np.int32)
-        _, first = timed(lambda prompt=prompt, plan=plan: sample(jax.random.key(0), model, params, prompt, plan))
-        _, second = timed(lambda prompt=prompt, plan=plan: sample(jax.random.key(1), model, params, prompt, plan))
-        rows.append({"plan": name, "first": first, "second": second, "programs": programs(plan)})
+
+        def call(seed, prompt=prompt, sampler=sampler):
+            return sample(jax.random.key(seed), model, params, prompt, sampler, DEEP_LENGTH)
+
+        _, first = timed(partial(call, 0))
+        _, second = timed(partial(call, 1))
+        rows.append({"plan": name, "first": first, "second": second, "programs": programs(sampler)})
     return rows
 
 
-def programs(plan: Plan) -> dict[str, int]:
+def programs(sampler: Sampler) -> dict[str, int]:
     """How many programs serve prompts of 5, 17, 40 and 64 tokens: short rows of a small network, so that they run fast.
 
     A number of blocks is a part of the program: where there are blocks, prompts are padded to one width.
     """
     model, params = network(Architecture(256, 1, 32, 2, 2, 64))
-    plan, prompts = plan._replace(length=128), [list(range(n)) for n in (5, 17, 40, 64)]
+    prompts, length = [list(range(n)) for n in (5, 17, 40, 64)], 128
+    in_blocks = getattr(sampler, "block_size", None) is not None
     _run.clear_cache()
-    if plan.block_size is None:
+    if not in_blocks:
         for prompt in prompts:
-            sample(jax.random.key(0), model, params, np.array([prompt], np.int32), plan)
+            sample(jax.random.key(0), model, params, np.array([prompt], np.int32), sampler, length)
     alone = _run._cache_size()
     _run.clear_cache()
     for prompt in prompts[:-1]:
-        sample(jax.random.key(0), model, params, left_padded([prompt, prompts[-1]]), plan)
+        sample(jax.random.key(0), model, params, left_padded([prompt, prompts[-1]]), sampler, length)
     found = {"padded": _run._cache_size()}
-    if plan.block_size is None:
+    if not in_blocks:
         found["alone"] = alone
     else:
+        whole = sampler._replace(block_size=None)
         _run.clear_cache()
         for prompt in prompts:
             # blocks begin behind the prompt, so the row is as long as it needs
-            sample(jax.random.key(0), model, params, np.array([prompt], np.int32), plan._replace(block_size=None))
+            sample(jax.random.key(0), model, params, np.array([prompt], np.int32), whole, length)
         found["one block, alone"] = _run._cache_size()
     return found

@@ -1,4 +1,4 @@
-"""What decoding.py measures of quality against speed: plans of one checkpoint in turns, and what their text is."""
+"""What decoding.py measures of quality against speed: samplers of one checkpoint in turns, and the quality of each."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,30 +11,30 @@ from decoding_speed import flops, timed
 from mdlm_jax.data.markov import markov_chain, parse_markov
 from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihood
 from mdlm_jax.runs.restore import Run
-from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling import Ancestral, Confidence, Sampler, Trained, sample
 
 BLOCK, BASE, FAST = 32, "LLaDA: one token a step", "threshold 0.9, dual"
 AT_ONCE = 8  # rows drawn together
 
-# what is compared: label -> arguments of a plan. Base and fast plans share their confidence
-PLANS = {
-    BASE: {"block_size": BLOCK},
-    "prefix": {"block_size": BLOCK, "cache": "prefix"},
-    "dual": {"block_size": BLOCK, "cache": "dual"},
-    "threshold 0.9": {"block_size": BLOCK, "rule": "threshold", "limit": 0.9},
-    "threshold 0.9, prefix": {"block_size": BLOCK, "rule": "threshold", "limit": 0.9, "cache": "prefix"},
-    FAST: {"block_size": BLOCK, "rule": "threshold", "limit": 0.9, "cache": "dual"},
-    "threshold 0.6, dual": {"block_size": BLOCK, "rule": "threshold", "limit": 0.6, "cache": "dual"},
-    "factor 1, dual": {"block_size": BLOCK, "rule": "factor", "limit": 1.0, "cache": "dual"},
-    "ancestral, 1024 steps": {"sampler": "ancestral", "steps": 1024},
-    "ancestral, 256 steps": {"sampler": "ancestral", "steps": 256},
+# what is compared; the base and the fast samplers share their confidence
+SAMPLERS: dict[str, Sampler] = {
+    BASE: Confidence(block_size=BLOCK),
+    "prefix": Confidence(block_size=BLOCK, cache="prefix"),
+    "dual": Confidence(block_size=BLOCK, cache="dual"),
+    "threshold 0.9": Confidence(block_size=BLOCK, rule="threshold", limit=0.9),
+    "threshold 0.9, prefix": Confidence(block_size=BLOCK, rule="threshold", limit=0.9, cache="prefix"),
+    FAST: Confidence(block_size=BLOCK, rule="threshold", limit=0.9, cache="dual"),
+    "threshold 0.6, dual": Confidence(block_size=BLOCK, rule="threshold", limit=0.6, cache="dual"),
+    "factor 1, dual": Confidence(block_size=BLOCK, rule="factor", limit=1.0, cache="dual"),
+    "ancestral, 1024 steps": Ancestral(steps=1024),
+    "ancestral, 256 steps": Ancestral(steps=256),
 }
 # on text a token is slower to draw
 OF_TEXT = (BASE, "dual", FAST, "threshold 0.6, dual", "ancestral, 256 steps")
 # an order that does not look at the token drawn: exact where one token is placed at a time
 MARGIN = {
-    f"margin, {BASE}": PLANS[BASE] | {"confidence": "margin"},
-    f"margin, {FAST}": PLANS[FAST] | {"confidence": "margin"},
+    f"margin, {BASE}": Confidence(block_size=BLOCK, confidence="margin"),
+    f"margin, {FAST}": Confidence(block_size=BLOCK, rule="threshold", limit=0.9, cache="dual", confidence="margin"),
 }
 
 
@@ -58,40 +58,40 @@ def text_measure(judge: Run) -> Callable[[np.ndarray, np.ndarray], Quality]:
 
 
 def drawn_in_turns(
-    run: Run, plans: dict[str, dict], num_rows: int, length: int, scored: Callable, rate: float
+    run: Run, samplers: dict[str, Sampler], num_rows: int, length: int, scored: Callable, rate: float
 ) -> list[dict]:
-    """`num_rows` rows of every plan, `AT_ONCE` at a time and the plans taking turns: costs and quality of each.
+    """`num_rows` rows of every sampler, `AT_ONCE` at a time and the samplers taking turns: costs and quality of each.
 
     All are compiled, on rows that have one token to draw, before any is timed.
     """
     model = run.model
     prompt = np.zeros((min(AT_ONCE, num_rows), 0), np.int32)
-    parameterization = run.objective.parameterization
-    full = {
-        name: Plan(**({"sampler": "confidence", "length": length, "parameterization": parameterization} | said))
-        for name, said in plans.items()
-    }
-    found = {name: [] for name in plans}
+    trained, found = Trained(parameterization=run.objective.parameterization), {name: [] for name in samplers}
     for turn in range(-1, -(-num_rows // len(prompt))):
-        for name, plan in full.items():
+        for name, sampler in samplers.items():
             if turn < 0:
-                compile_only(model, run.params, prompt, plan)
+                compile_only(model, run.params, prompt, sampler, length, trained)
                 continue
             key = jax.random.fold_in(jax.random.key(0), turn)
-            (tokens, trace), spent = timed(lambda key=key, plan=plan: sample(key, model, run.params, prompt, plan))
+            call = partial(sample, key, model, run.params, prompt, sampler, length, trained)
+            (tokens, trace), spent = timed(call)
             found[name].append((np.asarray(tokens), jax.tree.map(np.asarray, trace), spent))
             print(f"  {name}, turn {turn}: {spent['seconds']:.1f} s", flush=True)
-    return [row_of(name, found[name], found[BASE], full[name], run, scored, rate) for name in plans]
+    return [
+        row_of(name, found[name], found[BASE], sampler, run, length, scored, rate) for name, sampler in samplers.items()
+    ]
 
 
-def compile_only(model, params, prompt: np.ndarray, plan: Plan) -> None:
+def compile_only(model, params, prompt: np.ndarray, sampler: Sampler, length: int, trained: Trained) -> None:
     """The program that will be run, on rows that have all but one token: they need one step."""
-    given = np.zeros((len(prompt), plan.length), np.int32)
-    given[:, 0] = model.architecture.vocab_size  # the first position is hidden: all blocks begin where they will
-    jax.block_until_ready(sample(jax.random.key(0), model, params, given, plan))
+    given = np.zeros((len(prompt), length), np.int32)
+    given[:, 0] = model.architecture.vocab_size  # the first position is masked: all blocks begin where they will
+    jax.block_until_ready(sample(jax.random.key(0), model, params, given, sampler, length, trained))
 
 
-def row_of(name: str, calls: list, base: list, plan: Plan, run: Run, scored: Callable, rate: float) -> dict:
+def row_of(
+    name: str, calls: list, base: list, sampler: Sampler, run: Run, length: int, scored: Callable, rate: float
+) -> dict:
     tokens = np.concatenate([tokens for tokens, _, _ in calls])
     steps = np.concatenate([trace.step for _, trace, _ in calls])
     evaluations = np.concatenate([trace.evaluations for _, trace, _ in calls])
@@ -100,7 +100,7 @@ def row_of(name: str, calls: list, base: list, plan: Plan, run: Run, scored: Cal
     # the rows of a batch wait for the last of them
     run_for = np.mean([trace.evaluations.max() for _, trace, _ in calls])
     at_once = len(calls[0][0])
-    quality = loss_mask(tokens, steps >= 0)
+    quality = scored(tokens, steps >= 0)
 
     def per_row(clock):
         return median(spent[clock] for _, _, spent in calls) / at_once
@@ -108,11 +108,11 @@ def row_of(name: str, calls: list, base: list, plan: Plan, run: Run, scored: Cal
     def ratio(clock):
         return median(one[clock] / other[clock] for (_, _, one), (_, _, other) in zip(base, calls, strict=True))
 
-    work = evaluation_flops(plan, run, run_for)
+    work = evaluation_flops(sampler, run, length, run_for)
     return {
         "plan": name,
-        "confidence": plan.confidence if plan.sampler == "confidence" else None,
-        "temperature": plan.temperature,
+        "confidence": getattr(sampler, "confidence", None),
+        "temperature": sampler.temperature,
         "rows": len(tokens),
         "seconds": per_row("seconds"),
         "cpu_seconds": per_row("cpu_seconds"),
@@ -127,12 +127,12 @@ def row_of(name: str, calls: list, base: list, plan: Plan, run: Run, scored: Cal
     }
 
 
-def evaluation_flops(plan: Plan, run: Run, evaluations: float) -> float:
+def evaluation_flops(sampler: Sampler, run: Run, length: int, evaluations: float) -> float:
     """Of a row: what its evaluations read, at matrix products alone. With a cache, a block begins with a whole row."""
-    a, length = run.model.architecture, plan.length
-    whole = flops(a, length, length, BLOCK if plan.sampler == "confidence" else length / evaluations)
-    if plan.cache == "none":
+    a, by_confidence = run.model.architecture, isinstance(sampler, Confidence)
+    whole = flops(a, length, length, BLOCK if by_confidence else length / evaluations)
+    if not by_confidence or sampler.cache == "none":
         return evaluations * whole
-    read = BLOCK if plan.cache == "dual" else (length + BLOCK) / 2
+    read = BLOCK if sampler.cache == "dual" else (length + BLOCK) / 2
     blocks = length // BLOCK
     return blocks * whole + (evaluations - blocks) * flops(a, read, length, BLOCK)

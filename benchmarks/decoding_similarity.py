@@ -8,8 +8,7 @@ import numpy as np
 from decoding_quality import BLOCK
 
 from mdlm_jax.runs.restore import Run
-from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.sampling.similarity import key_value_similarity
+from mdlm_jax.sampling import Confidence, key_value_similarity, sample
 
 ROWS = 2
 REGIONS = {"before": "before the block", "block": "the block", "after": "after the block"}
@@ -22,9 +21,11 @@ def similarity(run: Run, length: int) -> dict:
     Mean over layers, rows and the positions of a region; of a block early, in the middle, and late in the row.
     """
     model, frames = run.model, []
-    plan = Plan("confidence", length, parameterization=run.objective.parameterization, block_size=BLOCK)
+    sampler = Confidence(block_size=BLOCK)
     prompt = np.zeros((ROWS, 0), np.int32)
-    tokens, _ = sample(jax.random.key(0), model, run.params, prompt, plan, watch=lambda rows: frames.append(rows))
+    tokens, _ = sample(
+        jax.random.key(0), model, run.params, prompt, sampler, length, watch=lambda rows: frames.append(rows)
+    )
     jax.block_until_ready(tokens)
     found, last = {}, length // BLOCK - 1
     for block in (1, last // 2, last - 1):

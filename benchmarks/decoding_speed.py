@@ -18,7 +18,7 @@ from mdlm_jax.bench.cases import Case
 from mdlm_jax.costs.flops import flops_per_sequence
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, Model, transformer
-from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling import Confidence, sample
 
 HERE = pathlib.Path(__file__).resolve().parent
 MATMUL_WIDTH = 4096
@@ -76,9 +76,9 @@ def against_torch(torch_python: str, rounds: int, sizes: dict[str, Architecture]
         prompts = np.random.default_rng(0).integers(architecture.vocab_size, size=(4, GIVEN), dtype=np.int32)
         with tempfile.TemporaryDirectory() as temporary:
             process = start_torch(torch_python, pathlib.Path(temporary), architecture, params, prompts)
-        plan = Plan("confidence", LENGTH, temperature=0, block_size=BLOCK)
+        sampler = Confidence(temperature=0, block_size=BLOCK)
         for batch in (1, 4):
-            ours = partial(sample, jax.random.key(0), model, params, prompts[:batch], plan)
+            ours = partial(sample, jax.random.key(0), model, params, prompts[:batch], sampler, LENGTH)
             _, trace = jax.block_until_ready(ours())
             turns = []
             for _ in range(rounds):

@@ -18,8 +18,8 @@ from mdlm_jax.runs.restore import Run
 from mdlm_jax.runs.result import Result
 from mdlm_jax.sampling import Trace
 from mdlm_jax.sampling import sample as draw
-from mdlm_jax.sampling.compare import parse_plan
-from mdlm_jax.sampling.run import encode_prompt, plan_of
+from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
+from mdlm_jax.sampling.sample_run import encode_prompt
 
 
 class Samples(NamedTuple):
@@ -119,11 +119,11 @@ def sample(
     if count < 1:
         raise UserError(f"count={count}; accepted: 1 or more")
     run = restore.open_run(pathlib.Path(folder))
-    plan = plan_of(run, length=length, **(parse_plan(sampler) if sampler else {}))
+    (_, chosen), trained, length = sampler_of(run, sampler), trained_of(run), length_of(run, length)
     drawn = []
     for prompt in prompts:
         given = np.tile(encode_prompt(prompt, run.tokenizer), (count, 1))
-        tokens, trace = draw(jax.random.key(seed), run.model, run.params, given, plan)
+        tokens, trace = draw(jax.random.key(seed), run.model, run.params, given, chosen, length, trained)
         rows = [[int(token) for token in row if 0 <= token < run.vocab_size] for row in np.asarray(tokens)]
         drawn.append(Samples([run.tokenizer.decode(row) for row in rows], tokens, trace))
     return drawn

@@ -8,6 +8,7 @@ import sys
 from mdlm_jax.cli.bench import add_bench
 from mdlm_jax.cli.convert import add_convert
 from mdlm_jax.cli.devices import join_processes, prepare_devices
+from mdlm_jax.cli.sample import add_sample
 from mdlm_jax.cli.sweep import add_sweep
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
@@ -76,38 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     verb.add_argument("--clip", action="store_true", help="block diffusion: which noise levels have the least variance")
     verb.set_defaults(run_verb=_evaluate)
 
-    verb = verbs.add_parser("sample", help="text from a trained run")
-    verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
-    verb.add_argument("--prompt", action="append", help="what the text begins with; may be given several times")
-    verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
-    verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
-    verb.add_argument("--steps", type=int, help="of the noise undone (default: one per token)")
-    verb.add_argument("--temperature", type=float, help="default: 1; 0 takes the likeliest token")
-    verb.add_argument("--top-k", type=int, help="draw from so many of the likeliest tokens")
-    verb.add_argument("--top-p", type=float, help="draw from the likeliest tokens of this probability together")
-    verb.add_argument("--sampler", help="default: the one that fits the objective")
-    verb.add_argument(
-        "--correctors", type=int, help="predictor_corrector: corrector steps after each step (default: 2)"
-    )
-    verb.add_argument("--seed", type=int, default=0)
-    verb.add_argument("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
-    verb.add_argument("--stop", type=int, help="id of the token that ends a text")
-    verb.add_argument("--plan", help="sampler and arguments as text, such as remasking:strategy=cap,eta=0.01,steps=64")
-    verb.add_argument("--out", type=pathlib.Path, help="folder for a replay: replay.html, replay.json")
-    verb.add_argument(
-        "--compare",
-        action="append",
-        metavar="PLAN",
-        help="several plans side by side, into --out: confidence:rule=threshold,limit=0.9; may be given several times",
-    )
-    verb.add_argument("--judge", type=pathlib.Path, help="compare: a run of `ar` that scores the text")
-    plan = verb.add_argument_group("of the sampler `confidence`").add_argument
-    plan("--block-size", type=int, help="tokens of a block, from left to right (default: all are one block)")
-    plan("--confidence", help="what places are ranked by: probability (default), margin, entropy, left or random")
-    plan("--rule", help="how many of a step are kept: quota (default), threshold, dynamic, factor or entropy_bound")
-    plan("--limit", type=float, help="of the rule: a probability, the factor, or nats")
-    plan("--cache", help="none (default), prefix, dual or features")
-    verb.set_defaults(run_verb=_sample)
+    add_sample(verbs)
 
     verb = verbs.add_parser("check", help="what an objective promises, against a toy distribution whose law is known")
     verb.add_argument("objective", help="a name, FILE.py:FUNCTION or module:function")
@@ -221,61 +191,6 @@ def _search_clip(options) -> int:
     for clip in found:
         print(f"{clip.low:5.2f} {clip.high:5.2f} {clip.variance:9.4f}  {clip.mean:.4f}")
     print(f"least: --config.objective.block_low={found[0].low:g} --config.objective.block_high={found[0].high:g}")
-    return 0
-
-
-# arguments of a sampler that are passed on where they are given
-PLAN = ("sampler", "steps", "temperature", "top_k", "top_p", "guidance", "stop", "correctors")
-PLAN += ("block_size", "confidence", "rule", "limit", "cache")
-
-
-def _sample(options) -> int:
-    prepare_devices()
-    from mdlm_jax.sampling.run import sample_run
-
-    said = {name: getattr(options, name) for name in PLAN if getattr(options, name) is not None}
-    if options.compare:
-        said |= {"plan": options.plan} if options.plan else {}
-        if said:
-            raise UserError(f"--compare says all of a plan; accepted without --{next(iter(said)).replace('_', '-')}")
-        return _compare(options)
-    if options.judge:
-        raise UserError("--judge scores what is compared; accepted with --compare=PLAN")
-    if options.plan:
-        from mdlm_jax.sampling.compare import parse_plan
-
-        if said:
-            raise UserError(f"--plan says all of it; accepted without --{next(iter(said)).replace('_', '-')}")
-        said = parse_plan(options.plan)
-    prompts, seed, count = options.prompt or [""], options.seed, 1 if options.count is None else options.count
-    texts = sample_run(
-        options.run, prompts=prompts, count=count, seed=seed, out=options.out, length=options.length, **said
-    )
-    for text in texts:
-        print(text, end="")
-    return 0
-
-
-def _compare(options) -> int:
-    from mdlm_jax.sampling.compare_run import compare_run
-    from mdlm_jax.sampling.show.comparison import table
-    from mdlm_jax.tables import show
-
-    prompts, out = options.prompt or [""], options.out
-    if out is None or len(prompts) > 1:
-        raise UserError("--compare needs --out=FOLDER for its picture, and takes one --prompt at most")
-    rows = compare_run(
-        options.run,
-        plans=options.compare,
-        out=out,
-        judge=options.judge,
-        prompt=prompts[0],
-        count=8 if options.count is None else options.count,
-        length=options.length,
-        seed=options.seed,
-    )
-    show(table(rows))
-    print(f"{out / 'compare.png'}")
     return 0
 
 

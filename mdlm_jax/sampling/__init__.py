@@ -10,17 +10,36 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from mdlm_jax.models.transformer import Model
-from mdlm_jax.sampling.base import BUCKET, Plan, Trace, TracedArguments, left_padded
+from mdlm_jax.sampling.ancestral import Ancestral, FirstHitting
+from mdlm_jax.sampling.autoregressive import Autoregressive, Ordered
+from mdlm_jax.sampling.base import BUCKET, Context, Request, Sampler, Trace, Trained, left_padded
 from mdlm_jax.sampling.blocks import in_blocks
 from mdlm_jax.sampling.checks import check
+from mdlm_jax.sampling.confidence import Confidence
+from mdlm_jax.sampling.gaussian import Gaussian
 from mdlm_jax.sampling.network import Network
-from mdlm_jax.sampling.samplers import SAMPLERS
+from mdlm_jax.sampling.remasking import Remasking
+from mdlm_jax.sampling.reverse import Metropolis, PredictorCorrector, Reverse
+from mdlm_jax.sampling.rows import block_rows, rows_back
 from mdlm_jax.sampling.similarity import key_value_similarity
 from mdlm_jax.sampling.steps import euler_distribution, tau_leaping_distribution, tweedie_distribution, without_mask
 
 __all__ = [
-    "Plan",
+    "Ancestral",
+    "Autoregressive",
+    "Confidence",
+    "Context",
+    "FirstHitting",
+    "Gaussian",
+    "Metropolis",
+    "Ordered",
+    "PredictorCorrector",
+    "Remasking",
+    "Request",
+    "Reverse",
+    "Sampler",
     "Trace",
+    "Trained",
     "euler_distribution",
     "key_value_similarity",
     "left_padded",
@@ -30,60 +49,93 @@ __all__ = [
     "without_mask",
 ]
 
+TRACED = ("temperature", "limit", "guidance")  # fields of samplers whose value is no part of the program
+
 
 def sample(
     key: Array,
     model: Model,
     params: Any,
     prompt: Int[Array | np.ndarray, "B P"],
-    plan: Plan,
+    sampler: Sampler,
+    length: int | None = None,
+    trained: Trained | None = None,
     watch: Callable[[Int[np.ndarray, "B L"]], None] | None = None,
 ) -> tuple[Int[Array, "B L"], Trace]:
-    """B rows of L tokens that begin with their prompts, and how they came about.
-
-    A prompt token V, the mask, is to be filled as well: text may be given anywhere, up to all L positions. Shorter
-    prompts are padded at their left with -1 (`left_padded`): what follows is as if the padding were not there. `watch`
-    is called with all rows at every evaluation of a network that reads tokens, as they are then.
+    """Draws B rows of `length` tokens that begin with their prompts.
 
     Row i draws from fold_in(key, i) alone: it is the same whatever the other rows are, and whether there are any.
-    Compiled once for all prompts of one `bucket`, temperatures but 0, limits and weights of guidance but 0; with a
-    cache of features for all prompts of one length. Raises UserError where the plan or the prompt cannot be followed.
+    Compiled once for all prompts of one bucket of 64 lengths, and for all temperatures, limits and weights of guidance
+    but 0; with a feature cache, for all prompts of one length.
+
+    Args:
+        key: Of all randomness.
+        model: The network.
+        params: Its parameters.
+        prompt: Token ids. The mask V is a position to fill, anywhere in the row. Shorter prompts are padded at their
+            left with -1 (`left_padded`): the rest of the row is as if the padding were not there.
+        sampler: How to draw, such as `Confidence(rule="threshold", limit=0.9)`.
+        length: Tokens per row, the prompt and its padding included. Default: those of the prompt, which has masks then.
+        trained: What training fixed. Default: a network that reads whole rows from a start symbol.
+        watch: Called with all rows at every evaluation of a network that reads tokens.
+
+    Returns:
+        The tokens i32[B, L], and their trace: when each was drawn, how likely it was, and the network evaluations.
+
+    Raises:
+        UserError: The sampler's settings do not fit each other, the prompt or the network.
     """
-    prompt = np.asarray(prompt)
-    check(plan, prompt, model.architecture.vocab_size)
-    mask_id, (batch, given) = model.architecture.vocab_size, prompt.shape
-    tokens = np.full((batch, plan.length), mask_id, np.int32)
-    tokens[:, :given] = prompt
-    first = int((tokens == mask_id).any(axis=0).argmax())
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(batch))
-    traced = TracedArguments(
-        jnp.int32(first), jnp.float32(plan.temperature), jnp.float32(plan.limit or 0), plan.objective_params
+    prompt, trained, mask_id = np.asarray(prompt), trained or Trained(), model.architecture.vocab_size
+    length = prompt.shape[-1] if length is None else length
+    check(sampler, Request(prompt, length, mask_id, trained))
+    tokens = np.full((len(prompt), length), mask_id, np.int32)
+    tokens[:, : prompt.shape[1]] = prompt
+    rows = block_rows(tokens, mask_id, trained.block_size)
+    first = int((rows.tokens == mask_id).any(axis=0).argmax())
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(tokens)))
+    fixed, numbers = _split(sampler)
+    # the shapes of cached features are those of the prompt
+    exact = getattr(sampler, "cache", "none") == "features"
+    drawn, trace = _run(
+        keys,
+        params,
+        rows.tokens,
+        jnp.int32(first),
+        numbers,
+        trained.objective_params,
+        model=model,
+        kind=type(sampler),  # two configs of different samplers are equal as tuples where their fields are
+        sampler=fixed,
+        trained=trained._replace(objective_params=()),
+        bucket=first if exact else -(-first // BUCKET) * BUCKET,
+        padded=bool((prompt < 0).any()),
+        watch=watch,
     )
-    fixed = plan._replace(
-        temperature=float(plan.temperature > 0),
-        limit=None,
-        guidance=float(plan.guidance != 0),
-        objective_params=(),
-        # the shapes of features are those of the prompt
-        bucket=first if plan.cache == "features" else -(-first // BUCKET) * BUCKET,
-    )
-    padded = bool((prompt < 0).any())
-    return _run(
-        keys, params, tokens, traced, jnp.float32(plan.guidance), model=model, plan=fixed, padded=padded, watch=watch
-    )
+    return rows_back(rows, drawn, trace, length)
 
 
-@partial(jax.jit, static_argnames=("model", "plan", "padded", "watch"))
-def _run(keys, params, tokens, traced: TracedArguments, guidance, *, model: Model, plan: Plan, padded: bool, watch):
-    network = Network(model, model.by_layer(params), tokens, watch=watch)
+def _split(sampler: Sampler) -> tuple[Sampler, dict[str, Array]]:
+    """(what a program is compiled for, the numbers that it takes)."""
+    given = {name: getattr(sampler, name) for name in TRACED if hasattr(sampler, name)}
+    placeholders = {name: None if name == "limit" else float(value != 0) for name, value in given.items()}
+    fixed = sampler._replace(**placeholders) if placeholders else sampler
+    return fixed, {name: jnp.float32(given.get(name) or 0) for name in TRACED}
+
+
+@partial(jax.jit, static_argnames=("model", "kind", "sampler", "trained", "bucket", "padded", "watch"))
+def _run(
+    keys, params, tokens, first, numbers, objective_params, *, model, kind, sampler, trained, bucket, padded, watch
+):
+    network = Network(model, model.by_layer(params), tokens, watch=watch, shift=int(trained.shift))
     if padded:
         network = network._replace(padding=(tokens < 0).sum(axis=1))
-    if plan.guidance:
-        given = tokens != network.mask_id
-        network = network._replace(guidance=guidance, ramp=plan.guidance_ramp, given=given)
-    sampler = SAMPLERS[plan.sampler]
-    if plan.trained_blocks:
-        drawn, trace = in_blocks(sampler, keys, network, tokens, plan, traced)
+    if getattr(sampler, "guidance", 0):
+        prompt = tokens != network.mask_id
+        network = network._replace(guidance=numbers["guidance"], ramp=sampler.guidance_ramp, prompt=prompt)
+    trained = trained._replace(objective_params=objective_params)
+    context = Context(trained, bucket, first, numbers["temperature"], numbers["limit"])
+    if trained.block_size:
+        drawn, trace = in_blocks(sampler, keys, network, tokens, context)
     else:
-        drawn, trace = sampler(keys, network, tokens, plan, traced)
+        drawn, trace = sampler.draw(keys, network, tokens, context)
     return jnp.where(tokens < 0, tokens, drawn), trace

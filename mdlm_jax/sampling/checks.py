@@ -1,94 +1,117 @@
-"""What a plan asks and cannot have, found before anything is compiled."""
+"""Checks of a request before anything is compiled: the prompt, and each field that several samplers share."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sampling.base import Plan
-from mdlm_jax.sampling.confidence import check as check_confidence
-from mdlm_jax.sampling.remasking import check as check_remasking
-from mdlm_jax.sampling.reverse import metropolis, reverse
-from mdlm_jax.sampling.samplers import ONE_BY_ONE, SAMPLERS, TAKEN_BY
+from mdlm_jax.sampling.base import Request, Sampler
 
 
-def check(plan: Plan, prompt: np.ndarray, vocab_size: int) -> None:
-    """Raises UserError, in one line: what it is, and what would be accepted."""
+def cannot(sampler: Sampler) -> frozenset[str]:
+    """Which of "pad", "infill" and "blocks" the sampler cannot do."""
+    return getattr(sampler, "cannot", frozenset())
+
+
+def check(sampler: Sampler, request: Request) -> None:
+    """Raises UserError, in one line, with what is wrong and what would be accepted."""
+    name = type(sampler).__name__
+    _check_prompt(name, sampler, request)
+    for field in getattr(sampler, "_fields", ()):
+        if field in FIELD_CHECKS:
+            FIELD_CHECKS[field](getattr(sampler, field), request)
+    if getattr(sampler, "guidance_ramp", False) and not getattr(sampler, "guidance", 0):
+        raise UserError("guidance_ramp without guidance; accepted: with a weight")
+    if request.trained.block_size:
+        _check_blocks(name, sampler, request)
+    sampler.check(request)
+    padded = request.prompt == -1
+    if not request.trained.reads_start and (not request.prompt.shape[1] or padded.all(axis=1).any()):
+        raise UserError("this network was trained without a start symbol; accepted: a prompt of at least one token")
+
+
+def _check_prompt(name: str, sampler: Sampler, request: Request) -> None:
+    prompt, length, vocab = request.prompt, request.length, request.vocab
     if prompt.ndim != 2 or not (np.issubdtype(prompt.dtype, np.integer) or not prompt.size):
         raise UserError(
             f"a prompt of {prompt.dtype}, {prompt.ndim} dimensions; accepted: whole numbers, [rows, tokens]"
         )
-    given = prompt.shape[1]
-    hidden, padded = prompt == vocab_size, prompt == -1
-    outside = prompt[(prompt < -1) | (prompt > vocab_size)]
-    if plan.sampler not in SAMPLERS:
-        raise UserError(f"sampler {plan.sampler!r}: accepted are {', '.join(SAMPLERS)}")
+    given, masked, padded = prompt.shape[1], prompt == vocab, prompt == -1
     if not len(prompt):
         raise UserError("no prompt at all; accepted: one row or more, of no tokens where nothing is given")
-    if given > plan.length or (given == plan.length and not hidden.any(axis=1).all()):
-        raise UserError(f"a prompt of {given} tokens leaves none of the {plan.length} to draw; accepted: fewer")
-    if hidden.any() and plan.sampler in ("autoregressive", "ordered"):
-        raise UserError(f"a prompt with masks: {plan.sampler} draws what follows it; accepted: tokens alone")
+    if given > length or (given == length and not masked.any(axis=1).all()):
+        raise UserError(f"a prompt of {given} tokens leaves none of the {length} to draw; accepted: fewer")
+    if masked.any() and "infill" in cannot(sampler):
+        raise UserError(f"a prompt with masks: {name} draws what follows it; accepted: tokens alone")
+    outside = prompt[(prompt < -1) | (prompt > vocab)]
     if outside.size:
-        accepted = f"0 to {vocab_size - 1}, the mask {vocab_size}, and -1 to pad at the left"
+        accepted = f"0 to {vocab - 1}, the mask {vocab}, and -1 to pad at the left"
         raise UserError(f"prompt token {outside[0]} is outside the vocabulary; accepted: {accepted}")
-    if not plan.temperature >= 0:
-        raise UserError(f"temperature {plan.temperature}: accepted is 0 (the likeliest token) or more")
-    for argument, samplers in TAKEN_BY.items():
-        value = getattr(plan, argument)
-        if value != Plan._field_defaults[argument] and plan.sampler not in samplers:
-            raise UserError(f"{argument} {value}: {plan.sampler} has none; accepted with {', '.join(samplers)}")
-    if padded.any():
-        _check_padding(plan, padded)
-    if plan.trained_blocks < 0 or (plan.shift and not plan.trained_blocks):
-        raise UserError(f"trained_blocks {plan.trained_blocks}: accepted is 0 or more, and above 0 with shift")
-    num_blocks = plan.length // plan.trained_blocks if plan.trained_blocks else 1
-    if plan.steps is not None and plan.steps % max(num_blocks, 1):
-        raise UserError(f"steps {plan.steps}: accepted is a multiple of the {num_blocks} blocks")
-    if plan.trained_blocks and plan.length % plan.trained_blocks:
-        raise UserError(
-            f"length {plan.length}: accepted is a multiple of the {plan.trained_blocks} tokens of a block in training"
-        )
-    if plan.steps is not None and plan.steps < 1:
-        raise UserError(f"steps {plan.steps}: accepted is 1 or more")
-    of_a_process = SAMPLERS[plan.sampler] in (reverse, metropolis)
-    if of_a_process and plan.parameterization is None:
-        raise UserError(f"answer None: {plan.sampler} undoes a noise process; accepted: the answer of its objective")
-    if of_a_process and plan.temperature != 1:
-        raise UserError(f"temperature {plan.temperature}: {plan.sampler} follows its process; accepted: 1")
-    if plan.correctors is not None and plan.correctors < 1:
-        raise UserError(f"correctors {plan.correctors}: accepted is 1 or more")
-    if plan.top_k is not None and not 1 <= plan.top_k <= vocab_size:
-        raise UserError(f"top_k {plan.top_k}: accepted is 1 to {vocab_size}")
-    if plan.top_p is not None and not 0 < plan.top_p <= 1:
-        raise UserError(f"top_p {plan.top_p}: accepted is above 0 and at most 1")
-    if not math.isfinite(plan.guidance):
-        raise UserError(f"guidance {plan.guidance}: accepted is a finite number")
-    if plan.guidance_ramp and not plan.guidance:
-        raise UserError("guidance_ramp without guidance; accepted: with a weight")
-    if plan.guidance and not ((prompt >= 0) & ~hidden).any():
-        raise UserError(f"guidance {plan.guidance}: there is no prompt to be guided by; accepted: 0")
-    if plan.stop is not None and not 0 <= plan.stop < vocab_size:
-        raise UserError(f"stop {plan.stop}: accepted: 0 to {vocab_size - 1}")
-    if plan.sampler == "confidence":
-        check_confidence(plan, prompt, vocab_size)
-    if plan.sampler == "remasking":
-        check_remasking(plan)
-    if not plan.reads_start and (not given or padded.all(axis=1).any()):
-        raise UserError("this network was trained without a start symbol; accepted: a prompt of at least one token")
-
-
-def _check_padding(plan: Plan, padded: np.ndarray) -> None:
-    if plan.sampler not in ONE_BY_ONE:
-        raise UserError(
-            f"prompts of several lengths: {plan.sampler} has one for all; accepted: {', '.join(ONE_BY_ONE)}"
-        )
+    if padded.any() and "pad" in cannot(sampler):
+        raise UserError(f"prompts of several lengths: {name} needs one length for all; accepted: one length")
     if (padded[:, 1:] & ~padded[:, :-1]).any():
-        raise UserError("a prompt with -1 behind a token; accepted: padding at the left alone (`left_padded`)")
-    if plan.shift:
-        raise UserError("prompts of several lengths: a network with a shift has one for all; accepted: one length")
-    size = plan.trained_blocks
-    if size and (padded.sum(axis=1) % size).any():
-        raise UserError(
-            f"prompts padded by {padded.sum(axis=1).max()}; accepted: a multiple of the block of {size} tokens"
-        )
+        raise UserError("a prompt with -1 after a token; accepted: padding at the left alone (`left_padded`)")
+
+
+def _check_blocks(name: str, sampler: Sampler, request: Request) -> None:
+    size, steps = request.trained.block_size, getattr(sampler, "steps", None)
+    if "blocks" in cannot(sampler):
+        raise UserError(f"{name} does not sample networks trained in blocks; accepted: a sampler of masks or noise")
+    num_blocks = -(-request.length // size)
+    if steps is not None and steps % num_blocks:
+        raise UserError(f"steps {steps}: accepted is a multiple of the {num_blocks} blocks")
+
+
+def _temperature(value: float, request: Request) -> None:
+    if not value >= 0:
+        raise UserError(f"temperature {value}: accepted is 0 (the likeliest token) or more")
+
+
+def _steps(value: int | None, request: Request) -> None:
+    if value is not None and value < 1:
+        raise UserError(f"steps {value}: accepted is 1 or more")
+
+
+def _top_k(value: int | None, request: Request) -> None:
+    if value is not None and not 1 <= value <= request.vocab:
+        raise UserError(f"top_k {value}: accepted is 1 to {request.vocab}")
+
+
+def _top_p(value: float | None, request: Request) -> None:
+    if value is not None and not 0 < value <= 1:
+        raise UserError(f"top_p {value}: accepted is above 0 and at most 1")
+
+
+def _guidance(value: float, request: Request) -> None:
+    if not math.isfinite(value):
+        raise UserError(f"guidance {value}: accepted is a finite number")
+    if value and not ((request.prompt >= 0) & (request.prompt != request.vocab)).any():
+        raise UserError(f"guidance {value}: there is no prompt to be guided by; accepted: 0")
+
+
+def _stop(value: int | None, request: Request) -> None:
+    if value is not None and not 0 <= value < request.vocab:
+        raise UserError(f"stop {value}: accepted is 0 to {request.vocab - 1}")
+
+
+def _tokens(name: str) -> Callable[[tuple[int, ...], Request], None]:
+    def check_tokens(value: tuple[int, ...], request: Request) -> None:
+        if any(not 0 <= token < request.vocab for token in value):
+            raise UserError(f"{name} names a token of {value}; accepted: 0 to {request.vocab - 1}")
+
+    return check_tokens
+
+
+# a field's name -> (its value, the request) -> None; a name means the same in every sampler
+FIELD_CHECKS: dict[str, Callable[[Any, Request], None]] = {
+    "temperature": _temperature,
+    "steps": _steps,
+    "top_k": _top_k,
+    "top_p": _top_p,
+    "guidance": _guidance,
+    "stop": _stop,
+    "suppress": _tokens("suppress"),
+    "delay": _tokens("delay"),
+}

@@ -1,4 +1,4 @@
-"""Several plans on one trained run, with the quality of their text."""
+"""Several samplers on one trained run, with the quality of their text."""
 
 import pathlib
 from collections.abc import Callable, Sequence
@@ -12,53 +12,72 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihood
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.sampling import sample
-from mdlm_jax.sampling.compare import Contender, Row, compare, parse_plan
-from mdlm_jax.sampling.run import claim_output, encode_prompt, plan_of
-from mdlm_jax.sampling.show.comparison import write_comparison
+from mdlm_jax.sampling.comparison import Contender, Measured, compare
+from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
+from mdlm_jax.sampling.sample_run import claim_output, encode_prompt
+from mdlm_jax.sampling.show.chart import write_comparison
 
 
 def compare_run(
     folder: pathlib.Path,
     *,
-    plans: list[str],
+    samplers: list[str],
     out: pathlib.Path,
     judge: pathlib.Path | None = None,
     prompt: str = "",
     count: int = 8,
     length: int | None = None,
     seed: int = 0,
-) -> list[Row]:
-    """`count` samples by each plan, written with their costs and quality as compare.json and compare.png into `out`.
+) -> list[Measured]:
+    """Draws `count` samples by each sampler; writes their costs and quality as compare.json and compare.png into `out`.
 
-    A plan is text as `parse_plan` reads it. A run on a Markov source is measured by that source; `judge` is the folder
-    of an autoregressive run with the same tokens, which scores the text. Raises UserError where a plan, the judge or
-    the prompt cannot be followed.
+    Args:
+        folder: A run with a checkpoint. The text of a run on a Markov source is measured by that source.
+        samplers: Samplers as text, as `sampler_of` reads them.
+        out: The folder for the results.
+        judge: Folder of a run of `ar` with the same tokens, which scores the text.
+        prompt: What every sample begins with.
+        count: Samples per sampler, at least 2.
+        length: Tokens per sample. Default: those of a row in training.
+        seed: Of all randomness.
+
+    Raises:
+        UserError: A sampler, the judge or the prompt does not fit the run.
     """
     run = open_run(folder)
-    contending = contenders(run, plans, prompt, count, length)
+    contending = contenders(run, samplers, prompt, count, length)
     claim_output(out)
     rows = compare(contending, jax.random.key(seed), measure_of(run, judge))
     write_comparison(rows, out)
     return rows
 
 
-def contenders(run: Run, plans: Sequence[str], prompt: str, count: int, length: int | None) -> list[Contender]:
-    """A way to draw `count` rows by each plan. Raises UserError where a plan or the prompt cannot be followed."""
+def contenders(run: Run, samplers: Sequence[str], prompt: str, count: int, length: int | None) -> list[Contender]:
+    """A contender of `count` rows for each sampler. Raises UserError where one or the prompt does not fit the run."""
     if count < 2:
         raise UserError(f"{count} samples: accepted is 2 or more, for errors")
     given = np.tile(encode_prompt(prompt, run.tokenizer), (count, 1))
-    found = []
-    for text in plans:
-        plan = plan_of(run, length=length, **parse_plan(text))
-        draw = partial(sample, model=run.model, params=run.params, prompt=given, plan=plan)
-        found.append(Contender(text, draw, plan.temperature, plan.top_p, run.config.train.compute_dtype))
+    trained, length, found = trained_of(run), length_of(run, length), []
+    for text in samplers:
+        _, sampler = sampler_of(run, text)
+        draw = partial(
+            sample,
+            model=run.model,
+            params=run.params,
+            prompt=given,
+            sampler=sampler,
+            length=length,
+            trained=trained,
+        )
+        temperature, top_p = getattr(sampler, "temperature", 1.0), getattr(sampler, "top_p", None)
+        found.append(Contender(text, draw, temperature, top_p, run.config.train.compute_dtype))
     return found
 
 
 def measure_of(run: Run, judge: pathlib.Path | None) -> Callable[[np.ndarray, np.ndarray], Quality]:
-    """All that can be measured of tokens like this run's: (tokens, which were drawn) -> Quality.
+    """What measures tokens of this run: (tokens, which were drawn) -> Quality.
 
-    Raises UserError where the judge is none.
+    Raises UserError where `judge` is no run of `ar` with the same tokens.
     """
     vocab = run.vocab_size
     known = {"vocab": vocab}

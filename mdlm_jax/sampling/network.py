@@ -25,7 +25,7 @@ class Network(NamedTuple):
     padding: Int[Array, "B"] | None = None  # positions at the left of a row that hold nothing
     guidance: Float[Array, ""] | None = None  # weight of classifier-free guidance
     ramp: bool = False  # the weight grows as noise goes: it is multiplied by 1 - t
-    given: Bool[Array, "B N"] | None = None  # what guidance hides
+    prompt: Bool[Array, "B N"] | None = None  # the positions that guidance masks
     watch: Callable | None = None  # is told every row that is read
 
     @property
@@ -66,7 +66,7 @@ def read(
 
     part = part_of(rows, network.mask_id)
     if network.guidance is not None:
-        given = part_of(network.given, False)
+        given = part_of(network.prompt, False)
         part = jnp.concatenate([part, jnp.where(given, network.mask_id, part)])
     positions = jnp.broadcast_to(first + jnp.arange(width), part.shape)
     if network.padding is not None:
@@ -130,7 +130,7 @@ def uniform_at(keys: Array, positions: Int[Array, "B L"]) -> Float[Array, "B L"]
     return jax.vmap(of_position)(keys, positions)
 
 
-def hidden_share(network: Network, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
+def masked_share(network: Network, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
     """Of each row, how much is still a mask: the noise level that it looks like."""
     return (tokens == network.mask_id).sum(axis=1) / jnp.maximum((positions_of(network, tokens) >= 0).sum(axis=1), 1)
 

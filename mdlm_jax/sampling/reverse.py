@@ -1,13 +1,20 @@
-"""A noise process run backwards over a whole row at once: from its prior at t = 1, in T steps, to text at t = 0."""
+"""A noise process in reverse over a whole row: from its prior at t = 1, in T steps, to text at t = 0."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mdlm_jax.errors import UserError
+from mdlm_jax.objectives.base import Objective
 from mdlm_jax.objectives.noised import EARLIEST
 from mdlm_jax.processes.base import Process, draw, posterior
-from mdlm_jax.sampling.base import Plan, Trace, TracedArguments
+from mdlm_jax.sampling.base import Context, Request, Trace
 from mdlm_jax.sampling.network import Network, logits_of, read
+from mdlm_jax.sampling.serving import predicts_rates, process_of
 from mdlm_jax.sampling.steps import (
     corrector_step,
     euler_distribution,
@@ -18,64 +25,139 @@ from mdlm_jax.sampling.steps import (
 )
 
 SURVIVORS = 1e-6  # share of tokens below which float32 no longer tells what the others were
-CORRECTORS = 2  # of predictor_corrector, where the plan does not say
-CORRECTOR_SIZE = (
-    0.5  # of a step: larger ones, with both ways at once, move too many positions by what they saw together
-)
+# share of a step: larger corrector steps, forward and backward at once, move too many positions independently
+CORRECTOR_SIZE = 0.5
 
-# the distribution of one step: `posterior` is given a distribution of the clean token, the others log ratios
+# the distribution of one step: `posterior` takes a distribution of the clean token, the others log ratios
 DISTRIBUTIONS = {
     "posterior": posterior,
     "tweedie": tweedie_distribution,
     "euler": euler_distribution,
     "tau_leaping": tau_leaping_distribution,
-    "predictor_corrector": euler_distribution,
 }
 
 
-def reverse(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, traced: TracedArguments):
-    """T equal steps from t to s = t - 1 / T by the distribution that `plan.sampler` names; T evaluations a row.
+class Reverse(NamedTuple):
+    """T equal steps from t to s = t - 1 / T, each position by the distribution of its step. T evaluations per row.
 
-    `predictor_corrector` is `euler` and `plan.correctors` steps of half that size at every s > 0, an evaluation each.
-    At s = 0 no mask is left: one that is still there takes a token from the network's distribution. A prompt is shown
-    to the network as it is at every t, as given tokens are in training.
+    At s = 0 no mask is left: a position that is still masked takes a token from the network's distribution. The
+    network reads the prompt as it is at every t, as in training.
+
+    Reference: D3PM (arXiv 2107.03006: posterior), SEDD (arXiv 2310.16834: tweedie, euler), tauLDR (arXiv 2205.14987:
+    tau_leaping).
     """
-    correctors = (plan.correctors or CORRECTORS) if plan.sampler == "predictor_corrector" else 0
-    return _walk(keys, network, tokens, plan, traced, correctors)
+
+    distribution: str = "posterior"  # of a step: a key of DISTRIBUTIONS
+    steps: int | None = None  # T; None: one per token, or those of a process in discrete time
+    guidance: float = 0.0  # weight of classifier-free guidance by the prompt
+    guidance_ramp: bool = False  # the weight grows from 0 as t falls (UniDisc)
+
+    cannot = frozenset({"pad"})
+
+    def serves(self, objective: Objective, objective_params: Any) -> bool:
+        process = process_of(objective, objective_params)
+        if process is None or self.distribution == "posterior":
+            return process is not None
+        # Tweedie tau-leaping reverses noise that treats all tokens alike
+        alike = self.distribution != "tweedie" or process.mixture is not None
+        return alike and predicts_rates(objective, objective_params)
+
+    def check(self, request: Request) -> None:
+        if self.distribution not in DISTRIBUTIONS:
+            raise UserError(f"distribution {self.distribution!r}: accepted are {', '.join(DISTRIBUTIONS)}")
+        _check_process(self.distribution, self.steps, request)
+
+    def draw(self, keys: Array, network: Network, tokens: Int[Array, "B L"], context: Context):
+        return _walk(keys, network, tokens, self.steps, context, _step_by(self.distribution), correctors=0)
 
 
-def metropolis(keys: Array, network: Network, tokens: Int[Array, "B L"], plan: Plan, traced: TracedArguments):
-    """T proposals of one changed token each (arXiv 2211.00802), the k-th accepted by p_t at t = 1 - k / T.
+class PredictorCorrector(NamedTuple):
+    """Euler steps, and after each, at s > 0, corrector steps of half their size, with one evaluation each.
 
-    A cooling so slow that every p_t is followed ends in p_(1 / T): T has to be many times L V. T evaluations a row.
+    Reference: tauLDR (arXiv 2205.14987, proposition 4).
     """
-    return _walk(keys, network, tokens, plan, traced, correctors=0)
+
+    steps: int | None = None  # T; None: one per token
+    correctors: int = 2  # corrector steps after each step
+    guidance: float = 0.0  # weight of classifier-free guidance by the prompt
+    guidance_ramp: bool = False  # the weight grows from 0 as t falls (UniDisc)
+
+    cannot = frozenset({"pad"})
+
+    def serves(self, objective: Objective, objective_params: Any) -> bool:
+        return predicts_rates(objective, objective_params)
+
+    def check(self, request: Request) -> None:
+        if self.correctors < 1:
+            raise UserError(f"correctors {self.correctors}: accepted is 1 or more")
+        _check_process("predictor_corrector", self.steps, request)
+
+    def draw(self, keys: Array, network: Network, tokens: Int[Array, "B L"], context: Context):
+        return _walk(keys, network, tokens, self.steps, context, _step_by("euler"), self.correctors)
 
 
-def _walk(keys, network: Network, given, plan: Plan, traced: TracedArguments, correctors: int) -> tuple[Array, Trace]:
-    (batch, length), parameterization, sampler = (
-        given.shape,
-        plan.parameterization(traced.objective_params),
-        plan.sampler,
-    )
-    free, process, num_steps = given == network.mask_id, parameterization.process, plan.steps or given.shape[1]
-    times = jnp.linspace(1.0, 0.0, num_steps + 1)
+class Metropolis(NamedTuple):
+    """T proposals of one changed token each, the k-th accepted by p_t at t = 1 - k / T. T evaluations per row.
 
-    def predict(key, x, free, probs, log_ratio, t, s):
-        """One row from t to s."""
-        if sampler == "metropolis":
+    Cooling so slow that every p_t is followed ends in p_(1 / T): T has to be many times L V.
+
+    Reference: arXiv 2211.00802.
+    """
+
+    steps: int | None = None  # T; None: one per token
+
+    cannot = frozenset({"pad"})
+
+    def serves(self, objective: Objective, objective_params: Any) -> bool:
+        process = process_of(objective, objective_params)
+        no_mask = process is not None and process.states == process.vocab
+        return no_mask and predicts_rates(objective, objective_params)
+
+    def check(self, request: Request) -> None:
+        _check_process("metropolis", self.steps, request)
+
+    def draw(self, keys: Array, network: Network, tokens: Int[Array, "B L"], context: Context):
+        def propose(process, key, x, free, probs, log_ratio, t, s):
             return metropolis_step(key, x, log_ratio, free)
-        said = probs if sampler == "posterior" else log_ratio
-        moved = DISTRIBUTIONS[sampler](process, x, said, s[None], t[None])
+
+        return _walk(keys, network, tokens, self.steps, context, propose, correctors=0)
+
+
+def _check_process(name: str, steps: int | None, request: Request) -> None:
+    trained = request.trained
+    if trained.parameterization is None:
+        raise UserError(f"{name} reverses a noise process; accepted: with the parameterization of its objective")
+    blocks = -(-request.length // trained.block_size) if trained.block_size else 1
+    if trained.num_steps and steps not in (None, blocks * trained.num_steps):
+        raise UserError(f"steps {steps}: the process has discrete time; accepted: {blocks * trained.num_steps}")
+
+
+def _step_by(name: str) -> Callable:
+    """One row from t to s by the named distribution."""
+
+    def predict(process: Process, key, x, free, probs, log_ratio, t, s):
+        known = probs if name == "posterior" else log_ratio
+        moved = DISTRIBUTIONS[name](process, x, known, s[None], t[None])
         # a chance that is a difference may round to below 0
         return draw(key, jnp.maximum(jnp.where(s > 0, moved, without_mask(process, x, moved, probs)), 0))
 
-    def correct(key, x, free, probs, log_ratio, t, s):
+    return predict
+
+
+def _walk(keys, network: Network, given, steps: int | None, context: Context, predict: Callable, correctors: int):
+    """T times `predict` on every row, each followed by the correctors."""
+    (batch, length), trained = given.shape, context.trained
+    parameterization = trained.parameterization(trained.objective_params)
+    num_steps = steps or trained.num_steps or length
+    free, process = given == network.mask_id, parameterization.process
+    times = jnp.linspace(1.0, 0.0, num_steps + 1)
+
+    def correct(process, key, x, free, probs, log_ratio, t, s):
         return corrector_step(key, process, x, log_ratio, t[None], jnp.float32(CORRECTOR_SIZE / num_steps))
 
     def move(state, step, index, kind, t, s):
-        """Every row, by one evaluation of the network at t. Randomness: of the row, the step and the kind of move."""
-        tokens, when, nats = state
+        """Every row, by one evaluation of the network at t. The key depends on the row, the step and the kind."""
+        tokens, last_step, nats = state
         hidden, _ = read(network, network.cache, tokens, jnp.full(batch, t))
         logits, everywhere = logits_of(network, hidden), t[None, None]
         probs, log_ratio = (
@@ -83,13 +165,14 @@ def _walk(keys, network: Network, given, plan: Plan, traced: TracedArguments, co
             parameterization.log_ratio(logits, tokens, everywhere),
         )
         keys_here = jax.vmap(lambda key: jax.random.fold_in(jax.random.fold_in(key, index), kind))(keys)
-        moved = jax.vmap(step, (0, 0, 0, 0, 0, None, None))(keys_here, tokens, free, probs, log_ratio, t, s)
-        placed = free & ((moved != tokens) | (index == 0))
+        one_row = partial(step, process)
+        moved = jax.vmap(one_row, (0, 0, 0, 0, 0, None, None))(keys_here, tokens, free, probs, log_ratio, t, s)
+        changed = free & ((moved != tokens) | (index == 0))
         chance = jnp.take_along_axis(probs, jnp.minimum(moved, process.vocab - 1)[..., None], axis=-1)[..., 0]
         return (
             jnp.where(free, moved, tokens),
-            jnp.where(placed, index, when),
-            jnp.where(placed, jnp.log(chance), nats),
+            jnp.where(changed, index, last_step),
+            jnp.where(changed, jnp.log(chance), nats),
         )
 
     latest = latest_time(process)
@@ -104,15 +187,15 @@ def _walk(keys, network: Network, given, plan: Plan, traced: TracedArguments, co
     start = jax.vmap(lambda key: draw(key, jnp.broadcast_to(process.prior, (length, process.states))))(keys_start)
     start = jnp.where(free, start, given)
     state = start, jnp.full(start.shape, -1, jnp.int32), jnp.zeros(start.shape)
-    tokens, when, nats = jax.lax.fori_loop(0, num_steps, next_step, state)
+    tokens, last_step, nats = jax.lax.fori_loop(0, num_steps, next_step, state)
     evaluations = num_steps + correctors * (num_steps - 1)
-    return tokens, Trace(when, nats, jnp.full(batch, evaluations, jnp.int32))
+    return tokens, Trace(last_step, nats, jnp.full(batch, evaluations, jnp.int32))
 
 
 def latest_time(process: Process) -> Float[Array, ""]:
     """The last time at which a token survives with probability SURVIVORS: beyond it rates and scores are 0 / 0.
 
-    1 for a chain of steps, which has none.
+    1 for a process in discrete time, which has no rates.
     """
     if process.rate is None:
         return jnp.ones(())

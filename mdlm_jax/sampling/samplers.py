@@ -1,84 +1,62 @@
-"""Every sampler, what a plan may ask of it, and which networks it can run on.
+"""Every sampler by name, and which of them an objective trains. A new one is a file beside these and a line here."""
 
-A new one is a file beside these and a line in each dict.
-"""
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sampling.ancestral import ancestral, first_hitting
-from mdlm_jax.sampling.autoregressive import autoregressive, ordered
-from mdlm_jax.sampling.confidence import ARGUMENTS as confidence_arguments
-from mdlm_jax.sampling.confidence import confidence
-from mdlm_jax.sampling.gaussian import gaussian
-from mdlm_jax.sampling.remasking import ARGUMENTS as remasking_arguments
-from mdlm_jax.sampling.remasking import remasking
-from mdlm_jax.sampling.reverse import metropolis, reverse
+from mdlm_jax.objectives.base import Objective, cross_entropy
+from mdlm_jax.sampling.ancestral import Ancestral, FirstHitting
+from mdlm_jax.sampling.autoregressive import Autoregressive, Ordered
+from mdlm_jax.sampling.base import Sampler
+from mdlm_jax.sampling.checks import cannot
+from mdlm_jax.sampling.confidence import Confidence
+from mdlm_jax.sampling.gaussian import Gaussian
+from mdlm_jax.sampling.remasking import Remasking
+from mdlm_jax.sampling.reverse import Metropolis, PredictorCorrector, Reverse
 
-SAMPLERS = {
-    "autoregressive": autoregressive,
-    "ordered": ordered,
-    "ancestral": ancestral,
-    "first_hitting": first_hitting,
-    "confidence": confidence,
-    "remasking": remasking,
-    "posterior": reverse,
-    "tweedie": reverse,
-    "euler": reverse,
-    "tau_leaping": reverse,
-    "predictor_corrector": reverse,
-    "metropolis": metropolis,
-    "gaussian": gaussian,
-}
-
-OF_A_PROCESS = ("posterior", "tweedie", "euler", "tau_leaping", "predictor_corrector")
-REVEALING = ("ancestral", "first_hitting", "confidence")  # a mask is revealed once
-ONE_BY_ONE = (
-    "autoregressive",
-    "ordered",
-    *REVEALING,
-    "remasking",
-)  # every token is drawn from the network's distribution
-OF_MASKS = (*REVEALING, "remasking", *OF_A_PROCESS)
-
-# what a plan may say beyond its length and temperature, and to which samplers
-TAKEN_BY = {
-    "steps": tuple(name for name in SAMPLERS if name not in ("autoregressive", "ordered", "first_hitting")),
-    "top_k": ONE_BY_ONE,
-    "top_p": ONE_BY_ONE,
-    "correctors": ("predictor_corrector",),
-    "guidance": OF_MASKS,
-    "guidance_ramp": OF_MASKS,
-    "stop": ("autoregressive", "confidence"),
-    "upstream_compat": ("confidence", "remasking"),
-    "shift": (*OF_MASKS, "metropolis"),
-    "trained_blocks": tuple(name for name in SAMPLERS if name not in ("autoregressive", "ordered", "gaussian")),
-}
-TAKEN_BY |= dict.fromkeys(confidence_arguments, ("confidence",))
-TAKEN_BY |= dict.fromkeys(remasking_arguments, ("remasking",))
-
-# objective -> the samplers that ask of the network what it was trained to answer, the usual one first
-SERVED_BY = {
-    "ar": ("autoregressive",),
-    "any_order": OF_MASKS,
-    "any_order_causal": ("ordered",),
-    "masked": OF_MASKS,
-    "masked_lm": OF_MASKS,
-    "masked_plain": OF_MASKS,
-    # Tweedie tau-leaping undoes noise that treats all tokens alike
-    "genmd4": tuple(name for name in OF_A_PROCESS if name != "tweedie"),
-    # a chain of steps has no rates, and no states between the steps
-    "d3pm": ("posterior",),
-    "tauldr": OF_A_PROCESS,
-    "sedd": OF_A_PROCESS,
-    "gidd": OF_A_PROCESS,
-    "udlm": OF_A_PROCESS,
-    "duo": OF_A_PROCESS,
-    "csm": (*OF_A_PROCESS, "metropolis"),
-    "gaussian": ("gaussian",),
+# name -> what makes the sampler from its fields
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
+    "autoregressive": Autoregressive,
+    "ordered": Ordered,
+    "ancestral": Ancestral,
+    "first_hitting": FirstHitting,
+    "confidence": Confidence,
+    "remasking": Remasking,
+    "posterior": partial(Reverse, "posterior"),
+    "tweedie": partial(Reverse, "tweedie"),
+    "euler": partial(Reverse, "euler"),
+    "tau_leaping": partial(Reverse, "tau_leaping"),
+    "predictor_corrector": PredictorCorrector,
+    "metropolis": Metropolis,
+    "gaussian": Gaussian,
 }
 
 
-def samplers_for(objective: str) -> tuple[str, ...]:
-    """The samplers that a network trained with this objective can serve. Raises UserError where there is none."""
-    if objective not in SERVED_BY:
-        raise UserError(f"objective {objective!r} has no sampler; accepted: {', '.join(SERVED_BY)}")
-    return SERVED_BY[objective]
+def samplers_for(objective: Objective, objective_params: Any) -> tuple[str, ...]:
+    """The samplers that a network trained with this objective can serve, the usual one first.
+
+    Which these are follows from what the objective declares (`serving.py`). A network trained by the cross-entropy of
+    masked tokens is usually sampled by unmasking, any other diffusion by the posterior of its process.
+
+    Raises:
+        UserError: There is none.
+    """
+    names = [name for name, make in SAMPLERS.items() if serves(make(), objective, objective_params)]
+    if not names:
+        raise UserError("no sampler serves this objective, which declares no noise process; accepted: FILE.py:FUNCTION")
+    if objective.token_loss is not cross_entropy and "posterior" in names:
+        names.remove("posterior")
+        names.insert(0, "posterior")
+    return tuple(names)
+
+
+def serves(sampler: Sampler, objective: Objective, objective_params: Any) -> bool:
+    """Whether the objective trains what the sampler needs; a sampler that does not declare it is not refused."""
+    declared = getattr(sampler, "serves", None)
+    return declared is None or declared(objective, objective_params)
+
+
+def in_blocks(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those that sample networks trained in blocks."""
+    return tuple(name for name in names if "blocks" not in cannot(SAMPLERS[name]()))

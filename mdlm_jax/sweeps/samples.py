@@ -15,11 +15,12 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.report.groups import base_objective
 from mdlm_jax.report.samples import FILE_NAME
-from mdlm_jax.runs.restore import open_run
+from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.runs.result import Result
-from mdlm_jax.sampling.compare import Row, compare
 from mdlm_jax.sampling.compare_run import contenders, measure_of
-from mdlm_jax.sampling.samplers import TAKEN_BY, samplers_for
+from mdlm_jax.sampling.comparison import Measured, compare
+from mdlm_jax.sampling.run_sampler import trained_of, usual_samplers
+from mdlm_jax.sampling.text import fields
 
 SHARES = (1, 4, 16)  # tokens a step of the samplers that have steps
 
@@ -43,23 +44,23 @@ def default_judge(results: Sequence[Result]) -> str:
     return min(judges, key=lambda run: run.loss).run_id
 
 
-def plans_of(objective: str, length: int) -> list[str]:
-    """The usual sampler of an objective, with as many steps as tokens and fewer where it has steps."""
-    sampler = samplers_for(objective)[0]
-    if sampler not in TAKEN_BY["steps"] or objective == "d3pm":
+def samplers_of(run: Run) -> list[str]:
+    """The usual sampler of a run, with as many steps as tokens and fewer where it has steps."""
+    sampler, length = usual_samplers(run)[0], run.config.data.sequence_length
+    if "steps" not in fields(sampler) or trained_of(run).num_steps:
         return [sampler]
     return [f"{sampler}:steps={math.ceil(length / share)}" for share in SHARES]
 
 
 def measure_samples(folder: pathlib.Path, judge: pathlib.Path, rows: int = 64, repeats: int = 4) -> pathlib.Path:
-    """Draws `repeats` batches of `rows` samples by each of the plans of a run, and writes samples.json beside it.
+    """Draws `repeats` batches of `rows` samples by each of the samplers of a run, and writes samples.json beside it.
 
     It holds the judge and for each plan tokens a second, evaluations a row, nats under the judge and entropy, the
     last two with standard errors. Raises UserError where the run or the judge can not be opened.
     """
     run = open_run(folder)
     length = run.config.data.sequence_length
-    contending = contenders(run, plans_of(run.config.objective.name, length), "", rows, None)
+    contending = contenders(run, samplers_of(run), "", rows, None)
     found = compare(contending, jax.random.key(run.config.seed), measure_of(run, judge), repeats)
     told = {
         "judge": judge.name,
@@ -74,7 +75,7 @@ def measure_samples(folder: pathlib.Path, judge: pathlib.Path, rows: int = 64, r
     return path
 
 
-def _sample(row: Row) -> dict:
+def _sample(row: Measured) -> dict:
     return {
         "plan": row.label,
         "tokens_per_second": row.tokens_per_second,

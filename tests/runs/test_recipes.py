@@ -15,7 +15,7 @@ from mdlm_jax.objectives.block import block, block_mask
 from mdlm_jax.objectives.masked import masked, masked_plain
 from mdlm_jax.runs.recipes import recipe_config
 from mdlm_jax.runs.restore import open_run
-from mdlm_jax.sampling.run import sample_run
+from mdlm_jax.sampling.sample_run import sample_run
 from mdlm_jax.schedules import linear
 from tests import run_folders as runs
 

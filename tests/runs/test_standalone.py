@@ -15,7 +15,7 @@ from mdlm_jax.runs.held_out import DataOptions
 from mdlm_jax.runs.inputs import keep_inputs
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.sampling.compare_run import compare_run
-from mdlm_jax.sampling.run import sample_run
+from mdlm_jax.sampling.sample_run import sample_run
 from tests.runs.here import train_here
 
 TEXT = "A sentence of a corpus that will be deleted, number {}.\n"
@@ -42,7 +42,7 @@ def test_a_copied_run_without_its_corpus_samples_the_same(trained, tmp_path):
         assert list(sample_run(copy, prompts=["A sentence"], out=tmp_path / "after")) == before
         replays = [json.loads((tmp_path / name / "replay.json").read_text()) for name in ("before", "after")]
         assert replays[0] == replays[1]
-        (row,) = compare_run(copy, plans=["autoregressive"], out=tmp_path / "compared", judge=copy, count=2)
+        (row,) = compare_run(copy, samplers=["autoregressive"], out=tmp_path / "compared", judge=copy, count=2)
         assert row.quality.judge_nats is not None
         with pytest.raises(UserError, match=r"corpus.txt.*--data=PATH"):
             evaluate_run(copy, draws=None, sequences=None)

@@ -52,8 +52,9 @@ def step_matrix(sampler: str, parameterization: Parameterization, joint, states,
     """Of one step of `reverse`."""
     process, at_s, at_t = parameterization.process, jnp.full(states.shape, s), jnp.full(states.shape, t)
     clean = best_distributions(process, joint, states, t)
-    said = clean if DISTRIBUTIONS[sampler] is posterior else best_log_ratios(parameterization, joint, states, t)
-    probs = DISTRIBUTIONS[sampler](process, states, said, at_s, at_t)
+    distribution = DISTRIBUTIONS["euler" if sampler == "predictor_corrector" else sampler]
+    known = clean if distribution is posterior else best_log_ratios(parameterization, joint, states, t)
+    probs = distribution(process, states, known, at_s, at_t)
     return matrix(jnp.where(s > 0, probs, without_mask(process, states, probs, clean)), states)
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdlm_jax import processes
-from mdlm_jax.sampling.base import draw
+from mdlm_jax.sampling.drawing import draw
 
 DRAWS = {
     "logits": lambda key, logits: draw(key[None], logits[None], jnp.float32(1.0))[0][0],

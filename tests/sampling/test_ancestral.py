@@ -15,8 +15,8 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.any_order import mask_tokens
 from mdlm_jax.objectives.base import full
-from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.sampling.ancestral import reveal_steps
+from mdlm_jax.sampling import Ancestral, Trained, sample
+from mdlm_jax.sampling.ancestral import unmask_steps
 from mdlm_jax.schedules import cosine, geometric, linear, polynomial
 from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
 
@@ -25,7 +25,7 @@ EMPTY = jnp.zeros((ROWS, 0), int)
 
 
 def exact_distribution(chance_first: float) -> np.ndarray:
-    """Of two steps, the first revealing each position with `chance_first`: the sum over what it reveals."""
+    """Of two steps, the first unmasks each position with `chance_first`: the sum over what it unmasks."""
     probs = np.zeros(V**L)
     for early in itertools.product((False, True), repeat=L):
         chance = np.prod(np.where(early, chance_first, 1 - chance_first))
@@ -38,14 +38,14 @@ def exact_distribution(chance_first: float) -> np.ndarray:
 
 @pytest.mark.parametrize("schedule", [linear(), cosine(), polynomial(3.0), geometric()])
 def test_many_steps_give_the_joint(schedule):
-    plan = Plan("ancestral", L, steps=100_000, schedule=schedule)
-    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, plan)
+    plan = Ancestral(steps=100_000)
+    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, plan, L, Trained(schedule=schedule))
     assert chisquare(counts(tokens), ROWS * JOINT).pvalue > RARE
     assert int(trace.evaluations.max()) == L
 
 
 def test_many_steps_give_the_joint_after_a_prompt():
-    tokens, trace = sample(jax.random.key(1), ORACLE, (), jnp.full((ROWS, 1), 2), Plan("ancestral", L, steps=100_000))
+    tokens, trace = sample(jax.random.key(1), ORACLE, (), jnp.full((ROWS, 1), 2), Ancestral(steps=100_000), L)
     follows = STATES[:, 0] == 2
     probs = JOINT[follows] / JOINT[follows].sum()
     assert chisquare(counts(tokens)[follows], ROWS * probs).pvalue > RARE
@@ -55,7 +55,7 @@ def test_many_steps_give_the_joint_after_a_prompt():
 
 def test_one_step_gives_the_product_of_the_marginals():
     probs = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
-    tokens, trace = sample(jax.random.key(2), ORACLE, (), EMPTY, Plan("ancestral", L, steps=1))
+    tokens, trace = sample(jax.random.key(2), ORACLE, (), EMPTY, Ancestral(steps=1), L)
     assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
     assert chisquare(counts(tokens), ROWS * JOINT).pvalue < 1e-6  # which is another distribution
     np.testing.assert_array_equal(trace.evaluations, 1)
@@ -65,7 +65,7 @@ def test_one_step_gives_the_product_of_the_marginals():
 def test_two_steps_have_their_exact_distribution(schedule, chance_first):
     probs = exact_distribution(chance_first)
     assert abs(probs.sum() - 1) < 1e-12
-    tokens, _ = sample(jax.random.key(3), ORACLE, (), EMPTY, Plan("ancestral", L, steps=2, schedule=schedule))
+    tokens, _ = sample(jax.random.key(3), ORACLE, (), EMPTY, Ancestral(steps=2), L, Trained(schedule=schedule))
     assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
 
 
@@ -93,23 +93,23 @@ def test_one_token_at_a_time_is_exact_in_an_order_that_depends_on_what_came(sure
     assert len({position for partial, position in orders if partial.count(V) == L - 1}) > 1
 
 
-def test_a_mask_is_revealed_with_the_chance_of_the_reverse_step():
+def test_a_mask_is_unmasked_with_the_chance_of_the_reverse_step():
     steps, length = 5, 40_000
     noised = cosine()(jnp.linspace(1.0, 0.0, steps + 1))
-    revealed = np.asarray(reveal_steps(jax.random.key(4), noised, jnp.arange(length)))
+    unmasked = np.asarray(unmask_steps(jax.random.key(4), noised, jnp.arange(length)))
     for step in range(steps):
-        waiting = (revealed >= step).sum()
+        waiting = (unmasked >= step).sum()
         alpha_t, alpha_s = 1 - float(noised[step]), 1 - float(noised[step + 1])
         chance = (alpha_s - alpha_t) / (1 - alpha_t)
         error = np.sqrt(chance * (1 - chance) / waiting)
-        assert abs((revealed == step).sum() / waiting - chance) < 4 * error + 1e-6
+        assert abs((unmasked == step).sum() / waiting - chance) < 4 * error + 1e-6
 
 
-def test_the_network_runs_only_where_something_is_revealed():
+def test_the_network_runs_only_where_something_is_unmasked():
     """n (1 - (1 - 1/n)^l) evaluations in the mean, for l tokens in n steps (RADD, arXiv 2406.03736)."""
     steps, length, rows = 6, 4, 4000
     model = ORACLE._replace(hidden=lambda params, view, mask, cache=None: (jnp.zeros((*view.tokens.shape, V)), None))
-    _, trace = sample(jax.random.key(5), model, (), jnp.zeros((rows, 0), int), Plan("ancestral", length, steps=steps))
+    _, trace = sample(jax.random.key(5), model, (), jnp.zeros((rows, 0), int), Ancestral(steps=steps), length)
     evaluations = np.asarray(trace.evaluations)
     np.testing.assert_array_equal(evaluations, [len(set(row)) for row in np.asarray(trace.step)])
     expected = steps * (1 - (1 - 1 / steps) ** length)
@@ -128,7 +128,7 @@ def test_each_step_draws_from_what_training_scores():
     )
     logits_of = jax.jit(lambda view: model.head(params, model.hidden(params, view, full)[0]))
     prompt = jax.random.randint(jax.random.key(3), (3, given), 0, vocabulary)
-    tokens, trace = sample(jax.random.key(6), model, params, prompt, Plan("ancestral", length, steps=steps))
+    tokens, trace = sample(jax.random.key(6), model, params, prompt, Ancestral(steps=steps), length)
     example = Example(tokens, jnp.ones_like(tokens), trace.step < 0)
     for step in range(steps):
         t = jnp.full(len(tokens), 1 - step / steps)
@@ -144,7 +144,7 @@ def test_each_step_draws_from_what_training_scores():
 
 def test_what_is_drawn_around_given_tokens_has_their_conditional_distribution():
     prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
-    tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Plan("ancestral", L, steps=100_000))
+    tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Ancestral(steps=100_000), L)
     follows = STATES[:, 1] == 1
     assert counts(tokens)[~follows].sum() == 0
     assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE

@@ -14,9 +14,8 @@ from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.base import causal
-from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling import Autoregressive, Context, Ordered, Trained, sample
 from mdlm_jax.sampling.autoregressive import decode_in_order
-from mdlm_jax.sampling.base import TracedArguments
 from mdlm_jax.sampling.network import Network, reading
 from mdlm_jax.training.loss import look
 from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, L, V, counts
@@ -82,7 +81,7 @@ def test_cached_logits_are_those_of_one_whole_pass(key_value_heads, scan_layers)
 def test_left_to_right_draws_from_what_training_scores(given):
     model, params = network()
     prompt = jax.random.randint(jax.random.key(3), (B, given), 0, VOCABULARY)
-    tokens, trace = sample(jax.random.key(4), model, params, prompt, Plan("autoregressive", LENGTH, temperature=0.7))
+    tokens, trace = sample(jax.random.key(4), model, params, prompt, Autoregressive(temperature=0.7), LENGTH)
     expected = log_probabilities(model, params, seen_by(LEFT_TO_RIGHT, tokens))
     np.testing.assert_array_equal(tokens[:, :given], prompt)
     np.testing.assert_allclose(trace.log_probability[:, given:], expected[:, given:], atol=1e-5)
@@ -94,7 +93,9 @@ def test_left_to_right_draws_from_what_training_scores(given):
 def test_without_start_symbol_the_first_token_is_read_at_position_one():
     model, params = network()
     prompt = jnp.array([[3], [4]])
-    tokens, trace = sample(jax.random.key(4), model, params, prompt, Plan("autoregressive", LENGTH, reads_start=False))
+    tokens, trace = sample(
+        jax.random.key(4), model, params, prompt, Autoregressive(), LENGTH, Trained(reads_start=False)
+    )
     expected = log_probabilities(model, params, seen_by(ar_without_start(VOCABULARY), tokens))
     np.testing.assert_allclose(trace.log_probability[:, 1:], expected, atol=1e-5)
 
@@ -108,9 +109,8 @@ def test_a_random_order_draws_from_what_training_scores():
     order = seen_by(RANDOM_ORDER, jnp.zeros((B, LENGTH), jnp.int32), given).positions[..., 1]
     keys = jax.random.split(jax.random.key(6), B)
     blank = jnp.concatenate([prompt, jnp.full((B, LENGTH - given), VOCABULARY)], axis=1).astype(jnp.int32)
-    traced = TracedArguments(jnp.int32(given), jnp.float32(1), jnp.float32(0), ())
-    plan = Plan("ordered", LENGTH, bucket=LENGTH)
-    tokens, trace = decode_in_order(keys, Network(model, params, blank), blank, order, plan, traced)
+    context = Context(Trained(), LENGTH, jnp.int32(given), jnp.float32(1), jnp.float32(0))
+    tokens, trace = decode_in_order(keys, Network(model, params, blank), blank, order, Ordered(), context)
     expected = log_probabilities(model, params, seen_by(RANDOM_ORDER, tokens, given))
     got = jnp.take_along_axis(trace.log_probability, order, axis=1)
     np.testing.assert_array_equal(tokens[:, :given], prompt)
@@ -118,26 +118,26 @@ def test_a_random_order_draws_from_what_training_scores():
 
 
 def test_random_orders_are_uniform_and_keep_the_prompt_first():
-    _, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("ordered", L))
+    _, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Ordered(), L)
     orders, seen = np.unique(trace.step, axis=0, return_counts=True)
     assert len(orders) == 6 and chisquare(seen).pvalue > RARE
-    _, trace = sample(jax.random.key(0), ORACLE, (), jnp.zeros((ROWS, 1), int), Plan("ordered", L))
+    _, trace = sample(jax.random.key(0), ORACLE, (), jnp.zeros((ROWS, 1), int), Ordered(), L)
     assert set(map(tuple, np.asarray(trace.step))) == {(-1, 0, 1), (-1, 1, 0)}
 
 
-@pytest.mark.parametrize("sampler", ["autoregressive", "ordered"])
+@pytest.mark.parametrize("sampler", [Autoregressive(), Ordered()])
 def test_exact_conditionals_give_the_joint(sampler):
-    tokens, trace = sample(jax.random.key(7), ORACLE, (), EMPTY, Plan(sampler, L))
+    tokens, trace = sample(jax.random.key(7), ORACLE, (), EMPTY, sampler, L)
     assert chisquare(counts(tokens), ROWS * JOINT).pvalue > RARE
     # and the chain rule adds up to it, whatever the order
     index = np.ravel_multi_index(np.asarray(tokens).T, (V,) * L)
     np.testing.assert_allclose(trace.log_probability.sum(axis=1), np.log(JOINT[index]), atol=1e-4)
 
 
-@pytest.mark.parametrize("sampler", ["autoregressive", "ordered"])
+@pytest.mark.parametrize("sampler", [Autoregressive(), Ordered()])
 def test_exact_conditionals_give_the_joint_after_a_prompt(sampler):
     first = 1
-    tokens, _ = sample(jax.random.key(8), ORACLE, (), jnp.full((ROWS, 1), first), Plan(sampler, L))
+    tokens, _ = sample(jax.random.key(8), ORACLE, (), jnp.full((ROWS, 1), first), sampler, L)
     follows = STATES[:, 0] == first
     probs = JOINT[follows] / JOINT[follows].sum()
     assert chisquare(counts(tokens)[follows], ROWS * probs).pvalue > RARE
@@ -146,10 +146,10 @@ def test_exact_conditionals_give_the_joint_after_a_prompt(sampler):
 def test_temperature_sharpens_and_zero_takes_the_likeliest():
     model, params = network()
     empty = jnp.zeros((B, 0), int)
-    cold, _ = sample(jax.random.key(0), model, params, empty, Plan("autoregressive", LENGTH, temperature=0.0))
+    cold, _ = sample(jax.random.key(0), model, params, empty, Autoregressive(temperature=0.0), LENGTH)
     np.testing.assert_array_equal(cold, whole_pass(model, params, seen_by(LEFT_TO_RIGHT, cold)).argmax(axis=-1))
     # P(first token) at temperature T is proportional to p^(1 / T)
     sharp = JOINT.reshape(V, -1).sum(axis=1) ** 2
-    plan = Plan("autoregressive", L, temperature=0.5)
-    tokens, _ = sample(jax.random.key(1), ORACLE, (), EMPTY, plan)
+    plan = Autoregressive(temperature=0.5)
+    tokens, _ = sample(jax.random.key(1), ORACLE, (), EMPTY, plan, L)
     assert chisquare(np.bincount(tokens[:, 0], minlength=V), ROWS * sharp / sharp.sum()).pvalue > RARE

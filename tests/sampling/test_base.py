@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdlm_jax.sampling.base import draw
+from mdlm_jax.sampling.drawing import draw
 from tests import run_folders as runs
 
 

@@ -9,11 +9,10 @@ from mdlm_jax.models.attention import allowed
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.base import View, cross_entropy
 from mdlm_jax.objectives.block import block_mask
-from mdlm_jax.sampling import Plan, placing, sample
-from mdlm_jax.sampling.base import filtered
+from mdlm_jax.sampling import Confidence, Trained, sample, unmasking
 from mdlm_jax.sampling.blocks import causal_blocks
+from mdlm_jax.sampling.drawing import candidates, filtered
 from mdlm_jax.sampling.network import Network, logits_of, new_cache, read, reading
-from mdlm_jax.sampling.placing import candidates
 from mdlm_jax.schedules import linear, logarithmic, noise_rate, polynomial, square_root
 from tests import public_data
 from tests.sampling.golden import MASK, bd3lm, sdar
@@ -50,10 +49,10 @@ def test_every_stable_case_of_sdar_is_here():
     assert stable - {"greedy_static_b4_topk1"} == {*GREEDY, "greedy_dynamic_b4_topk1"}
 
 
-def ranking_there(confidence, hidden):
+def ranking_there(confidence, masked):
     """Ours, but for which of the positions that hold a token comes first."""
-    others = jnp.arange(hidden.size) != jnp.array(NEXT[hidden.size])[hidden.argmax()]
-    return jnp.lexsort((others, -confidence, ~hidden))
+    others = jnp.arange(masked.size) != jnp.array(NEXT[masked.size])[masked.argmax()]
+    return jnp.lexsort((others, -confidence, ~masked))
 
 
 @pytest.mark.few(5)
@@ -62,18 +61,15 @@ def test_sequences_of_sdar(monkeypatch, name):
     """Its confidence is the probability in the distribution that is drawn from: what the head says is sharpened
     beforehand."""
     if name in WRITES_OVER:
-        monkeypatch.setattr(placing, "ranking", ranking_there)
+        monkeypatch.setattr(unmasking, "ranking", ranking_there)
     arrays, description = public_data.golden("sdar")
     (block, steps, rule, confidence, temperature, top_k, top_p), (model, params) = GREEDY[name], sdar(arrays)
     head = model.head
     model = model._replace(head=lambda params, hidden: filtered(head(params, hidden) / temperature, top_k, top_p))
     expected = arrays[f"seq/{name}"]
     length = expected.shape[1]
-    plan = Plan(
-        "confidence",
-        length,
+    plan = Confidence(
         temperature=0.0,
-        trained_blocks=block,
         steps=steps * length // block,
         rule=rule,
         limit=0.6 if rule == "dynamic" else None,
@@ -81,7 +77,7 @@ def test_sequences_of_sdar(monkeypatch, name):
         stop=13 if name == "argmax_stop" else None,
         upstream_compat=name in WRITES_OVER,
     )
-    tokens, trace = sample(jax.random.key(0), model, params, arrays["prompt"], plan)
+    tokens, trace = sample(jax.random.key(0), model, params, arrays["prompt"], plan, length, Trained(block_size=block))
     # what follows the block that ends is left as it is there, and is the end here
     np.testing.assert_array_equal(tokens, np.where(expected == MASK, 13, expected))
     assert (trace.evaluations <= description["cases"][name]["forward_calls"]).all()
@@ -92,10 +88,18 @@ def test_of_one_token_sdar_is_sure():
     """With top_k 1 all that is drawn has a probability of 1 there, and a block takes one step; here it does not."""
     arrays, _ = public_data.golden("sdar")
     model, params = sdar(arrays)
-    plan = Plan("confidence", 28, top_k=1, trained_blocks=4, rule="dynamic", limit=0.85, upstream_compat=True)
-    tokens, trace = sample(jax.random.key(0), model, params, arrays["prompt"], plan)
+    plan = Confidence(top_k=1, rule="dynamic", limit=0.85, upstream_compat=True)
+    tokens, trace = sample(jax.random.key(0), model, params, arrays["prompt"], plan, 28, Trained(block_size=4))
     np.testing.assert_array_equal(tokens, arrays["seq/greedy_dynamic_b4_topk1"])
-    own, trace_own = sample(jax.random.key(0), model, params, arrays["prompt"], plan._replace(upstream_compat=False))
+    own, trace_own = sample(
+        jax.random.key(0),
+        model,
+        params,
+        arrays["prompt"],
+        plan._replace(upstream_compat=False),
+        28,
+        Trained(block_size=4),
+    )
     assert trace.evaluations[0] == 1 + 5 + 4 < trace_own.evaluations[0] and (own[:, :11] == arrays["prompt"]).all()
 
 

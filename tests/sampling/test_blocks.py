@@ -11,7 +11,7 @@ from mdlm_jax.models.transformer import Cache, Execution, transformer
 from mdlm_jax.objectives.block import block_mask
 from mdlm_jax.objectives.parameterizations import score
 from mdlm_jax.processes.mixture import uniform
-from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling import Ancestral, Confidence, FirstHitting, Remasking, Reverse, Trained, sample
 from mdlm_jax.sampling.network import reading
 from mdlm_jax.schedules import linear
 from tests.sampling.toys import JOINT, ORACLE, RARE, L, counts
@@ -19,19 +19,24 @@ from tests.sampling.toys import JOINT, ORACLE, RARE, L, counts
 LENGTH, SIZE, VOCABULARY = 12, 4, 11
 MODEL = transformer(Architecture(VOCABULARY, 2, 32, 4, 2, 48, time_conditioning=True), Execution(scan_layers=True))
 PROMPT = jax.random.randint(jax.random.key(2), (3, 5), 0, VOCABULARY)
-PLANS = {
-    "ancestral": Plan("ancestral", LENGTH, steps=9),
-    "first_hitting": Plan("first_hitting", LENGTH, top_p=0.9),
-    "static": Plan("confidence", LENGTH, steps=6),
-    "dynamic": Plan("confidence", LENGTH, rule="dynamic", limit=0.15, steps=6),
-    "threshold": Plan("confidence", LENGTH, rule="threshold", limit=0.15, stop=3),
-    "sub-blocks": Plan("confidence", LENGTH, block_size=2),
-    "guided": Plan("confidence", LENGTH, guidance=1.5, guidance_ramp=True),
+BLOCKS = Trained(block_size=SIZE)
+SAMPLERS = {
+    "ancestral": Ancestral(steps=9),
+    "first_hitting": FirstHitting(top_p=0.9),
+    "static": Confidence(steps=6),
+    "dynamic": Confidence(rule="dynamic", limit=0.15, steps=6),
+    "threshold": Confidence(rule="threshold", limit=0.15, stop=3),
+    "sub-blocks": Confidence(block_size=2),
+    "guided": Confidence(guidance=1.5, guidance_ramp=True),
+    "remasking": Remasking(steps=12, eta=0.3),
+    "dual": Confidence(block_size=2, cache="dual", rule="threshold", limit=0.0),
+    "shifted": Confidence(steps=6),
 }
-PLANS["remasking"] = Plan("remasking", LENGTH, steps=12, eta=0.3)
-PLANS["dual"] = PLANS["sub-blocks"]._replace(cache="dual", rule="threshold", limit=0.0)
-PLANS["shifted"] = PLANS["static"]._replace(shift=True)
-PLANS = {name: plan._replace(trained_blocks=SIZE) for name, plan in PLANS.items()}
+
+
+def drawn(params, name, prompt=PROMPT, model=MODEL, key=0):
+    trained = BLOCKS._replace(shift=name == "shifted")
+    return sample(jax.random.key(key), model, params, prompt, SAMPLERS[name], LENGTH, trained)
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +78,10 @@ def scores(objective_params):
 
 
 @pytest.mark.few(2)
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_what_is_kept_of_finished_blocks_changes_nothing(params, name):
-    tokens, trace = sample(jax.random.key(0), MODEL, params, PROMPT, PLANS[name])
-    plain, plain_trace = sample(jax.random.key(0), FORGETFUL, params, PROMPT, PLANS[name])
+    tokens, trace = drawn(params, name)
+    plain, plain_trace = drawn(params, name, model=FORGETFUL)
     np.testing.assert_array_equal(tokens, plain)
     np.testing.assert_array_equal(trace.step, plain_trace.step)
     np.testing.assert_array_equal(trace.evaluations, plain_trace.evaluations)
@@ -84,10 +89,10 @@ def test_what_is_kept_of_finished_blocks_changes_nothing(params, name):
 
 
 @pytest.mark.few(2)
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_row_is_the_same_alone_and_in_any_company(params, name):
-    together, trace = sample(jax.random.key(0), MODEL, params, PROMPT, PLANS[name])
-    alone, trace_alone = sample(jax.random.key(0), MODEL, params, PROMPT[:1], PLANS[name])
+    together, trace = drawn(params, name)
+    alone, trace_alone = drawn(params, name, PROMPT[:1])
     np.testing.assert_array_equal(together[:1], alone)
     np.testing.assert_array_equal(trace.evaluations[:1], trace_alone.evaluations)
     np.testing.assert_array_equal(together[:, :5], PROMPT)
@@ -95,8 +100,7 @@ def test_a_row_is_the_same_alone_and_in_any_company(params, name):
 
 def test_each_step_draws_from_what_training_scores(params):
     """[x_t ; x_0] through the mask of training, at the noise level of the step."""
-    plan = PLANS["ancestral"]
-    tokens, trace = sample(jax.random.key(4), MODEL, params, PROMPT, plan)
+    tokens, trace = drawn(params, "ancestral", key=4)
     start = LENGTH - SIZE  # the last block: its steps are behind all others
     steps = np.asarray(trace.step)[:, start:]
     for row in range(len(PROMPT)):
@@ -121,27 +125,28 @@ def test_each_step_draws_from_what_training_scores(params):
 @pytest.mark.few(1)
 @pytest.mark.parametrize("sampler", ["posterior", "euler"])
 def test_processes_run_backwards_in_blocks(params, sampler):
-    plan = Plan(sampler, LENGTH, steps=6, trained_blocks=SIZE, parameterization=scores)
-    tokens, trace = sample(jax.random.key(0), MODEL, params, PROMPT, plan)
+    plan, trained = Reverse(sampler, steps=6), BLOCKS._replace(parameterization=scores)
+    tokens, trace = sample(jax.random.key(0), MODEL, params, PROMPT, plan, LENGTH, trained)
     np.testing.assert_array_equal(tokens[:, :5], PROMPT)
     # two blocks of two steps, the prompt, and the first block when it is done
     np.testing.assert_array_equal(trace.evaluations, 6)
-    plain, _ = sample(jax.random.key(0), FORGETFUL, params, PROMPT, plan)
+    plain, _ = sample(jax.random.key(0), FORGETFUL, params, PROMPT, plan, LENGTH, trained)
     np.testing.assert_array_equal(tokens, plain)
 
 
 def test_evaluations_are_those_of_the_algorithm(params):
     """Prompt of one block and a part, two blocks: one for the prompt, three hidden and one more, four hidden."""
-    _, trace = sample(jax.random.key(0), MODEL, params, PROMPT, PLANS["first_hitting"])
+    _, trace = drawn(params, "first_hitting")
     np.testing.assert_array_equal(trace.evaluations, 1 + 3 + 1 + 4)
-    _, trace = sample(jax.random.key(0), MODEL, params, PROMPT[:, :0], PLANS["first_hitting"])
+    _, trace = drawn(params, "first_hitting", PROMPT[:, :0])
     np.testing.assert_array_equal(trace.evaluations, 3 * 4 + 2)
 
 
 def test_one_block_of_all_tokens_has_the_joint_distribution():
-    plan = Plan("first_hitting", L, trained_blocks=L)
     blind = ORACLE._replace(hidden=lambda params, view, mask, cache: (ORACLE.hidden(params, view, mask)[0], cache))
-    tokens, _ = sample(jax.random.key(0), blind, (), jnp.zeros((20_000, 0), int), plan)
+    tokens, _ = sample(
+        jax.random.key(0), blind, (), jnp.zeros((20_000, 0), int), FirstHitting(), L, Trained(block_size=L)
+    )
     assert chisquare(counts(tokens), 20_000 * JOINT).pvalue > RARE
 
 
@@ -150,15 +155,16 @@ def test_one_block_of_all_tokens_has_the_joint_distribution():
 def test_a_prefix_cache_in_blocks_keeps_what_stands_before_a_sub_block(params, shift):
     """Positions are counted alike in every block: a text of one block has the nats of the same text as the second
     block, where nothing before it can be seen."""
-    plan = Plan("confidence", 8, trained_blocks=8, block_size=2, cache="prefix", temperature=0.0, steps=8, shift=shift)
-    plan = plan._replace(confidence="left")  # of masks alone all positions are as sure: rounding would choose
+    # of masks alone all positions are as sure: rounding would choose
+    plan = Confidence(block_size=2, cache="prefix", temperature=0.0, steps=8, confidence="left")
+    trained = Trained(block_size=8, shift=shift)
     blind = MODEL._replace(hidden=lambda params, view, mask, cache: MODEL.hidden(params, view, alone(8, shift), cache))
-    _, one = sample(jax.random.key(0), blind, params, jnp.zeros((1, 0), int), plan)
-    later = plan._replace(length=16, steps=16)
-    _, two = sample(jax.random.key(0), blind, params, PROMPT[:1].repeat(2, axis=1)[:, :8], later)
+    _, one = sample(jax.random.key(0), blind, params, jnp.zeros((1, 0), int), plan, 8, trained)
+    second = PROMPT[:1].repeat(2, axis=1)[:, :8]
+    _, two = sample(jax.random.key(0), blind, params, second, plan._replace(steps=16), 16, trained)
     if not shift:  # else the first token follows another one
         np.testing.assert_allclose(one.log_probability[0], two.log_probability[0, 8:], atol=1e-5)
-    _, dual = sample(jax.random.key(0), blind, params, jnp.zeros((1, 0), int), plan._replace(cache="dual"))
+    _, dual = sample(jax.random.key(0), blind, params, jnp.zeros((1, 0), int), plan._replace(cache="dual"), 8, trained)
     assert np.abs(one.log_probability - dual.log_probability).max() > 1e-4
 
 
@@ -172,9 +178,8 @@ def alone(size, shift):
 
 
 def test_a_row_is_charged_for_what_it_needs_alone(params):
-    plan = PLANS["first_hitting"]
     long, blank = jnp.arange(8)[None], jnp.full((1, 8), VOCABULARY)
-    _, company = sample(jax.random.key(0), MODEL, params, jnp.concatenate([long, blank]), plan)
-    _, single = sample(jax.random.key(0), MODEL, params, long, plan)
+    _, company = drawn(params, "first_hitting", jnp.concatenate([long, blank]))
+    _, single = drawn(params, "first_hitting", long)
     np.testing.assert_array_equal(company.evaluations[:1], single.evaluations)
     np.testing.assert_array_equal(company.step[:1], single.step)

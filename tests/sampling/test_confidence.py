@@ -10,9 +10,9 @@ from scipy.stats import chisquare
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
-from mdlm_jax.sampling import Plan, left_padded, sample
-from mdlm_jax.sampling.base import filtered
-from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
+from mdlm_jax.sampling import Confidence, left_padded, sample
+from mdlm_jax.sampling.drawing import candidates, filtered
+from mdlm_jax.sampling.unmasking import CONFIDENCES, chosen
 from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
 
 ROWS, LENGTH, VOCABULARY = 20_000, 12, 11
@@ -31,28 +31,28 @@ def params():
 
 
 def run(params, **arguments):
-    return sample(jax.random.key(0), MODEL, params, PROMPT, Plan("confidence", LENGTH, **arguments))
+    return sample(jax.random.key(0), MODEL, params, PROMPT, Confidence(**arguments), LENGTH)
 
 
 @pytest.mark.parametrize("confidence", ["probability", "margin", "entropy", "random"])
 def test_one_token_at_a_time_has_the_joint_distribution_if_its_order_does_not_look_at_the_draw(confidence):
     """The order may depend on what the network says, but not on the token that was drawn: of the probabilities of drawn
     tokens the largest is taken, and likely tokens become likelier."""
-    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("confidence", L, confidence=confidence))
+    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Confidence(confidence=confidence), L)
     exact = chisquare(counts(tokens), ROWS * JOINT).pvalue
     assert exact < 1e-6 if confidence == "probability" else exact > RARE
     np.testing.assert_array_equal(np.sort(trace.step, axis=1), np.broadcast_to(np.arange(L), (ROWS, L)))
 
 
 def test_all_tokens_at_once_are_independent():
-    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("confidence", L, steps=1))
+    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Confidence(steps=1), L)
     probs = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
     assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
     np.testing.assert_array_equal(trace.evaluations, 1)
 
 
 def test_the_probability_is_the_one_at_temperature_1_of_what_was_read():
-    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Plan("confidence", L, temperature=0.7))
+    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Confidence(temperature=0.7), L)
     for row, step, nats in zip(*(np.asarray(field)[:50] for field in (tokens, *trace[:2])), strict=True):
         for position in range(L):
             read = np.where(step < step[position], row, V)
@@ -100,9 +100,9 @@ def test_a_cache_that_is_always_fresh_is_none(params, cache):
 )
 def test_a_row_is_the_same_alone_and_in_any_company(params, arguments):
     """Though rows need different numbers of steps."""
-    plan = Plan("confidence", LENGTH, block_size=4, **arguments)
-    together, trace = sample(jax.random.key(1), MODEL, params, PROMPT, plan)
-    alone, trace_alone = sample(jax.random.key(1), MODEL, params, PROMPT[:1], plan)
+    plan = Confidence(block_size=4, **arguments)
+    together, trace = sample(jax.random.key(1), MODEL, params, PROMPT, plan, LENGTH)
+    alone, trace_alone = sample(jax.random.key(1), MODEL, params, PROMPT[:1], plan, LENGTH)
     np.testing.assert_array_equal(together[:1], alone)
     np.testing.assert_array_equal(trace.step[:1], trace_alone.step)
     np.testing.assert_array_equal(trace.evaluations[:1], trace_alone.evaluations)
@@ -122,7 +122,7 @@ def test_a_row_is_the_same_alone_and_in_any_company(params, arguments):
 @pytest.mark.parametrize("prompts", ["with masks inside", "of several lengths"])
 def test_a_row_is_the_same_alone_wherever_others_begin(params, prompts, arguments):
     """Positions before its first hidden one are read once by a cache, and its blocks share its steps."""
-    random, plan = np.random.default_rng(0), Plan("confidence", 112, temperature=0.0, **arguments)
+    random, plan = np.random.default_rng(0), Confidence(temperature=0.0, **arguments)
     text = random.integers(0, VOCABULARY, (2, 80))
     if prompts == "of several lengths":  # more than a bucket apart from the end of the longer one
         together, begins = left_padded([text[0].tolist(), text[1, :40].tolist()]), 40
@@ -130,8 +130,8 @@ def test_a_row_is_the_same_alone_wherever_others_begin(params, prompts, argument
         together, begins = text, 0
         together[0, 16:40] = together[1, 64] = VOCABULARY
     alone = together[1:, begins:]
-    tokens, trace = sample(jax.random.key(0), MODEL, params, together, plan)
-    own, own_trace = sample(jax.random.key(0), MODEL, params, alone, plan._replace(length=112 - begins))
+    tokens, trace = sample(jax.random.key(0), MODEL, params, together, plan, 112)
+    own, own_trace = sample(jax.random.key(0), MODEL, params, alone, plan, 112 - begins)
     np.testing.assert_array_equal(tokens[1, begins:], own[0])
     np.testing.assert_allclose(trace.log_probability[1, begins:], own_trace.log_probability[0], atol=1e-4)
     assert trace.evaluations[1] == own_trace.evaluations[0]
@@ -140,17 +140,17 @@ def test_a_row_is_the_same_alone_wherever_others_begin(params, prompts, argument
 def test_a_row_that_begins_inside_a_block_takes_no_more_steps_than_asked_for(params):
     rows = np.array(PROMPT[:2])
     rows[0, 0] = rows[1, 1] = VOCABULARY
-    _, trace = sample(jax.random.key(0), MODEL, params, rows, Plan("confidence", LENGTH, block_size=4, steps=6))
+    _, trace = sample(jax.random.key(0), MODEL, params, rows, Confidence(block_size=4, steps=6), LENGTH)
     assert (trace.evaluations <= 6).all()
 
 
 def test_guidance_is_the_formula(params):
     """Weight -1 leaves the logits without the prompt: then all rows with one key are one."""
-    plan = Plan("confidence", LENGTH, temperature=0.0, guidance=-1.0)
-    tokens, _ = sample(jax.random.key(1), MODEL, params, PROMPT, plan)
-    blank, _ = sample(jax.random.key(1), MODEL, params, PROMPT[:, :0], plan._replace(guidance=0.0))
+    plan = Confidence(temperature=0.0, guidance=-1.0)
+    tokens, _ = sample(jax.random.key(1), MODEL, params, PROMPT, plan, LENGTH)
+    blank, _ = sample(jax.random.key(1), MODEL, params, PROMPT[:, :0], plan._replace(guidance=0.0), LENGTH)
     assert (np.asarray(tokens)[:, 4:] == np.asarray(tokens)[:1, 4:]).all()
-    plain, _ = sample(jax.random.key(1), MODEL, params, PROMPT, plan._replace(guidance=0.0))
+    plain, _ = sample(jax.random.key(1), MODEL, params, PROMPT, plan._replace(guidance=0.0), LENGTH)
     assert (np.asarray(plain) != np.asarray(tokens)).any() and blank.shape == tokens.shape
 
 
@@ -160,7 +160,7 @@ def test_suppressed_tokens_never_come_and_delayed_ones_last(params):
     assert (np.asarray(tokens)[:, 4:] > 2).all()
     delayed = (0, 1, 2, 3, 4, 5)
     many = jnp.tile(PROMPT, (50, 1))
-    tokens, trace = sample(jax.random.key(3), MODEL, params, many, Plan("confidence", LENGTH, delay=delayed, **wild))
+    tokens, trace = sample(jax.random.key(3), MODEL, params, many, Confidence(delay=delayed, **wild), LENGTH)
     tokens, step = np.asarray(tokens)[:, 4:], np.asarray(trace.step)[:, 4:]
     late = np.isin(tokens, delayed)
     # what waits is drawn anew in every step: the last position takes what comes, and no delayed one comes with others
@@ -171,17 +171,17 @@ def test_suppressed_tokens_never_come_and_delayed_ones_last(params):
 def test_a_delayed_token_that_is_all_there_is_comes_in_the_end(params):
     head = jnp.where(jnp.arange(VOCABULARY) == 3, 9.0, 0.0)
     certain = MODEL._replace(head=lambda params, hidden: jnp.broadcast_to(head, (*hidden.shape[:-1], VOCABULARY)))
-    plan = Plan("confidence", LENGTH, temperature=0.0, delay=(3,), anneal=1.0)
-    tokens, _ = sample(jax.random.key(0), certain, params, PROMPT, plan)
+    plan = Confidence(temperature=0.0, delay=(3,), anneal=1.0)
+    tokens, _ = sample(jax.random.key(0), certain, params, PROMPT, plan, LENGTH)
     assert (np.asarray(tokens)[:, 4:] == 3).all()
 
 
 def test_after_a_block_that_ends_the_rest_is_the_end(params):
     many = jnp.tile(PROMPT, (20, 1))
-    plan = Plan("confidence", 20, temperature=3.0, block_size=4)
-    free, _ = sample(jax.random.key(3), MODEL, params, many, plan)
+    plan = Confidence(temperature=3.0, block_size=4)
+    free, _ = sample(jax.random.key(3), MODEL, params, many, plan, 20)
     stop = int(np.bincount(np.asarray(free)[:, 4:].ravel()).argsort()[-4])
-    tokens, trace = sample(jax.random.key(3), MODEL, params, many, plan._replace(stop=stop))
+    tokens, trace = sample(jax.random.key(3), MODEL, params, many, plan._replace(stop=stop), 20)
     blocks = np.asarray(tokens)[:, 4:].reshape(len(many), -1, 4)
     ended = (blocks == stop).any(axis=2)
     first = np.where(ended.any(axis=1), ended.argmax(axis=1), blocks.shape[1] - 1)
@@ -225,7 +225,7 @@ def test_rules_by_enumeration():
         if not hidden.any():
             continue
         for limit in (0.01, 0.3, 1.0):
-            found = best(
+            found = chosen(
                 "entropy_bound",
                 jnp.asarray(-entropy, jnp.float32),
                 jnp.asarray(hidden),
@@ -256,7 +256,7 @@ def test_confidences_are_their_definitions():
 
 def test_what_is_drawn_around_given_tokens_has_their_conditional_distribution():
     prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
-    tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Plan("confidence", L, confidence="random"))
+    tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Confidence(confidence="random"), L)
     follows = STATES[:, 1] == 1
     assert counts(tokens)[~follows].sum() == 0
     assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE
@@ -270,8 +270,8 @@ def test_guidance_draws_from_the_distribution_that_it_names():
     """
     weight, given = 1.5, 1
     prompt = jnp.broadcast_to(jnp.array([V, given, V]), (ROWS, L))
-    plan = Plan("confidence", L, confidence="random", guidance=weight)
-    tokens = np.asarray(sample(jax.random.key(12), ORACLE, (), prompt, plan)[0])
+    plan = Confidence(confidence="random", guidance=weight)
+    tokens = np.asarray(sample(jax.random.key(12), ORACLE, (), prompt, plan, L)[0])
 
     def guided(first, last, position):
         probs = TABLE[first, given, last, position] ** (weight + 1) / TABLE[first, V, last, position] ** weight

@@ -10,7 +10,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.feature_cache import Layer, Reuse
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.base import full
-from mdlm_jax.sampling import Plan, left_padded, sample
+from mdlm_jax.sampling import Confidence, Trained, left_padded, sample
 from mdlm_jax.sampling.network import Network, new_features, reading
 
 VOCABULARY, LENGTH, GIVEN = 11, 20, 6
@@ -163,10 +163,10 @@ def test_intervals_of_one_step_are_no_cache(architecture, execution, arguments):
     """Whatever the network, and though prompts differ in length."""
     model, params = made(architecture, **execution)
     prompt = left_padded([PROMPT[0].tolist(), PROMPT[1, 2:].tolist(), PROMPT[2].tolist()])
-    plan = Plan("confidence", LENGTH, **arguments)
-    plain, trace = sample(jax.random.key(0), model, params, prompt, plan)
+    plan = Confidence(**arguments)
+    plain, trace = sample(jax.random.key(0), model, params, prompt, plan, LENGTH)
     always = plan._replace(cache="features", prompt_interval=1, response_interval=1)
-    tokens, trace_always = sample(jax.random.key(0), model, params, prompt, always)
+    tokens, trace_always = sample(jax.random.key(0), model, params, prompt, always, LENGTH)
     np.testing.assert_array_equal(tokens, plain)
     np.testing.assert_array_equal(trace_always.step, trace.step)
     np.testing.assert_array_equal(trace_always.evaluations, trace.evaluations)
@@ -187,15 +187,15 @@ def test_a_row_is_the_same_alone_and_in_a_batch(architecture, execution, argumen
     """Though its prompt is shorter, which pads it with what no position sees, and others take more steps in a block."""
     model, params = made(architecture, **execution)
     prompts = [PROMPT[0, 2:].tolist(), *PROMPT[1:].tolist()]
-    plan = Plan("confidence", LENGTH, block_size=7, cache="features", prompt_interval=5, response_interval=3)
+    plan = Confidence(block_size=7, cache="features", prompt_interval=5, response_interval=3)
     plan = plan._replace(**arguments)
-    together, trace = sample(jax.random.key(1), model, params, left_padded(prompts), plan)
-    alone = plan._replace(length=len(prompts[0]) + LENGTH - GIVEN)
-    tokens, trace_alone = sample(jax.random.key(1), model, params, np.array(prompts[:1]), alone)
-    np.testing.assert_array_equal(together[0, -alone.length :], tokens[0])
-    np.testing.assert_array_equal(trace.step[0, -alone.length :], trace_alone.step[0])
+    together, trace = sample(jax.random.key(1), model, params, left_padded(prompts), plan, LENGTH)
+    length = len(prompts[0]) + LENGTH - GIVEN
+    tokens, trace_alone = sample(jax.random.key(1), model, params, np.array(prompts[:1]), plan, length)
+    np.testing.assert_array_equal(together[0, -length:], tokens[0])
+    np.testing.assert_array_equal(trace.step[0, -length:], trace_alone.step[0])
     # features carry what one step rounds into the next ones; what depends on another row is off by tenths
-    np.testing.assert_allclose(trace.log_probability[0, -alone.length :], trace_alone.log_probability[0], atol=2e-4)
+    np.testing.assert_allclose(trace.log_probability[0, -length:], trace_alone.log_probability[0], atol=2e-4)
     if arguments:
         assert len(set(trace.evaluations.tolist())) > 1
 
@@ -230,13 +230,13 @@ def test_rows_that_begin_at_several_positions_are_refused():
     infilled = np.array(PROMPT)
     infilled[1, 3] = VOCABULARY
     with pytest.raises(UserError, match="from positions 3 and 6 on; accepted"):
-        sample(jax.random.key(0), *made(PLAIN), infilled, Plan("confidence", LENGTH, cache="features"))
+        sample(jax.random.key(0), *made(PLAIN), infilled, Confidence(cache="features"), LENGTH)
 
 
 def test_nothing_given_is_all_response():
     model, params = made(PLAIN, scan_layers=True)
-    plan = Plan("confidence", LENGTH, cache="features", response_interval=4, update_share=0.5)
-    tokens, trace = sample(jax.random.key(0), model, params, PROMPT[:, :0], plan)
+    plan = Confidence(cache="features", response_interval=4, update_share=0.5)
+    tokens, trace = sample(jax.random.key(0), model, params, PROMPT[:, :0], plan, LENGTH)
     assert (np.asarray(tokens) < VOCABULARY).all()
     np.testing.assert_array_equal(trace.evaluations, LENGTH)
 
@@ -276,10 +276,13 @@ def test_what_a_step_costs():
         {"cache": "features", "response_interval": -1},
         {"cache": "features", "update_share": 0.0},
         {"cache": "features", "update_share": 1.5},
-        {"cache": "features", "trained_blocks": 5},
-        {"sampler": "ancestral", "response_interval": 2},
     ],
 )
 def test_what_cannot_be_followed_is_refused(arguments):
     with pytest.raises(UserError, match="accepted"):
-        sample(jax.random.key(0), *made(PLAIN), PROMPT, Plan(**{"sampler": "confidence", "length": LENGTH} | arguments))
+        sample(jax.random.key(0), *made(PLAIN), PROMPT, Confidence(**arguments), LENGTH)
+
+
+def test_a_network_trained_in_blocks_has_no_feature_cache():
+    with pytest.raises(UserError, match="accepted: none, prefix, dual"):
+        sample(jax.random.key(0), *made(PLAIN), PROMPT, Confidence(cache="features"), LENGTH, Trained(block_size=5))

@@ -10,8 +10,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.gaussian import LOG_SNR, embedding, evidence
 from mdlm_jax.objectives.gaussian import gaussian as objective
-from mdlm_jax.sampling.base import Plan, TracedArguments
-from mdlm_jax.sampling.gaussian import gaussian
+from mdlm_jax.sampling import Context, Gaussian, Trained
 from mdlm_jax.sampling.network import Network
 
 V, L, ROWS = 3, 2, 10_000
@@ -38,8 +37,8 @@ def sampled(steps: int, prompt, keys):
     rows = jnp.tile(jnp.asarray(prompt, jnp.int32), (len(keys), 1))
     blank = jnp.concatenate([rows, jnp.full((len(rows), L - len(prompt)), V, jnp.int32)], axis=1)
     network = Network(oracle(len(prompt)), (), blank)
-    traced = TracedArguments(jnp.int32(len(prompt)), jnp.float32(1), jnp.float32(0), PHI)
-    return jax.jit(lambda keys: gaussian(keys, network, blank, Plan("gaussian", L, steps=steps), traced))(keys)
+    context = Context(Trained(objective_params=PHI), L, jnp.int32(len(prompt)), jnp.float32(1), jnp.float32(0))
+    return jax.jit(lambda keys: Gaussian(steps=steps).draw(keys, network, blank, context))(keys)
 
 
 def total_variation(tokens, probs) -> float:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from mdlm_jax.objectives.base import full
-from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling import Confidence, sample
+from mdlm_jax.sampling.drawing import candidates
 from mdlm_jax.sampling.network import Network, logits_of, new_cache, read, reading
-from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
+from mdlm_jax.sampling.unmasking import CONFIDENCES, chosen
 from tests import public_data
 from tests.sampling.golden import EOS, EOT, llada
 
@@ -59,8 +60,8 @@ def test_greedy_sequences(golden, name):
     arrays, description = golden
     model, params = llada(arrays, "wgqa" if "gqa" in name else "w")
     prompt = arrays["prompt2" if "batch2" in name else "prompt1"]
-    plan = Plan("confidence", length=43, temperature=0.0, **NEW[name])
-    tokens, trace = sample(jax.random.key(0), model, params, prompt, plan)
+    plan = Confidence(temperature=0.0, **NEW[name])
+    tokens, trace = sample(jax.random.key(0), model, params, prompt, plan, 43)
     np.testing.assert_array_equal(tokens, arrays[f"seq/{name}"])
     assert (trace.evaluations <= description["cases"][name]["forward_calls"]).all()
 
@@ -100,7 +101,7 @@ def test_rules(golden, name):
     for confidence, hidden, expected in zip(
         arrays["unit/conf"], arrays["unit/mask"], arrays[f"unit/{name}"], strict=True
     ):
-        kept = best(
+        kept = chosen(
             rule, jnp.asarray(confidence, jnp.float32), jnp.asarray(hidden), jnp.int32(number), jnp.float32(number)
         )
         np.testing.assert_array_equal(kept, expected)
@@ -130,7 +131,7 @@ def test_sequences_with_the_recorded_noise(golden, name):
         drawn = candidates(gumbel, logits, jnp.float32(temperature), None, None)
         probs = jax.nn.softmax(logits.at[:, jnp.array(delay, jnp.int32)].set(-jnp.inf))
         sure = CONFIDENCES["probability"](jax.random.key(0), probs, drawn) if temperature else u
-        kept = best("quota", sure, tokens[0, block] == 128, jnp.int32(2), jnp.float32(0))
+        kept = chosen("quota", sure, tokens[0, block] == 128, jnp.int32(2), jnp.float32(0))
         tokens = tokens.at[0, block].set(jnp.where(kept, drawn, tokens[0, block]))
     np.testing.assert_array_equal(tokens, arrays[f"seq/{name}"])
 
@@ -154,7 +155,7 @@ def test_a_sequence_with_a_prefix_cache_and_the_recorded_noise(golden):
             logits, u = logits_of(network, out)[0, here], jnp.asarray(next(uniform)[0, here])
             drawn = candidates(-jnp.log(-jnp.log(u)), logits, jnp.float32(1), None, None)
             sure = CONFIDENCES["probability"](jax.random.key(0), jax.nn.softmax(logits), drawn)
-            kept = best("threshold", sure, tokens[0, block] == 128, jnp.int32(0), jnp.float32(0.6))
+            kept = chosen("threshold", sure, tokens[0, block] == 128, jnp.int32(0), jnp.float32(0.6))
             tokens, at = tokens.at[0, block].set(jnp.where(kept, drawn, tokens[0, block])), start
     np.testing.assert_array_equal(tokens, arrays[f"seq/{name}_thr0.6"])
     assert not list(uniform)

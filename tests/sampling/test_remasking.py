@@ -14,7 +14,7 @@ from mdlm_jax.exact.toy import random_toy_distribution
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.processes.mixture import absorbing
-from mdlm_jax.sampling import Plan, left_padded, sample
+from mdlm_jax.sampling import Remasking, Trained, left_padded, sample
 from mdlm_jax.sampling.remasking import ETA, chance_of_mask, levels, looped
 from mdlm_jax.schedules import cosine, linear, with_ends
 from tests.sampling.chains import best_distributions, matrix, noised_distribution, states_of, total_variation
@@ -24,11 +24,11 @@ from tests.sampling.toys import ORACLE, RARE, TABLE, L, V, counts
 ROWS, STEPS = 20_000, 3
 EMPTY = jnp.zeros((ROWS, 0), int)
 PLANS = {
-    "cap": Plan("remasking", L, strategy="cap", eta=0.9),
-    "rescale": Plan("remasking", L, strategy="rescale", eta=0.9),
-    "loop": Plan("remasking", L, strategy="loop", eta=0.9, loop_on=0.7, loop_off=0.3, loop_alpha=0.8),
-    "forward_backward": Plan("remasking", L, strategy="forward_backward"),
-    "confidence": Plan("remasking", L, strategy="confidence"),
+    "cap": Remasking(strategy="cap", eta=0.9),
+    "rescale": Remasking(strategy="rescale", eta=0.9),
+    "loop": Remasking(strategy="loop", eta=0.9, loop_on=0.7, loop_off=0.3, loop_alpha=0.8),
+    "forward_backward": Remasking(strategy="forward_backward"),
+    "confidence": Remasking(strategy="confidence"),
 }
 BLIND = [name for name in PLANS if name != "confidence"]  # the chance to go is no matter of the token
 
@@ -39,10 +39,10 @@ def chances(plan, t, noised_t, noised_s, hidden, nats):
     return jax.vmap(partial(chance_of_mask, plan), (None, None, None, 0, 0))(*traced, hidden, nats)
 
 
-def step_matrix(plan, process, joint, s, t):
+def step_matrix(plan, schedule, process, joint, s, t):
     """P(row -> row) of one step with the best network."""
     states = states_of(process, joint.ndim)
-    hidden, (noised, _) = states == V, levels(plan, jnp.array([t, s]))
+    hidden, (noised, _) = states == V, levels(plan, schedule, jnp.array([t, s]))
     chance = chances(plan, t, *noised, hidden, jnp.zeros(states.shape))
     known = best_distributions(
         process, joint, states, jnp.minimum(t, 1 - 1e-9)
@@ -51,10 +51,10 @@ def step_matrix(plan, process, joint, s, t):
     return matrix(with_mask(probs, chance), states)
 
 
-def process_of(plan):
+def process_of(plan, schedule):
     if plan.strategy == "loop":
-        return absorbing(V, looped(plan.schedule, plan.loop_on, plan.loop_off, plan.loop_alpha))
-    return absorbing(V, plan.schedule)
+        return absorbing(V, looped(schedule, plan.loop_on, plan.loop_off, plan.loop_alpha))
+    return absorbing(V, schedule)
 
 
 @pytest.mark.few(2)
@@ -64,13 +64,15 @@ def test_noised_data_stays_noised_data(name, schedule):
     """p_t M(s, t) = p_s for steps of any size: one place, two that know nothing of each other; and of two that do, each
     by itself."""
     with jax.enable_x64(True):
-        plan = PLANS[name]._replace(schedule=schedule)
-        process = process_of(plan)
+        plan = PLANS[name]
+        process = process_of(plan, schedule)
         one, dependent = (jnp.asarray(random_toy_distribution(2, V, length).probability) for length in (1, 2))
         for s, t in ((0.0, 0.2), (0.25, 0.5), (0.4, 0.9)):
             for joint in (one, jnp.outer(one, one[::-1]), dependent):
                 states = states_of(process, joint.ndim)
-                moved = noised_distribution(process, joint, states, t) @ step_matrix(plan, process, joint, s, t)
+                moved = noised_distribution(process, joint, states, t) @ step_matrix(
+                    plan, schedule, process, joint, s, t
+                )
                 expected = noised_distribution(process, joint, states, s)
                 if joint is dependent:
                     assert np.abs(moved - expected).max() > 1e-5
@@ -82,9 +84,9 @@ def test_noised_data_stays_noised_data(name, schedule):
 def error(plan, num_steps):
     """Total variation of the samples' distribution from the joint of two positions, by all its steps."""
     joint = jnp.asarray(random_toy_distribution(2, V, 2).probability)
-    process = process_of(plan)
+    process = process_of(plan, linear())
     states = states_of(process, 2)
-    step, probs = jax.jit(partial(step_matrix, plan, process, joint)), (states == V).all(axis=1) * 1.0
+    step, probs = jax.jit(partial(step_matrix, plan, linear(), process, joint)), (states == V).all(axis=1) * 1.0
     for t, s in itertools.pairwise(np.linspace(1, 0, num_steps + 1)):
         probs = probs @ step(s, t)
     return total_variation(probs, process, joint)
@@ -104,17 +106,17 @@ def test_many_small_steps_give_the_joint(name):
 
 
 def test_in_the_loop_the_network_is_told_the_time_of_its_noise():
-    plan = PLANS["loop"]._replace(schedule=cosine())
-    noised, told = levels(plan, jnp.array([1.0, 0.9, 0.7, 0.5, 0.3, 0.1, 0.0]))
+    schedule = cosine()
+    noised, told = levels(PLANS["loop"], schedule, jnp.array([1.0, 0.9, 0.7, 0.5, 0.3, 0.1, 0.0]))
     np.testing.assert_allclose(noised[jnp.array([0, 2, 3, 4, 6])], [1, 0.2, 0.2, 0.2, 0], atol=1e-6)
-    np.testing.assert_allclose(plan.schedule(told), noised, atol=1e-5)
+    np.testing.assert_allclose(schedule(told), noised, atol=1e-5)
 
 
-def enumerated(plan) -> np.ndarray:
+def enumerated(plan, schedule) -> np.ndarray:
     """The distribution of the tokens after STEPS steps: every row, with the probabilities its tokens were placed with,
     and where it may go."""
     times = np.linspace(1, 0, STEPS + 1)
-    noised = np.array(levels(plan, jnp.asarray(times, jnp.float32))[0])
+    noised = np.array(levels(plan, schedule, jnp.asarray(times, jnp.float32))[0])
     noised[-1] = 0
     after = np.array(list(itertools.product(range(V + 1), repeat=L)))
     rows = {((V,) * L, (0.0,) * L): 1.0}
@@ -149,23 +151,23 @@ FEW["loop, not capped"] = PLANS["loop"]._replace(upstream_compat=True)
 @pytest.mark.few(2)
 @pytest.mark.parametrize("name", FEW)
 def test_few_steps_have_their_exact_distribution(name):
-    plan = FEW[name]._replace(steps=STEPS, schedule=with_ends(linear(), 0.1))
-    probs = enumerated(plan)
+    plan, schedule = FEW[name]._replace(steps=STEPS), with_ends(linear(), 0.1)
+    probs = enumerated(plan, schedule)
     assert abs(probs.sum() - 1) < 1e-6
-    tokens, trace = sample(jax.random.key(1), ORACLE, (), EMPTY, plan)
+    tokens, trace = sample(jax.random.key(1), ORACLE, (), EMPTY, plan, L, Trained(schedule=schedule))
     assert chisquare(counts(tokens), ROWS * probs / probs.sum()).pvalue > RARE
     evaluations, last = np.asarray(trace.evaluations), np.asarray(trace.step)
     assert evaluations.max() <= STEPS and (evaluations >= [len(set(row)) for row in last]).all()
     # a token that went came back: another distribution than without
-    without = enumerated(plan._replace(strategy="cap", eta=0.0))
+    without = enumerated(plan._replace(strategy="cap", eta=0.0), schedule)
     assert chisquare(counts(tokens), ROWS * without).pvalue < 1e-6
 
 
 def test_evaluations_are_the_times_the_network_was_run():
     """With long rows most steps only take away, or do nothing: they need none. What is given stays."""
     rows, prompt = [], jnp.array([[V, 1, V]])
-    plan = Plan("remasking", L, steps=60, eta=0.1)
-    tokens, trace = sample(jax.random.key(4), ORACLE, (), prompt, plan, watch=lambda row: rows.append(row))
+    plan = Remasking(steps=60, eta=0.1)
+    tokens, trace = sample(jax.random.key(4), ORACLE, (), prompt, plan, L, watch=lambda row: rows.append(row))
     jax.effects_barrier()
     assert int(trace.evaluations[0]) == len(rows) < 60
     assert len(rows) > 2  # something went, and came back
@@ -177,30 +179,29 @@ def test_evaluations_are_the_times_the_network_was_run():
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (Plan("remasking", L, strategy="none"), "accepted are cap, rescale, confidence, loop, forward_backward"),
-        (Plan("remasking", L, strategy="confidence", eta=0.1), "eta 0.1: confidence has none; accepted with cap"),
-        (Plan("remasking", L, eta=1.5), "eta 1.5: accepted is 0 to 1"),
-        (Plan("remasking", L, loop_on=0.5), "loop_on 0.5: cap has none; accepted with loop"),
-        (Plan("remasking", L, strategy="loop", loop_off=0.6), "accepted: 0 < loop_off < loop_on < 1"),
-        (Plan("remasking", L, strategy="loop", loop_alpha=1.0), "loop_alpha 1.0: accepted is between 0 and 1"),
-        (Plan("remasking", L, upstream_compat=True), "cap has no error .* accepted with loop, forward_backward"),
-        (Plan("ancestral", L, eta=0.1), "eta 0.1: ancestral has none; accepted with remasking"),
+        (Remasking(strategy="none"), "accepted are cap, rescale, confidence, loop, forward_backward"),
+        (Remasking(strategy="confidence", eta=0.1), "eta 0.1: confidence has none; accepted with cap"),
+        (Remasking(eta=1.5), "eta 1.5: accepted is 0 to 1"),
+        (Remasking(loop_on=0.5), "loop_on 0.5: cap has none; accepted with loop"),
+        (Remasking(strategy="loop", loop_off=0.6), "accepted: 0 < loop_off < loop_on < 1"),
+        (Remasking(strategy="loop", loop_alpha=1.0), "loop_alpha 1.0: accepted is between 0 and 1"),
+        (Remasking(upstream_compat=True), "cap has no error .* accepted with loop, forward_backward"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(plan, message):
     with pytest.raises(UserError, match=message):
-        sample(jax.random.key(0), ORACLE, (), EMPTY[:1], plan)
+        sample(jax.random.key(0), ORACLE, (), EMPTY[:1], plan, L)
 
 
 @pytest.mark.slow
 def test_a_row_behind_padding_is_the_shorter_row_in_blocks_too():
     model = transformer(Architecture(11, 1, 32, 4, 4, 48), Execution())
     params, prompts = jax.jit(model.init)(jax.random.key(0)), [[1, 2, 3, 4, 5, 6, 7, 8], [3, 4, 5, 6]]
-    plan = Plan("remasking", 16, eta=0.3, trained_blocks=4, steps=24)
-    tokens, trace = sample(jax.random.key(1), model, params, left_padded(prompts), plan)
+    plan = Remasking(eta=0.3, steps=24)
+    tokens, trace = sample(jax.random.key(1), model, params, left_padded(prompts), plan, 16, Trained(block_size=4))
     # a block has its share of the steps
-    shorter, rows = plan._replace(length=12, steps=18), jnp.array([prompts[1]] * 2)
-    alone, trace_alone = sample(jax.random.key(1), model, params, rows, shorter)
+    rows, trained = jnp.array([prompts[1]] * 2), Trained(block_size=4)
+    alone, trace_alone = sample(jax.random.key(1), model, params, rows, plan._replace(steps=18), 12, trained)
     np.testing.assert_array_equal(tokens[1, 4:], alone[1])
     np.testing.assert_array_equal(trace.evaluations[1], trace_alone.evaluations[1])
     assert int(alone.max()) < 11

@@ -18,9 +18,9 @@ from mdlm_jax.objectives.parameterizations import full_posterior, leave_one_out,
 from mdlm_jax.objectives.score_entropy import duo, gidd, sedd, udlm
 from mdlm_jax.processes.matrix import discretised_gaussian
 from mdlm_jax.processes.mixture import absorbing, hybrid, uniform
-from mdlm_jax.sampling import Plan, sample
-from mdlm_jax.sampling.reverse import latest_time
-from mdlm_jax.sampling.samplers import OF_A_PROCESS
+from mdlm_jax.sampling import Reverse, Trained, sample
+from mdlm_jax.sampling.reverse import DISTRIBUTIONS, latest_time
+from mdlm_jax.sampling.samplers import SAMPLERS
 from mdlm_jax.schedules import cosine, geometric, linear
 from tests.sampling.chains import distribution_of_samples, total_variation
 from tests.sampling.toys import JOINT, RARE, STATES, L, V, counts, oracle_of
@@ -74,7 +74,8 @@ def test_correctors_lower_the_error(process):
 @pytest.mark.parametrize(
     ("process", "sampler"),
     slow_but_for(
-        [("uniform", "predictor_corrector"), ("absorbing", "tweedie")], itertools.product(PROCESSES, OF_A_PROCESS)
+        [("uniform", "predictor_corrector"), ("absorbing", "tweedie")],
+        itertools.product(PROCESSES, (*DISTRIBUTIONS, "predictor_corrector")),
     ),
 )
 def test_few_steps_have_their_exact_distribution(process, sampler):
@@ -88,8 +89,10 @@ def test_few_steps_have_their_exact_distribution(process, sampler):
         states = parameterization(()).process.states
         probs = np.asarray(probs).reshape((states,) * L)[:V, :V, :V].ravel()
     assert abs(probs.sum() - 1) < 1e-9
-    plan = Plan(sampler, L, steps=num_steps, parameterization=parameterization)
-    tokens, trace = sample(jax.random.key(0), oracle_of(parameterization), (), EMPTY, plan)
+    plan = SAMPLERS[sampler](steps=num_steps)
+    tokens, trace = sample(
+        jax.random.key(0), oracle_of(parameterization), (), EMPTY, plan, L, Trained(parameterization=parameterization)
+    )
     assert chisquare(counts(tokens), ROWS * probs / probs.sum()).pvalue > RARE
     assert chisquare(counts(tokens), ROWS * JOINT).pvalue < RARE
     np.testing.assert_array_equal(trace.evaluations, num_steps + correctors * (num_steps - 1))
@@ -116,9 +119,15 @@ PHI = {"genmd4": {"power": jnp.array([-0.5, 0.5, 2.0])}}
 def test_many_steps_with_the_best_network_give_the_joint(name):
     objective, sampler, steps = OBJECTIVES[name]
     objective_params = PHI.get(name, ())
-    plan = Plan(sampler, L, steps=steps, parameterization=objective.parameterization, objective_params=objective_params)
+    plan = SAMPLERS[sampler](steps=steps)
     tokens, trace = sample(
-        jax.random.key(1), oracle_of(objective.parameterization, objective_params, SMOOTH), (), EMPTY, plan
+        jax.random.key(1),
+        oracle_of(objective.parameterization, objective_params, SMOOTH),
+        (),
+        EMPTY,
+        plan,
+        L,
+        Trained(parameterization=objective.parameterization, objective_params=objective_params),
     )
     assert chisquare(counts(tokens), ROWS * SMOOTH).pvalue > RARE
     assert int(trace.step.min()) >= 0 and int(trace.step.max()) < steps
@@ -131,9 +140,11 @@ def test_many_steps_with_the_best_network_give_the_joint(name):
 @pytest.mark.parametrize(("sampler", "steps"), [("euler", 200), ("metropolis", 1000)])
 def test_many_steps_give_the_joint_after_a_prompt(sampler, steps):
     parameterization, first = OBJECTIVES["csm"][0].parameterization, 1
-    plan = Plan(sampler, L, steps=steps, parameterization=parameterization)
+    plan = SAMPLERS[sampler](steps=steps)
     model = oracle_of(parameterization, joint=SMOOTH, given=1)
-    tokens, trace = sample(jax.random.key(2), model, (), jnp.full((ROWS, 1), first), plan)
+    tokens, trace = sample(
+        jax.random.key(2), model, (), jnp.full((ROWS, 1), first), plan, L, Trained(parameterization=parameterization)
+    )
     follows = STATES[:, 0] == first
     assert counts(tokens)[~follows].sum() == 0
     assert chisquare(counts(tokens)[follows], ROWS * SMOOTH[follows] / SMOOTH[follows].sum()).pvalue > RARE
@@ -154,8 +165,10 @@ def test_no_mask_is_left_though_the_schedule_and_the_steps_leave_some(sampler, p
     def of(objective_params):
         return parameterization(absorbing(V, lambda t: 0.01 + 0.98 * t))
 
-    plan = Plan(sampler, L, steps=2, parameterization=of)
-    tokens, trace = sample(jax.random.key(3), oracle_of(of), (), jnp.zeros((2000, 0), int), plan)
+    plan = SAMPLERS[sampler](steps=2)
+    tokens, trace = sample(
+        jax.random.key(3), oracle_of(of), (), jnp.zeros((2000, 0), int), plan, L, Trained(parameterization=of)
+    )
     assert int(tokens.min()) >= 0 and int(tokens.max()) < V
     assert np.isfinite(np.asarray(trace.log_probability)).all()
 
@@ -163,8 +176,16 @@ def test_no_mask_is_left_though_the_schedule_and_the_steps_leave_some(sampler, p
 def test_the_trace_says_when_and_how_probably_a_mask_was_revealed():
     """Under masks each position moves once: the conditionals of one order multiply to p(x)."""
     parameterization = PROCESSES["absorbing"]
-    plan = Plan("posterior", L, steps=300, parameterization=parameterization)
-    tokens, trace = sample(jax.random.key(4), oracle_of(parameterization), (), EMPTY[:500], plan)
+    plan = Reverse("posterior", steps=300)
+    tokens, trace = sample(
+        jax.random.key(4),
+        oracle_of(parameterization),
+        (),
+        EMPTY[:500],
+        plan,
+        L,
+        Trained(parameterization=parameterization),
+    )
     apart = np.array([len(set(row)) == L for row in np.asarray(trace.step)])
     index = np.ravel_multi_index(np.asarray(tokens).T, (V,) * L)
     assert apart.mean() > 0.9

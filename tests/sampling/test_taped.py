@@ -10,10 +10,11 @@ import pytest
 
 from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.mixture import absorbing
-from mdlm_jax.sampling import Plan
-from mdlm_jax.sampling.placing import CONFIDENCES, best, candidates
+from mdlm_jax.sampling import Remasking
+from mdlm_jax.sampling.drawing import candidates
 from mdlm_jax.sampling.remasking import chance_of_mask, looped
 from mdlm_jax.sampling.steps import euler_distribution, tweedie_distribution, without_mask
+from mdlm_jax.sampling.unmasking import CONFIDENCES, chosen
 from mdlm_jax.schedules import geometric, linear
 from tests import public_data
 from tests.sampling.taped import EPSILON, LENGTH, MASK, ask, at_most, draws, gumbel, race, spread, with_mask
@@ -38,7 +39,7 @@ RADD += [(probs, "direct", 6, "geometric") for probs in DISTRIBUTIONS]
 SMDM = list(itertools.product(("origin", "greddy"), (0.0, 1.0), (0.0, 1.5), (4, 30)))
 UNIDISC = list(itertools.product(("maskgit", "first_hitting", "ddpm"), (None, 2.5)))
 kept_masks = jax.jit(
-    jax.vmap(partial(chance_of_mask, Plan("remasking", LENGTH, eta=0.0)), (None, None, None, 0, 0))
+    jax.vmap(partial(chance_of_mask, Remasking(eta=0.0)), (None, None, None, 0, 0))
 )  # of steps in which no token becomes a mask again
 
 
@@ -67,7 +68,7 @@ def levels_there(plan, t, s):
     """(1 - alpha at t, at s): a step across loop_on or loop_off goes on there along the piece of time that t is in."""
     if plan.strategy != "loop":
         return t, s
-    at_t = looped(plan.schedule, plan.loop_on, plan.loop_off, plan.loop_alpha)(jnp.float64(t))
+    at_t = looped(linear(), plan.loop_on, plan.loop_off, plan.loop_alpha)(jnp.float64(t))
     if t > plan.loop_on:
         return at_t, 1 - plan.loop_alpha * (1 - s) / (1 - plan.loop_on)
     return at_t, (1 - plan.loop_alpha) * (s / plan.loop_off if t <= plan.loop_off else 1)
@@ -78,7 +79,7 @@ def levels_there(plan, t, s):
 def test_remdm(golden, name, share):
     (arrays, cases), case = golden, f"remdm/{name}_p{share}"
     (strategy, eta), trace = STRATEGIES[name], cases[case]["trace"]
-    plan = Plan("remasking", LENGTH, strategy=strategy, eta=eta, upstream_compat=name in COMPAT)
+    plan = Remasking(strategy=strategy, eta=eta, upstream_compat=name in COMPAT)
     chances = jax.jit(jax.vmap(partial(chance_of_mask, plan), (None, None, None, 0, 0)))
     tokens, nats, uniform = jnp.full((2, LENGTH), MASK), jnp.zeros((2, LENGTH)), draws(arrays, case)
     times = np.linspace(1, EPSILON, len(trace) + 1, dtype=np.float32).astype(np.float64)
@@ -102,7 +103,7 @@ def test_discrete_flow_matching(golden):
     """ReMDM's `dfm` is remasking too: b (alpha_s - alpha_t) / alpha_t of the tokens go in a step, of its own size, from
     the time to which the steps of 1 / 12 were cut (arXiv 2407.15595, appendix D)."""
     (arrays, cases), case = golden, "remdm/dfm_p0.9"
-    plan = Plan("remasking", LENGTH, strategy="cap")
+    plan = Remasking(strategy="cap")
 
     @jax.jit
     def chances(eta, *traced):
@@ -182,7 +183,7 @@ def test_smdm(golden, rule, temperature, weight, steps):
         if rule == "greddy":
             sure = CONFIDENCES["probability"](jax.random.key(0), jax.nn.softmax(logits[0]), drawn[0])
             planned = jnp.int32(hidden.sum() * (1 - s / t))
-            shown = best("quota", sure, hidden[0], planned, jnp.float64(0))[None]
+            shown = chosen("quota", sure, hidden[0], planned, jnp.float64(0))[None]
         tokens = jnp.where(shown, jnp.where(drawn == MASK, MASK + 1, drawn), tokens)
     np.testing.assert_array_equal(jnp.minimum(tokens, MASK), arrays[f"seq/{name}"])
 
@@ -216,6 +217,6 @@ def test_unidisc(golden, sampler, weight):
                 candidates(gumbel(u[..., :MASK]), logits, jnp.float64(1), None, None),
                 jnp.asarray(next(uniform)),
             )
-        shown = jax.vmap(partial(best, "quota"), (0, 0, None, None))(sure, hidden, jnp.int32(count), jnp.float64(0))
+        shown = jax.vmap(partial(chosen, "quota"), (0, 0, None, None))(sure, hidden, jnp.int32(count), jnp.float64(0))
         tokens = jnp.where(shown, drawn, tokens)
     np.testing.assert_array_equal(tokens, arrays[f"seq/{name}"])

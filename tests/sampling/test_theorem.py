@@ -11,7 +11,7 @@ import pytest
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Model
-from mdlm_jax.sampling import Plan, sample
+from mdlm_jax.sampling import Confidence, sample
 
 V = 3
 
@@ -37,8 +37,8 @@ TOY = Model(None, hidden, lambda _, hidden: hidden, None, Architecture(V, 1, V, 
 
 def greedy(joint: np.ndarray, **arguments):
     params = jnp.log(jnp.asarray(conditionals(joint), jnp.float32))
-    plan = Plan("confidence", joint.ndim, temperature=0.0, **arguments)
-    tokens, trace = sample(jax.random.key(0), TOY, params, jnp.zeros((1, 0), int), plan)
+    plan = Confidence(temperature=0.0, **arguments)
+    tokens, trace = sample(jax.random.key(0), TOY, params, jnp.zeros((1, 0), int), plan, joint.ndim)
     return tuple(np.asarray(tokens)[0].tolist()), int(trace.evaluations[0])
 
 

@@ -20,14 +20,14 @@ from rich.table import Table
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.quality import Estimate, Quality
 from mdlm_jax.files import write_whole
-from mdlm_jax.sampling.compare import Row
+from mdlm_jax.sampling.comparison import Measured
 from mdlm_jax.style import MARKERS, PALETTE, number
 
 AXES = {"evaluations": "network evaluations", "seconds": "seconds"}  # of the two panels
 DISTANCES, ANGLES = (13, 19, 26, 34, 44, 56), (0, 180, 90, 270, 45, 135, 225, 315)  # of a number from its point
 
 
-def write_comparison(rows: Sequence[Row], folder: pathlib.Path) -> None:
+def write_comparison(rows: Sequence[Measured], folder: pathlib.Path) -> None:
     """compare.json and compare.png in `folder`. NaN and infinity are null. Raises UserError where it can not write."""
     picture = io.BytesIO()
     draw_comparison(rows).savefig(picture, format="png", dpi=150)
@@ -44,12 +44,12 @@ def write_comparison(rows: Sequence[Row], folder: pathlib.Path) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, Quality):
         return {name: _plain(field) for name, field in value._asdict().items()} | {"perplexity": value.perplexity}
-    if isinstance(value, Row | Estimate):
+    if isinstance(value, Measured | Estimate):
         return {name: _plain(field) for name, field in value._asdict().items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[Measured]) -> Table:
     """The rows for a terminal; errors are one standard error over rows. What is not known for any row has no column."""
     columns = {
         "plan": lambda row: row.label,
@@ -87,7 +87,7 @@ def _with_error(estimate: Estimate | None) -> str:
     return "∞" if math.isinf(estimate.value) else f"{estimate.value:.3f}{error}"
 
 
-def draw_comparison(rows: Sequence[Row]) -> Figure:
+def draw_comparison(rows: Sequence[Measured]) -> Figure:
     """Quality against evaluations and against seconds; numbers name the rows, bars are one standard error over rows.
 
     The quality is nats per token under the source, else under the judge, else the entropy of a row's tokens.
@@ -162,7 +162,7 @@ def _number_points(axis: Axes, costs: list[float], values: list[Estimate]) -> No
         axis.annotate(str(position), axis.transAxes.inverted().transform(center), away, fontsize=9, **how)
 
 
-def _name(row: Row, position: int) -> str:
+def _name(row: Measured, position: int) -> str:
     nucleus, quality = 1 if row.top_p is None else row.top_p, row.quality
     sampled = f"temperature {row.temperature:g}, nucleus p {nucleus:g}, {row.dtype}"
     never = f", {quality.impossible} tokens that the source never says: off the scale" if quality.impossible else ""

@@ -10,7 +10,7 @@ from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.sampling import compare_run as compare_runs
 from mdlm_jax.sampling.compare_run import compare_run
-from mdlm_jax.sampling.run import encode_prompt, sample_run
+from mdlm_jax.sampling.sample_run import encode_prompt, sample_run
 from tests import run_folders as runs
 
 PROMPTS = ["", "1 0 1"]
@@ -57,8 +57,8 @@ def test_noise_is_undone_with_the_network_of_a_run(tmp_path, objective, sampler,
     runs.train(tmp_path, steps=2, objective__name=objective, **keys)
     correctors = 1 if sampler == "predictor_corrector" else None
     for name, steps, extra in ((None, 5, None), (sampler, 5, correctors)):
-        plan = {"count": 2, "steps": steps, "sampler": name, "correctors": extra}
-        shown = list(sample_run(tmp_path, prompts=PROMPTS, **plan))
+        fields = {"steps": steps} | ({"correctors": extra} if extra else {})
+        shown = list(sample_run(tmp_path, prompts=PROMPTS, count=2, sampler=name, fields=fields))
         for text, prompt in zip(shown, PROMPTS, strict=True):
             heading, row_1, _, row_2 = text.splitlines()
             assert heading == f"--- 0: {steps + (steps - 1 if extra else 0)} network evaluations"
@@ -71,7 +71,7 @@ def test_a_chain_of_steps_is_undone_in_its_own(tmp_path):
     runs.train(tmp_path, steps=2, objective__name="d3pm", objective__num_steps=7, objective__process="hybrid")
     assert "7 network evaluations" in next(sample_run(tmp_path, prompts=[""]))
     with pytest.raises(UserError, match="steps 8: .* accepted: 7"):
-        list(sample_run(tmp_path, prompts=[""], steps=8))
+        list(sample_run(tmp_path, prompts=[""], fields={"steps": 8}))
     with pytest.raises(UserError, match="what objective d3pm does not train; accepted: posterior"):
         list(sample_run(tmp_path, prompts=[""], sampler="euler"))
 
@@ -81,30 +81,31 @@ def test_a_chain_of_steps_is_undone_in_its_own(tmp_path):
 def test_blocks_are_sampled_one_by_one(tmp_path, objective, sampler):
     keys = {"objective__num_steps": 3} if objective == "d3pm" else {}
     runs.train(tmp_path, steps=2, objective__name=objective, objective__block_size=4, **keys)
-    steps = None if objective == "d3pm" else 8
-    shown = next(sample_run(tmp_path, prompts=["1 0 1"], sampler=sampler, steps=steps))
+    fields = {} if objective == "d3pm" else {"steps": 8}
+    shown = next(sample_run(tmp_path, prompts=["1 0 1"], sampler=sampler, fields=fields))
     heading, row = shown.splitlines()
     assert row.startswith("1 0 1") and len(row.split()) == 16
     # four blocks, of which the first three are read once more
     assert heading == f"--- 0: {(12 if objective == 'd3pm' else 8) + 3 - (sampler == 'confidence')} network evaluations"
-    with pytest.raises(UserError, match="length 15: accepted is a multiple of the 4"):
-        list(sample_run(tmp_path, prompts=[""], length=15))
+    # a length that ends inside a block: the same tokens, cut
+    cut = next(sample_run(tmp_path, prompts=["1 0 1"], sampler=sampler, fields=fields, length=15))
+    assert cut.splitlines()[1].split() == row.split()[:15]
 
 
 @pytest.mark.slow
-def test_plans_are_compared_and_replayed(tmp_path):
+def test_samplers_are_compared_and_replayed(tmp_path):
     runs.train(tmp_path / "run", steps=2, objective__name="masked")
     runs.train(tmp_path / "judge", steps=2, objective__name="ar")
-    plans = ["ancestral:steps=4", "confidence:rule=threshold,limit=0.9,cache=dual,block_size=4"]
+    samplers = ["ancestral:steps=4", "confidence:rule=threshold,limit=0.9,cache=dual,block_size=4"]
     rows = compare_run(
-        tmp_path / "run", plans=plans, out=tmp_path / "out", judge=tmp_path / "judge", prompt="1 0 1 1", count=3
+        tmp_path / "run", samplers=samplers, out=tmp_path / "out", judge=tmp_path / "judge", prompt="1 0 1 1", count=3
     )
-    assert [row.label for row in rows] == plans and all(
+    assert [row.label for row in rows] == samplers and all(
         row.quality.judge_nats and row.quality.divergence for row in rows
     )
     assert (tmp_path / "out" / "compare.png").stat().st_size > 10_000
     with pytest.raises(UserError, match="objective masked; accepted: a run of ar"):
-        compare_run(tmp_path / "run", plans=plans, out=tmp_path / "out", judge=tmp_path / "run")
+        compare_run(tmp_path / "run", samplers=samplers, out=tmp_path / "out", judge=tmp_path / "run")
     list(sample_run(tmp_path / "run", prompts=["1", ""], out=tmp_path / "seen"))
     assert (tmp_path / "seen" / "1" / "replay.html").exists() and (tmp_path / "seen" / "0" / "replay.json").exists()
 

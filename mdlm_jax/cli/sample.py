@@ -1,0 +1,105 @@
+"""The verb `sample`: text from a trained run, and several samplers side by side."""
+
+import argparse
+import pathlib
+
+from mdlm_jax.cli.devices import prepare_devices
+from mdlm_jax.errors import UserError
+
+# options that are fields of samplers, passed on where they are given
+FIELDS = ("steps", "temperature", "top_k", "top_p", "guidance", "stop", "correctors")
+FIELDS += ("block_size", "confidence", "rule", "limit", "cache")
+
+
+def add_sample(verbs: argparse._SubParsersAction) -> None:
+    """Adds the verb to the command line."""
+    verb = verbs.add_parser("sample", help="text from a trained run")
+    verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
+    verb.add_argument("--prompt", action="append", help="what the text begins with; may be given several times")
+    verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
+    verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
+    verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument(
+        "--sampler",
+        help="a name, with its fields such as remasking:strategy=cap,eta=0.01 where wanted, or FILE.py:FUNCTION for "
+        "one of your own (default: the usual one of the objective)",
+    )
+    verb.add_argument("--plan", help="the same as --sampler with all its fields; no other option may set one")
+    verb.add_argument("--out", type=pathlib.Path, help="folder for a replay: replay.html, replay.json")
+    verb.add_argument(
+        "--compare",
+        action="append",
+        metavar="SAMPLER",
+        help="several samplers side by side, into --out: confidence:rule=threshold,limit=0.9; given several times",
+    )
+    verb.add_argument("--judge", type=pathlib.Path, help="compare: a run of `ar` that scores the text")
+    field = verb.add_argument_group("fields of several samplers").add_argument
+    field("--steps", type=int, help="steps of the reverse process (default: one per token)")
+    field("--temperature", type=float, help="default: 1; 0 takes the likeliest token")
+    field("--top-k", type=int, help="draw from so many of the likeliest tokens")
+    field("--top-p", type=float, help="draw from the smallest set of tokens with this probability")
+    field("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
+    field("--stop", type=int, help="id of the token that ends a text")
+    field("--correctors", type=int, help="predictor_corrector: corrector steps after each step (default: 2)")
+    field = verb.add_argument_group("fields of the sampler `confidence`").add_argument
+    field("--block-size", type=int, help="tokens of a block, from left to right (default: all are one block)")
+    field("--confidence", help="what positions are ranked by: probability (default), margin, entropy, left or random")
+    field("--rule", help="how many a step unmasks: quota (default), threshold, dynamic, factor or entropy_bound")
+    field("--limit", type=float, help="number of the rule: a probability, the factor, or nats")
+    field("--cache", help="none (default), prefix, dual or features")
+    verb.set_defaults(run_verb=_sample)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    prepare_devices()
+    from mdlm_jax.sampling.sample_run import sample_run
+
+    fields = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
+    if options.compare:
+        others = fields | {name: True for name in ("sampler", "plan") if getattr(options, name)}
+        if others:
+            raise UserError(
+                f"--compare names whole samplers; accepted without --{next(iter(others)).replace('_', '-')}"
+            )
+        return _compare(options)
+    if options.judge:
+        raise UserError("--judge scores what is compared; accepted with --compare=SAMPLER")
+    if options.plan and (fields or options.sampler):
+        other = next(iter(fields), "sampler").replace("_", "-")
+        raise UserError(f"--plan names a whole sampler; accepted without --{other}")
+    texts = sample_run(
+        options.run,
+        prompts=options.prompt or [""],
+        sampler=options.plan or options.sampler,
+        fields=fields,
+        count=1 if options.count is None else options.count,
+        length=options.length,
+        seed=options.seed,
+        out=options.out,
+    )
+    for text in texts:
+        print(text, end="")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from mdlm_jax.sampling.compare_run import compare_run
+    from mdlm_jax.sampling.show.chart import table
+    from mdlm_jax.tables import show
+
+    prompts, out = options.prompt or [""], options.out
+    if out is None or len(prompts) > 1:
+        raise UserError("--compare needs --out=FOLDER for its chart, and takes one --prompt at most")
+    rows = compare_run(
+        options.run,
+        samplers=options.compare,
+        out=out,
+        judge=options.judge,
+        prompt=prompts[0],
+        count=8 if options.count is None else options.count,
+        length=options.length,
+        seed=options.seed,
+    )
+    show(table(rows))
+    print(f"{out / 'compare.png'}")
+    return 0

@@ -1,0 +1,102 @@
+"""Samples of a trained run, as text."""
+
+import pathlib
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int
+from rich.console import Console
+
+from mdlm_jax.data.tokenizer import Tokenizer
+from mdlm_jax.errors import UserError
+from mdlm_jax.runs.restore import open_run
+from mdlm_jax.sampling import sample
+from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
+from mdlm_jax.sampling.show.live import live_view
+from mdlm_jax.sampling.show.render import render
+from mdlm_jax.sampling.show.replay import replay, write_replay
+from mdlm_jax.sampling.text import as_text
+
+
+def sample_run(
+    folder: pathlib.Path,
+    *,
+    prompts: list[str],
+    sampler: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    count: int = 1,
+    length: int | None = None,
+    seed: int = 0,
+    out: pathlib.Path | None = None,
+) -> Iterator[str]:
+    """For each prompt, `count` samples of the newest checkpoint as text for a terminal.
+
+    On a terminal the text is shown while it is drawn.
+
+    Args:
+        folder: A run with a checkpoint.
+        prompts: What the texts begin with. The samples of a prompt depend on no other prompt.
+        sampler: A sampler as text, as `sampler_of` reads it. Default: the usual one of the run.
+        fields: More of its fields.
+        count: Samples per prompt.
+        length: Tokens per sample, the prompt's included. Default: those of a row in training.
+        seed: Of all randomness.
+        out: Folder for a replay; a folder inside it for each of several prompts.
+
+    Raises:
+        UserError: There is no run, or a prompt or the sampler does not fit it.
+    """
+    run = open_run(folder)
+    name, chosen = sampler_of(run, sampler, fields)
+    trained, length, tokenizer = trained_of(run), length_of(run, length), run.tokenizer
+    mask_id = run.vocab_size
+    if count < 1:
+        raise UserError(f"{count} samples: accepted is 1 or more")
+    if out:
+        claim_output(out)
+    watchers: list[Callable] = []
+    watch = _watch_all(watchers) if out or Console().is_terminal else None
+    for number, prompt in enumerate(prompts):
+        given, frames = np.tile(encode_prompt(prompt, tokenizer), (count, 1)), []
+        with live_view(tokenizer, mask_id) as view:
+            watchers[:] = [view, frames.append] if out else [view]
+            tokens, trace = sample(jax.random.key(seed), run.model, run.params, given, chosen, length, trained, watch)
+            jax.effects_barrier()
+        if out:
+            heading = {"run": folder.name, "prompt": prompt, "seed": str(seed), "length": str(length)}
+            heading |= as_text(name, chosen)
+            played = replay(frames, np.asarray(tokens), trace, tokenizer, mask_id, heading)
+            write_replay(out / str(number) if len(prompts) > 1 else out, played)
+        yield render(tokens, trace, tokenizer)
+
+
+def claim_output(folder: pathlib.Path) -> None:
+    """Makes the output folder before anything is drawn. Raises UserError where it cannot be written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--out={folder}: cannot be written ({error.strerror}); accepted: a folder") from error
+
+
+def _watch_all(watchers: list[Callable]) -> Callable[[Int[Array, "B L"]], None]:
+    """One function for all prompts, so that one compiled program serves them all."""
+
+    def watch(tokens):
+        tokens = np.array(tokens)
+        for watcher in watchers:
+            watcher(tokens)
+
+    return watch
+
+
+def encode_prompt(prompt: str, tokenizer: Tokenizer) -> np.ndarray:
+    """Token ids. Raises UserError where the tokenizer cannot read the text (the states of a synthetic source)."""
+    try:
+        return np.asarray(tokenizer.encode(prompt), np.int32)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"prompt {prompt!r}: the run's tokenizer cannot read it ({error})") from error

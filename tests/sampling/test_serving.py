@@ -1,0 +1,70 @@
+"""Which samplers serve an objective follows from what it declares."""
+
+import jax
+import pytest
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.objectives import any_order, any_order_causal, ar, masked
+from mdlm_jax.objectives.autoregressive import ar_without_start
+from mdlm_jax.objectives.block import block
+from mdlm_jax.objectives.d3pm import d3pm
+from mdlm_jax.objectives.dropped_prompt import dropped_prompt
+from mdlm_jax.objectives.gaussian import gaussian
+from mdlm_jax.objectives.genmd4 import genmd4
+from mdlm_jax.objectives.jumps import csm, tauldr
+from mdlm_jax.objectives.masked import masked_lm, masked_plain
+from mdlm_jax.objectives.score_entropy import duo, gidd, sedd, udlm
+from mdlm_jax.processes.matrix import discretised_gaussian
+from mdlm_jax.processes.mixture import absorbing, hybrid, uniform
+from mdlm_jax.sampling.samplers import SAMPLERS, in_blocks, samplers_for
+from mdlm_jax.schedules import cosine, linear
+
+V = 5
+MASKS = ("ancestral", "first_hitting", "confidence", "remasking")
+PROCESS = ("posterior", "tweedie", "euler", "tau_leaping", "predictor_corrector")
+UNIFORM = (*PROCESS, "metropolis")
+EXPECTED = {
+    "ar": (ar(V), ("autoregressive",)),
+    "ar without start": (ar_without_start(V), ("autoregressive",)),
+    "any_order_causal": (any_order_causal(V), ("ordered",)),
+    "any_order": (any_order(V), (*MASKS, *PROCESS)),
+    "masked": (masked(V, cosine()), (*MASKS, *PROCESS)),
+    "masked in steps": (masked(V, linear(), num_steps=8), (*MASKS, *PROCESS)),
+    "masked_plain": (masked_plain(V, linear()), (*MASKS, *PROCESS)),
+    "masked_lm": (masked_lm(V), (*MASKS, *PROCESS)),
+    "masked, prompts dropped": (dropped_prompt(masked(V, linear()), V, 0.1), (*MASKS, *PROCESS)),
+    "masked in blocks": (block(masked(V, linear()), 2, 4), (*MASKS, *PROCESS)),
+    # Tweedie tau-leaping reverses noise that treats all tokens alike
+    "genmd4": (genmd4(V), ("posterior", "euler", "tau_leaping", "predictor_corrector")),
+    # a chain of steps has no rates, and no states between the steps
+    "d3pm absorbing": (d3pm(absorbing(V, linear()), 8, 0.0), ("posterior", *MASKS)),
+    "d3pm hybrid": (d3pm(hybrid(V, linear(), 0.5), 8, 0.0), ("posterior",)),
+    "d3pm of a matrix": (d3pm(discretised_gaussian(V, 8), 8, 0.0), ("posterior",)),
+    "sedd raw": (sedd(absorbing(V, linear()), "raw"), PROCESS),
+    "sedd scaled": (sedd(absorbing(V, linear()), "scaled"), ("posterior", *MASKS, *PROCESS[1:])),
+    "sedd uniform": (sedd(uniform(V, linear()), "raw"), UNIFORM),
+    "tauldr": (tauldr(absorbing(V, linear())), ("posterior", *MASKS, *PROCESS[1:])),
+    "gidd": (gidd(V, linear(), 0.2, 1.0), PROCESS),
+    "udlm": (udlm(V, linear()), UNIFORM),
+    "duo": (duo(V), UNIFORM),
+    "csm": (csm(V, linear(), "denoising"), UNIFORM),
+    "gaussian": (gaussian(V), ("gaussian",)),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_samplers_of_an_objective(name):
+    objective, expected = EXPECTED[name]
+    assert samplers_for(objective, objective.init(jax.random.key(0))) == expected
+
+
+def test_every_sampler_serves_an_objective():
+    served = {name for objective, names in EXPECTED.values() for name in names}
+    assert served == set(SAMPLERS)
+    assert "gaussian" not in in_blocks(tuple(SAMPLERS)) and "confidence" in in_blocks(tuple(SAMPLERS))
+
+
+def test_an_objective_without_a_known_process_has_no_sampler():
+    objective = masked(V, linear())._replace(parameterization=None)
+    with pytest.raises(UserError, match="declares no noise process"):
+        samplers_for(objective, ())
