@@ -145,7 +145,17 @@ def test_every_option_adds_what_it_should():
     assert count(norm="layernorm").non_embedding == base.non_embedding + 5 * 32
     assert count(tied_head=True).head == 0
     assert count(head_bias=True).head == base.head + 100
-    assert base.total == base.embedding + base.non_embedding + base.head
+    assert base.total == 101 * 32 + base.non_embedding + 100 * 32
+
+
+def test_six_total_has_embedding_and_head():
+    """6 N D for all parameters: 6 L (V + 1 rows of the embedding, V of the head, and N) x width."""
+    plain = Architecture(100, 2, 32, 4, 4, 64)
+    shape = {"sequence_length": 16, "pairs": 1, "positions": 16, "scored": 1, "noise_levels": 1, "views": 1}
+    flops = flops_per_sequence(plain, **shape)
+    assert flops.six_total - flops.six_nonembedding == 6 * 16 * (101 * 32 + 100 * 32)
+    tied = flops_per_sequence(plain._replace(tied_head=True), **shape)
+    assert tied.six_total - tied.six_nonembedding == 6 * 16 * 101 * 32
 
 
 def test_attended_pairs():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.laws import (
@@ -189,9 +190,26 @@ def test_a_multiplier_is_refused():
     assert "no residual" in compute_multiplier(plain, three).reason
     assert isinstance(compute_multiplier(plain, optima(surface(sizes=3, error=0.01), seed=1)), Multiplier)
 
-    unresolved = optima(surface(noise=0.3, seed=3), seed=1)
-    if isinstance(unresolved, Optima):
-        assert "without a minimum" in compute_multiplier(plain, unresolved).reason
+
+@pytest.mark.parametrize("share, refused", [(0.02, False), (0.046, False), (0.054, True), (0.2, True)])
+def test_lost_replicates(share, refused):
+    """A parabola of noise s has no minimum with probability Phi(-curvature / (s |w|)). At most 5% may be lost."""
+    curves = surface(sizes=9)
+    per_budget = 1 - (1 - share) ** (1 / len(curves))
+    solver = np.linalg.pinv(np.vander(np.log(curves[0].parameters / curves[0].parameters.mean()), 3))
+    error = 0.05 / norm.isf(per_budget) / np.linalg.norm(solver[0])
+    noisy = [curve._replace(error=np.full(9, error), loss=curve.loss + 1e3) for curve in curves]
+    sample = optima(noisy, seed=0, replicates=40_000).sample
+    assert isinstance(sample, Refusal) == refused
+    if refused:
+        assert "of the replicates without a minimum" in sample.reason
+    else:
+        assert np.isnan(sample.loss_exponent).mean() == pytest.approx(share, abs=0.004)
+
+
+def test_losses_that_are_not_positive_have_no_law():
+    curves = [curve._replace(loss=curve.loss - 10) for curve in surface()]
+    assert "budget 1e+10: the least loss, -7.48, is not positive" in optima(curves, seed=0).reason
 
 
 def one_size(curve: IsoFlop) -> IsoFlop:

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.laws import (
@@ -16,7 +17,7 @@ from mdlm_jax.laws import (
     row_resamples,
     seed_resamples,
 )
-from mdlm_jax.laws.surface import predict
+from mdlm_jax.laws.surface import predict, slopes
 
 TRUTH = np.array([np.log(1.8), np.log(480.0), np.log(2100.0), 0.35, 0.37])
 BUDGETS = np.repeat([1e18, 1e19, 1e20, 1e21], 10)  # five sizes each, two seeds
@@ -71,16 +72,33 @@ def test_a_weighted_replicate_is_a_fit_of_the_rows_it_drew(fitted):
 
 
 @pytest.mark.parametrize("name", ["E", "alpha"])
-def test_a_profile_is_lowest_at_the_fit_and_its_interval_is_students(fitted, name):
-    """A nearly linear law: the ends are those of the t distribution around the estimate."""
+def test_profile(fitted, name):
+    """Of a nearly linear law: lowest at the fit, its ends those of the t distribution around the estimate."""
     found = profile(fitted, name)
     estimate, middle = getattr(fitted.values, name), len(found.values) // 2
     assert found.values[middle] == pytest.approx(estimate)
     assert found.deviance[middle] == pytest.approx(0, abs=1e-9) and np.all(found.deviance >= -1e-9)
-    low, high = found.interval
-    assert low < estimate < high
-    by_rows = interval(getattr(bootstrap(fitted, row_resamples(len(fitted.loss), 400, seed=0)), name))
-    assert high - low == pytest.approx(by_rows[1] - by_rows[0], rel=0.4)
+    place = fitted.values._fields.index(name)
+    effects = slopes(fitted.law, fitted.coordinates, fitted.inputs)
+    residual = np.log(fitted.loss) - predict(fitted.law, fitted.coordinates, fitted.inputs)
+    error = np.sqrt(np.sum(residual**2) / 35 * np.linalg.inv(effects.T @ effects)[place, place])
+    half = student.ppf(0.975, 35) * error * (estimate if fitted.law.logarithmic[place] else 1)
+    assert found.interval == pytest.approx((estimate - half, estimate + half), abs=0.04 * half)
+
+
+def test_profile_of_a_linear_law_is_students():
+    """With both exponents held, E is the constant of a linear regression, whose interval is exact."""
+    runs, loss = study()
+    free = np.array([True, True, True, False, False])
+    linear = fit_law(CHINCHILLA, runs, loss, "squares", TRUTH[None], free)
+    design = np.stack([np.ones(40), runs.parameters**-0.35, runs.tokens**-0.37], axis=1)
+    best, squares, *_ = np.linalg.lstsq(design, loss, rcond=None)
+    assert linear.values[:3] == pytest.approx(best, rel=1e-6)
+    covariance = squares[0] / 37 * np.linalg.inv(design.T @ design)
+    half = student.ppf(0.975, 37) * np.sqrt(covariance[0, 0])
+    values = best[0] + half * np.linspace(-1.5, 1.5, 241)
+    found = profile(linear, "E", values)
+    assert found.interval == pytest.approx((best[0] - half, best[0] + half), abs=1e-4 * half)
 
 
 def test_a_profile_of_a_positive_parameter_is_asked_and_answered_in_its_own_units(fitted):

@@ -146,7 +146,9 @@ def shape(names: Sequence[str], among: Iterable[str], legend: bool = True) -> al
 def nested_widths(names: Sequence[str]) -> alt.StrokeWidth:
     """Lines of the field `objective` that get thinner, so that a later one does not hide an earlier one."""
     widths = [3.0 - 1.4 * place / max(len(names) - 1, 1) for place in range(len(names))]
-    return alt.StrokeWidth("objective:N", scale=alt.Scale(domain=list(names), range=widths), legend=None)
+    return alt.StrokeWidth(
+        "objective:O", sort=list(names), scale=alt.Scale(domain=list(names), range=widths), legend=None
+    )
 
 
 def shades(field: str, title: str | None = None, legend: alt.Legend | None = None, **scale) -> alt.Color:
