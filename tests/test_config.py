@@ -135,7 +135,7 @@ def test_choices_are_those_of_the_code(name, table):
         (["train.checkpoint_every=-1"], "config.train.checkpoint_every is -1; accepted: 0 or more"),
         (["train.mesh_fsdp=0"], "config.train.mesh_fsdp is 0; accepted: at least 1, or -1"),
         (["train.mesh_data=0"], "config.train.mesh_data is 0; accepted: at least 1"),
-        (["model.rope_base=0"], "config.model.rope_base is 0.0; accepted: at least 1"),
+        (["model.rope_base=0.5"], "config.model.rope_base is 0.5; accepted: at least 1, or 0"),
         (["model.norm_epsilon=0"], "config.model.norm_epsilon is 0.0; accepted: above 0 and at most 1"),
         (["model.vocab_size=-5"], "config.model.vocab_size is -5; accepted: 0 or more"),
         (["model.time_width=0"], "config.model.time_width is 0; accepted: at least 1"),

@@ -15,6 +15,7 @@ from mdlm_jax.weights.tensors import FLOATS, Tensor, shown
 View = Callable[[np.ndarray], np.ndarray]
 Path = tuple[str, ...]
 NAMED_IN_ERRORS = 4
+PIECE = 2**24  # bytes
 
 
 class Fill(NamedTuple):
@@ -115,11 +116,22 @@ def read_part(
         start, stop = max(own[0][0], fill.row), min(own[0][1], fill.row + len(values))
         if start < stop:
             values = values[(slice(start - fill.row, stop - fill.row), *(slice(*bound) for bound in own[1:]))]
-            into = target[start - own[0][0] : stop - own[0][0]]
-            into[...] = into + values if fill.adds else values
+            _copy(values, target[start - own[0][0] : stop - own[0][0]], fill.adds, tensor)
         del seen, values
         tensor.release()
     return out
+
+
+def _copy(values: np.ndarray, into: np.ndarray, adds: bool, tensor: Tensor) -> None:
+    """Rows of a large tensor some at a time, so that few pages of its file are in memory besides its values."""
+    rows = len(values)
+    if values.flags.c_contiguous and values.nbytes > PIECE:
+        rows = max(PIECE * len(values) // values.nbytes, 1)
+    for start in range(0, len(values), rows):
+        piece = slice(start, start + rows)
+        into[piece] = into[piece] + values[piece] if adds else values[piece]
+        if rows < len(values):
+            tensor.release()
 
 
 def write_slot(slot: Slot, leaves: dict[Path, Any], dtype: str) -> np.ndarray:
