@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 root = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(root))
 
+from mdlm_jax.config import is_read  # noqa: E402
 from mdlm_jax.configs import base  # noqa: E402
 
 TITLE = "Every objective on a Markov chain"
@@ -64,7 +65,8 @@ def grid() -> list[ConfigDict]:
         config.model.size = ""
         config.model.layers, config.model.width, config.model.mlp_width = 2, 32, 96
         config.model.heads = config.model.key_value_heads = 2
-        config.model.time_width = 32
+        if is_read(config, "model.time_width"):
+            config.model.time_width = 32
         config.model.rope_base = 100.0
         config.optim.lr = 2e-3 if implicit else 5e-3
         config.optim.final = 0.0

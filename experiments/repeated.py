@@ -10,6 +10,7 @@ their losses cross; at 100M tokens the best are 3.71 and 3.55 nats.
 
 from ml_collections import ConfigDict
 
+from mdlm_jax.config import with_objective
 from mdlm_jax.configs import smdm
 from mdlm_jax.costs.rules import step_law_learning_rate
 
@@ -27,9 +28,8 @@ def grid() -> list[ConfigDict]:
         for unique in UNIQUE:
             for size, parameters in SIZES.items():
                 for epochs in EPOCHS:
-                    config = smdm.get_config()
-                    config.objective.name = objective
-                    config.budget = 0.0
+                    config = with_objective(smdm.get_config(), objective)
+                    config.budget, config.budget_counter = 0.0, "exact"
                     config.data.unique_tokens = unique
                     config.train.batch_size = BATCH_ROWS
                     config.steps = unique * epochs // (BATCH_ROWS * config.data.sequence_length)

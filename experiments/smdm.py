@@ -12,6 +12,7 @@ half its parameters.
 
 from ml_collections import ConfigDict
 
+from mdlm_jax.config import combinations
 from mdlm_jax.configs import smdm
 from mdlm_jax.costs.rules import SMDM_LEARNING_RATES
 from mdlm_jax.models.ladder import SMDM
@@ -23,15 +24,12 @@ BUDGETS = (6e18, 1e19, 3e19, 6e19, 1e20)  # by 6 N D, N without embeddings
 
 
 def grid() -> list[ConfigDict]:
-    configs = []
-    for objective in OBJECTIVES:
-        for budget in BUDGETS:
-            for size in SMDM:
-                for learning_rate in SMDM_LEARNING_RATES.values():
-                    config = smdm.get_config()
-                    config.objective.name = objective
-                    config.budget = budget
-                    config.model.size = size
-                    config.optim.lr = learning_rate
-                    configs.append(config)
-    return configs
+    return combinations(
+        smdm.get_config(),
+        {
+            "objective.name": OBJECTIVES,
+            "budget": BUDGETS,
+            "model.size": SMDM,
+            "optim.lr": SMDM_LEARNING_RATES.values(),
+        },
+    )

@@ -9,6 +9,7 @@ other. What differs: bytes of the Python standard library in rows of 32, budgets
 
 from ml_collections import ConfigDict
 
+from mdlm_jax.config import combinations
 from mdlm_jax.configs import quickstart
 
 TITLE = "AR against masked diffusion from 6e9 to 1e11 FLOPs, one learning rate for all"
@@ -19,15 +20,7 @@ LEARNING_RATES = (2e-2, 1e-2)
 
 
 def grid() -> list[ConfigDict]:
-    configs = []
-    for objective in ("ar", "masked"):
-        for budget in BUDGETS:
-            for size in SIZES:
-                for learning_rate in LEARNING_RATES:
-                    config = quickstart.get_config()
-                    config.objective.name = objective
-                    config.budget = budget
-                    config.model.size = size
-                    config.optim.lr = learning_rate
-                    configs.append(config)
-    return configs
+    return combinations(
+        quickstart.get_config(),
+        {"objective.name": ("ar", "masked"), "budget": BUDGETS, "model.size": SIZES, "optim.lr": LEARNING_RATES},
+    )

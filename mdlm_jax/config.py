@@ -1,21 +1,23 @@
 """From files and flags to one checked ConfigDict. Past `build` nothing knows of configs."""
 
-import difflib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from mdlm_jax.configs import base
 from mdlm_jax.configs.base import KEYS
+from mdlm_jax.configs.checks import check_values, flatten, refuse, refuse_unread, unknown_key, unread_keys, validate
 from mdlm_jax.errors import UserError
 from mdlm_jax.user_file import explained, run_file
 
+NOT_PRESETS = ("key", "checks")
 PRESETS = pathlib.Path(__file__).with_name("configs")
 LATER_KEYS = {name: key.default for name, key in KEYS.items() if key.later}
 BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
@@ -43,11 +45,12 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Confi
             f"{file}: get_config() returns {config!r:.60}; accepted: a ConfigDict, as from base.get_config()"
         )
     validate(config, f"{file}: ")
+    refuse_unread(config, where=f"{file}: ")
     return override(config, overrides)
 
 
 def _config_file(path: str) -> pathlib.Path:
-    names = sorted(preset.stem for preset in PRESETS.glob("[a-z]*.py") if preset.stem != "key")
+    names = sorted(preset.stem for preset in PRESETS.glob("[a-z]*.py") if preset.stem not in NOT_PRESETS)
     if path in names and not pathlib.Path(path).is_file():
         return PRESETS / f"{path}.py"
     if not pathlib.Path(path).is_file():
@@ -60,11 +63,13 @@ def _config_file(path: str) -> pathlib.Path:
 def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     """A checked copy of the config with `--config.key=value` overrides, the last of a key counting.
 
+    Keys of the config that nothing reads any more return to their defaults: those of another objective, for example.
+
     Raises:
-      UserError: a key is unknown (the nearest known one is named), or a value has another type or lies outside its
-        range.
+      UserError: a key is unknown (the nearest known one is named) or read by nothing, or a value has another type or
+        lies outside its range.
     """
-    config = ConfigDict(config.to_dict()).lock()
+    values = {}
     for item in overrides:
         name, equals, text = item.removeprefix("--config.").partition("=")
         if not item.startswith("--config."):
@@ -73,9 +78,57 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
             unknown_key(name)
         if not equals:
             raise UserError(f"{item}: lacks a value; accepted: {item}={KEYS[name].default}")
-        config.update_from_flattened_dict({name: _parsed(name, text)})
-    validate(config)
-    return config
+        values[name] = _parsed(name, text)
+    return _changed(config, values)
+
+
+def is_read(config: ConfigDict, name: str) -> bool:
+    """Whether anything reads a key, given the others."""
+    return name not in unread_keys(dict(flatten(config)))
+
+
+def combinations(config: ConfigDict, values: Mapping[str, Iterable[Any]]) -> list[ConfigDict]:
+    """A checked copy of the config for every combination of values, the last key varying fastest.
+
+    >>> grid = combinations(base.get_config(), {"objective.name": ("ar", "masked"), "seed": (0, 1)})
+    >>> [(config.objective.name, config.seed) for config in grid]
+    [('ar', 0), ('ar', 1), ('masked', 0), ('masked', 1)]
+    """
+    return [_changed(config, dict(zip(values, row, strict=True))) for row in itertools.product(*values.values())]
+
+
+def with_objective(config: ConfigDict, name: str, **keys: Any) -> ConfigDict:
+    """A checked copy of the config with another objective.
+
+    Args:
+      config: the config; its keys `objective.*` that the new objective does not read return to their defaults.
+      name: as `objective.name`.
+      **keys: values of other keys of `config.objective`.
+
+    Raises:
+      UserError: a key is unknown, read by nothing, or has a value that is not accepted.
+
+    >>> from mdlm_jax.configs import smdm
+    >>> with_objective(smdm.get_config(), "ar").objective.epsilon_convention
+    'none'
+    """
+    for key in keys:
+        if f"objective.{key}" not in KEYS:
+            unknown_key(f"objective.{key}")
+    return _changed(config, {"objective.name": name} | {f"objective.{key}": value for key, value in keys.items()})
+
+
+def _changed(config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
+    changed = dict(flatten(config)) | values
+    check_values(changed)
+    kept = unread_keys(dict(flatten(config))).keys() | values.keys()  # an old run keeps what nothing reads
+    while others := {name for name in unread_keys(changed) if changed[name] != KEYS[name].default} - kept:
+        changed |= {name: KEYS[name].default for name in others}
+    if values:
+        refuse_unread(changed, given=values)
+    copy = base.get_config()
+    copy.update_from_flattened_dict(changed)
+    return copy
 
 
 def _parsed(name: str, text: str) -> Any:
@@ -87,48 +140,6 @@ def _parsed(name: str, text: str) -> Any:
         raise UserError(
             f"config.{name} is {text!r:.60}; accepted: {kind.__name__}, such as {KEYS[name].default!r}"
         ) from error
-
-
-def validate(config: ConfigDict, where: str = "") -> None:
-    """Checks that a config has every key and no other, and the type and range of every value.
-
-    Args:
-      config: the config.
-      where: begins the message.
-
-    Raises:
-      UserError: one line with the key, its value and what would be accepted.
-    """
-    _check(dict(flatten(config)), where)
-
-
-def _check(values: dict[str, Any], where: str) -> None:
-    for name in values:
-        if name not in KEYS:
-            unknown_key(name, where)
-    for name, key in KEYS.items():
-        if name not in values:
-            raise UserError(f"{where}config.{name} is missing; its default is {key.default!r}")
-        if accepted := key.refusal(values[name]):
-            refuse(name, values[name], accepted, where)
-
-
-def unknown_key(name: str, where: str = "") -> NoReturn:
-    """Raises the UserError of a key that no config has."""
-    nearest = difflib.get_close_matches(name, KEYS, n=1, cutoff=0.0)
-    shown = (name if name.isprintable() else ascii(name))[:60]
-    raise UserError(
-        f"{where}config.{shown} is not a key; the nearest is config.{nearest[0]}, `mdlm-jax config` lists all"
-    )
-
-
-def flatten(config: ConfigDict | dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """(dotted key, value) of every leaf."""
-    pairs = []
-    for key, value in config.items():
-        is_leaf = not isinstance(value, ConfigDict | dict)
-        pairs += [(f"{prefix}{key}", value)] if is_leaf else flatten(value, f"{prefix}{key}.")
-    return pairs
 
 
 def to_json(config: ConfigDict) -> str:
@@ -155,7 +166,7 @@ def from_json(path: str | os.PathLike) -> ConfigDict:
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {values!r:.40}; accepted: an object with the keys of a config")
     found = LATER_KEYS | dict(flatten(values))
-    _check(found, f"{path}: ")
+    check_values(found, f"{path}: ")
     config = base.get_config()
     config.update_from_flattened_dict(found)
     return config
@@ -194,11 +205,6 @@ def differing_keys(one: ConfigDict, other: ConfigDict, execution: bool = False, 
     left_out = {name for name, key in KEYS.items() if (key.execution and not execution) or (key.path and not paths)}
     compared = sorted((a.keys() | b.keys()) - left_out)
     return [f"{name}: {a.get(name)!r} -> {b.get(name)!r}" for name in compared if a.get(name) != b.get(name)]
-
-
-def refuse(key: str, value: Any, accepted: str, where: str = "") -> NoReturn:
-    """Raises the UserError that names the key, its value and what would be accepted."""
-    raise UserError(f"{where}config.{key} is {value!r:.60}; accepted: {accepted}")
 
 
 def choose(config: ConfigDict, key: str, options) -> Any:

@@ -52,7 +52,8 @@ def test_every_config_in_the_folder_loads_and_has_the_keys_of_base(name):
 def test_a_default_is_accepted_and_explained(name):
     key = KEYS[name]
     assert key.refusal(key.default) == "" and key.help and key.accepted
-    assert not key.when or all(value == NOT_ZERO or not KEYS[key.when[0]].refusal(value) for value in key.when[1])
+    for other, values in [*key.when.items(), *(one for when in key.choice_when.values() for one in when.items())]:
+        assert all(value == NOT_ZERO or not KEYS[other].refusal(value) for value in values)
 
 
 @pytest.mark.parametrize(
@@ -254,8 +255,8 @@ def test_execution_does_not_say_which_run_it_is():
     other = load("train.remat=full", "train.mesh_fsdp=4", "eval.batch_size=7", "optim.lr=0.003")
     assert differing_keys(load(), other) == ["optim.lr: 0.01 -> 0.003"]
     assert len(differing_keys(load(), other, execution=True)) == 4
-    moved = load("data.path=here/novels")
-    assert differing_keys(load(), moved, paths=False) == [] != differing_keys(load(), moved)
+    here, there = load("data.source=tokens", "data.path=novels"), load("data.source=tokens", "data.path=here/novels")
+    assert differing_keys(here, there, paths=False) == [] != differing_keys(here, there)
 
 
 def test_a_preset_by_name(monkeypatch, tmp_path):

@@ -5,6 +5,8 @@ from ml_collections import ConfigDict
 from mdlm_jax.build.described import factory_of, keys_of, made, objective_factory
 from mdlm_jax.build.user_code import check_objective
 from mdlm_jax.config import refuse
+from mdlm_jax.configs.base import KEYS
+from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.block import block
@@ -80,6 +82,19 @@ def read_keys(name: str, options: ConfigDict | None = None) -> set[str]:
         if not options["block_size"]:
             keys -= {"block_low", "block_high", "block_shared_level", "block_shift"}
     return {f"objective.{key}" for key in keys}
+
+
+def refuse_unread_by(name: str, config: ConfigDict) -> None:
+    """Refuses keys `objective.*` that differ from their defaults though a user's own objective does not read them.
+
+    Raises:
+        UserError: There is such a key; or there is no such objective.
+    """
+    read = read_keys(name, config.objective)
+    for leaf, value in config.objective.items():
+        key = f"objective.{leaf}"
+        if key not in read and value != KEYS[key].default:
+            raise UserError(f"config.{key} is {value!r}; {name} does not read it, only {', '.join(sorted(read))}")
 
 
 def objective_label(config: ConfigDict) -> str:

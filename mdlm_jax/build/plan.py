@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mdlm_jax.build.described import objective_factory
-from mdlm_jax.build.objective import objective_of, objective_source_digest
+from mdlm_jax.build.objective import objective_of, objective_source_digest, refuse_unread_by
 from mdlm_jax.build.rows import blank_row, rows_of
 from mdlm_jax.config import choose, refuse, validate
 from mdlm_jax.configs.base import KEYS
@@ -22,6 +22,7 @@ from mdlm_jax.models import ladder
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.rope_scaling import parse_scaling
 from mdlm_jax.objectives import Objective
+from mdlm_jax.plugins import is_plugin
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -51,6 +52,8 @@ def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
         UserError: a key has a value that cannot be; the message names the key.
     """
     validate(config)
+    if is_plugin(config.objective.name):
+        refuse_unread_by(config.objective.name, config)
     if config.train.batch_size % config.train.microbatches:
         accepted = f"a divisor of train.batch_size = {config.train.batch_size}"
         refuse("train.microbatches", config.train.microbatches, accepted)

@@ -9,7 +9,32 @@ from ml_collections import ConfigDict
 from mdlm_jax.configs.key import NOT_ZERO, Key
 
 MOST_STEPS, MOST_SEED = 2**31 - 1, 2**32 - 1  # counted in int32 and uint32
-NO_BUDGET, IN_BLOCKS, BY_SHAPE = ("budget", (0.0,)), ("objective.block_size", (NOT_ZERO,)), ("model.size", ("",))
+NO_BUDGET, IN_BLOCKS, BY_SHAPE = {"budget": (0.0,)}, {"objective.block_size": (NOT_ZERO,)}, {"model.size": ("",)}
+
+OBJECTIVES = ("ar", "any_order", "any_order_causal", "masked", "masked_lm", "masked_plain", "genmd4", "d3pm", "tauldr")
+OBJECTIVES += ("sedd", "gidd", "udlm", "duo", "csm", "gaussian")
+WHOLE_ROWS = tuple(name for name in OBJECTIVES if name not in ("ar", "any_order_causal", "gaussian"))
+WITH_PROCESS = ("d3pm", "tauldr", "sedd")
+WITH_FILES = {"data.source": ("text", "tfds")}
+WITH_ROPE = {"model.rope_base": (NOT_ZERO,)}
+WITH_TEXT = {"data.source": ("stdlib", "text", "tfds", "tokens")}
+REWIND = {"optim.on_nonfinite": ("rewind",)}
+GIDD = {"objective.name": ("gidd",), "objective.process": ("gidd",)}
+TIMED = {
+    "model.time_conditioning": (True,),
+    "objective.name": ("genmd4", "gidd", "udlm", "duo", "csm", "gaussian"),
+    "objective.process": ("uniform", "hybrid", "gidd", "gaussian_matrix"),
+    "objective.score": ("raw",),
+}
+NOISE_BY_SCHEDULE = {
+    "objective.name": ("masked", "masked_plain", "gidd", "udlm", "csm"),
+    "objective.process": ("absorbing", "uniform", "hybrid", "gidd"),
+}
+
+
+def _with(*objectives: str) -> dict[str, tuple[str, ...]]:
+    return {"objective.name": objectives}
+
 
 KEYS: dict[str, Key] = {
     "seed": Key(0, "seed of the initial weights and of the noise", at_least=0, at_most=MOST_SEED),
@@ -18,7 +43,7 @@ KEYS: dict[str, Key] = {
         "exact",
         "how FLOPs are counted: every matrix product, or 6 N D by three definitions of N",
         ("six_nonembedding", "six_total", "six_attention", "exact"),
-        when=("budget", (NOT_ZERO,)),
+        when={"budget": (NOT_ZERO,)},
     ),
     "steps": Key(1000, "optimiser steps, where budget is 0", at_least=1, at_most=MOST_STEPS, when=NO_BUDGET),
     "branch_from": Key("", "checkpoint whose whole state this run continues, as FOLDER@STEP", later=True),
@@ -27,10 +52,7 @@ KEYS: dict[str, Key] = {
     "objective.name": Key(
         "masked",
         "training objective, a key of mdlm_jax.objectives.OBJECTIVES or your own function",
-        (
-            *("ar", "any_order", "any_order_causal", "masked", "masked_lm", "masked_plain", "genmd4", "d3pm"),
-            *("tauldr", "sedd", "gidd", "udlm", "duo", "csm", "gaussian"),
-        ),
+        OBJECTIVES,
         plugin=True,
     ),
     "objective.schedule": Key(
@@ -38,59 +60,80 @@ KEYS: dict[str, Key] = {
         "noise schedule: how much is noised at each time",
         ("linear", "cosine", "cosine_squared", "polynomial", "square_root", "logarithmic", "geometric"),
         plugin=True,
+        when=NOISE_BY_SCHEDULE,
     ),
     "objective.power": Key(
-        2.0, "power of the polynomial schedule", above=0, at_most=6, when=("objective.schedule", ("polynomial",))
+        2.0, "power of the polynomial schedule", above=0, at_most=6, when={"objective.schedule": ("polynomial",)}
     ),  # at most 6: float32 can not tell a higher power of the earliest time, 1e-6, from 0
     "objective.epsilon_convention": Key(
-        "none", "how times near 0 and 1 are avoided; none gives the exact bound", ("none", "smdm", "mdlm", "md4")
+        "none",
+        "how times near 0 and 1 are avoided; none gives the exact bound",
+        ("none", "smdm", "mdlm", "md4"),
+        when=NOISE_BY_SCHEDULE,
+        choice_when={"smdm": _with("masked")},
     ),
     "objective.epsilon": Key(
         1e-3,
         "epsilon of that convention",
         above=0,
         below=0.5,
-        when=("objective.epsilon_convention", ("smdm", "mdlm", "md4")),
+        when={"objective.epsilon_convention": ("smdm", "mdlm", "md4")},
     ),
-    "objective.independent_times": Key(False, "masked: independent times instead of low-discrepancy (stratified) ones"),
-    "objective.complementary": Key(False, "masked, masked_plain: a second view masks what the first one shows"),
-    "objective.mask_rate": Key(0.15, "masked_lm: share of masked tokens", above=0, at_most=1),
+    "objective.independent_times": Key(
+        False, "independent times instead of low-discrepancy (stratified) ones", when=_with("masked")
+    ),
+    "objective.complementary": Key(
+        False, "a second view masks what the first one shows", when=_with("masked", "masked_plain")
+    ),
+    "objective.mask_rate": Key(0.15, "share of masked tokens", above=0, at_most=1, when=_with("masked_lm")),
     "objective.num_steps": Key(
-        0, "T of a discrete time; 0: 1000 for d3pm, continuous time for masked", at_least=0, at_most=2**23
+        0,
+        "T of a discrete time; 0: 1000 for d3pm, continuous time for masked",
+        at_least=0,
+        at_most=2**23,
+        when=_with("masked", "d3pm"),
     ),
     "objective.process": Key(
         "absorbing",
-        "d3pm, sedd, tauldr: noise process, a key of mdlm_jax.processes.PROCESSES (gaussian_matrix: d3pm only)",
+        "noise process, a key of mdlm_jax.processes.PROCESSES (gaussian_matrix: d3pm only)",
         ("absorbing", "uniform", "hybrid", "gidd", "gaussian_matrix"),
         plugin=True,
+        when=_with(*WITH_PROCESS),
+        choice_when={"gaussian_matrix": _with("d3pm")},
     ),
-    "objective.mask_share": Key(0.5, "hybrid process: share of the noise that masks", above=0, below=1),
-    "objective.uniform_share": Key(0.2, "gidd: share of uniform noise at the middle of the schedule", above=0, below=1),
-    "objective.gamma": Key(1.0, "gidd: how fast the uniform noise comes and goes", above=0, at_most=2),
-    "objective.auxiliary": Key(0.0, "d3pm: lambda, the weight of an added cross-entropy", at_least=0),
-    "objective.score": Key("raw", "sedd: what the network predicts", ("raw", "scaled", "denoiser")),
-    "objective.embedding_width": Key(16, "gaussian: width of the vectors that are noised", at_least=1, at_most=2**16),
-    "objective.form": Key("denoising", "csm: form of the loss", ("denoising", "implicit")),
+    "objective.mask_share": Key(
+        0.5, "share of the noise that masks", above=0, below=1, when={"objective.process": ("hybrid",)}
+    ),
+    "objective.uniform_share": Key(
+        0.2, "share of uniform noise at the middle of the schedule", above=0, below=1, when=GIDD
+    ),
+    "objective.gamma": Key(1.0, "how fast the uniform noise comes and goes", above=0, at_most=2, when=GIDD),
+    "objective.auxiliary": Key(0.0, "lambda, the weight of an added cross-entropy", at_least=0, when=_with("d3pm")),
+    "objective.score": Key("raw", "what the network predicts", ("raw", "scaled", "denoiser"), when=_with("sedd")),
+    "objective.embedding_width": Key(
+        16, "width of the vectors that are noised", at_least=1, at_most=2**16, when=_with("gaussian")
+    ),
+    "objective.form": Key("denoising", "form of the loss", ("denoising", "implicit"), when=_with("csm")),
     "objective.drop_prompt": Key(
         0.0,
         "share of rows in training whose prompt is masked, for classifier-free guidance",
         at_least=0,
         below=1,
         later=True,
+        when=_with(*WHOLE_ROWS),
     ),
     "objective.block_size": Key(
         0,
         "block diffusion: autoregressive over blocks of this many tokens, the objective inside; 0: no blocks",
         at_least=0,
         at_most=2**20,
+        when=_with(*WHOLE_ROWS),
     ),
-    "objective.block_low": Key(0.0, "blocks: the lowest noise level in training", at_least=0, below=1, when=IN_BLOCKS),
-    "objective.block_high": Key(1.0, "blocks: the highest noise level in training", above=0, at_most=1, when=IN_BLOCKS),
-    "objective.block_shared_level": Key(
-        False, "blocks: one noise level for all blocks of a row", later=True, when=IN_BLOCKS
-    ),
+    "objective.block_low": Key(0.0, "the lowest noise level in training", at_least=0, below=1, when=IN_BLOCKS),
+    "objective.block_high": Key(1.0, "the highest noise level in training", above=0, at_most=1, when=IN_BLOCKS),
+    "objective.block_shared_level": Key(False, "one noise level for all blocks of a row", later=True, when=IN_BLOCKS),
     "objective.block_shift": Key(
-        False, "blocks: a position predicts the token after the one it reads, as in ar", later=True, when=IN_BLOCKS
+        False, "a position predicts the token after the one it reads, as in ar", later=True, when=IN_BLOCKS
     ),
     #
     "data.source": Key("stdlib", "where the data comes from", ("stdlib", "markov", "text", "tfds", "tokens")),
@@ -98,33 +141,24 @@ KEYS: dict[str, Key] = {
         "",
         "text: globs, by commas; tfds: name of the dataset; tokens: folder; markov: vocab=16,concentration=0.3",
         path=True,
-        when=("data.source", ("markov", "text", "tfds", "tokens")),
+        when={"data.source": ("markov", "text", "tfds", "tokens")},
     ),
     "data.validation_path": Key(
         "",
         "held-out data: globs (text) or a split (tfds); empty: the validation split, or the last 5%",
         path=True,
-        when=("data.source", ("text", "tfds")),
+        when=WITH_FILES,
     ),
-    "data.field": Key(
-        "text", "field that holds the text, in .jsonl, .parquet and tfds", when=("data.source", ("text", "tfds"))
-    ),
+    "data.field": Key("text", "field that holds the text, in .jsonl, .parquet and tfds", when=WITH_FILES),
     "data.tokenizer": Key(
-        "bytes",
-        "bytes, a tokenizers .json, or a folder with GPT-2's vocabulary and merges",
-        path=True,
-        when=("data.source", ("stdlib", "text", "tfds", "tokens")),
+        "bytes", "bytes, a tokenizers .json, or a folder with GPT-2's vocabulary and merges", path=True, when=WITH_TEXT
     ),
     "data.sequence_length": Key(64, "L, tokens of a row", at_least=1, at_most=2**20),
     "data.extra_token": Key(False, "rows of L + 1 tokens (SMDM's 2048 + 1)"),
     "data.prompt_tokens": Key(
         0, "the first tokens of a row that are a prompt: neither noised nor in the loss", at_least=0, later=True
     ),
-    "data.keep_documents": Key(
-        False,
-        "attention stays inside a document; else documents are joined",
-        when=("data.source", ("stdlib", "text", "tfds", "tokens")),
-    ),
+    "data.keep_documents": Key(False, "attention stays inside a document; else documents are joined", when=WITH_TEXT),
     "data.random_length_rate": Key(
         0.0, "share of rows cut to a uniformly drawn length (SMDM: 0.01)", at_least=0, at_most=1
     ),
@@ -149,8 +183,11 @@ KEYS: dict[str, Key] = {
         "",
         "RoPE for longer contexts, such as linear:factor=2 (see models/rope_scaling.py)",
         later=True,
+        when=WITH_ROPE,
     ),
-    "model.rope_bfloat16": Key(False, "cosines and sines of RoPE rounded to bfloat16, as SMDM's code does", later=True),
+    "model.rope_bfloat16": Key(
+        False, "cosines and sines of RoPE rounded to bfloat16, as SMDM's code does", later=True, when=WITH_ROPE
+    ),
     "model.learned_positions": Key(
         0, "rows of a learned table of positions; 0: none", at_least=0, at_most=2**21, later=True
     ),
@@ -162,23 +199,19 @@ KEYS: dict[str, Key] = {
     "model.head_bias": Key(False, "bias of the logits"),
     "model.tied_head": Key(False, "the head is the transposed embedding"),
     "model.time_conditioning": Key(False, "adaLN from the noise level"),
-    "model.time_width": Key(128, "width of the embedding of the noise level", at_least=1, at_most=2**16),
+    "model.time_width": Key(128, "width of the embedding of the noise level", at_least=1, at_most=2**16, when=TIMED),
     "model.dropout": Key(0.0, "after attention and after the MLP", at_least=0, below=1),
     #
     "optim.lr": Key(1e-2, "peak learning rate", above=0),
     "optim.decay": Key("cosine", "decay of the learning rate", ("cosine", "wsd", "constant")),
     "optim.final": Key(
-        0.1,
-        "final learning rate over the peak",
-        at_least=0,
-        at_most=1,
-        when=("optim.decay", ("cosine", "wsd")),
+        0.1, "final learning rate over the peak", at_least=0, at_most=1, when={"optim.decay": ("cosine", "wsd")}
     ),
     "optim.warmup_share": Key(0.01, "warm-up as a share of all steps", at_least=0, at_most=1),
     "optim.warmup_min": Key(10, "warm-up takes at least this many steps", at_least=0, at_most=MOST_STEPS),
     "optim.weight_decay": Key(0.1, "decoupled weight decay, on matrices", at_least=0),
     "optim.decay_everything": Key(
-        False, "decay norms and embeddings too, as SMDM does", when=("optim.weight_decay", (NOT_ZERO,))
+        False, "decay norms and embeddings too, as SMDM does", when={"optim.weight_decay": (NOT_ZERO,)}
     ),
     "optim.beta_1": Key(0.9, "Adam's decay of the first moment", at_least=0, below=1),
     "optim.beta_2": Key(0.95, "Adam's decay of the second moment", at_least=0, below=1),
@@ -198,15 +231,10 @@ KEYS: dict[str, Key] = {
         at_least=1,
         at_most=MOST_STEPS,
         later=True,
-        when=("optim.on_nonfinite", ("rewind",)),
+        when=REWIND,
     ),
     "optim.max_rewinds": Key(
-        3,
-        "rewinds before the run fails",
-        at_least=0,
-        at_most=MOST_STEPS,
-        later=True,
-        when=("optim.on_nonfinite", ("rewind",)),
+        3, "rewinds before the run fails", at_least=0, at_most=MOST_STEPS, later=True, when=REWIND
     ),
     #
     "train.batch_size": Key(64, "sequences in a step, over all devices", at_least=1, at_most=2**24),
@@ -216,7 +244,12 @@ KEYS: dict[str, Key] = {
         1, "copies of the parameters; the product of the four is the number of devices", at_least=1, execution=True
     ),
     "train.mesh_fsdp": Key(
-        -1, "devices that share the parameters; -1: all that are left", at_least=1, also=(-1,), execution=True
+        -1,
+        "devices that share the parameters; -1: all that are left",
+        at_least=1,
+        also=(-1,),
+        execution=True,
+        when={"train.runner": ("jit",)},
     ),
     "train.mesh_sequence": Key(1, "devices that share the positions of a row", at_least=1, execution=True, later=True),
     "train.mesh_tensor": Key(1, "devices that share the heads and the MLP", at_least=1, execution=True, later=True),

@@ -2,6 +2,8 @@
 
 import math
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 Value = bool | int | float | str
@@ -26,8 +28,8 @@ class Key(NamedTuple):
     execution: bool = False  # how a run is executed, not which run it is: may change when a run resumes
     path: bool = False  # names files: two spellings of the same content are the same value
     later: bool = False  # newer than stored runs, which behave as with the default
-    # (another key, values): the key is read only where that key has one of the values; () where it always is
-    when: tuple[str, tuple[Value, ...]] | tuple[()] = ()
+    when: Mapping[str, tuple[Value, ...]] = MappingProxyType({})  # read where any of these keys has one of these values
+    choice_when: Mapping[str, Mapping[str, tuple[Value, ...]]] = MappingProxyType({})  # the same for single choices
 
     @property
     def accepted(self) -> str:
@@ -90,16 +92,17 @@ class Key(NamedTuple):
     @property
     def read_where(self) -> str:
         """Under which condition the key is read, in words; empty where it always is."""
-        if not self.when:
-            return ""
-        other, values = self.when
-        if values == (NOT_ZERO,):
-            return f"{other} is not 0"
-        return f"{other} is {' or '.join(_written(value) for value in values)}"
+        return ", or ".join(f"{other} is {_one_of(values)}" for other, values in self.when.items())
 
-    def is_read(self, other: object) -> bool:
-        """Whether the key is read where the key of `when` has the value `other`."""
-        return not self.when or (bool(other) if self.when[1] == (NOT_ZERO,) else other in self.when[1])
+    def has(self, value: Value, values: tuple[Value, ...]) -> bool:
+        """Whether `value` of this key is one of `values`; nobody knows what a user's own function reads."""
+        if values == (NOT_ZERO,):
+            return bool(value)
+        return value in values or (self.plugin and ":" in str(value))
+
+
+def _one_of(values: tuple[Value, ...]) -> str:
+    return " or ".join([", ".join(_written(value) for value in values[:-1]), _written(values[-1])][len(values) < 2 :])
 
 
 def _written(value: object) -> str:

@@ -50,7 +50,7 @@ def recipe_config(folder: pathlib.Path, recipe: str, overrides: Sequence[str]) -
     if not any((folder / "checkpoints").glob("*")):
         raise UserError(f"--from={folder}: no checkpoint; accepted: a run that has saved one")
     flat = [f"--config.{key}={value}" for key, value in RECIPES[recipe].items()]
-    return override(config, [f"--config.start_from={os.path.abspath(folder)}", *flat, *overrides])
+    return override(override(config, [f"--config.start_from={os.path.abspath(folder)}", *flat]), overrides)
 
 
 def branch_config(point: str, overrides: Sequence[str]) -> ConfigDict:

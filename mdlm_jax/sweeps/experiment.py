@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import to_json, validate
+from mdlm_jax.config import refuse_unread, to_json, validate
 from mdlm_jax.errors import UserError
 from mdlm_jax.sweeps.names import LONGEST, run_id, run_ids
 from mdlm_jax.user_file import explained, run_file
@@ -55,6 +55,7 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
         )
     for number, config in enumerate(configs):
         validate(config, f"{path}, run {number}: ")
+        refuse_unread(config, where=f"{path}, run {number}: ")
     for label in labels:
         if not _is_file_name(label):
             raise UserError(

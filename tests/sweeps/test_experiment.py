@@ -76,10 +76,10 @@ def test_an_experiment_that_is_none(tmp_path, text, message):
 
 
 def test_a_key_that_alone_varies_makes_runs(tmp_path):
-    text = EXPERIMENT.replace("(1e10, 1e11)", "(2.0, 3.0)").replace("config.budget", "config.objective.power")
+    text = EXPERIMENT.replace("(1e10, 1e11)", "(0.9, 0.95)").replace("config.budget", "config.optim.ema")
     found = load_experiment(write(tmp_path, text.replace("return configs", "yield from configs")))
     assert found.run_ids == [
-        f"{name}-1000steps-4k-lr0.01-seed0-power{power}" for name in ("ar", "masked") for power in (2.0, 3.0)
+        f"{name}-1000steps-4k-lr0.01-seed0-ema{ema}" for name in ("ar", "masked") for ema in (0.9, 0.95)
     ]
     assert [run.run_id for run in plan_runs(found.configs, found.run_ids)] == found.run_ids
 
