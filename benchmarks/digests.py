@@ -18,7 +18,7 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 
 from mdlm_jax.files import write_whole  # noqa: E402
-from mdlm_jax.runs import checkpoint, digest  # noqa: E402
+from mdlm_jax.runs import checkpoint, seal  # noqa: E402
 from mdlm_jax.training.sharding import shapes  # noqa: E402
 from mdlm_jax.training.step import State  # noqa: E402
 
@@ -48,8 +48,8 @@ def turn(parent: pathlib.Path, number: int) -> dict[str, tuple[float, float]]:
         device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         return {
             "save, its digests included": saved,
-            "digests alone": timed(digest.seal, folder),
-            "check": timed(digest.damage, folder),
+            "digests alone": timed(seal.seal, folder),
+            "check": timed(seal.damage, folder),
             "restore": timed(checkpoint.restore, checkpoints, 1, shapes(state, device)),
         }
 

@@ -5,7 +5,19 @@ import pathlib
 
 PACKAGE = pathlib.Path(__file__).parents[1] / "mdlm_jax"
 ROOMS = [
-    *("errors", "files", "noise", "malloc", "style", "tables", "plugins", "user_file", "schedules", "configs"),
+    *(
+        "errors",
+        "interrupts",
+        "files",
+        "noise",
+        "malloc",
+        "style",
+        "tables",
+        "plugins",
+        "user_file",
+        "schedules",
+        "configs",
+    ),
     *("config", "data", "processes", "objectives", "models", "costs", "training", "evaluation", "build"),
     *("weights", "runs"),
     *("exact", "sampling", "bench", "laws", "report", "sweeps", "cli", "api", "__main__", "__init__"),

@@ -12,10 +12,12 @@ from mdlm_jax.cli.sample import add_sample
 from mdlm_jax.cli.sweep import add_sweep
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.interrupts import end_on_interrupt
 
 
 def command() -> None:
     """`mdlm-jax`, a process that ends when all is said: threads of a save that failed would hold it for minutes."""
+    end_on_interrupt()
     try:
         main()
     except SystemExit as ended:

@@ -13,7 +13,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from mdlm_jax.config import differing_keys, from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
-from mdlm_jax.runs import digest
+from mdlm_jax.runs import seal
 from mdlm_jax.runs.say import say
 from mdlm_jax.training.sharding import shapes
 from mdlm_jax.training.step import State
@@ -36,11 +36,11 @@ def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -
     folder = folder.resolve()
     _drop_damaged(folder)
 
-    def seal() -> None:
+    def sealed() -> None:
         for unfinished in folder.glob(f"*{UNFINISHED}"):
             if (config := folder.parent / CONFIG).exists():
                 shutil.copyfile(config, unfinished / CONFIG)
-            digest.seal(unfinished)
+            seal.seal(unfinished)
             write_whole(folder.parent / LAST_SAVED, unfinished.name.partition(".")[0] + "\n")
 
     kept = [policies.LatestN(2)]
@@ -50,7 +50,7 @@ def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -
         preservation_policy=policies.AnyPreservationPolicy(kept),
         cleanup_tmp_directories=True,
         # called before the name is changed to the final one: no checkpoint is without digests
-        async_options=ocp.AsyncOptions(post_finalization_callback=seal),
+        async_options=ocp.AsyncOptions(post_finalization_callback=sealed),
     )
     return ocp.CheckpointManager(folder, options=options)
 
@@ -73,9 +73,9 @@ def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[str]]:
     """
     steps, damaged = saved_steps(folder), []
     # none is sealed in a run from before there were digests; else one that is not is half removed
-    unsealed = not any(digest.is_sealed(folder / str(step)) for step in steps)
+    unsealed = not any(seal.is_sealed(folder / str(step)) for step in steps)
     for step in reversed(steps):
-        if unsealed or not (damage := digest.damage(folder / str(step))):
+        if unsealed or not (damage := seal.damage(folder / str(step))):
             return step, damaged
         damaged.append(damage)
     if damaged:
@@ -124,7 +124,7 @@ def restore_step(folder: pathlib.Path, step: int, abstract: State) -> State:
     Raises:
         UserError: the checkpoint is damaged, or of another network.
     """
-    if digest.is_sealed(folder / str(step)) and (damage := digest.damage(folder / str(step))):
+    if seal.is_sealed(folder / str(step)) and (damage := seal.damage(folder / str(step))):
         raise UserError(f"{damage}; accepted: another checkpoint")
     with ocp.CheckpointManager(folder.resolve(), options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
         return restore(checkpoints, step, abstract)

@@ -4,6 +4,7 @@ import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
@@ -39,5 +40,7 @@ def first_state(
 
 def _with_hyperparameters(state: State, numbers: dict[str, Any]) -> State:
     """The state with the learning rate, decay and schedule of the config: a branch or an extension may change them."""
-    placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), numbers, state.opt_state.hyperparams)
+    # copies: a step donates the state, and a rewind reads the numbers again
+    copies = jax.tree.map(np.array, numbers)
+    placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), copies, state.opt_state.hyperparams)
     return state._replace(opt_state=state.opt_state._replace(hyperparams=placed))

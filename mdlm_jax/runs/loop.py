@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import build
-from mdlm_jax.costs.hardware import peak_flops
+from mdlm_jax.costs.hardware import peak_of_devices
 from mdlm_jax.models.attention import check_backend
 from mdlm_jax.models.float8 import check_float8
 from mdlm_jax.runs.disk import told_plainly
@@ -123,7 +123,7 @@ def _run(members: Sequence[Member]) -> list[Ended]:
     config, built, folder = members[0]
     make_runner, axis_name = RUNNERS[config.train.runner]
     train_step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
-    runner, peak = make_runner(train_step, built.mesh), peak_flops()
+    runner, peak = make_runner(train_step, built.mesh), peak_of_devices()
     if len(members) > 1:
         return take_steps(members, runner, together(train_step, len(members)), peak, [])
     rewinds = read_rewinds(folder)

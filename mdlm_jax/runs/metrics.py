@@ -1,4 +1,4 @@
-"""What a person sees of a run: metrics.jsonl always, one live line, TensorBoard and Weights & Biases when asked for."""
+"""What a run reports: metrics.jsonl always, one live line, TensorBoard and Weights & Biases where configured."""
 
 import contextlib
 import json
@@ -6,12 +6,14 @@ import math
 import pathlib
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import jax
 
+from mdlm_jax.costs.hardware import Peak, utilisation
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 
@@ -26,29 +28,30 @@ class Writer(NamedTuple):
 
 @contextlib.contextmanager
 def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator[Writer]:
-    """metrics.jsonl in `folder`, and the loggers named, separated by commas.
+    """Opens metrics.jsonl in `folder`, and the loggers named, separated by commas.
 
-    What an interrupted run wrote after its last checkpoint is dropped: those steps are taken again. Raises UserError
-    where a logger is not installed.
+    What an interrupted run wrote after its last checkpoint is dropped: those steps are taken again.
+
+    Raises:
+        UserError: a logger is not installed.
     """
     if jax.process_index() > 0:
         yield Writer(lambda scalars: None, lambda: None)
         return
     path = folder / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    # a line that was being written when the run was killed has no end
-    kept = [line + "\n" for line in lines if line.endswith("}") and json.loads(line)["step"] <= start_step]
-    write_whole(path, "".join(kept))
+    write_whole(path, "".join(line + "\n" for line in lines if _is_kept(line, start_step)))
     file = path.open("a", encoding="utf-8", buffering=1)
-    sinks = [SINKS[name](folder) for name in filter(None, loggers.split(","))]
+    sinks = [SINKS[name](folder, start_step) for name in filter(None, loggers.split(","))]
 
     def write(scalars: dict) -> None:
         scalars = {
             name: value if value is not None and math.isfinite(value) else None for name, value in scalars.items()
         }  # NaN is not JSON
         file.write(json.dumps(scalars) + "\n")
+        grouped = {GROUPS.get(name, name): value for name, value in scalars.items() if value is not None}
         for sink in sinks:
-            sink.write({name: value for name, value in scalars.items() if value is not None})
+            sink.write(grouped)
 
     def close() -> None:
         file.close()
@@ -61,12 +64,33 @@ def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator
         close()
 
 
-def _tensorboard(folder: pathlib.Path) -> Writer:
+def _is_kept(line: str, start_step: int) -> bool:
+    """Whether a line is whole and of a step that is not taken again. A kill may leave a line without its end."""
+    try:
+        return json.loads(line)["step"] <= start_step
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+# name in metrics.jsonl -> name for loggers, which group by what stands before the slash
+GROUPS = {
+    **{name: f"train/{name}" for name in ("loss", "loss_mean", "gradient_norm", "learning_rate", "flops")},
+    **{name: f"speed/{name}" for name in ("tokens_per_second", "mfu", "data_wait_seconds", "compile_seconds")},
+    **{"seconds_left": "speed/seconds_left", "memory_bytes": "memory/bytes_at_peak"},
+    **{"validation_loss": "validation/loss", "validation_standard_error": "validation/standard_error"},
+    **{"validation_perplexity": "validation/perplexity", "bits_per_byte": "validation/bits_per_byte"},
+}
+
+
+def _tensorboard(folder: pathlib.Path, start_step: int) -> Writer:
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise UserError("config.train.loggers has tensorboard; it needs: pip install 'mdlm-jax[loggers]'") from error
-    board = SummaryWriter(str(folder / "tensorboard"))
+    # TensorBoard drops the points after `start_step`, whose steps are taken again. It reads the files by name, which
+    # without a number would be one name within a second
+    number = len(list((folder / "tensorboard").glob("*tfevents*")))
+    board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1, filename_suffix=f".{number:04}")
 
     def write(scalars: dict) -> None:
         for name, value in scalars.items():
@@ -76,25 +100,31 @@ def _tensorboard(folder: pathlib.Path) -> Writer:
     return Writer(write, board.close)
 
 
-def _wandb(folder: pathlib.Path) -> Writer:
+def _wandb(folder: pathlib.Path, start_step: int) -> Writer:
     try:
         import wandb
     except ImportError as error:
         raise UserError("config.train.loggers has wandb; it needs: pip install 'mdlm-jax[loggers]'") from error
-    run = wandb.init(project="mdlm-jax", name=folder.name, id=folder.name, resume="allow", dir=str(folder))
-    return Writer(lambda scalars: run.log(scalars, step=scalars["step"]), run.finish)
+    identity = folder / "wandb_id"  # two runs may have folders of one name
+    if not identity.exists():
+        write_whole(identity, uuid.uuid4().hex)
+    run = wandb.init(project="mdlm-jax", name=folder.name, id=identity.read_text(), resume="allow", dir=str(folder))
+    # W&B's own step only ever rises; along a metric, what is logged later for a step that is taken again counts
+    run.define_metric("step")
+    run.define_metric("*", step_metric="step")
+    return Writer(run.log, run.finish)
 
 
 SINKS = {"tensorboard": _tensorboard, "wandb": _wandb}
 
 
 def progress(
-    steps: int, tokens_per_step: int, flops_per_step: float, peak: float, shown: bool
+    steps: int, tokens_per_step: int, flops_per_step: float, peak: Peak, shown: bool
 ) -> Generator[dict, tuple, None]:
     """A generator that is sent (step, loss) and gives scalars: the mean of ten reports, tokens/s, MFU, seconds left.
 
     Prints them where they are to be `shown`: over one another in a terminal, as lines elsewhere. The rate is that since
-    the last report.
+    the last report. MFU is None where the peak that was measured is exceeded.
     """
     live = sys.stderr.isatty()
     step, loss = yield {}
@@ -107,15 +137,17 @@ def progress(
         if math.isfinite(loss):
             recent.append(loss)
         mean, before, then = sum(recent) / len(recent), step, now
+        mfu, peak = utilisation(peak, rate * flops_per_step)
         scalars = {
             "loss_mean": mean,
             "tokens_per_second": rate * tokens_per_step,
-            "mfu": rate * flops_per_step / peak,
+            "mfu": mfu,
             "seconds_left": (steps - step) / rate,
         }
         text = (
             f"step {step:,}/{steps:,}  loss {loss:.4f} (mean {mean:.4f})  {scalars['tokens_per_second']:,.0f} tokens/s"
-            f"  MFU {scalars['mfu']:.1%}  {clock(scalars['seconds_left'])} left"
+            + ("" if mfu is None else f"  MFU {mfu:.1%}")
+            + f"  {clock(scalars['seconds_left'])} left"
         )
         ends_line = not live or step >= steps
         if shown:

@@ -1,24 +1,43 @@
-"""Being told to end: SIGTERM from a scheduler, Ctrl-C from a person."""
+"""Signals to end: SIGTERM from a scheduler, Ctrl-C from a person."""
 
+import contextlib
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import orbax.checkpoint as ocp
 
+from mdlm_jax.interrupts import end_now
 
-def stop_requested(checkpoints: ocp.CheckpointManager) -> Callable[[int], bool]:
-    """step -> was this run told to end? Several processes agree on the step, through `jax.distributed`."""
+
+@contextlib.contextmanager
+def stop_requested(checkpoints: ocp.CheckpointManager) -> Iterator[Callable[[int], bool]]:
+    """Gives a function, step -> whether a signal asks this run to end after it.
+
+    It is asked after every step. Ctrl-C before the first step has nothing to save, and a second one does not wait:
+    both end the process at once. Several processes agree on the step, through `jax.distributed`.
+    """
     if jax.process_count() > 1:
-        return checkpoints.reached_preemption
-    told = threading.Event()
+        yield checkpoints.reached_preemption
+        return
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda step: False
+        return
+    stop, before = threading.Event(), {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def tell(number, frame):
-        told.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C ends at once
+    def hear(number, frame):
+        stop.set()
+        signal.signal(signal.SIGINT, end_now)
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, tell)
-        signal.signal(signal.SIGINT, tell)
-    return lambda step: told.is_set()
+    def asked(step: int) -> bool:
+        if not stop.is_set():
+            signal.signal(signal.SIGINT, hear)
+        return stop.is_set()
+
+    signal.signal(signal.SIGTERM, hear)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
+from mdlm_jax.costs.hardware import Peak
 from mdlm_jax.evaluation.likelihood import Likelihood, evaluate
 from mdlm_jax.runs import checkpoint
 from mdlm_jax.runs.disk import told_plainly
@@ -18,7 +19,7 @@ from mdlm_jax.runs.execution import record_execution
 from mdlm_jax.runs.first_state import first_state
 from mdlm_jax.runs.peers import end_together
 from mdlm_jax.runs.population import Program
-from mdlm_jax.runs.report import Report, open_report
+from mdlm_jax.runs.reporting import Report, open_report
 from mdlm_jax.runs.rewind import BadLoss, Rewind, RunFailed, batches, cause_of, num_kept
 from mdlm_jax.runs.say import doing
 from mdlm_jax.runs.signals import stop_requested
@@ -43,7 +44,7 @@ class Ended(NamedTuple):
 
 
 def take_steps(
-    members: Sequence[Member], runner: Runner, program: Program, peak: float, rewinds: Sequence[Rewind]
+    members: Sequence[Member], runner: Runner, program: Program, peak: Peak, rewinds: Sequence[Rewind]
 ) -> list[Ended]:
     """Trains from the newest checkpoint to the last step.
 
@@ -51,7 +52,7 @@ def take_steps(
         members: runs whose steps are one program.
         runner: of one member by itself.
         program: of all members.
-        peak: FLOP/s of all devices together.
+        peak: of all devices together.
         rewinds: of a run that is alone.
 
     Raises:
@@ -76,7 +77,7 @@ def take_steps(
         stack.enter_context(told_plainly(members[0].folder))
         arriving = [batches(it.built.data.batches, rewinds, start) for it in members]
         group = _Group(members, program, saved, reports, {})
-        return _steps(group, start, state, arriving, stop_requested(saved[0]))
+        return _steps(group, start, state, arriving)
 
 
 class _Group(NamedTuple):
@@ -115,10 +116,25 @@ class _Group(NamedTuple):
         return found
 
 
-def _steps(
+def _steps(group: _Group, start: int, state: Any, arriving: Sequence[Iterator]) -> list[Ended]:
+    """Steps until the last one, until a signal, or until all members have failed, and validates those at the end."""
+    with stop_requested(group.checkpoints[0]) as stop:
+        step, state, compile_seconds, stopped = _until_stopped(group, start, state, arriving, stop)
+    if stopped:
+        return [group.ended.get(i, Ended()) for i in range(len(group.members))]
+
+    def finish(i: int) -> None:
+        group.ended[i] = Ended(group.validate(i, step, state), compile_seconds)
+
+    with doing("validating"):
+        group.each(finish)
+    return [group.ended[i] for i in range(len(group.members))]
+
+
+def _until_stopped(
     group: _Group, start: int, state: Any, arriving: Sequence[Iterator], stop: Callable[[int], bool]
-) -> list[Ended]:
-    """Steps until the last one, until a signal, or until all members have failed."""
+) -> tuple[int, Any, float, bool]:
+    """(the last step, the state after it, seconds of compilation, whether a signal ended the run before its end)."""
     settings, steps = group.members[0].config.train, group.members[0].built.plan.steps
     waited = compile_seconds = 0.0
     step, unread = start, None
@@ -148,17 +164,12 @@ def _steps(
             for saved in group.checkpoints:
                 saved.wait_until_finished()
             group.reports[0].say(f"stopped at step {step:,} of {steps:,}, state saved; the same command resumes there")
-            return [group.ended.get(i, Ended()) for i in range(len(group.members))]
+            return step, state, compile_seconds, True
         if validating:
             at, now = step, state
             group.each(lambda i: group.validate(i, at, now))  # noqa: B023
 
-    def finish(i: int) -> None:
-        group.ended[i] = Ended(group.validate(i, step, state), compile_seconds)
-
-    with doing("validating"):
-        group.each(finish)
-    return [group.ended[i] for i in range(len(group.members))]
+    return step, state, compile_seconds, False
 
 
 def _due(every: int, step: int) -> bool:

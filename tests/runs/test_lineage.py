@@ -6,9 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from mdlm_jax.build import plan
+from mdlm_jax.build import build, plan
 from mdlm_jax.errors import UserError
+from mdlm_jax.runs.checkpoint import open_checkpoints
+from mdlm_jax.runs.first_state import first_state
 from mdlm_jax.runs.result import read_result
+from mdlm_jax.training.sharding import RUNNERS
+from mdlm_jax.training.step import make_train_step
 from tests.runs.here import assert_same_state, config_of, state_of, train_here
 
 KEYS = {"steps": 6, "train__checkpoint_every": 2, "objective__name": "ar", "optim__ema": 0.9}
@@ -80,6 +84,18 @@ def test_weights_are_inherited_with_what_they_cost(parent, tmp_path):
     assert result.tokens == 8 * planned.tokens_per_step and result.own_tokens == 2 * planned.tokens_per_step
     grandchild = train_here(tmp_path / "next", **KEYS | {"steps": 2}, start_from=str(tmp_path / "run"))
     assert grandchild.inherited_tokens == 8 * planned.tokens_per_step
+
+
+def test_the_numbers_of_a_build_outlive_a_resume(parent, tmp_path):
+    """A step donates its state; the hyperparameters in it must be copies, for a rewind reads them again."""
+    built = build(config_of(**KEYS))
+    runner = RUNNERS["jit"][0](
+        make_train_step(built.model, built.objective, built.optimizer, built.options), built.mesh
+    )
+    with open_checkpoints(parent / "checkpoints") as checkpoints:
+        _, state = first_state(config_of(**KEYS), built, runner, parent, checkpoints)
+    runner.step(state, runner.place(built.data.batch(6)))
+    assert float(built.initial[1]["total_steps"]) == 6
 
 
 def test_a_branch_needs_its_checkpoint(parent, tmp_path):

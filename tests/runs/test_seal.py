@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.runs import checkpoint, digest
+from mdlm_jax.runs import checkpoint, seal
 from mdlm_jax.runs.restore import open_run
 from tests.runs.here import assert_same_state, train_here
 
@@ -90,7 +90,20 @@ def test_where_none_is_whole_the_run_is_refused(run):
 
 def test_a_checkpoint_without_digests_is_taken_only_where_none_has_them(run):
     """They came later than checkpoints, and one that is half removed may have lost them."""
-    (run / "checkpoints" / "20" / digest.FILE_NAME).unlink()
+    (run / "checkpoints" / "20" / seal.FILE_NAME).unlink()
     assert checkpoint.newest_whole(run / "checkpoints")[0] == 10
-    (run / "checkpoints" / "10" / digest.FILE_NAME).unlink()
+    (run / "checkpoints" / "10" / seal.FILE_NAME).unlink()
     assert checkpoint.newest_whole(run / "checkpoints") == (20, [])
+
+
+@pytest.mark.parametrize("content", ["{}", '{"default/_METADATA": ""}'])
+def test_every_file_has_a_digest(run, content):
+    folder = run / "checkpoints"
+    (folder / "20" / seal.FILE_NAME).write_text(content)
+    step, damaged = checkpoint.newest_whole(folder)
+    assert step == 10 and "has no digest in digests.json" in damaged[0]
+
+
+def test_a_file_that_was_added_is_damage(run):
+    (run / "checkpoints" / "20" / "default" / "d" / "more").write_text("")
+    assert checkpoint.newest_whole(run / "checkpoints")[0] == 10

@@ -1,4 +1,4 @@
-"""What is told of each step and each validation."""
+"""What a run reports of each step and each validation."""
 
 import contextlib
 import math
@@ -10,12 +10,14 @@ import jax
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
+from mdlm_jax.costs.hardware import Peak
 from mdlm_jax.evaluation.likelihood import Likelihood
 from mdlm_jax.runs.metrics import open_writer, progress
 from mdlm_jax.runs.rewind import BadLoss
 from mdlm_jax.runs.run_folder import bytes_per_token
+from mdlm_jax.training.optimizer import learning_rate_shape
 
-TOLD = ("loss", "gradient_norm", "data_wait_seconds", "compile_seconds")
+REPORTED = ("loss", "gradient_norm", "data_wait_seconds", "compile_seconds")
 
 
 class Report(NamedTuple):
@@ -24,27 +26,42 @@ class Report(NamedTuple):
     say: Callable[[str], None]
 
 
+def _memory() -> dict[str, int]:
+    """Bytes in use on this process's first device at its peak; nothing where the device does not count them."""
+    used = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {} if used is None else {"memory_bytes": used}
+
+
 @contextlib.contextmanager
 def open_report(
-    config: ConfigDict, built: Build, folder: pathlib.Path, *, start: int, peak: float, shown: bool
+    config: ConfigDict, built: Build, folder: pathlib.Path, *, start: int, peak: Peak, shown: bool
 ) -> Iterator[Report]:
-    """Tells of a run that goes on after `start` steps, on devices of `peak` FLOP/s together."""
-    plan, flops_per_step = built.plan, float(built.plan.flops_per_step.exact)
+    """Reports on a run that goes on after `start` steps, on devices that could reach `peak` together."""
+    plan, numbers, flops_per_step = built.plan, built.initial[1], float(built.plan.flops_per_step.exact)
     with open_writer(folder, config.train.loggers, start) as writer:
         rates = progress(plan.steps, plan.tokens_per_step, flops_per_step, peak, shown and jax.process_index() == 0)
         next(rates)
 
-        def tell_step(step: int, metrics: dict) -> None:
-            scalars = {name: float(metrics[name]) for name in TOLD}
+        def report_step(step: int, metrics: dict) -> None:
+            scalars = {name: float(metrics[name]) for name in REPORTED}
             if metrics["bad"] and not built.options.skip_bad:
                 loss, norm = scalars["loss"], scalars["gradient_norm"]
                 kind = " (a spike)" if math.isfinite(loss) and math.isfinite(norm) else ""
                 raise BadLoss(step, f"loss {loss}{kind}, gradient norm {norm}, peak learning rate {config.optim.lr:g}")
             if step % config.train.log_every == 0 or step in (start + 1, plan.steps):
+                # the schedule counts steps from 0
+                rate = learning_rate_shape(
+                    config.optim.decay,
+                    config.optim.final,
+                    step - 1,
+                    numbers["warmup_steps"],
+                    numbers["total_steps"],
+                )
                 scalars = {"step": step, "flops": step * flops_per_step} | scalars
+                scalars |= {"learning_rate": config.optim.lr * float(rate)} | _memory()
                 writer.write(scalars | rates.send((step, scalars["loss"])))
 
-        def tell_validation(step: int, found: Likelihood) -> None:
+        def report_validation(step: int, found: Likelihood) -> None:
             writer.write(
                 {
                     "step": step,
@@ -56,4 +73,4 @@ def open_report(
                 }
             )
 
-        yield Report(tell_step, tell_validation, writer.say)
+        yield Report(report_step, report_validation, writer.say)
