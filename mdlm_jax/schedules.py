@@ -1,7 +1,8 @@
-"""Noise schedules: t in [0, 1] -> P(a token is noised) = 1 - alpha(t), increasing from 0 to 1.
+"""Noise schedules: t in [0, 1] -> p(t) = 1 - alpha(t), the probability that a token is noised. It rises.
 
-The papers write alpha, the probability that a token survives. We carry 1 - alpha, because a bound weighs by
--alpha' / (1 - alpha) and in float32 `1 - alpha(t)` has lost every digit for small t (all of them for t^3 at t = 1e-3).
+Papers write alpha, the probability that a token is unchanged, or sigma = -log alpha, the total noise. Bounds weigh by
+-alpha' / (1 - alpha): in float32, `1 - alpha(t)` has no digits left for small t (none for t^3 at t = 1e-3), so the
+schedules here give 1 - alpha itself.
 """
 
 import math
@@ -18,18 +19,43 @@ Schedule = Callable[[Float[Array, "*n"]], Float[Array, "*n"]]
 
 
 def linear(epsilon: float = 0.0) -> Schedule:
-    """(1 - epsilon) t: the log-linear schedule of SEDD, RADD and MDLM (epsilon = 1e-3 in their code)."""
+    """(1 - epsilon) t. With epsilon = 1e-3 it is the log-linear schedule of SEDD, RADD and MDLM.
+
+    >>> float(linear()(jnp.float32(0.25)))
+    0.25
+    """
     return lambda t: (1 - epsilon) * t
 
 
+def log_linear(epsilon: float = 1e-3) -> Schedule:
+    """(1 - epsilon) t, with SEDD's and MDLM's epsilon: sigma = -log(1 - (1 - epsilon) t)."""
+    return linear(epsilon)
+
+
+def linear_sigma(sigma_max: float = 10.0) -> Schedule:
+    """sigma = sigma_max t (MDLM's code, `linear`)."""
+    return lambda t: noised_by(sigma_max * t)
+
+
 def cosine() -> Schedule:
-    """sin(pi t / 2), from MD4's alpha = 1 - cos(pi (1 - t) / 2) (arXiv 2406.04329, table 1)."""
+    """sin(pi t / 2): MD4's cosine, alpha = 1 - cos(pi (1 - t) / 2) (arXiv 2406.04329, table 1).
+
+    MDLM's code calls another schedule cosine: `mdlm_cosine`.
+    """
     return lambda t: jnp.sin(jnp.pi / 2 * t)
 
 
-def cosine_squared() -> Schedule:
-    """sin(pi t / 2)^2, from alpha = cos(pi t / 2)^2 (MDLM's code; Nichol and Dhariwal, arXiv 2102.09672)."""
-    return lambda t: jnp.sin(jnp.pi / 2 * t) ** 2
+def mdlm_cosine(epsilon: float = 1e-3) -> Schedule:
+    """(1 - epsilon) (1 - cos(pi t / 2)), from alpha = epsilon + (1 - epsilon) cos(pi t / 2) (MDLM's code, `cosine`)."""
+    return lambda t: (1 - epsilon) * 2 * jnp.sin(jnp.pi / 4 * t) ** 2
+
+
+def cosine_squared(epsilon: float = 0.0) -> Schedule:
+    """(1 - epsilon) sin(pi t / 2)^2, from alpha = epsilon + (1 - epsilon) cos(pi t / 2)^2.
+
+    Reference: Nichol and Dhariwal, arXiv 2102.09672, without epsilon; MDLM's code, `cosinesqr`, with 1e-3.
+    """
+    return lambda t: (1 - epsilon) * jnp.sin(jnp.pi / 2 * t) ** 2
 
 
 def polynomial(power: float) -> Schedule:
@@ -48,12 +74,18 @@ def logarithmic() -> Schedule:
 
 
 def geometric(sigma_min: float = 1e-4, sigma_max: float = 20.0) -> Schedule:
-    """-expm1(-sigma) with sigma = sigma_min^(1 - t) sigma_max^t (SEDD, arXiv 2310.16834).
+    """sigma = sigma_min^(1 - t) sigma_max^t (SEDD, arXiv 2310.16834; MDLM's code, `geometric`).
 
-    Starts at sigma_min instead of 0, so that a token may be noised at t = 0: bounds add the nats of reading it there.
+    It starts at sigma_min instead of 0, so a token may be noised at t = 0: bounds add the nats of reading it there.
     """
+    sigma = geometric_sigma(sigma_min, sigma_max)
+    return lambda t: noised_by(sigma(t))
+
+
+def geometric_sigma(sigma_min: float = 1e-4, sigma_max: float = 20.0) -> Schedule:
+    """The total noise of `geometric`, which 1 - alpha in float32 can not tell near t = 1."""
     span = math.log(sigma_max / sigma_min)
-    return lambda t: noised_by(sigma_min * jnp.exp(span * t))
+    return lambda t: sigma_min * jnp.exp(span * t)
 
 
 def noised_by(sigma: Float[Array, "*n"]) -> Float[Array, "*n"]:
@@ -64,11 +96,36 @@ def noised_by(sigma: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return jnp.where(sigma > 1, 1 - jnp.exp(-sigma), -jnp.expm1(-sigma))
 
 
-def clipped(schedule: Schedule, low: float, high: float) -> Schedule:
-    """The part of a schedule between `low` and `high`, stretched over [0, 1] (BD3-LM's clipped noise).
+def total_noise(schedule: Schedule) -> Schedule:
+    """t -> sigma = -log alpha, at most -log(1e-7), where float32 has no smaller alpha."""
+    return lambda t: -jnp.log1p(-jnp.minimum(schedule(t), 1 - 1e-7))
 
-    What happens outside is left out: lower variance, and no bound but for blocks of one token. Raises UserError
-    unless 0 <= low < high <= 1.
+
+def inverse(schedule: Schedule) -> Schedule:
+    """P(noised) -> the time at which a schedule reaches it, by bisection; 0 or 1 where it never does.
+
+    >>> round(float(inverse(polynomial(2.0))(jnp.float32(0.25))), 6)
+    0.5
+    """
+
+    def time_of(noised):
+        low, high = jnp.zeros_like(noised), jnp.ones_like(noised)
+        for _ in range(24):
+            middle = (low + high) / 2
+            below = schedule(middle) < noised
+            low, high = jnp.where(below, middle, low), jnp.where(below, high, middle)
+        return high
+
+    return time_of
+
+
+def clipped(schedule: Schedule, low: float, high: float) -> Schedule:
+    """The part of a schedule between the times `low` and `high`, stretched over [0, 1] (BD3-LM's clipped noise).
+
+    It leaves out the other times: lower variance, and no bound except for blocks of one token.
+
+    Raises:
+        UserError: Unless 0 <= low < high <= 1.
     """
     if not 0 <= low < high <= 1:
         raise UserError(f"low={low}, high={high}; accepted: 0 <= low < high <= 1")
@@ -84,8 +141,8 @@ def gaussian_argmax(vocab: int) -> Schedule:
     """Uniform noise as the argmax of Gaussian noise on one-hot vectors, variance preserving with alpha = 1 - t.
 
     alpha = V / (V - 1) [integral of phi(z - mu) Phi(z)^(V - 1) dz - 1 / V], mu = (1 - t) / sqrt(1 - (1 - t)^2) (Duo,
-    arXiv 2506.10892, equation 10). Of a large vocabulary nearly all is lost early: at V = 50,257 half by t = 0.03, so
-    that most times carry no loss.
+    arXiv 2506.10892, equation 10). A large vocabulary loses nearly all early: at V = 50,257 half by t = 0.03, so most
+    times carry no loss.
     """
     z, weight = np.polynomial.legendre.leggauss(200)
     z, weight = 12 * z, 12 * weight  # of z - mu
@@ -146,7 +203,10 @@ def check_schedule(name: str, schedule: Schedule) -> None:
 
 SCHEDULES = {
     "linear": linear,
+    "log_linear": log_linear,
+    "linear_sigma": linear_sigma,
     "cosine": cosine,
+    "mdlm_cosine": mdlm_cosine,
     "cosine_squared": cosine_squared,
     "polynomial": polynomial,
     "square_root": square_root,

@@ -82,7 +82,7 @@ def test_choices_are_those_of_the_code(name, table):
         (["optim.lr=fast"], "config.optim.lr is 'fast'; accepted: float"),
         (["steps=1.5"], "config.steps is '1.5'; accepted: int"),
         (["objective.name=arr"], "config.objective.name is 'arr'; accepted: ar, any_order"),
-        (["objective.schedule=square"], "config.objective.schedule is 'square'; accepted: linear, cosine"),
+        (["objective.schedule=square"], "config.objective.schedule is 'square'; accepted: linear, log_linear"),
         (["objective.epsilon_convention=mdlm", "objective.schedule=cosine"], "config.objective.schedule is 'cosine'"),
         (["objective.name=masked_lm", "objective.mask_rate=0.0"], "config.objective.mask_rate is 0.0"),
         ([*SHAPE, "model.heads=3"], "config.model.heads is 3; accepted: a divisor of model.width = 64"),

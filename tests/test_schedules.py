@@ -7,14 +7,18 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from mdlm_jax import schedules
 from mdlm_jax.errors import UserError
 from mdlm_jax.schedules import (
     SCHEDULES,
     check_schedule,
     clipped,
     cosine,
+    cosine_squared,
     gaussian_argmax,
     geometric,
+    geometric_sigma,
+    inverse,
     linear,
     noise_rate,
     polynomial,
@@ -113,7 +117,10 @@ def test_float32_keeps_its_digits_near_zero(schedule):
 def test_the_dict_names_them_all():
     assert set(SCHEDULES) == {
         "linear",
+        "log_linear",
+        "linear_sigma",
         "cosine",
+        "mdlm_cosine",
         "cosine_squared",
         "polynomial",
         "square_root",
@@ -200,3 +207,28 @@ def test_the_rate_is_that_of_the_total_noise(name):
         t, schedule = jnp.linspace(0.05, 0.95, 19), SCHEDULES[name]()
         sigma, slope = jax.jvp(lambda t: -jnp.log1p(-schedule(t)), (t,), (jnp.ones_like(t),))
         np.testing.assert_allclose(slope / jnp.expm1(sigma), noise_rate(schedule, t)[1], rtol=1e-12)
+
+
+def test_total_noise_is_that_of_mdlms_code():
+    """sigma of its five schedules at five times, epsilon 1e-3 (`noise_schedule.py`)."""
+    times = jnp.array([0.0, 0.1, 0.5, 0.9, 1.0])
+    published = {
+        "log_linear": [0, 0.10524941, 0.69214767, 2.29362535, 6.90776825],
+        "mdlm_cosine": [0, 0.012376, 0.346159, 1.849740, 6.907799],
+        "linear_sigma": [0, 1, 5, 9, 10],
+    }
+    for name, sigma in published.items():
+        np.testing.assert_allclose(schedules.total_noise(SCHEDULES[name]())(times), sigma, rtol=2e-4, atol=1e-7)
+    with jax.enable_x64(True):
+        half = jnp.float64(0.5)
+        np.testing.assert_allclose(schedules.total_noise(cosine_squared(1e-3))(half), 0.692148, rtol=1e-6)
+        np.testing.assert_allclose(geometric_sigma()(half), 0.04472136, rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ALL.values(), ids=ALL)
+def test_inverse(schedule):
+    times = np.linspace(0.05, 0.95, 7)
+    noised = schedule(jnp.asarray(times, jnp.float32))
+    slope = exactly(schedule, times)[0] * exactly(schedule, times)[1]
+    error = np.abs(np.asarray(inverse(schedule)(noised)) - times)
+    assert (error < 3e-7 + 3e-7 / np.maximum(slope, 1e-3)).all()

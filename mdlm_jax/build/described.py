@@ -12,9 +12,14 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.plugins import FORM, is_plugin, load_function
 from mdlm_jax.processes import PROCESSES, Process
-from mdlm_jax.schedules import SCHEDULES, Schedule, with_ends
+from mdlm_jax.schedules import SCHEDULES, Schedule, geometric_sigma, total_noise, with_ends
 
 DISCRETE_STEPS = 1000  # of d3pm, where `objective.num_steps` is 0
+# the schedules of MDLM's code, and whether its epsilon is a part of them
+MDLM_SCHEDULES = {
+    **dict.fromkeys(("linear", "log_linear", "mdlm_cosine", "cosine_squared"), True),
+    **dict.fromkeys(("linear_sigma", "geometric"), False),
+}
 
 
 class Described(NamedTuple):
@@ -72,10 +77,10 @@ def schedule_of(config: ConfigDict) -> Schedule:
     """The noise schedule. MDLM's convention scales it by 1 - epsilon, MD4's cuts epsilon off both ends."""
     options, factory = config.objective, factory_of("objective.schedule", config.objective.schedule, SCHEDULES)
     convention = options.epsilon_convention
-    if convention == "mdlm":
-        if options.schedule != "linear":
-            refuse("objective.schedule", options.schedule, "linear, where epsilon_convention is mdlm")
-        return factory(options.epsilon)
+    if convention == "mdlm" and not is_plugin(options.schedule):
+        if options.schedule not in MDLM_SCHEDULES:
+            refuse("objective.schedule", options.schedule, f"{', '.join(MDLM_SCHEDULES)}: epsilon_convention is mdlm")
+        return factory(options.epsilon) if MDLM_SCHEDULES[options.schedule] else factory()
     if options.schedule == "polynomial":
         schedule = factory(options.power)
     elif is_plugin(options.schedule):
@@ -83,6 +88,25 @@ def schedule_of(config: ConfigDict) -> Schedule:
     else:
         schedule = factory()
     return with_ends(schedule, options.epsilon) if convention == "md4" else schedule
+
+
+def noise_level_of(config: ConfigDict) -> Schedule | None:
+    """What time conditioning embeds of a time: sigma = -log alpha, or None for the time itself.
+
+    Raises:
+        UserError: The objective has no schedule.
+    """
+    if config.model.time_embedding == "t":
+        return None
+    if "schedule" not in keys_of(objective_factory(config.objective.name)) | _process_keys(config):
+        refuse("model.time_embedding", "sigma", f"t: {config.objective.name} has no schedule with one sigma")
+    return geometric_sigma() if config.objective.schedule == "geometric" else total_noise(schedule_of(config))
+
+
+def _process_keys(config: ConfigDict) -> set[str]:
+    if "process" not in keys_of(objective_factory(config.objective.name)):
+        return set()
+    return keys_of(factory_of("objective.process", config.objective.process, PROCESSES))
 
 
 def _process(config: ConfigDict, mask_id: int) -> Process:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from mdlm_jax.build.described import noise_level_of
 from mdlm_jax.build.plan import COMPUTE_DTYPES, Plan, plan
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer, state_tokenizer
@@ -49,8 +50,10 @@ def network(
         use_segments=config.data.keep_documents or config.data.random_length_rate > 0,
         mesh=mesh if config.train.runner == "jit" and mesh is not None and mesh.size > 1 else None,
     )
-    model = transformer(planned.architecture, execution)
-    validation = transformer(planned.architecture, execution._replace(float8=False)) if execution.float8 else model
+    level = noise_level_of(config)
+    model = validation = transformer(planned.architecture, execution, level)
+    if execution.float8:
+        validation = transformer(planned.architecture, execution._replace(float8=False), level)
     vocab_size = planned.architecture.vocab_size
     return Network(planned, model, validation, planned.objective, vocab_size, tokenizer)
 

@@ -164,6 +164,6 @@ def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> 
         refuse("model.tied_head", True, f"False for {config.objective.name}, whose network embeds no tokens")
     if objective.timed:
         return a._replace(time_conditioning=True)
-    if a.time_conditioning and (config.objective.name != "masked" or config.objective.schedule != "linear"):
-        refuse("model.time_conditioning", True, "False, unless the objective is masked with the linear schedule")
+    if a.time_conditioning and (objective.parameterization is None or config.objective.name == "masked_lm"):
+        refuse("model.time_conditioning", True, f"False: {config.objective.name} trains at one noise level")
     return a

@@ -108,6 +108,9 @@ def optimizer_of(config: ConfigDict) -> optax.GradientTransformation:
         epsilon=optim.epsilon,
         clip=optim.clip,
         decay_everything=optim.decay_everything,
+        wsd_form=optim.wsd_form,
+        wsd_steps=optim.wsd_steps,
+        warmup_from_zero=optim.warmup_from_zero,
     )
 
 

@@ -57,8 +57,11 @@ KEYS: dict[str, Key] = {
     ),
     "objective.schedule": Key(
         "linear",
-        "noise schedule: how much is noised at each time",
-        ("linear", "cosine", "cosine_squared", "polynomial", "square_root", "logarithmic", "geometric"),
+        "noise schedule: how much is noised at each time (cosine is MD4's)",
+        (
+            *("linear", "log_linear", "linear_sigma", "cosine", "mdlm_cosine", "cosine_squared", "polynomial"),
+            *("square_root", "logarithmic", "geometric"),
+        ),
         plugin=True,
         when=NOISE_BY_SCHEDULE,
     ),
@@ -199,16 +202,41 @@ KEYS: dict[str, Key] = {
     "model.head_bias": Key(False, "bias of the logits"),
     "model.tied_head": Key(False, "the head is the transposed embedding"),
     "model.time_conditioning": Key(False, "adaLN from the noise level"),
+    "model.time_embedding": Key(
+        "t",
+        "what time conditioning embeds: 1000 t, as DiT, or sigma = -log alpha, as SEDD and MDLM",
+        ("t", "sigma"),
+        later=True,
+        when=TIMED,
+    ),
     "model.time_width": Key(128, "width of the embedding of the noise level", at_least=1, at_most=2**16, when=TIMED),
     "model.dropout": Key(0.0, "after attention and after the MLP", at_least=0, below=1),
     #
     "optim.lr": Key(1e-2, "peak learning rate", above=0),
     "optim.decay": Key("cosine", "decay of the learning rate", ("cosine", "wsd", "constant")),
+    "optim.wsd_form": Key(
+        "linear",
+        "wsd: form of the decay",
+        ("linear", "cosine", "exponential", "minus_sqrt"),
+        later=True,
+        when={"optim.decay": ("wsd",)},
+    ),
+    "optim.wsd_steps": Key(
+        0,
+        "wsd: the decay takes the last steps, this many; 0: a tenth",
+        at_least=0,
+        at_most=MOST_STEPS,
+        later=True,
+        when={"optim.decay": ("wsd",)},
+    ),
     "optim.final": Key(
         0.1, "final learning rate over the peak", at_least=0, at_most=1, when={"optim.decay": ("cosine", "wsd")}
     ),
     "optim.warmup_share": Key(0.01, "warm-up as a share of all steps", at_least=0, at_most=1),
     "optim.warmup_min": Key(10, "warm-up takes at least this many steps", at_least=0, at_most=MOST_STEPS),
+    "optim.warmup_from_zero": Key(
+        False, "warm-up starts at 0: n / W at step n, as SMDM and Megatron do, instead of (n + 1) / W", later=True
+    ),
     "optim.weight_decay": Key(0.1, "decoupled weight decay, on matrices", at_least=0),
     "optim.decay_everything": Key(
         False, "decay norms and embeddings too, as SMDM does", when={"optim.weight_decay": (NOT_ZERO,)}

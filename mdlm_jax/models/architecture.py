@@ -27,6 +27,7 @@ class Architecture(NamedTuple):
     head_bias: bool = False
     tied_head: bool = False
     time_conditioning: bool = False  # adaLN-zero from an embedding of the noise level (DiT, MDLM)
+    time_embedding: str = "t"  # what is embedded: t, in thousandths (DiT) | sigma = -log alpha (SEDD, MDLM)
     time_width: int = 128  # width of that embedding
     dropout: float = 0.0
     input_width: int = 0  # of the vectors that are read instead of tokens (`View.noisy`); 0: tokens

@@ -150,11 +150,16 @@ class Ends(nn.Module):
         x, condition = self.start(read, t)
         return self.head(self.end(x, condition))
 
-    def start(self, read, t, positions=None):
-        """`read` is tokens, or vectors where the network has an input width; `positions` are theirs, [B N P]."""
+    def start(self, read, level, positions=None):
+        """Vectors of the residual stream, and of the noise level.
+
+        `read` is tokens, or vectors where the network has an input width; `level` is t or sigma; `positions` are those
+        of `read`, [B N P].
+        """
         condition = None
         if self.architecture.time_conditioning:
-            condition = nn.silu(self.time_out(nn.silu(self.time_in(sinusoids(t)))))
+            level = 1000.0 * level if self.architecture.time_embedding == "t" else level
+            condition = nn.silu(self.time_out(nn.silu(self.time_in(sinusoids(level)))))
         embed = self.projection if self.architecture.input_width else self.embedding
         x = embed(read)
         if self.architecture.learned_positions and positions is not None:
@@ -179,9 +184,9 @@ class Ends(nn.Module):
         return logits + self.bias if self.architecture.head_bias else logits
 
 
-def sinusoids(t: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
-    """The noise level as sines and cosines, in thousandths (DiT, MDLM)."""
-    angle = 1000.0 * t[..., None] * 1e4 ** (-jnp.arange(width // 2) / (width // 2))
+def sinusoids(level: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
+    """Cosines and sines of a noise level, 1000 t in DiT and sigma in SEDD, at frequencies from 1 down to 1e-4."""
+    angle = level[..., None] * 1e4 ** (-jnp.arange(width // 2) / (width // 2))
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 

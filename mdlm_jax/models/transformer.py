@@ -45,8 +45,16 @@ class Model(NamedTuple):
     mesh: Mesh | None = None  # that the parameters are split over
 
 
-def transformer(architecture: Architecture, execution: Execution) -> Model:
-    """The network as pure functions. Blocks are one tree stacked over layers, whichever way they are run."""
+def transformer(
+    architecture: Architecture, execution: Execution, noise_level: Callable[[Array], Array] | None = None
+) -> Model:
+    """The network as pure functions. Blocks are one tree stacked over layers, whichever way they are run.
+
+    Args:
+        architecture: Its shape.
+        execution: How it is computed.
+        noise_level: What time conditioning embeds of the times in a view; None for the times themselves.
+    """
     block, ends = Block(architecture, execution), Ends(architecture, execution)
     policy = REMAT_POLICIES[execution.remat]
     # weights do not depend on how the network is run, and the two positions that they are drawn with can not be split
@@ -75,7 +83,8 @@ def transformer(architecture: Architecture, execution: Execution) -> Model:
         With features of earlier steps (`feature_cache`), N is the whole row and most of it need not be computed.
         """
         read = view.noisy if architecture.input_width else view.tokens
-        x, condition = ends.apply({"params": params["ends"]}, read, view.t, view.positions, method="start")
+        level = view.t if noise_level is None else noise_level(view.t)
+        x, condition = ends.apply({"params": params["ends"]}, read, level, view.positions, method="start")
         x = pin(execution.mesh, x, ROWS, POSITIONS)
         num_positions = view.tokens.shape[1]
         if cache is None:

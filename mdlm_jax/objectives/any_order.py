@@ -8,7 +8,7 @@ from mdlm_jax.objectives.autoregressive import one_view, shift_right
 from mdlm_jax.objectives.base import Objective, View, causal, cross_entropy, full, loss_mask
 from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.mixture import absorbing
-from mdlm_jax.schedules import linear
+from mdlm_jax.schedules import Schedule, inverse, linear
 
 
 def mask_tokens(example: Example, hidden, weight, mask_id: int, t) -> View:
@@ -33,11 +33,19 @@ def random_ranks(key, eligible):
 
 
 def any_order(mask_id: int) -> Objective:
-    """Hides k of the n tokens, k uniform in 1..n, and weighs each by n / k: L conditionals in expectation.
+    """Masks k of the n tokens, k uniform in 1..n, and weights each by n / k: L conditionals in expectation.
 
-    The k-form of RADD (arXiv 2406.03736, k-DCE) and of ARDM. Same expectation as `masked` for every network that is
-    not told the time, with a fraction of its variance.
+    It has the same expectation as `masked` for every network without time conditioning, with a fraction of its
+    variance. With time conditioning, the time is the share k / n.
+
+    Reference: ARDM, arXiv 2110.02037; RADD, arXiv 2406.03736, k-DCE.
     """
+    return k_form(mask_id, None)
+
+
+def k_form(mask_id: int, schedule: Schedule | None) -> Objective:
+    """`any_order` for a network trained on a schedule: it sees the time at which `schedule` masks the share k / n."""
+    time_of = (lambda share: share) if schedule is None else inverse(schedule)
 
     def view(objective_params, key, example: Example, u) -> View:
         eligible = loss_mask(example)
@@ -45,7 +53,7 @@ def any_order(mask_id: int) -> Objective:
         num_hidden = jnp.floor(u * num_tokens).astype(jnp.int32) + 1
         hidden = eligible & (random_ranks(key, eligible) < num_hidden)
         share = num_hidden / jnp.maximum(num_tokens, 1)
-        return mask_tokens(example, hidden, 1 / share, mask_id, share)
+        return mask_tokens(example, hidden, 1 / share, mask_id, time_of(share))
 
     return Objective(
         view,
@@ -53,7 +61,7 @@ def any_order(mask_id: int) -> Objective:
         full,
         bound="upper",
         estimator="any-order k-form, stratified counts",
-        parameterization=lambda objective_params: leave_one_out(absorbing(mask_id, linear())),
+        parameterization=lambda objective_params: leave_one_out(absorbing(mask_id, schedule or linear())),
     )
 
 

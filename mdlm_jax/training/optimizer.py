@@ -9,23 +9,53 @@ from mdlm_jax.errors import UserError
 DECAYS = ("cosine", "wsd", "constant")
 
 
-def learning_rate_shape(decay: str, final: float, step, warmup_steps, total_steps):
-    """The learning rate over its peak at `step` (counted from 0): linear warm-up, then the decay.
+# the share of the peak that is left after a share r of the decay (Megatron-LM's forms)
+WSD_FORMS = {
+    "linear": lambda r: 1 - r,
+    "cosine": lambda r: 0.5 * (1 + jnp.cos(jnp.pi * r)),
+    "exponential": lambda r: 2 * 0.5**r - 1,
+    "minus_sqrt": lambda r: 1 - jnp.sqrt(r),
+}
 
-    cosine falls to `final` at the last step; wsd stays at 1 and falls linearly over the last tenth; constant stays.
+
+def learning_rate_shape(
+    decay: str,
+    final: float,
+    step,
+    warmup_steps,
+    total_steps,
+    *,
+    wsd_form: str = "linear",
+    wsd_steps: int = 0,
+    warmup_from_zero: bool = False,
+):
+    """The learning rate over its peak at `step`, counted from 0: linear warm-up, then the decay.
+
+    Args:
+        decay: cosine falls to `final` at the last step; wsd stays at 1 and falls in the last steps; constant stays.
+        final: The last learning rate over the peak.
+        step: Steps before this one.
+        warmup_steps: W. Warm-up is (step + 1) / W.
+        total_steps: Steps of the run.
+        wsd_form: The form of the decay of wsd, a key of WSD_FORMS.
+        wsd_steps: The last steps, in which wsd decays; 0: a tenth of all steps.
+        warmup_from_zero: Warm-up is step / W (SMDM, Megatron-LM): the first step has a learning rate of 0.
+
+    Raises:
+        UserError: There is no such decay.
     """
     step, warmup = jnp.asarray(step, jnp.float32), jnp.maximum(warmup_steps, 1)
     if decay == "cosine":
         progress = (step - warmup_steps) / jnp.maximum(total_steps - warmup_steps, 1)
         after = final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * jnp.clip(progress, 0, 1)))
     elif decay == "wsd":
-        left = (total_steps - step) / jnp.maximum(0.1 * total_steps, 1)
-        after = final + (1 - final) * jnp.clip(left, 0, 1)
+        left = (total_steps - step) / jnp.maximum(wsd_steps or 0.1 * total_steps, 1)
+        after = final + (1 - final) * WSD_FORMS[wsd_form](1 - jnp.clip(left, 0, 1))
     elif decay == "constant":
         after = jnp.ones_like(step)
     else:
         raise UserError(f"optim.decay is {decay!r}; accepted: {', '.join(DECAYS)}")
-    return jnp.where(step < warmup_steps, (step + 1) / warmup, after)
+    return jnp.where(step < warmup_steps, (step + (not warmup_from_zero)) / warmup, after)
 
 
 def hyperparameters(learning_rate: float, weight_decay: float, warmup_steps: int, total_steps: int) -> dict:
@@ -47,6 +77,9 @@ def adamw(
     epsilon: float,
     clip: float,
     decay_everything: bool,
+    wsd_form: str = "linear",
+    wsd_steps: int = 0,
+    warmup_from_zero: bool = False,
 ) -> optax.GradientTransformation:
     """Clipped AdamW with decoupled decay, on matrices only unless `decay_everything` (SMDM decays norms too).
 
@@ -60,7 +93,17 @@ def adamw(
 
     def chain(learning_rate, weight_decay, warmup_steps, total_steps):
         def rate(step):
-            return -learning_rate * learning_rate_shape(decay, final, step, warmup_steps, total_steps)
+            shape = learning_rate_shape(
+                decay,
+                final,
+                step,
+                warmup_steps,
+                total_steps,
+                wsd_form=wsd_form,
+                wsd_steps=wsd_steps,
+                warmup_from_zero=warmup_from_zero,
+            )
+            return -learning_rate * shape
 
         return optax.chain(
             optax.clip_by_global_norm(clip),

@@ -124,8 +124,9 @@ def make_train_step(
         params, objective_params = optax.apply_updates(trainable, updates)
         ema = ()
         if options.ema_decay:
-            # warms up, so that the average does not remember the initial weights
-            decay = jnp.minimum(options.ema_decay, (1 + state.step) / (10 + state.step))
+            # warms up, so that the average does not remember the initial weights; n counts updates from 1, as in RADD
+            n = state.step + 1
+            decay = jnp.minimum(options.ema_decay, (1 + n) / (10 + n))
             ema = optax.incremental_update(params, state.ema, 1 - decay)
         gradient_norm = optax.tree.norm(gradients)
         bad, history = ~(jnp.isfinite(loss) & jnp.isfinite(gradient_norm)), ()

@@ -38,6 +38,39 @@ def test_wsd_stays_then_falls_over_the_last_tenth():
     np.testing.assert_allclose(shape, [1, 1, 1, 0.55, 0.1], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("iteration", "published"), [(0, 0), (1, 2.6738e-7), (374, 1e-4), (748, 2e-4), (37420, 1.114272e-4)]
+)
+def test_warm_up_from_zero_is_that_of_smdm(iteration, published):
+    """Its iterations are quarters of a step: 748 of warm-up of 74,840."""
+    found = 2e-4 * learning_rate_shape("cosine", 0.1, iteration, 748, 74840, warmup_from_zero=True)
+    np.testing.assert_allclose(found, published, rtol=2e-5)
+
+
+@pytest.mark.parametrize("form", ["linear", "cosine", "exponential", "minus_sqrt"])
+def test_wsd_is_that_of_megatron(form):
+    """MegaDLMs: 2e-4 to 2e-5, 2,000 steps of warm-up, the decay in the last 1,000 (`optimizer_param_scheduler.py`)."""
+    total, warmup, last = 20_000, 2000, 1000
+
+    def megatron(step):
+        if step <= warmup:
+            return 2e-4 * step / warmup
+        ratio = max(step - (total - last), 0) / last
+        left = {
+            "linear": 1 - ratio,
+            "cosine": 0.5 * (np.cos(np.pi * ratio) + 1),
+            "exponential": 2 * 0.5**ratio - 1,
+            "minus_sqrt": 1 - np.sqrt(ratio),
+        }[form]
+        return 2e-5 + left * (2e-4 - 2e-5)
+
+    for step in (0, 1, 999, 2000, 2001, 18_999, 19_000, 19_001, 19_500, 19_999):
+        found = 2e-4 * learning_rate_shape(
+            "wsd", 0.1, step, warmup, total, wsd_form=form, wsd_steps=last, warmup_from_zero=True
+        )
+        np.testing.assert_allclose(found, megatron(step), rtol=1e-5, atol=1e-12)
+
+
 def test_an_unknown_decay_is_refused():
     with pytest.raises(UserError, match="optim.decay is 'exponential'; accepted: cosine, wsd, constant"):
         learning_rate_shape("exponential", 0.1, 0, 1, 2)
