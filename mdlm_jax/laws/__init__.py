@@ -1,7 +1,7 @@
-"""Scaling laws from arrays: what falls how fast with compute, how surely, and what the runs do not tell.
+"""Scaling laws from arrays: exponents, surfaces and compute multipliers, with their intervals.
 
-Arrays in, NamedTuples out; it knows nothing of trainers, files or objectives. Losses are nats per token, compute is
-FLOPs of a named counter. What the data do not support is a `Refusal`, in words, where its number would be.
+The functions take arrays and return NamedTuples, and depend on no trainer, file or objective. Losses are nats per
+token; compute is FLOPs of a named counter. A number that the data do not support is a `Refusal` with the reason.
 """
 
 from mdlm_jax.laws.crossing import Cells, Crossing, EpochRuns, best_size, cells, epochs_crossing

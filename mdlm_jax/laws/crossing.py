@@ -1,8 +1,8 @@
-"""After how many epochs of the same data one objective gets below another, each at its best size.
+"""The number of epochs of the same data from which one objective has a lower loss than another, each at its best size.
 
-The interval is from a parametric bootstrap of the mean losses of the cells (a size after so many epochs): the noise
-between seeds is pooled over the cells of an objective and its variance drawn anew in each replicate, as in `optima.py`.
-All seeds of an evaluation share their noise draws, so its Monte Carlo error is not divided by their number.
+The interval is from a parametric bootstrap of the mean losses of the cells (one size and number of epochs). The noise
+between seeds is pooled over the cells of an objective and its variance is drawn anew in each replicate, as in
+`optima.py`. All seeds are evaluated with the same noise draws, so the Monte Carlo error is not divided by their number.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from mdlm_jax.laws.refusal import Refusal
 
 
 class EpochRuns(NamedTuple):
-    """Of one objective on one set of unique tokens; seeds are further places."""
+    """The runs of one objective on one set of unique tokens; every seed is a run."""
 
     parameters: Float[np.ndarray, "runs"]
     epochs: Float[np.ndarray, "runs"]
@@ -24,7 +24,7 @@ class EpochRuns(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Means over seeds, by rising size and epochs; NaN where nothing was run."""
+    """Means over seeds by size and epochs, in order; NaN for cells without a run."""
 
     parameters: Float[np.ndarray, "sizes"]
     epochs: Float[np.ndarray, "epochs"]
@@ -36,7 +36,7 @@ class Cells(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """Infinite where `second` is not below at the last epochs compared, 0 where it is below at all of them."""
+    """A crossover; infinite if `second` is not below at the last epochs compared, 0 if it is below at all of them."""
 
     epochs: float
     low: float  # 95% interval
@@ -74,7 +74,7 @@ def _resampled(runs: Cells, replicates: int, generator: np.random.Generator) -> 
 
 
 def _place(epochs: Float[np.ndarray, "e"], ahead: Float[np.ndarray, "*n e"]) -> Float[np.ndarray, "*n"]:
-    """Where `ahead` turns positive for good, linear in log epochs; 0 where it is throughout, infinite where never."""
+    """The epochs from which `ahead` stays positive, linear in log epochs; 0 if always, infinite if never."""
     behind = ahead <= 0
     last = ahead.shape[-1] - 1 - np.argmax(behind[..., ::-1], axis=-1)  # the last epochs at which it is not
     inner = np.minimum(last, ahead.shape[-1] - 2)
@@ -88,18 +88,18 @@ def _place(epochs: Float[np.ndarray, "e"], ahead: Float[np.ndarray, "*n e"]) -> 
 
 
 def epochs_crossing(first: EpochRuns, second: EpochRuns, seed: int, replicates: int = REPLICATES) -> Crossing | Refusal:
-    """The number of epochs from which on the best size of `second` has a lower loss than that of `first`.
+    """The number of epochs from which the best size of `second` has a lower loss than that of `first`.
 
-    Between epochs that both were run for, linear in log epochs. Refused with fewer than two such, and where there is
-    neither a Monte Carlo error nor a second seed to judge the noise by.
+    It is interpolated in log epochs between numbers of epochs that both objectives have. It is refused with fewer than
+    two of these, or if neither a Monte Carlo error nor a second seed shows the noise.
     """
     tables = [cells(runs) for runs in (first, second)]
     common = np.intersect1d(tables[0].epochs, tables[1].epochs)
     if len(common) < 2:
-        return Refusal(f"{len(common)} numbers of epochs that both were run for; it takes two")
+        return Refusal(f"{len(common)} numbers of epochs that both objectives have; it takes two")
     degrees = min(table.degrees for table in tables)
     if not any(table.degrees or np.nanmax(table.error) > 0 for table in tables):
-        return Refusal("one seed each and exact losses leave nothing to judge the noise by")
+        return Refusal("one seed each and exact losses leave nothing to estimate the noise from")
     columns = [np.isin(table.epochs, common) for table in tables]
     generator = np.random.default_rng(seed)
     found, sampled = (

@@ -1,9 +1,9 @@
-"""Laws of the loss when data repeat: tokens beyond the unique ones count for less and less.
+"""Laws of the loss on repeated data, whose tokens count less with every repetition.
 
 Muennighoff et al. 2023 (arXiv 2305.16264, eq. 5-7, appendix A) for autoregressive models; Prabhudesai et al. 2025
-(arXiv 2507.15857) fit the same form to masked diffusion, with repeats worth fifteen times as long; Quokka (arXiv
-2510.03280, eq. 15) has its own, in which too many epochs hurt. Where a decay is slow beside the epochs that were run,
-its constant is all but free: draw its profile likelihood before quoting it.
+(arXiv 2507.15857) fit the same form to masked diffusion, whose repetitions keep their value for longer (R_D* of 494
+against 15); Quokka (arXiv 2510.03280, eq. 15) has another form, in which too many epochs hurt. If a decay is slow
+beside the epochs of the runs, they hardly determine its constant: look at its profile likelihood before you quote it.
 """
 
 from itertools import product
@@ -18,7 +18,7 @@ from mdlm_jax.laws.parametric import CHINCHILLA, LEAST, Runs, chinchilla_log_los
 from mdlm_jax.laws.refusal import Refusal
 from mdlm_jax.laws.surface import Fit, Law, fit_law, loss_at
 
-DECAYS = np.log([2.0, 16.0, 128.0, 1024.0])  # that a fit starts from, each with each
+DECAYS = np.log([2.0, 16.0, 128.0, 1024.0])  # a fit starts from every pair
 
 
 class RepeatedRuns(NamedTuple):
@@ -28,7 +28,7 @@ class RepeatedRuns(NamedTuple):
 
 
 class Muennighoff(NamedTuple):
-    """Chinchilla's five, of effective parameters and tokens; after R repetitions these saturate."""
+    """Chinchilla's law of effective parameters and tokens, which saturate with repetitions."""
 
     E: float | np.ndarray
     A: float | np.ndarray
@@ -40,7 +40,7 @@ class Muennighoff(NamedTuple):
 
 
 def _saturating(amount: Float[Array, "runs"], useful: Float[Array, "runs"], log_decay: Float[Array, ""]):
-    """`useful` of an amount count whole; the next one counts 1 - exp(-1 / decay) less, and so on."""
+    """The first `useful` of an amount count fully; each further multiple of it counts exp(-1 / decay) as much."""
     useful = jnp.minimum(useful, amount)
     decay = jnp.exp(log_decay)
     return useful - useful * decay * jnp.expm1(-(amount / useful - 1) / decay)
@@ -56,7 +56,7 @@ def muennighoff_log_loss(coordinates: Float[Array, "7"], runs: RepeatedRuns) -> 
 
 
 def muennighoff_starts(runs: RepeatedRuns, loss: Float[np.ndarray, "runs"]) -> Float[np.ndarray, "starts 7"]:
-    """Chinchilla's law with equal exponents as if nothing repeated, and a grid of both decays."""
+    """Chinchilla's law with equal exponents and without repetition, and a grid of both decays."""
     base = CHINCHILLA.starts(Runs(runs.parameters, runs.tokens), loss)
     return _with_decays(base[base[:, 3] == base[:, 4]])
 
@@ -69,10 +69,10 @@ MUENNIGHOFF = Law(Muennighoff, CHINCHILLA.logarithmic + (True, True), muennighof
 
 
 def fit_two_stage(runs: RepeatedRuns, loss: Float[np.ndarray, "runs"], estimator: str = "huber_sum") -> Fit | Refusal:
-    """Muennighoff et al.'s two stages: Chinchilla's law from the runs that repeat nothing, then both decays from all.
+    """Muennighoff et al.'s two stages: Chinchilla's law from the runs on fresh data, then both decays from all runs.
 
-    The base stays as the first stage found it; `fit_law(MUENNIGHOFF, ..., starts=coordinates[None])` frees it. Refused
-    where the runs that repeat nothing do not determine the base, or those that do the decays.
+    The second stage keeps the result of the first; `fit_law(MUENNIGHOFF, ..., starts=coordinates[None])` frees it. It
+    is refused if the runs on fresh data do not determine Chinchilla's law, or the others the decays.
     """
     fresh = runs.tokens <= runs.unique_tokens
     base = fit_law(CHINCHILLA, Runs(runs.parameters[fresh], runs.tokens[fresh]), loss[fresh], estimator)
@@ -101,7 +101,7 @@ def quokka_log_tokens(coordinates: Float[Array, "9"], runs: RepeatedRuns) -> Flo
     gain, log_decay, log_peak, peak_unique, peak_parameters = coordinates[4:]
     log_epochs = jnp.log(runs.tokens / runs.unique_tokens)
     log_scale = log_peak + peak_unique * jnp.log(runs.unique_tokens) - peak_parameters * jnp.log(runs.parameters)
-    repeats = jnp.maximum(jnp.expm1(log_epochs), 1e-12)  # of the first epoch there are none: a power of 0 has no slope
+    repeats = jnp.maximum(jnp.expm1(log_epochs), 1e-12)  # 0 in the first epoch, where a power has no slope
     lost = jnp.exp(jnp.exp(log_decay) * (jnp.log(repeats) - log_scale))
     return jnp.log(runs.unique_tokens) + gain * log_epochs - lost
 
@@ -113,7 +113,7 @@ def quokka_log_loss(coordinates: Float[Array, "9"], runs: RepeatedRuns) -> Float
 
 
 def quokka_starts(runs: RepeatedRuns, loss: Float[np.ndarray, "runs"]) -> Float[np.ndarray, "starts 9"]:
-    """A grid around the published exponents; A and B, linear beside them, by least squares of the relative error."""
+    """A grid around the published exponents, with the linear A and B by least squares of the relative error."""
     log_parameters, log_unique = np.log(runs.parameters), np.log(runs.unique_tokens)
     starts = []
     for alpha, beta, gain, decay, peak in product((0.2, 0.45), (0.1, 0.2, 0.35), (0.8, 1.5), (0.4, 0.8), (10.0, 100.0)):
@@ -132,9 +132,14 @@ QUOKKA = Law(Quokka, (True, True, False, False, False, True, True, False, False)
 
 
 def crossover(first: Fit, second: Fit, path: RepeatedRuns) -> float | Refusal:
-    """The 6 N D, in FLOPs, at which `second` gets below `first` on a path of runs by rising compute.
+    """The 6 N D, in FLOPs, from which `second` predicts a lower loss than `first`.
 
-    Refused where the path leaves what either was fitted to by more than 1.5 decades, or they do not cross on it.
+    It is refused if the path goes more than 1.5 decades outside the fitted range of either, or if they do not cross.
+
+    Args:
+        first: A fit to `RepeatedRuns`.
+        second: Another.
+        path: Runs in order of their compute.
     """
     losses = [loss_at(fitted, path) for fitted in (first, second)]
     for name, loss in zip(("first", "second"), losses, strict=True):

@@ -1,7 +1,6 @@
-"""What a fit of the loss makes small: the sum of these terms over the runs.
+"""Estimators: terms of which a fit of the loss minimises the sum over the runs.
 
-All three divide nothing by the number of runs: a mean instead of a sum is what stopped Hoffmann et al.'s L-BFGS early
-(Besiroglu et al. 2024, arXiv 2404.10102).
+It is a sum and no mean: the mean stopped Hoffmann et al.'s L-BFGS early (Besiroglu et al. 2024, arXiv 2404.10102).
 """
 
 from collections.abc import Callable
@@ -11,16 +10,16 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-DELTA = 1e-3  # where Huber's loss turns from square to absolute (Hoffmann et al. 2022)
-LEAST_SCALE = 1e-9  # nats; runs without noise would send a fitted scale to 0 and its logarithm to minus infinity
+DELTA = 1e-3  # where Huber's loss changes from squared to absolute (Hoffmann et al. 2022)
+LEAST_SCALE = 1e-9  # nats; without noise a fitted scale would go to 0 and its logarithm to minus infinity
 
 
 class Estimator(NamedTuple):
-    """`terms` of (ln loss, ln predicted loss, ln scale, threshold). Each threshold starts where the last one ended."""
+    """One estimator. The fit with each threshold starts from the result of the threshold before it."""
 
-    terms: Callable[..., Float[Array, "runs"]]
+    terms: Callable[..., Float[Array, "runs"]]  # of (ln loss, ln predicted loss, ln scale, threshold)
     thresholds: tuple[float, ...]
-    likelihood: bool  # whether `terms` are minus a log density, so that differences of their sum mean something
+    likelihood: bool  # whether `terms` are a negative log density, as likelihood ratios need
 
 
 def _huber(x: Float[Array, "runs"], threshold: Float[Array, ""]) -> Float[Array, "runs"]:
@@ -46,8 +45,8 @@ def _squares(log_loss, predicted, log_scale, threshold):
 ESTIMATORS = {
     # Huber's loss of ln L over delta, in nats: Hoffmann et al.'s approach 3.
     "huber_sum": Estimator(_huber_sum, (DELTA,), False),
-    # Besiroglu et al.'s likelihood: the same with a fitted scale, which makes delta so small beside the residuals that
-    # it is least absolute deviations. Its kinks stall L-BFGS, hence the way there through rounder ones.
+    # Besiroglu et al.'s likelihood, with a fitted scale. Delta is then so small beside the residuals that this is least
+    # absolute deviations. Its kinks stall L-BFGS, so the fit approaches it through smoother thresholds.
     "fitted_scale": Estimator(_fitted_scale, (1.0, 0.1, 0.01, DELTA, DELTA), True),
     # Half the squared error of the loss itself, not of its logarithm.
     "squares": Estimator(_squares, (DELTA,), True),

@@ -1,4 +1,4 @@
-"""What is the least loss that a compute buys: over finished runs, or over every point of their learning curves."""
+"""The least loss at each compute, over finished runs or over all points of their learning curves."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from scipy.ndimage import gaussian_filter1d
 
 from mdlm_jax.errors import UserError
 
-POINTS = 1500  # FLOP counts that the frontier is read at (Hoffmann et al. 2022, section 3.1)
-WIDTH = 0.02  # decades of compute that the smoothing averages over, one standard deviation
+POINTS = 1500  # of the frontier (Hoffmann et al. 2022, section 3.1)
+WIDTH = 0.02  # standard deviation of the smoothing, in decades of compute
 
 
 class LearningCurve(NamedTuple):
-    """Of one run; its tokens must rise."""
+    """The learning curve of one run, in order of its tokens."""
 
     parameters: float
     tokens: Float[np.ndarray, "steps"]
@@ -23,7 +23,7 @@ class LearningCurve(NamedTuple):
 
 
 class Frontier(NamedTuple):
-    """The best run at each compute. `interior` is False where it is the smallest or the largest that got there."""
+    """The best run at each compute. `interior` is False if it is the smallest or the largest run that got there."""
 
     flops: Float[np.ndarray, "points"]
     loss: Float[np.ndarray, "points"]
@@ -33,20 +33,20 @@ class Frontier(NamedTuple):
 
 
 def frontier(flops: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> np.ndarray:
-    """Indices of the runs on the compute-efficient frontier, by rising FLOPs: no run as cheap has as low a loss."""
+    """Indices of the runs on the compute-efficient frontier, in order of FLOPs: no cheaper run has as low a loss."""
     order = np.lexsort((loss, flops))
     best_before = np.concatenate([[np.inf], np.minimum.accumulate(loss[order])[:-1]])
     return order[loss[order] < best_before]
 
 
 def _smoothed(curve: LearningCurve, log_flops: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
-    """ln loss at each compute, averaged in ln C; NaN where the run did not get."""
+    """ln loss at each compute, smoothed in ln C; NaN outside the run."""
     x = np.log(curve.flops)
     inside = (log_flops >= x[0]) & (log_flops <= x[-1])
     smooth = np.full(len(log_flops), np.nan)
     if inside.any():
         read = np.interp(log_flops[inside], x, np.log(curve.loss))
-        # Less a straight line first: a filter that folds back at the ends would flatten a falling curve there.
+        # A straight line is subtracted first: the filter repeats the ends, which would flatten a falling curve.
         line = np.polyval(np.polyfit(log_flops[inside], read, 1), log_flops[inside]) if inside.sum() > 1 else read
         step = (log_flops[-1] - log_flops[0]) / (len(log_flops) - 1) / np.log(10)
         smooth[inside] = line + gaussian_filter1d(read - line, WIDTH / step, mode="nearest")
@@ -56,9 +56,11 @@ def _smoothed(curve: LearningCurve, log_flops: Float[np.ndarray, "points"]) -> F
 def smoothed_frontier(curves: Sequence[LearningCurve]) -> Frontier:
     """Approach 1 of Hoffmann et al. 2022: the least smoothed loss at 1,500 FLOP counts, and the N and D that reach it.
 
-    Laws of N*, D* and L* go through its interior points: elsewhere a size beyond the grid might have been better. Runs
-    on a schedule longer than their compute sit above what that compute can buy. Raises UserError with fewer than three
-    sizes.
+    Fit laws of N*, D* and L* to its interior points only: elsewhere a size outside the grid might have been better.
+    Runs whose schedule is longer than the compute lie above what that compute could reach.
+
+    Raises:
+        UserError: There are fewer than three sizes.
     """
     if len({curve.parameters for curve in curves}) < 3:
         raise UserError("a frontier over learning curves takes at least three sizes")

@@ -1,4 +1,4 @@
-"""IsoFLOP curves: runs of many sizes at one budget, and where between the sizes their loss is least (Approach 2)."""
+"""IsoFLOP curves: runs of many sizes at one budget, and the size with the least loss (approach 2)."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ MIN_SIZES = 3
 
 
 class IsoFlop(NamedTuple):
-    """The runs of one objective at one budget; one place per run, seeds are further places."""
+    """The runs of one objective at one budget; every seed is a run."""
 
     budget: float  # FLOPs
-    counter: str  # that they are counted with
+    counter: str  # of the budget
     parameters: Float[np.ndarray, "runs"]
     tokens: Float[np.ndarray, "runs"]
     loss: Float[np.ndarray, "runs"]  # nats per token
@@ -25,7 +25,7 @@ class IsoFlop(NamedTuple):
 
 
 class Minimum(NamedTuple):
-    """Of one isoFLOP curve. `interior` is False where the curve has none inside the grid: the best size stands in."""
+    """The minimum of one isoFLOP curve, or the best size (`interior` is False) if it has none inside the grid."""
 
     parameters: float
     loss: float  # nats per token
@@ -42,7 +42,7 @@ def _too_few(parameters: np.ndarray, curve: str) -> Refusal | None:
 
 
 def isoflop_minimum(parameters: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> Minimum | Refusal:
-    """The vertex of the parabola of `loss` in log N, if a minimum between the smallest and the largest N."""
+    """The vertex of the parabola of `loss` in log N, if it is a minimum between the smallest and the largest N."""
     if refusal := _too_few(parameters, "parabola"):
         return refusal
     x = np.log(parameters)
@@ -50,7 +50,7 @@ def isoflop_minimum(parameters: Float[np.ndarray, "runs"], loss: Float[np.ndarra
     vertex = x.mean() - first / (2 * second) if second > 0 else np.inf
     if x.min() < vertex < x.max():
         return Minimum(float(np.exp(vertex)), float(constant - first**2 / (4 * second)), float(2 * second), True)
-    # the mean over seeds: the best of several would be lucky
+    # the mean over seeds, since the best of several seeds is biased
     sizes, place = np.unique(parameters, return_inverse=True)
     means = np.bincount(place, loss) / np.bincount(place)
     best = np.argmin(means)
@@ -58,9 +58,9 @@ def isoflop_minimum(parameters: Float[np.ndarray, "runs"], loss: Float[np.ndarra
 
 
 def akima_minimum(parameters: Float[np.ndarray, "runs"], loss: Float[np.ndarray, "runs"]) -> Minimum | Refusal:
-    """The least point of Akima's interpolation of log L in log N, over sizes (Porian et al. 2024, section 3).
+    """The lowest point of Akima's interpolation of log L in log N (Porian et al. 2024, section 3).
 
-    It passes through every size (seeds averaged), so it supposes no shape and takes runs that are not noisy.
+    The curve passes through the mean of each size. It assumes no shape, so it needs runs with little noise.
     """
     if refusal := _too_few(parameters, "curve"):
         return refusal
@@ -76,7 +76,7 @@ def akima_minimum(parameters: Float[np.ndarray, "runs"], loss: Float[np.ndarray,
 
 
 class Selection(NamedTuple):
-    """The budgets that have a minimum, by rising budget, and one line for each that has not, or cannot be compared."""
+    """The budgets with a minimum, in order, and one line for each budget without one or in another counter."""
 
     curves: list[IsoFlop]
     minima: list[Minimum]
@@ -84,7 +84,7 @@ class Selection(NamedTuple):
 
 
 def interior_minima(isoflops: Sequence[IsoFlop]) -> Selection:
-    """Parabola minima of the budgets in the counter that most are in; budgets without an interior one are named."""
+    """Parabola minima of the budgets in the most common counter; `left_out` names the others."""
     counter = Counter(curve.counter for curve in isoflops).most_common(1)[0][0] if isoflops else ""
     selection = Selection([], [], [])
     for curve in sorted(isoflops, key=lambda curve: curve.budget):

@@ -1,8 +1,8 @@
-"""BFGS as one flat array program: vmap it over starts, resamples or grid points.
+"""BFGS as one loop without inner loops, to be vmapped over starts, resamples or grid points.
 
-optax.lbfgs reaches the same optima. But it nests a line search inside each step, so under vmap every fit waits for the
-longest search of every step, and its program is larger: all else the same, 800 resamples of 240 runs took 5.2 s of CPU
-with it against 2.7 s, and the first fit of a process 7.1 s against 5.1 s (by hand, once, on a busy machine).
+optax.lbfgs reaches the same optima, but nests a line search inside each step: under vmap every fit waits for the
+longest search of every step, and the program is larger. 800 resamples of 240 runs took 5.2 s of CPU with it and 2.7 s
+with this one; the first fit of a process took 7.1 s and 5.1 s (measured once, on a busy machine).
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Search(NamedTuple):
     point: Float[Array, "n"]
     value: Float[Array, ""]
     gradient: Float[Array, "n"]
-    inverse: Float[Array, "n n"]  # of the Hessian, as known so far
+    inverse: Float[Array, "n n"]  # estimate of the inverse Hessian
     low: Float[Array, ""]  # of the bracket of the step length
     high: Float[Array, ""]
     length: Float[Array, ""]
@@ -42,10 +42,18 @@ def _updated(inverse: Float[Array, "n n"], first: Bool[Array, ""], step: Float[A
 def minimise(
     objective: Callable[[Float[Array, "n"]], Float[Array, ""]], start: Float[Array, "n"], tolerance: float
 ) -> Search:
-    """A local minimum of `objective` near `start`, to where a step would lower it by less than `tolerance` of itself.
+    """A local minimum of `objective` near `start`.
 
-    The step length is bisected until Wolfe's weak conditions hold, which also finds minima at kinks (Lewis and Overton
-    2013, algorithm 2.6); there the end is a direction along which no step helps.
+    The step length is bisected until Wolfe's weak conditions hold, which also finds minima at kinks, where the search
+    ends once no step along the direction helps.
+
+    Args:
+        objective: Function of a point.
+        start: Where the search begins.
+        tolerance: The search ends when a step would lower the objective by less than this share of it.
+
+    Reference:
+        Lewis and Overton 2013, algorithm 2.6.
     """
     value_and_gradient = jax.value_and_grad(objective)
 

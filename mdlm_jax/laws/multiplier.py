@@ -1,4 +1,4 @@
-"""What one objective costs more than another, in compute at equal loss."""
+"""Compute multipliers: the compute that one objective needs over that of another at equal loss."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from mdlm_jax.laws.resampling import interval
 
 
 class Multiplier(NamedTuple):
-    """Compute of the other objective over compute of the reference at equal loss, over the losses that both reach."""
+    """Compute of the other objective over that of the reference at each loss that both reach."""
 
     loss: Float[np.ndarray, "losses"]
     value: Float[np.ndarray, "losses"]
@@ -23,10 +23,10 @@ class Multiplier(NamedTuple):
 
 
 def compute_multiplier(reference: Optima, other: Optima) -> Multiplier | Refusal:
-    """FLOPs that `other` needs over FLOPs that `reference` needs for the same loss, each along its fitted L*(C).
+    """FLOPs of `other` over FLOPs of `reference` for the same loss, each along its fitted L*(C).
 
-    Over the losses that both reach inside their budgets. Refused where these do not overlap, where a loss does not fall
-    with compute, where there is nothing to judge the noise by, or where the two count FLOPs in different ways.
+    The losses are those that both reach inside their budgets. It is refused if these do not overlap, if a loss does not
+    clearly fall with compute, if nothing shows the noise, or if the two count FLOPs in different ways.
     """
     if reference.counter != other.counter:
         return Refusal(f"the budgets are counted in {reference.counter} and in {other.counter}")

@@ -1,13 +1,13 @@
-"""The laws of one objective from its isoFLOP minima, and how far noise moves them.
+"""The laws of one objective through its isoFLOP minima, with bootstrap intervals.
 
-SMDM's recipe (arXiv 2410.18514, section 3 and eq. 5): at each budget a parabola of the loss in log N, then least
-squares of log L* (and log N*, log D*) on log C.
+This is SMDM's recipe (arXiv 2410.18514, section 3 and eq. 5): at each budget a parabola of the loss in log N, then
+least squares of log L* (and log N*, log D*) on log C.
 
 The intervals are from a parametric bootstrap of the runs around their parabolas. Four sizes leave a parabola one degree
-of freedom, and resampling so few residuals would be far too narrow: instead all budgets of an objective share one
-residual variance, each replicate draws that variance anew from its scaled inverse chi-squared distribution (which turns
-normal intervals into Student ones), and a run's noise is never smaller than its Monte Carlo error. The choice of
-validation text is not resampled: all runs read the same one.
+of freedom, too few residuals to resample. Instead, all budgets of an objective share one residual variance. Each
+replicate draws that variance anew from its scaled inverse chi-squared distribution, which turns normal intervals into
+Student's. The noise of a run is never smaller than its Monte Carlo error. The validation text is not resampled, since
+all runs share it.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ from mdlm_jax.laws.power_law import PowerLaw, power_law
 from mdlm_jax.laws.refusal import Refusal
 
 REPLICATES = 2000
-MAX_LOST = 0.05  # share of replicates that may lack a minimum or a falling loss before the interval is refused
+MAX_LOST = 0.05  # largest share of replicates without a minimum or a falling loss
 
 
 class Sample(NamedTuple):
-    """Bootstrap replicates of the laws of one objective; NaN where a replicate lacks a minimum."""
+    """Bootstrap replicates of the laws of one objective; NaN for replicates without a minimum."""
 
     loss_exponent: Float[np.ndarray, "replicates"]
     loss_log_coefficient: Float[np.ndarray, "replicates"]
@@ -36,7 +36,7 @@ class Sample(NamedTuple):
 
 
 class Optima(NamedTuple):
-    """The interior minima of one objective, by rising budget, and the laws through them."""
+    """The interior minima of one objective, in order of their budgets, and the laws through them."""
 
     counter: str  # of the budgets, and so of every exponent
     budgets: Float[np.ndarray, "budgets"]
@@ -47,25 +47,25 @@ class Optima(NamedTuple):
     parameters_law: PowerLaw
     tokens_law: PowerLaw
     sample: Sample | Refusal
-    left_out: list[str]  # one line for each budget that no law uses
+    left_out: list[str]  # one line for each unused budget
 
 
 def _log_tokens_at(curve: IsoFlop, log_parameters: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """By the budget's own trade of tokens for parameters, which is C = 6 N D for one of the counters only."""
+    """The tokens of the runs of a budget, interpolated: C = 6 N D holds for one of the counters only."""
     return np.polyval(np.polyfit(np.log(curve.parameters), np.log(curve.tokens), 2), log_parameters)
 
 
 def _resampled_minima(
     curves: Sequence[IsoFlop], replicates: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | Refusal:
-    """log N* and L* of every replicate, each [replicates, budgets]; NaN where a parabola has no minimum."""
+    """log N* and L* of every replicate, [replicates, budgets] each; NaN for parabolas without a minimum."""
     designs = [np.vander(np.log(curve.parameters / np.mean(curve.parameters)), 3) for curve in curves]
     solvers = [np.linalg.pinv(design) for design in designs]
     fitted = [design @ solver @ curve.loss for design, solver, curve in zip(designs, solvers, curves, strict=True)]
     squares = sum(np.sum((curve.loss - fit) ** 2) for curve, fit in zip(curves, fitted, strict=True))
     degrees = sum(len(curve.loss) - MIN_SIZES for curve in curves)
     if degrees == 0 and not any(np.any(curve.error > 0) for curve in curves):
-        return Refusal("three sizes a budget and one seed leave no residual to judge the noise by")
+        return Refusal("three sizes per budget and one seed leave no residual to estimate the noise from")
     variance = squares / generator.chisquare(degrees, replicates) if degrees else np.zeros(replicates)
     places, losses = [], []
     for curve, fit, solver in zip(curves, fitted, solvers, strict=True):
@@ -98,10 +98,13 @@ def _sample(curves: Sequence[IsoFlop], replicates: int, seed: int) -> Sample | R
 
 
 def optima(isoflops: Sequence[IsoFlop], seed: int, replicates: int = REPLICATES) -> Optima | Refusal:
-    """Minima and laws of one objective. Give each objective its own `seed`: their noise is independent.
+    """Minima and laws of one objective, refused if fewer than two budgets have an interior minimum.
 
-    Budgets in another counter than most, with too few sizes or with their minimum at the edge of the sizes are left out
-    and named; refused where fewer than two remain.
+    Args:
+        isoflops: One curve for each budget. Budgets in an uncommon counter, with too few sizes or with their minimum at
+            the edge of the sizes are left out and named.
+        seed: Of the bootstrap. The noise of objectives is independent, so give each its own seed.
+        replicates: Of the bootstrap.
     """
     curves, minima, left_out = interior_minima(isoflops)
     if len(curves) < 2:

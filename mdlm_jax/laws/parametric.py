@@ -1,4 +1,4 @@
-"""L(N, D) = E + A / N^alpha + B / D^beta, and where it is least at a budget (Hoffmann et al. 2022, approach 3)."""
+"""L(N, D) = E + A / N^alpha + B / D^beta and its optimum at a budget (Hoffmann et al. 2022, approach 3)."""
 
 from typing import NamedTuple
 
@@ -10,8 +10,8 @@ from scipy.optimize import nnls
 
 from mdlm_jax.laws.surface import Law
 
-EXPONENTS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.1)  # every pair of them starts a fit
-LEAST = 1e-3  # of the loss: what a term that least squares would drop starts at
+EXPONENTS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.1)  # a fit starts from every pair
+LEAST = 1e-3  # share of the loss at which a term starts that least squares would drop
 
 
 class Runs(NamedTuple):
@@ -32,8 +32,8 @@ class Chinchilla(NamedTuple):
 def log_sum(*terms: Float[Array, "..."]) -> Float[Array, "*n"]:
     """ln of the sum of exponentials."""
     terms = jnp.stack(jnp.broadcast_arrays(*terms))
-    # The largest cancels, so its slope is none. JAX would look for the term that equals it, and divide by 0 where
-    # the compiler computes the two apart and they differ in the last bit.
+    # The largest term cancels, so it needs no gradient. JAX's gradient of max looks for the term that equals it and
+    # divides by 0 if the compiler computes the two separately and they differ in the last bit.
     largest = jax.lax.stop_gradient(terms.max(0))
     return jnp.log(jnp.sum(jnp.exp(terms - largest), 0)) + largest
 
@@ -44,7 +44,7 @@ def chinchilla_log_loss(coordinates: Float[Array, "5"], runs: Runs) -> Float[Arr
 
 
 def chinchilla_starts(runs: Runs, loss: Float[np.ndarray, "runs"]) -> Float[np.ndarray, "starts 5"]:
-    """At each pair of exponents the other three are linear: least squares of the relative error, none below 0."""
+    """At each pair of exponents the other three are linear: nonnegative least squares of the relative error."""
     starts = []
     for alpha in EXPONENTS:
         for beta in EXPONENTS:
@@ -61,7 +61,7 @@ CHINCHILLA = Law(Chinchilla, (True, True, True, False, False), chinchilla_log_lo
 
 
 class Allocation(NamedTuple):
-    """N* = parameters_coefficient C^parameters_exponent, tokens likewise, along which L(N, D) is least at C = 6 N D."""
+    """The optimum of L(N, D) at C = 6 N D: N* = parameters_coefficient C^parameters_exponent, and D* likewise."""
 
     counter: str
     parameters_exponent: float | np.ndarray
@@ -71,9 +71,11 @@ class Allocation(NamedTuple):
 
 
 def allocation(law: Chinchilla, counter: str) -> Allocation:
-    """Hoffmann et al. eq. 4, in closed form, of one law or of its replicates.
+    """The optimum at each budget in closed form (Hoffmann et al. 2022, eq. 4).
 
-    `counter` names the N that was fitted, whose 6 N D is the compute: 'six_nonembedding' or 'six_total'.
+    Args:
+        law: One law, or arrays of bootstrap replicates.
+        counter: Which N was fitted, so that C is its 6 N D: 'six_nonembedding' or 'six_total'.
     """
     exponent = law.beta / (law.alpha + law.beta)
     balance = (law.alpha * law.A / (law.beta * law.B)) ** (1 / (law.alpha + law.beta))

@@ -22,7 +22,16 @@ class PowerLaw(NamedTuple):
 def power_law(
     x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n"] | None = None
 ) -> PowerLaw:
-    """(Weighted) least squares of log y on log x. Raises UserError with fewer than two different x."""
+    """(Weighted) least squares of log y on log x.
+
+    Args:
+        x: For example budgets in FLOPs.
+        y: For example losses in nats per token.
+        weights: Of the points, inverse variances of log y.
+
+    Raises:
+        UserError: There are fewer than two different x.
+    """
     if len(np.unique(x)) < 2:
         raise UserError("a power law takes at least two different x")
     weights = np.ones_like(x) if weights is None else weights
@@ -38,9 +47,10 @@ def power_law(
 
 
 def held_out_errors(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
-    """ln y less what the power law through all other points says: the error of predicting each budget from the rest.
+    """The error of predicting each point from the others: ln y minus the power law through all other points.
 
-    Raises UserError where fewer than two different x are left.
+    Raises:
+        UserError: Fewer than two different x are left.
     """
     laws = [power_law(np.delete(x, place), np.delete(y, place)) for place in range(len(x))]
     return np.log(y) - np.array(
@@ -49,11 +59,11 @@ def held_out_errors(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> Flo
 
 
 def law_at(law: PowerLaw, x: float) -> float | Refusal:
-    """y at x. Refused more than 1.5 decades outside the fitted range."""
+    """y at x, refused more than 1.5 decades outside the fitted range."""
     return too_far("x =", x, law.low, law.high) or float(law.coefficient * x**law.exponent)
 
 
 def compute_at(law: PowerLaw, loss: float) -> float | Refusal:
-    """FLOPs at which the law L*(C) reaches `loss`. Refused more than 1.5 decades outside the fitted budgets."""
+    """FLOPs at which the law L*(C) reaches `loss`, refused more than 1.5 decades outside the fitted budgets."""
     compute = float((loss / law.coefficient) ** (1 / law.exponent))
     return too_far("C =", compute, law.low, law.high) or compute

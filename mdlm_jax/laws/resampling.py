@@ -1,4 +1,4 @@
-"""Replicates of a set of runs, as weights: what a bootstrap draws, whatever it then fits."""
+"""Bootstrap resamples of a set of runs, as weights."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -7,16 +7,26 @@ from mdlm_jax.errors import UserError
 
 
 def row_resamples(runs: int, replicates: int, seed: int) -> Float[np.ndarray, "replicates runs"]:
-    """How often each run is drawn, of `runs` draws with replacement. For noise between runs and misfit of the law."""
+    """How often each run is drawn in `runs` draws with replacement: for noise between runs and misfit of the law."""
     return np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), size=replicates).astype(float)
 
 
 def seed_resamples(cells: Int[np.ndarray, "runs"], replicates: int, seed: int) -> Float[np.ndarray, "replicates runs"]:
-    """Weights that redraw the seeds within each cell (runs of one configuration) and keep the design.
+    """Weights that resample the seeds within each cell (runs of one configuration) and keep the design.
 
-    n - 1 draws weighted n / (n - 1), so that the mean of a cell of two or three seeds varies as it should (Rao and Wu
-    1988). With two seeds the intervals cover less than they claim (docs/how-to/fitting.md). Raises UserError for a cell
-    of one seed, whose noise nothing shows.
+    It makes n - 1 draws of weight n / (n - 1), so that the mean of a cell of few seeds has the right variance. With two
+    seeds the intervals of a fit still cover less than their nominal share (docs/how-to/fitting.md).
+
+    Args:
+        cells: The cell of each run.
+        replicates: Number of resamples.
+        seed: Of the draws.
+
+    Raises:
+        UserError: A cell has one seed, which shows no noise.
+
+    Reference:
+        Rao and Wu 1988.
     """
     generator = np.random.default_rng(seed)
     weights = np.empty((replicates, len(cells)))
@@ -30,5 +40,5 @@ def seed_resamples(cells: Int[np.ndarray, "runs"], replicates: int, seed: int) -
 
 
 def interval(values: Float[np.ndarray, "replicates *n"]) -> Float[np.ndarray, "2 *n"]:
-    """The 2.5% and 97.5% points over the replicates."""
+    """The 2.5% and 97.5% quantiles over the replicates."""
     return np.nanpercentile(values, (2.5, 97.5), axis=0)

@@ -1,4 +1,4 @@
-"""The noise between seeds; the mean over a cell's seeds, and of differences between objectives, with intervals."""
+"""The noise between seeds, and means over seeds with intervals."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -20,17 +20,17 @@ class SeedMean(NamedTuple):
 
 
 def seed_deviation(cells: Iterable[Sequence[float]]) -> float:
-    """Standard deviation of a loss between seeds, pooled over cells of equal runs; NaN where none has two of them."""
+    """Standard deviation of a loss between seeds, pooled over cells of equal runs; NaN if no cell has two seeds."""
     several = [np.asarray(cell, float) for cell in cells if len(cell) > 1]
     squares = sum(np.sum((cell - cell.mean()) ** 2) for cell in several)
     return float(np.sqrt(squares / sum(len(cell) - 1 for cell in several))) if several else float("nan")
 
 
 def seed_mean(values: Float[np.ndarray, "seeds"], monte_carlo_error: float) -> SeedMean | Refusal:
-    """Student's interval over seeds, widened by the Monte Carlo error that all of them share.
+    """Student's interval over seeds, widened by the Monte Carlo error that all seeds share.
 
-    Evaluations draw the same noise for every seed, so that this error does not shrink with their number. The degrees of
-    freedom are Welch and Satterthwaite's, that error taken as known. Refused with one seed, which shows no spread.
+    All seeds are evaluated with the same noise draws, so this error does not shrink with their number. It counts as
+    known in the degrees of freedom (Welch and Satterthwaite). One seed shows no spread and is refused.
     """
     if len(values) < 2:
         return Refusal("one seed shows no spread")

@@ -1,4 +1,4 @@
-"""Several objectives that bound one likelihood: each its own A, B, alpha and beta, all one E."""
+"""One law for several objectives that bound the same likelihood: they share E, and have their own A, B, alpha, beta."""
 
 from functools import cache
 from typing import NamedTuple
@@ -16,7 +16,7 @@ OWN = Chinchilla._fields[1:]
 class GroupedRuns(NamedTuple):
     parameters: Float[np.ndarray, "runs"]
     tokens: Float[np.ndarray, "runs"]
-    group: Int[np.ndarray, "runs"]  # place of the objective among those of the law
+    group: Int[np.ndarray, "runs"]  # index of the objective
 
 
 def _log_loss(coordinates: Float[Array, "parameters"], runs: GroupedRuns) -> Float[Array, "runs"]:
@@ -25,7 +25,7 @@ def _log_loss(coordinates: Float[Array, "parameters"], runs: GroupedRuns) -> Flo
 
 
 def _starts(runs: GroupedRuns, loss: Float[np.ndarray, "runs"]) -> Float[np.ndarray, "starts parameters"]:
-    """Each objective fitted alone gives one E to start from, and the others are fitted to that E."""
+    """Each objective is fitted alone; each of their E is a start, to which the other objectives are fitted again."""
     alone = [(Runs(runs.parameters[mine], runs.tokens[mine]), loss[mine]) for mine in _groups(runs)]
     everything, own = np.ones(5, bool), np.arange(5) > 0
     separate = [optimum(CHINCHILLA, "squares", *one, chinchilla_starts(*one), everything)[0] for one in alone]
@@ -43,7 +43,7 @@ def _groups(runs: GroupedRuns) -> list[Bool[np.ndarray, "runs"]]:
 
 @cache
 def shared_law(objectives: tuple[str, ...]) -> Law:
-    """The law of these objectives together; its parameters are E, and A_ar, B_ar, alpha_ar, ... of each."""
+    """The joint law of these objectives. Its parameters are E, then A_ar, B_ar, alpha_ar, beta_ar and so on."""
     names = ["E"] + [f"{name}_{objective}" for objective in objectives for name in OWN]
     values = NamedTuple("SharedChinchilla", [(name, float) for name in names])
     logarithmic = CHINCHILLA.logarithmic[:1] + CHINCHILLA.logarithmic[1:] * len(objectives)

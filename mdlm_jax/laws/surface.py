@@ -1,4 +1,4 @@
-"""Fits of a law of the loss to runs: any law, any estimator, from many starts or with many weights at once."""
+"""Fits of a law of the loss to runs, for any law and estimator, from many starts or with many weights at once."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,50 +14,52 @@ from mdlm_jax.laws.estimators import ESTIMATORS
 from mdlm_jax.laws.minimise import minimise
 from mdlm_jax.laws.refusal import Refusal, too_far
 
-BATCH = 50  # fits that step together: few enough to wait little for the slowest and to stay in cache
-LEAST_RUNS = 64  # that a program is compiled for
+BATCH = 50  # fits that step together: few, so that they wait little for the slowest and stay in cache
+LEAST_RUNS = 64  # smallest number of runs that a program is compiled for
 TOLERANCE = 1e-13  # relative decrease of the objective
-RIDGE = 1e-9  # of the largest direction: what a direction that the runs do not see is stepped by
-EXTENSIVE = ("parameters", "tokens", "unique_tokens")  # of the inputs, those that are amounts
-BLIND = 1e-6  # singular value, or effect on the loss, below which nothing is identified
+RIDGE = 1e-9  # share of the largest direction, added to directions that the runs do not determine
+EXTENSIVE = ("parameters", "tokens", "unique_tokens")  # inputs with a fitted range
+BLIND = 1e-6  # singular value or effect on the loss below which a parameter is not identified
 
 
 class Law(NamedTuple):
-    """A form of the loss. Hashable, so that one compiled program serves all runs of a shape."""
+    """A parametric form of the loss. It is hashable, so that one compiled program serves all runs of a shape."""
 
-    values: type  # NamedTuple of its parameters, which names and orders them
-    logarithmic: tuple[bool, ...]  # which of them are fitted as logarithms, and so positive: the coordinates of a fit
+    values: type  # NamedTuple of its parameters
+    logarithmic: tuple[bool, ...]  # which parameters have their logarithm as coordinate, and so are positive
     log_loss: Callable[[Float[Array, "parameters"], Any], Float[Array, "runs"]]  # of (coordinates, inputs)
     starts: Callable[[Any, np.ndarray], np.ndarray]  # of (inputs, loss): a grid of coordinates to start from
 
 
 class Fit(NamedTuple):
+    """A fitted law."""
+
     law: Law
     estimator: str
-    inputs: Any  # NamedTuple of arrays, one place per run
+    inputs: Any  # NamedTuple of arrays over the runs
     loss: Float[np.ndarray, "runs"]  # nats per token
-    free: Bool[np.ndarray, "parameters"]  # False for what was held at its start
+    free: Bool[np.ndarray, "parameters"]  # False for parameters that stayed at their start
     coordinates: Float[np.ndarray, "parameters"]
     values: Any  # the law's parameters, by name
     scale: float  # mean size of the residuals of ln loss
-    objective: float  # what the estimator sums, at the optimum
+    objective: float  # sum of the terms of the estimator, at the optimum
 
 
 class Solutions(NamedTuple):
-    """One fit a row."""
+    """Many fits, one in each row."""
 
     coordinates: Float[np.ndarray, "fits parameters"]
     objective: Float[np.ndarray, "fits"]
 
 
 def _extents(inputs: Any) -> dict[str, np.ndarray]:
-    """What a prediction may lie far from."""
+    """The quantities whose fitted range limits predictions."""
     extents = {name: getattr(inputs, name) for name in EXTENSIVE if name in inputs._fields}
     return {**extents, "parameters x tokens": inputs.parameters * inputs.tokens}
 
 
 def named(law: Law, coordinates: Float[np.ndarray, "*n parameters"]) -> Any:
-    """The law's own NamedTuple of the parameters: floats, or one array each."""
+    """The NamedTuple of the law's parameters: floats, or one array each."""
     columns = np.where(law.logarithmic, np.exp(coordinates), coordinates)
     return law.values(*(float(c) if np.ndim(c) == 0 else c for c in np.moveaxis(columns, -1, 0)))
 
@@ -65,7 +67,7 @@ def named(law: Law, coordinates: Float[np.ndarray, "*n parameters"]) -> Any:
 def _whitening(
     law: Law, coordinates: Float[Array, "p"], inputs: Any, weights: Float[Array, "runs"], free: Bool[Array, "p"]
 ) -> Float[Array, "p p"]:
-    """Steps along which the loss of the runs changes alike; ln A and alpha are 99.9% the same direction."""
+    """Directions in which the loss of the runs changes equally; ln A and alpha are nearly the same direction."""
     effects = jax.jacfwd(law.log_loss)(coordinates, inputs) * jnp.sqrt(weights)[:, None] * free
     gram = effects.T @ effects
     gram += (RIDGE * jnp.trace(gram) + 1e-30) * jnp.eye(len(gram))
@@ -107,8 +109,8 @@ def solve(
     starts: Float[np.ndarray, "fits parameters"],
     free: Bool[np.ndarray, "fits parameters"],
 ) -> Solutions:
-    """One fit a row: from `starts`, with each run counted `weights` times; what is not `free` stays at its start."""
-    # Whole batches, and runs of no weight up to a power of two: one program serves nearly all fits of a law.
+    """One fit for each row: from `starts`, with each run weighted by `weights`. Only `free` coordinates move."""
+    # Batches are filled up, and runs padded with zero weight to a power of two: few programs serve all fits of a law.
     fits, runs = weights.shape
     padded = np.minimum(np.arange(max(LEAST_RUNS, 1 << (runs - 1).bit_length())), runs - 1)
     weights = np.pad(weights, ((0, 0), (0, len(padded) - runs)))
@@ -125,7 +127,7 @@ def solve(
 def optimum(
     law: Law, estimator: str, inputs: Any, loss: Float[np.ndarray, "runs"], starts: np.ndarray, free: np.ndarray
 ) -> tuple[Float[np.ndarray, "parameters"], float]:
-    """Coordinates and objective of the best of the fits from all `starts`."""
+    """Coordinates and objective of the best fit from all `starts`."""
     solved = solve(
         law, estimator, inputs, loss, np.ones((len(starts), len(loss))), starts, np.tile(free, (len(starts), 1))
     )
@@ -144,7 +146,7 @@ def predict(law: Law, coordinates: Float[np.ndarray, "parameters"], inputs: Any)
 
 
 def slopes(law: Law, coordinates: Float[np.ndarray, "parameters"], inputs: Any) -> Float[np.ndarray, "runs parameters"]:
-    """How ln loss of each run changes with each coordinate."""
+    """The derivative of the ln loss of each run by each coordinate."""
     with jax.enable_x64(True):
         return np.asarray(_slopes(law, coordinates, jax.tree.map(jnp.asarray, inputs)))
 
@@ -152,7 +154,7 @@ def slopes(law: Law, coordinates: Float[np.ndarray, "parameters"], inputs: Any) 
 def unidentified(
     law: Law, coordinates: np.ndarray, free: Bool[np.ndarray, "parameters"], inputs: Any
 ) -> Refusal | None:
-    """A refusal that names the free parameters which the runs do not determine, or None where they determine all."""
+    """A refusal that names the free parameters that the runs do not determine, or None."""
     names = np.array(law.values._fields)[free]
     effects = slopes(law, coordinates, inputs)[:, free]
     if len(effects) <= len(names):
@@ -163,7 +165,9 @@ def unidentified(
     _, singular, directions = np.linalg.svd(effects / (sizes * np.sqrt(len(effects))))
     if singular[-1] < BLIND:
         mixed = names[np.abs(directions[-1]) > 0.1]
-        return Refusal(f"these runs cannot tell {' and '.join(mixed)} apart: together they change and no loss does")
+        return Refusal(
+            f"these runs cannot tell {' and '.join(mixed)} apart: changed together they leave every loss as it is"
+        )
     return None
 
 
@@ -175,10 +179,18 @@ def fit_law(
     starts: Float[np.ndarray, "starts parameters"] | None = None,
     free: Bool[np.ndarray, "parameters"] | None = None,
 ) -> Fit | Refusal:
-    """The best fit from the law's grid of starts (or `starts`); what is not `free` stays where it starts.
+    """The best fit from many starts, refused if the runs do not determine all parameters.
 
-    Refused where there are not more runs than parameters, or where the runs leave parameters undetermined. Raises
-    UserError for an estimator that there is none of, and for a run whose loss or size is not a positive number.
+    Args:
+        law: CHINCHILLA, MUENNIGHOFF, QUOKKA or one of `shared_law`.
+        inputs: The law's NamedTuple of arrays over the runs, such as `Runs(parameters, tokens)`.
+        loss: Nats per token.
+        estimator: 'huber_sum', 'fitted_scale' or 'squares'.
+        starts: Coordinates to start from; the law's own grid by default.
+        free: False for coordinates that stay at their start; all are free by default.
+
+    Raises:
+        UserError: The estimator is unknown, or a loss or an input is not a positive number.
     """
     if estimator not in ESTIMATORS:
         raise UserError(f"estimator '{estimator}': expected one of {', '.join(ESTIMATORS)}")
@@ -196,7 +208,7 @@ def fit_law(
 
 
 def loss_at(fitted: Fit, inputs: Any) -> Float[np.ndarray, "n"] | Refusal:
-    """The loss that the fit predicts. Refused more than 1.5 decades outside what was fitted, compute included."""
+    """The predicted loss, refused more than 1.5 decades outside the fitted sizes, tokens or compute."""
     fitted_extents = _extents(fitted.inputs)
     for name, asked in _extents(inputs).items():
         for value in (asked.min(), asked.max()):

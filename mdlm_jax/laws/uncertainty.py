@@ -1,4 +1,4 @@
-"""How well the runs determine a fitted law: bootstraps, profile likelihoods, and losses of budgets not fitted."""
+"""Uncertainty of a fitted law: bootstraps, profile likelihoods and held-out budgets."""
 
 from typing import Any, NamedTuple
 
@@ -13,22 +13,22 @@ from mdlm_jax.laws.refusal import Refusal
 from mdlm_jax.laws.surface import Fit, named, predict, slopes, solve, unidentified
 
 POINTS = 41  # of a profile
-WIDEST = np.log(1e3)  # how far from the optimum a profile looks, either way: three decades of a positive parameter
+WIDEST = np.log(1e3)  # largest half width of a profile: three decades of a positive parameter
 CONFIDENCE = 0.95
 
 
 class Profile(NamedTuple):
-    """The best fit at each value of one parameter, the others refitted."""
+    """The best fit at each value of one parameter, with the others refitted."""
 
     parameter: str
     values: Float[np.ndarray, "points"]
-    deviance: Float[np.ndarray, "points"]  # twice the log likelihood lost
-    threshold: float  # of the deviance; below it lies the 95% interval
+    deviance: Float[np.ndarray, "points"]  # twice the decrease of the log likelihood
+    threshold: float  # of the deviance inside the 95% interval
     interval: tuple[float, float] | Refusal
 
 
 class HeldOut(NamedTuple):
-    """Each budget predicted by a fit to the others."""
+    """The errors of predicting each budget by a fit to the others."""
 
     budgets: Float[np.ndarray, "budgets"]
     bias: Float[np.ndarray, "budgets"]  # mean of ln loss - ln predicted loss
@@ -36,9 +36,12 @@ class HeldOut(NamedTuple):
 
 
 def bootstrap(fitted: Fit, weights: Float[np.ndarray, "replicates runs"]) -> Any:
-    """The law's parameters refitted with each row of `weights` (`resampling.py`), each from the fit to all runs.
+    """The law's parameters refitted with each row of `weights` (`resampling.py`), starting from the fit to all runs.
 
-    One start is enough: on the Chinchilla runs all 36 starts end in one optimum. Gives the law's NamedTuple of arrays.
+    One start is enough: on the Chinchilla runs all 36 starts end in one optimum.
+
+    Returns:
+        The law's NamedTuple, with an array over the replicates for each parameter.
     """
     replicates = (len(weights), 1)
     starts, free = np.tile(fitted.coordinates, replicates), np.tile(fitted.free, replicates)
@@ -47,7 +50,7 @@ def bootstrap(fitted: Fit, weights: Float[np.ndarray, "replicates runs"]) -> Any
 
 
 def _covariance(fitted: Fit) -> Float[np.ndarray, "parameters parameters"]:
-    """Gauss and Newton's, zero for what was held."""
+    """The Gauss-Newton covariance of the coordinates, zero for those that stayed at their start."""
     residual = np.log(fitted.loss) - predict(fitted.law, fitted.coordinates, fitted.inputs)
     variance = np.sum(residual**2) / (len(residual) - fitted.free.sum())
     covariance = np.zeros(2 * fitted.free.shape)
@@ -58,19 +61,25 @@ def _covariance(fitted: Fit) -> Float[np.ndarray, "parameters parameters"]:
 
 
 def _crossing(values: np.ndarray, above: np.ndarray, threshold: float) -> float:
-    """Where `above`, which falls below the threshold along the values, crosses it."""
+    """The value at which `above` falls below the threshold."""
     last = np.flatnonzero(above > threshold)[-1]
     share = (above[last] - threshold) / (above[last] - above[last + 1])
     return float(values[last] + share * (values[last + 1] - values[last]))
 
 
 def profile(fitted: Fit, parameter: str, values: Float[np.ndarray, "points"] | None = None) -> Profile:
-    """The profile likelihood of `parameter`, over `values` and the fit's own, or five standard errors either way.
+    """The profile likelihood of one parameter.
 
-    Its interval is refused, in words, where the likelihood does not fall far enough within the values. The threshold is
-    Student's, exact for normal noise and a linear law, and tends to chi-squared's 3.84 with many runs.
+    Its interval is refused if the likelihood does not fall far enough within the values. The threshold is Student's: it
+    is exact for normal noise and a linear law, and tends to the 3.84 of chi-squared with many runs.
 
-    Raises UserError for a parameter that the law has not or that was held, and for 'huber_sum', which is no likelihood.
+    Args:
+        fitted: A fit with an estimator that is a likelihood: 'fitted_scale' or 'squares'.
+        parameter: Its name in the law.
+        values: Where to profile, beside the fitted value; five standard errors either way by default.
+
+    Raises:
+        UserError: The parameter is unknown or was not free, or the estimator is no likelihood.
     """
     law, names = fitted.law, fitted.law.values._fields
     if not ESTIMATORS[fitted.estimator].likelihood:
@@ -85,7 +94,7 @@ def profile(fitted: Fit, parameter: str, values: Float[np.ndarray, "points"] | N
         grid = centre + min(5 * spread, WIDEST) * np.linspace(-1, 1, POINTS)
     else:
         grid = np.union1d(np.log(values) if law.logarithmic[place] else values, centre)
-    # Two starts a point: along the fit's own trade of the others for this one, and from where they are.
+    # Two starts for each point: along the covariance with the other parameters, and with these unchanged.
     along = fitted.coordinates + np.outer(grid - centre, covariance[place] / covariance[place, place])
     still = np.tile(fitted.coordinates, (len(grid), 1))
     still[:, place] = grid
@@ -118,10 +127,17 @@ def _interval(parameter: str, values: np.ndarray, deviance: np.ndarray, threshol
 
 
 def leave_one_budget_out(fitted: Fit, budgets: Float[np.ndarray, "runs"]) -> HeldOut | Refusal:
-    """The error in ln loss of the runs of each budget, predicted by the same law fitted to the runs of the others.
+    """The error of predicting ln loss at each budget by the same law fitted to all other budgets.
 
-    `budgets` labels the runs. The largest is the one that tells how well the law extrapolates. Refused where the runs
-    without a budget do not determine the law. Raises UserError with fewer than two budgets.
+    The largest budget shows how well the law extrapolates. It is refused if the runs without some budget do not
+    determine the law.
+
+    Args:
+        fitted: The fit to all runs.
+        budgets: The budget of each run.
+
+    Raises:
+        UserError: There are fewer than two budgets.
     """
     labels = np.unique(budgets)
     if len(labels) < 2:

@@ -26,29 +26,32 @@ def falling(x):
     return 2.0 + 0.05 * (np.log2(12.0) - x)  # below `level` from 12 epochs on, linear in log epochs
 
 
-def test_the_crossing_is_read_between_epochs_exactly():
+def test_crossing_between_epochs():
     found = epochs_crossing(runs_of(level), runs_of(falling, error=1e-9), seed=0)
     assert found.epochs == pytest.approx(12.0, rel=1e-12)
     assert found.low == pytest.approx(12.0, rel=1e-6) and found.high == pytest.approx(12.0, rel=1e-6)
     assert (found.first_epochs, found.last_epochs, found.degrees) == (1, 64, 0)
 
 
-def test_the_error_of_a_crossing_is_that_of_the_difference_over_its_slope():
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_error_of_a_crossing(seeds):
+    """The error of the difference over its slope. All seeds share the Monte Carlo error."""
     error = 0.002  # so small that the best size stays the best and no epochs change places
-    found = epochs_crossing(runs_of(level), runs_of(falling, error=error), seed=0, replicates=40_000)
+    runs = runs_of(falling, error=error, seeds=seeds)
+    found = epochs_crossing(runs_of(level, seeds=seeds), runs, seed=0, replicates=40_000)
     share = np.log2(12.0) - 3  # of the way from 8 to 16 epochs
     spread = 1.96 * error / 0.05 * np.hypot(share, 1 - share)
     assert np.log2([found.low, found.high]) - np.log2(12.0) == pytest.approx([-spread, spread], rel=0.03)
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(1.0, np.inf), (-1.0, 0.0)])
-def test_curves_that_do_not_cross_say_which_is_below(shift, expected):
+def test_no_crossing(shift, expected):
     second = runs_of(lambda x: falling(x) + shift, error=1e-3)
     found = epochs_crossing(runs_of(level), second, seed=0)
     assert (found.epochs, found.low, found.high) == (expected,) * 3
 
 
-def test_only_a_crossing_that_lasts_counts():
+def test_crossing_for_good():
     dipping = runs_of(lambda x: 2.0 + np.where(x == 1, -0.1, 0.05 * (4.5 - x)), error=1e-6)
     assert epochs_crossing(runs_of(level), dipping, seed=0).epochs == pytest.approx(2**4.5)
 
@@ -72,8 +75,8 @@ def test_cells_pool_the_noise_of_seeds():
     np.testing.assert_array_equal(best_size(table.loss), [4.0, 1.0])
 
 
-def test_what_cannot_be_judged_is_refused():
+def test_refusals():
     exact = epochs_crossing(runs_of(level), runs_of(falling), seed=0)
-    assert isinstance(exact, Refusal) and "nothing to judge the noise by" in exact.reason
+    assert isinstance(exact, Refusal) and "nothing to estimate the noise from" in exact.reason
     apart = epochs_crossing(runs_of(level, error=0.1), runs_of(falling, epochs=EPOCHS * 3), seed=0)
     assert isinstance(apart, Refusal) and "0 numbers of epochs" in apart.reason
