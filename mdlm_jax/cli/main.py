@@ -7,12 +7,15 @@ import sys
 
 from mdlm_jax.cli.bench import add_bench
 from mdlm_jax.cli.convert import add_convert
+from mdlm_jax.cli.data import add_data
 from mdlm_jax.cli.devices import join_processes, prepare_devices
 from mdlm_jax.cli.sample import add_sample
 from mdlm_jax.cli.sweep import add_sweep
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.interrupts import end_on_interrupt
+
+INTERRUPTED = 130  # what shells report of a process that Ctrl-C ended
 
 
 def command() -> None:
@@ -21,10 +24,10 @@ def command() -> None:
     try:
         main()
     except SystemExit as ended:
-        if ended.code == 2:
+        if ended.code in (2, INTERRUPTED):
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(2)
+            os._exit(ended.code)
         raise
 
 
@@ -40,6 +43,9 @@ def main(arguments: list[str] | None = None) -> None:
     except UserError as error:
         print(f"mdlm-jax: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("mdlm-jax: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,27 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     add_bench(verbs)
     add_convert(verbs)
 
-    data_verbs = verbs.add_parser("data", help="build a corpus, train a tokenizer").add_subparsers(required=True)
-    verb = data_verbs.add_parser("build", help="tokenise a corpus once, into ArrayRecord shards")
-    _add_source(verb)
-    verb.add_argument("--out", required=True, help="a new folder, for data.source=tokens")
-    verb.add_argument("--tokenizer", default="bytes", help="bytes | a tokenizers .json | GPT-2's folder")
-    verb.add_argument("--workers", type=int, default=os.cpu_count())
-    verb.set_defaults(run_verb=_build_corpus)
-    verb = data_verbs.add_parser("tokenizer", help="train a byte-level BPE on a corpus")
-    _add_source(verb)
-    verb.add_argument("--out", required=True, help="a .json file")
-    verb.add_argument("--size", type=int, required=True, help="tokens, at least 257")
-    verb.set_defaults(run_verb=_train_tokenizer)
+    add_data(verbs)
     return parser
-
-
-def _add_source(verb: argparse.ArgumentParser) -> None:
-    """The options of `data` in a config that say what the text is."""
-    verb.add_argument("--source", default="stdlib", help="stdlib | text | tfds")
-    verb.add_argument("--path", default="", help="text: globs, by commas; tfds: dataset name")
-    verb.add_argument("--validation-path", default="", help="globs of held-out files (default: the last 5%%)")
-    verb.add_argument("--field", default="text", help="the field with the text, in .jsonl, .parquet and tfds")
 
 
 def _train(options) -> int:
@@ -210,31 +197,3 @@ def _check(options) -> int:
         seed=options.seed,
     )
     return 0 if all(row.holds for row in rows) else 1
-
-
-def _build_corpus(options) -> int:
-    from mdlm_jax.data.build import build_corpus
-
-    manifest = build_corpus(
-        options.out,
-        source=options.source,
-        path=options.path,
-        validation_path=options.validation_path,
-        field=options.field,
-        tokenizer=options.tokenizer,
-        workers=options.workers,
-    )
-    for split, counts in manifest["splits"].items():
-        skipped = f", {counts['skipped']:,} rows without text left out" if counts["skipped"] else ""
-        print(f"{options.out}: {split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens{skipped}")
-    return 0
-
-
-def _train_tokenizer(options) -> int:
-    from mdlm_jax.data.sources import open_documents
-    from mdlm_jax.data.tokenizer import train_bpe
-
-    documents = open_documents(options.source, options.path, options.validation_path, options.field)
-    trained = train_bpe(documents.train(), options.size, options.out)
-    print(f"{options.out}: {trained.vocab_size:,} tokens")
-    return 0

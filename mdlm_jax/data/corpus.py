@@ -7,7 +7,7 @@ with no index of documents and no novel decoded for the sake of 64 tokens.
 
 import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Integer
@@ -19,10 +19,15 @@ from mdlm_jax.errors import UserError
 CHUNK = 4096
 MANIFEST = "manifest.json"
 VERSION = 1
+SPLITS = ("train", "validation")
 
 
 def read_manifest(folder: str | pathlib.Path) -> dict[str, Any]:
-    """What `build_corpus` wrote beside the shards. Raises UserError where it did not finish, or never began."""
+    """Reads and checks what `build_corpus` wrote beside the shards.
+
+    Raises:
+        UserError: the build did not finish, or never began, or the manifest is damaged.
+    """
     path = pathlib.Path(folder).expanduser() / MANIFEST
     if not path.is_file():
         raise UserError(
@@ -31,8 +36,10 @@ def read_manifest(folder: str | pathlib.Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         version = manifest["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged ({error}); build the corpus again") from error
+        if version == VERSION:
+            _check_manifest(manifest)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({_line(error)}); build the corpus again") from error
     if version != VERSION:
         raise UserError(f"{path} has version {version}, this program reads {VERSION}; build the corpus again")
     return manifest
@@ -41,36 +48,104 @@ def read_manifest(folder: str | pathlib.Path) -> dict[str, Any]:
 def open_corpus(path: str, tokenizer: str, length: int) -> Splits:
     """Rows of `length` tokens from the folder of a finished corpus.
 
-    Raises UserError when it is unfinished or damaged, or `tokenizer` is not the one it was built with.
+    Raises:
+        UserError: the corpus is unfinished or damaged, or `tokenizer` is not the one it was built with.
     """
-    import tensorflow_datasets as tfds
-
     manifest = read_manifest(path)
     opened = open_tokenizer(tokenizer)
     if opened.fingerprint != manifest["tokenizer"]["fingerprint"]:
         raise UserError(
             f"data.tokenizer={tokenizer!r}: {path} was built with {manifest['tokenizer']['name']!r}, another"
         )
-    builder = tfds.builder_from_directory(pathlib.Path(path).expanduser())
+    streams = open_streams(path, manifest)
 
     def rows(split: str) -> Rows:
-        expected = manifest["splits"][split]
-        chunks = builder.as_data_source(split)
-        if len(chunks) != expected["records"]:
-            raise UserError(
-                f"{path}: {split} has {len(chunks)} records, the manifest {expected['records']}; build again"
-            )
-        count = row_count(expected["tokens"], length, f"{path}, {split}")
-        return Rows(count, lambda numbers: _read(chunks, numbers, length))
+        count = row_count(manifest["splits"][split]["tokens"], length, f"{path}, {split}")
+        return Rows(count, lambda numbers: _read_rows(streams[split], numbers, length))
 
     validation = manifest["splits"]["validation"]
     return Splits(rows("train"), rows("validation"), validation["bytes"] / validation["tokens"], opened)
 
 
-def _read(chunks: Any, numbers: Integer[np.ndarray, "n"], length: int) -> Integer[np.ndarray, "n {length}"]:
+class Stream(NamedTuple):
+    """The tokens of one split, in records of CHUNK."""
+
+    name: str  # folder and split, for errors
+    records: Any  # a TFDS data source
+    vocab_size: int
+
+
+def open_streams(folder: str | pathlib.Path, manifest: dict[str, Any]) -> dict[str, Stream]:
+    """Opens the shards of every split. Raises UserError where they are not what the manifest counts."""
+    import tensorflow_datasets as tfds
+
+    root = pathlib.Path(folder).expanduser()
+    for shard in manifest.get("shards", ()):  # corpora of earlier versions do not list them
+        file = root / shard["name"]
+        size = file.stat().st_size if file.is_file() else None
+        if size != shard["size"]:
+            found = "is missing" if size is None else f"has {size:,} bytes instead of {shard['size']:,}"
+            raise UserError(f"{file} {found}; build the corpus again")
+    vocab_size = manifest["tokenizer"]["vocab_size"]
+    try:
+        builder = tfds.builder_from_directory(root)
+        feature = builder.info.features["tokens"]
+        if feature.shape != (None,) or feature.np_dtype != np.min_scalar_type(vocab_size):
+            raise ValueError(f"its tokens are {feature}")
+        records = {split: builder.as_data_source(split) for split in SPLITS}
+    except Exception as error:  # TFDS raises one type a cause, with no base of their own
+        raise UserError(f"{folder}: its TFDS files are damaged ({_line(error)}); build the corpus again") from error
+    streams = {split: Stream(f"{folder}: {split}", records[split], vocab_size) for split in SPLITS}
+    for split, stream in streams.items():
+        _check_stream(stream, manifest["splits"][split]["tokens"])
+    return streams
+
+
+def _read_record(stream: Stream, record: int) -> Integer[np.ndarray, "n"]:
+    try:
+        return stream.records[record]["tokens"]
+    except Exception as error:  # ArrayRecord raises one type a cause, with no base of their own
+        what = f"record {record} cannot be read ({_line(error)})"
+        raise UserError(f"{stream.name}: {what}; build the corpus again") from error
+
+
+def _check_stream(stream: Stream, tokens: int) -> None:
+    """Raises UserError unless the stream holds so many tokens of the vocabulary, by its first and last record."""
+    count = -(-tokens // CHUNK)
+    if len(stream.records) != count:
+        found = f"{stream.name} has {len(stream.records)} records, the manifest {count}"
+        raise UserError(f"{found}; build the corpus again")
+    for record, size in ((0, min(tokens, CHUNK)), (count - 1, tokens - (count - 1) * CHUNK)):
+        read = _read_record(stream, record)
+        if len(read) != size or read.max() >= stream.vocab_size:
+            raise UserError(f"{stream.name}: record {record} is not what the manifest counts; build the corpus again")
+
+
+def _read_rows(stream: Stream, numbers: Integer[np.ndarray, "n"], length: int) -> Integer[np.ndarray, "n {length}"]:
     rows = []
     for start in numbers * length:
         first, last = start // CHUNK, (start + length - 1) // CHUNK
-        stream = np.concatenate([chunks[chunk]["tokens"] for chunk in range(first, last + 1)])
-        rows.append(stream[start - first * CHUNK :][:length])
+        tokens = np.concatenate([_read_record(stream, record) for record in range(first, last + 1)])
+        rows.append(tokens[start - first * CHUNK :][:length])
     return np.stack(rows)
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Raises an error where a value that this program reads is missing or of another type."""
+    expected = {"fingerprint": str, "vocab_size": int, "name": str}
+    counted = {"tokens": int, "bytes": int, "records": int}
+    sized = {"name": str, "size": int}
+    for values, types in [
+        (manifest["tokenizer"], expected),
+        *((manifest["splits"][split], counted) for split in SPLITS),
+        *((file, {"sha256": str}) for file in manifest["files"]),
+        *((shard, sized) for shard in manifest.get("shards", ())),
+    ]:
+        for key, kind in types.items():
+            if type(values[key]) is not kind or (kind is int and values[key] < 1):
+                raise ValueError(f"{key} is {values[key]!r}")
+
+
+def _line(error: BaseException) -> str:
+    """The type of an error and the first line of what it says."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -76,11 +76,14 @@ def _content(source: str, path: str, validation_path: str, field: str) -> Any:
         validation = expand("data.validation_path", validation_path) if validation_path else ()
         kinds = [[kind(file) for file in files] for files in (train, validation)]
         fields = [field] if any(reads_field(file) for file in train + validation) else []
-        return [kinds, fields, _digests(train + validation)]
+        return [kinds, fields, file_digests(train + validation)]
     documents = open_documents(source, path, validation_path, field)
-    return [validation_path, field, _digests(documents.files)] if source == "tfds" else _digests(documents.files)
+    return (
+        [validation_path, field, file_digests(documents.files)] if source == "tfds" else file_digests(documents.files)
+    )
 
 
-def _digests(files: tuple[pathlib.Path, ...]) -> list[str]:
+def file_digests(files: tuple[pathlib.Path, ...]) -> list[str]:
+    """SHA-256 of each file."""
     with ThreadPoolExecutor() as threads:  # hashing large pieces releases the interpreter's lock
         return list(threads.map(file_digest, files))

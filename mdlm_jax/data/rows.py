@@ -1,6 +1,6 @@
 """Every corpus as rows of one length with random access: documents joined by the separator and cut, never padded."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,8 @@ from jaxtyping import Integer
 
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
+
+BATCH_CHARACTERS = 1 << 20
 
 
 class Rows(NamedTuple):
@@ -35,18 +37,46 @@ class Joined(NamedTuple):
     skipped: int  # rows without text
 
 
+class Piece(NamedTuple):
+    """A document, or a part of a long one."""
+
+    text: str
+    ends: bool  # whether its document ends here
+
+
 def join(documents: Iterable[str], tokenizer: Tokenizer) -> Joined:
     """Encodes documents and joins them, those without text left out."""
+    joined = [encode(batch, tokenizer) for batch in [[], *batches(documents, tokenizer)]]
+    tokens, *counts = zip(*joined, strict=True)
+    return Joined(np.concatenate(tokens), *map(sum, counts))
+
+
+def encode(batch: list[Piece], tokenizer: Tokenizer) -> Joined:
+    """Encodes consecutive pieces and joins their documents."""
     dtype = np.min_scalar_type(tokenizer.vocab_size)
     separator = np.array([tokenizer.separator], dtype)
-    pieces, size, skipped = [np.empty(0, dtype)], 0, 0
+    texts = [piece for piece in batch if piece.text]
+    tokens = [np.empty(0, dtype)]
+    for piece, ids in zip(texts, tokenizer.encode_batch([piece.text for piece in texts]), strict=True):
+        tokens += [ids.astype(dtype), separator][: 1 + piece.ends]
+    size = sum(len(piece.text.encode("utf-8")) for piece in texts)
+    documents = sum(piece.ends for piece in texts)
+    return Joined(np.concatenate(tokens), size, documents, len(batch) - len(texts))
+
+
+def batches(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[Piece]]:
+    """Documents in lists of about BATCH_CHARACTERS, the long ones in pieces that may be encoded by themselves."""
+    batch, size = [], 0
     for document in documents:
-        if not document:
-            skipped += 1
-            continue
-        pieces += [tokenizer.encode(document).astype(dtype), separator]
-        size += len(document.encode("utf-8"))
-    return Joined(np.concatenate(pieces), size, len(pieces) // 2, skipped)
+        parts = list(tokenizer.pieces(document))
+        for number, part in enumerate(parts, start=1):
+            batch.append(Piece(part, number == len(parts)))
+            size += len(part)
+            if size >= BATCH_CHARACTERS:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def row_count(tokens: int, length: int, name: str) -> int:

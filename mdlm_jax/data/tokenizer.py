@@ -1,10 +1,10 @@
-"""Text to token ids and back: bytes, any `tokenizers` JSON file, GPT-2's two files, or a BPE trained here."""
+"""Text to token ids and back: bytes, any `tokenizers` JSON file, or GPT-2's two files."""
 
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,26 +12,29 @@ import tokenizers
 from jaxtyping import Integer
 from numpy.typing import ArrayLike
 
+from mdlm_jax.data.codec import byte_level, open_codec
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 
-END_OF_TEXT = "<|endoftext|>"
-# What published vocabularies call the token between two documents, the commonest first.
-SEPARATORS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 JSON_FILE = "tokenizer.json"
 BUILT_IN_FILE = "built_in.json"  # {"bytes": {}} or {"states": {"states": V}}
 
 
 class Tokenizer(NamedTuple):
-    """`encode` never yields the separator, whatever the text says; `decode` leaves it out."""
+    """Text to ids and back. Encoding never yields the separator, whatever the text says; decoding leaves it out."""
 
-    encode: Callable[[str], Integer[np.ndarray, "n"]]
+    pieces: Callable[[str], Iterator[str]]  # consecutive; their ids one after another are those of the text
+    encode_batch: Callable[[list[str]], list[Integer[np.ndarray, "n"]]]
     decode: Callable[[ArrayLike], str]
     vocab_size: int  # V, the separator included
     separator: int  # the id between two documents; -1 where there are no documents
     fingerprint: str  # SHA-256 of everything that encode depends on
     files: dict[str, bytes]  # name -> content: what `save_tokenizer` writes and `open_tokenizer` reads
+
+    def encode(self, text: str) -> Integer[np.ndarray, "n"]:
+        """The ids of one text."""
+        return self.encode_batch([text])[0]
 
 
 def open_tokenizer(name: str | os.PathLike) -> Tokenizer:
@@ -73,7 +76,8 @@ def byte_tokenizer() -> Tokenizer:
         return ids[ids < 256].astype(np.uint8).tobytes().decode("utf-8", errors="replace")
 
     return Tokenizer(
-        encode=lambda text: np.frombuffer(text.encode("utf-8"), np.uint8),
+        pieces=lambda text: (text[begin : begin + 2**20] for begin in range(0, max(len(text), 1), 2**20)),
+        encode_batch=lambda texts: [np.frombuffer(text.encode("utf-8"), np.uint8) for text in texts],
         decode=decode,
         vocab_size=257,
         separator=256,
@@ -85,7 +89,8 @@ def byte_tokenizer() -> Tokenizer:
 def state_tokenizer(states: int) -> Tokenizer:
     """The states of a synthetic source, written as decimal numbers."""
     return Tokenizer(
-        encode=lambda text: np.array(text.split(), np.int32),
+        pieces=lambda text: iter([text]),
+        encode_batch=lambda texts: [np.array(text.split(), np.int32) for text in texts],
         decode=lambda ids: " ".join(map(str, np.asarray(ids).tolist())),
         vocab_size=states,
         separator=-1,
@@ -94,35 +99,12 @@ def state_tokenizer(states: int) -> Tokenizer:
     )
 
 
-def train_bpe(documents: Iterable[str], size: int, path: str | os.PathLike) -> Tokenizer:
-    """Trains a byte-level BPE of `size` tokens, separator included, and writes it to `path` as `tokenizers` JSON.
-
-    Raises UserError when `size` cannot hold the 256 bytes and the separator, or the text is too small for it.
-    """
-    if size < 257:
-        raise UserError(f"tokenizer size {size}: a byte-level BPE has at least 257 tokens, 256 bytes and a separator")
-    model = _byte_level(tokenizers.models.BPE())
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    model.train_from_iterator(documents, trainer)
-    if model.get_vocab_size() < size:
-        raise UserError(f"tokenizer size {size}: the text only yields {model.get_vocab_size()} tokens")
-    path = pathlib.Path(path).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, model.to_str(pretty=True))
-    return open_tokenizer(str(path))
-
-
 def _open_json(path: pathlib.Path) -> Tokenizer:
     content = path.read_bytes()
     try:
-        return _wrap(tokenizers.Tokenizer.from_buffer(content), {JSON_FILE: content})
+        return _wrap(content, {JSON_FILE: content})
     except Exception as error:  # the library raises a bare Exception
-        raise UserError(f"tokenizer {path}: not a tokenizers JSON file ({error})") from error
+        raise UserError(f"tokenizer {path}: not a tokenizers JSON file ({' '.join(str(error).split())})") from error
 
 
 def _open_folder(folder: pathlib.Path) -> Tokenizer:
@@ -150,42 +132,14 @@ def _gpt2(folder: pathlib.Path) -> Tokenizer:
     try:
         bpe = tokenizers.models.BPE.from_file(*map(str, files))
     except Exception as error:  # the library raises a bare Exception
-        raise UserError(f"tokenizer folder {folder}: not a BPE vocabulary ({error})") from error
-    return _wrap(_byte_level(bpe), {name: file.read_bytes() for name, file in zip(GPT2_FILES[0], files, strict=True)})
+        what = " ".join(str(error).split())
+        raise UserError(f"tokenizer folder {folder}: not a BPE vocabulary ({what})") from error
+    contents = {name: file.read_bytes() for name, file in zip(GPT2_FILES[0], files, strict=True)}
+    return _wrap(byte_level(bpe).to_str(), contents)
 
 
-def _byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
-    """GPT-2's reading of text as bytes, split by its regular expression."""
-    model = tokenizers.Tokenizer(bpe)
-    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    model.decoder = tokenizers.decoders.ByteLevel()
-    return model
-
-
-def _wrap(model: tokenizers.Tokenizer, files: dict[str, bytes]) -> Tokenizer:
-    model.no_truncation()
-    model.no_padding()
-    # Markup such as </s> inside a document is text like any other: only the packer writes separators.
-    model.encode_special_tokens = True
-    ids = (model.token_to_id(name) for name in SEPARATORS)
-    separator = next((token for token in ids if token is not None), None)
-    size = max(model.get_vocab(with_added_tokens=True).values()) + 1
-    if separator is None:
-        separator, size = size, size + 1
-
-    def decode(ids: ArrayLike) -> str:
-        return model.decode(
-            [token for token in np.asarray(ids).tolist() if token != separator], skip_special_tokens=False
-        )
-
-    return Tokenizer(
-        encode=lambda document: np.array(model.encode(document, add_special_tokens=False).ids, np.int32),
-        decode=decode,
-        vocab_size=size,
-        separator=separator,
-        fingerprint=_sha256(*files.values()),
-        files=files,
-    )
+def _wrap(content: str | bytes, files: dict[str, bytes]) -> Tokenizer:
+    return Tokenizer(*open_codec(content), fingerprint=_sha256(*files.values()), files=files)
 
 
 def _sha256(*contents: bytes) -> str:

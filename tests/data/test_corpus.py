@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import pathlib
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +13,9 @@ import numpy as np
 import pytest
 
 from mdlm_jax.data import corpus
+from mdlm_jax.data.bpe import train_bpe
 from mdlm_jax.data.build import build_corpus
 from mdlm_jax.data.pipeline import open_data
-from mdlm_jax.data.tokenizer import train_bpe
 from mdlm_jax.errors import UserError
 
 
@@ -99,7 +98,7 @@ def test_the_number_of_workers_changes_nothing(text, built, tmp_path):
 
 STOP_HALF_WAY = """
 import multiprocessing, sys, time
-from mdlm_jax.data import build
+from mdlm_jax.data import build, rows
 
 def half(source, *arguments):
     documents = whole(source, *arguments)
@@ -114,7 +113,7 @@ def half(source, *arguments):
     return documents._replace(train=train)
 
 if __name__ == "__main__":
-    whole, build.open_documents, build.BATCH_CHARACTERS = build.open_documents, half, 1
+    whole, build.open_documents, rows.BATCH_CHARACTERS = build.open_documents, half, 1
     output, path, validation_path = sys.argv[1:]
     paths = {"path": path, "validation_path": validation_path, "field": ""}
     build.build_corpus(output, source="text", **paths, tokenizer="bytes", workers=2)
@@ -191,21 +190,3 @@ def test_a_corpus_is_read_with_its_own_tokenizer(text, tmp_path):
     np.testing.assert_array_equal(from_text.batch(3).example.tokens, from_shards.batch(3).example.tokens)
     with pytest.raises(UserError, match="data.tokenizer='bytes'.*bpe.json"):
         open_rows("tokens", as_built(output))
-
-
-def test_errors_name_the_corpus(built, tmp_path):
-    damaged = tmp_path / "damaged"
-    shutil.copytree(built[0], damaged)
-    with pytest.raises(UserError, match="damaged, validation: .* fewer than one row"):
-        open_rows("tokens", as_built(damaged), 200_000 // 8)
-    manifest = corpus.read_manifest(damaged)
-    manifest["splits"]["train"]["records"] += 1
-    for content, what in [
-        (json.dumps(manifest), "records"),
-        ('{"version": 0}', "version 0"),
-        ("{", "damaged"),
-        ("[]", "damaged"),
-    ]:
-        (damaged / "manifest.json").write_text(content)
-        with pytest.raises(UserError, match=f"damaged.*{what}"):
-            open_rows("tokens", as_built(damaged))

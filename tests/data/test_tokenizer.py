@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tokenizers
 
-from mdlm_jax.data.tokenizer import byte_tokenizer, open_tokenizer, save_tokenizer, state_tokenizer, train_bpe
+from mdlm_jax.data.bpe import train_bpe
+from mdlm_jax.data.tokenizer import byte_tokenizer, open_tokenizer, save_tokenizer, state_tokenizer
 from mdlm_jax.errors import UserError
 from tests.public_data import write_gpt2
 
@@ -98,7 +99,7 @@ def test_a_saved_tokenizer_is_the_same(tmp_path):
     for number, tokenizer in enumerate(opened):
         save_tokenizer(tokenizer, tmp_path / f"saved/{number}")
         again = open_tokenizer(tmp_path / f"saved/{number}")
-        assert again[2:] == tokenizer[2:], "V, separator, fingerprint and files"
+        assert again[3:] == tokenizer[3:], "V, separator, fingerprint and files"
         text = "1 6 0" if tokenizer.separator == -1 else "low lower 漢字"
         assert again.encode(text).tolist() == tokenizer.encode(text).tolist()
         assert again.decode(tokenizer.encode(text)) == text

@@ -8,7 +8,7 @@ import pytest
 
 from mdlm_jax.build import build
 from mdlm_jax.config import from_json
-from mdlm_jax.data.tokenizer import train_bpe
+from mdlm_jax.data.bpe import train_bpe
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.evaluate import evaluate_run
 from mdlm_jax.runs.held_out import DataOptions

@@ -8,7 +8,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from mdlm_jax.data.tokenizer import byte_tokenizer, state_tokenizer, train_bpe
+from mdlm_jax.data.bpe import train_bpe
+from mdlm_jax.data.tokenizer import byte_tokenizer, state_tokenizer
 from mdlm_jax.sampling.show import live
 from mdlm_jax.sampling.show.live import live_view, look, make_pieces, picture
 

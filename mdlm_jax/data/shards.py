@@ -1,0 +1,73 @@
+"""Writes a stream of tokens as ArrayRecord shards, which leave a folder like any TFDS builder's."""
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from mdlm_jax.data.corpus import CHUNK, SPLITS
+from mdlm_jax.data.rows import Joined, Piece
+
+SHARD_RECORDS = 1 << 15  # 256 MiB of 16-bit tokens
+
+
+def open_writer(folder: pathlib.Path, dtype: np.dtype) -> Any:
+    """TFDS's sequential writer.
+
+    Its GeneratorBasedBuilder holds a split in memory until it is complete, and from 1 GB on needs TensorFlow, with
+    shuffling disabled as well; this one streams, in order.
+    """
+    # TFDS takes a second to import, which no worker needs.
+    import tensorflow_datasets as tfds
+
+    identity = tfds.core.dataset_info.DatasetIdentity(
+        name="tokens", version=tfds.core.Version("1.0.0"), data_dir=str(folder), module_name=__name__
+    )
+    tokens = tfds.features.Tensor(shape=(None,), dtype=dtype, encoding="bytes")
+    info = tfds.core.DatasetInfo(
+        builder=identity,
+        description="Consecutive pieces of a stream of tokens.",
+        features=tfds.features.FeaturesDict({"tokens": tokens}),
+        disable_shuffling=True,
+    )
+    writer = tfds.core.SequentialWriter(info, SHARD_RECORDS, file_format="array_record")
+    writer.initialize_splits(list(SPLITS))
+    return writer
+
+
+def write_split(
+    writer: Any, split: str, batches: Iterator[tuple[list[Piece], Joined]], dtype: np.dtype, report: Callable[..., None]
+) -> dict[str, int]:
+    """Writes one split in records of CHUNK tokens, the last one shorter.
+
+    Args:
+        writer: what `open_writer` returned.
+        split: the split's name.
+        batches: pieces of documents and what they are joined.
+        dtype: type of the tokens.
+        report: called after every batch with `advance` (its characters) and `tokens` (so far).
+
+    Returns:
+        Counts of documents, skipped rows, tokens, bytes of text and records.
+    """
+    counts = dict.fromkeys(("documents", "skipped", "tokens", "bytes", "records"), 0)
+    rest = np.empty(0, dtype)
+
+    def add(records: np.ndarray) -> None:
+        writer.add_examples({split: [{"tokens": record} for record in records]})
+        counts["records"] += len(records)
+
+    for batch, joined in batches:
+        stream = np.concatenate([rest, joined.tokens])
+        whole = len(stream) // CHUNK * CHUNK
+        add(stream[:whole].reshape(-1, CHUNK))
+        rest = stream[whole:]
+        counts["documents"] += joined.documents
+        counts["skipped"] += joined.skipped
+        counts["tokens"] += len(joined.tokens)
+        counts["bytes"] += joined.bytes
+        report(advance=sum(len(piece.text) for piece in batch), tokens=counts["tokens"])
+    if len(rest):
+        add(rest[None])
+    return counts
