@@ -194,14 +194,14 @@ def test_bytes_per_token(numbered, tmp_path):
 
 
 def test_stdlib_opens_in_about_a_second():
-    begin = time.perf_counter()
+    begin = time.process_time()
     data = open_small(source="stdlib", sequence_length=64, batch_size=64)
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 3
     assert data.unique_tokens > 5e6
-    begin = time.perf_counter()
+    begin = time.process_time()
     for step in range(50):
         data.batch(step)
-    assert time.perf_counter() - begin < 50 * 0.01
+    assert time.process_time() - begin < 50 * 0.01
 
 
 @pytest.mark.parametrize(
