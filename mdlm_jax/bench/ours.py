@@ -4,7 +4,7 @@ import json
 import pathlib
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -153,8 +153,11 @@ def _flops(case: cases.Case, objective: Objective, architecture: Architecture, v
 def _write_inputs(folder: pathlib.Path, case: cases.Case, state: State, views: list[View]) -> None:
     """The weights at the start, and what the network reads and is scored on at every step."""
     leaves = jax.tree.leaves_with_path(state.params)
-    np.savez(folder / "weights.npz", **{"/".join(key.key for key in path): leaf for path, leaf in leaves})
-    fields = {name: np.stack([getattr(view, name) for view in views]) for name in ("tokens", "targets", "weight")}
+    arrays: dict[str, Any] = {"/".join(key.key for key in path): leaf for path, leaf in leaves}
+    np.savez(folder / "weights.npz", **arrays)
+    fields: dict[str, Any] = {
+        name: np.stack([getattr(view, name) for view in views]) for name in ("tokens", "targets", "weight")
+    }
     np.savez(folder / "views.npz", **fields)
     (folder / "case.json").write_text(json.dumps(case._asdict()))
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from mdlm_jax.errors import UserError
 
@@ -66,8 +66,10 @@ def stop(peer: Peer) -> None:
     peer.process.wait()
 
 
-def _read(process: subprocess.Popen):
+def _read(process: subprocess.Popen[str]):
     line = process.stdout.readline()
     if not line:
-        raise UserError(f"{process.args[0]} -m mdlm_jax.bench.torch_side ended with exit code {process.wait()}")
+        raise UserError(
+            f"{cast(list, process.args)[0]} -m mdlm_jax.bench.torch_side ended with exit code {process.wait()}"
+        )
     return json.loads(line)

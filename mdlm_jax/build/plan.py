@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -121,7 +121,8 @@ def _vocab_size(config: ConfigDict) -> int:
         return config.model.vocab_size
     key = "path" if config.data.source == "markov" else "tokenizer"
     size = parse_markov(config.data.path)[0] if key == "path" else open_tokenizer(config.data.tokenizer).vocab_size
-    if size > (most := KEYS["model.vocab_size"].at_most):
+    most = KEYS["model.vocab_size"].at_most
+    if most is not None and size > most:
         refuse(f"data.{key}", config.data[key], f"at most {most:,} tokens; it has {size:,}")
     return size
 
@@ -129,7 +130,7 @@ def _vocab_size(config: ConfigDict) -> int:
 def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> Architecture:
     m = config.model
     shape = ("layers", "width", "heads", "key_value_heads", "mlp_width")
-    fields = {"input_width": objective.inputs}
+    fields: dict[str, Any] = {"input_width": objective.inputs}
     fields |= {name: m[name] for name in Architecture._fields if name not in ("vocab_size", "input_width", *shape)}
     if m.size:
         choose(config, "model.size", ladder.SMALL | ladder.SMDM)

@@ -4,7 +4,7 @@ import math
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 Value = bool | int | float | str
 
@@ -56,7 +56,7 @@ class Key(NamedTuple):
         words = " and ".join(bounds) or ("a finite number" if isinstance(self.default, float) else "a whole number")
         return ", or ".join([words, *(_written(value) for value in self.also)])
 
-    def refusal(self, value: object) -> str:
+    def refusal(self, value: Any) -> str:
         """What would be accepted instead of `value`; empty where the key accepts it."""
         kind = type(self.default)
         number = isinstance(value, int | float) and not isinstance(value, bool)

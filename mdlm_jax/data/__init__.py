@@ -2,19 +2,20 @@
 
 from typing import NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 
 class Example(NamedTuple):
     """One row of tokens."""
 
-    tokens: Int[Array, "L"]
-    segments: Int[Array, "L"]  # 0 is padding; documents count from 1; attention never crosses them
-    prompt_mask: Bool[Array, "L"]  # given (a prompt): never noised, never scored
+    tokens: Int[Array | np.ndarray, "L"]
+    segments: Int[Array | np.ndarray, "L"]  # 0 is padding; documents count from 1; attention never crosses them
+    prompt_mask: Bool[Array | np.ndarray, "L"]  # given (a prompt): never noised, never scored
 
 
 class Batch(NamedTuple):
     """B examples, and the position of each in the global batch: the only thing its noise may depend on."""
 
     example: Example  # leading axis B
-    index: Int[Array, "B"]
+    index: Int[Array | np.ndarray, "B"]

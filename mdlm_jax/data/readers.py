@@ -28,7 +28,7 @@ def as_text(where: str, content: Any) -> str:
             return content.decode("utf-8")
         content.encode("utf-8")  # JSON can spell half of a surrogate pair, which is no character
         return content
-    except UnicodeError as error:
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
         unit = "byte" if isinstance(content, bytes) else "character"
         raise UserError(f"{where} is not UTF-8: {unit} {error.start} ({error.reason})") from error
 

@@ -39,7 +39,9 @@ class Muennighoff(NamedTuple):
     parameters_decay: float | np.ndarray  # R_N*, in multiples of the size that the unique tokens are optimal for
 
 
-def _saturating(amount: Float[Array, "runs"], useful: Float[Array, "runs"], log_decay: Float[Array, ""]):
+def _saturating(
+    amount: Float[Array | np.ndarray, "runs"], useful: Float[Array | np.ndarray, "runs"], log_decay: Float[Array, ""]
+):
     """The first `useful` of an amount count fully; each further multiple of it counts exp(-1 / decay) as much."""
     useful = jnp.minimum(useful, amount)
     decay = jnp.exp(log_decay)
@@ -141,11 +143,12 @@ def crossover(first: Fit, second: Fit, path: RepeatedRuns) -> float | Refusal:
         second: Another.
         path: Runs in order of their compute.
     """
-    losses = [loss_at(fitted, path) for fitted in (first, second)]
-    for name, loss in zip(("first", "second"), losses, strict=True):
-        if isinstance(loss, Refusal):
-            return Refusal(f"the {name}: {loss.reason}")
-    ahead = losses[0] - losses[1]
+    loss_first, loss_second = (loss_at(fitted, path) for fitted in (first, second))
+    if isinstance(loss_first, Refusal):
+        return Refusal(f"the first: {loss_first.reason}")
+    if isinstance(loss_second, Refusal):
+        return Refusal(f"the second: {loss_second.reason}")
+    ahead = loss_first - loss_second
     turns = np.flatnonzero((ahead[:-1] < 0) & (ahead[1:] >= 0))
     if len(turns) == 0:
         lower = "second" if ahead[0] >= 0 else "first"

@@ -30,11 +30,13 @@ def compute_multiplier(reference: Optima, other: Optima) -> Multiplier | Refusal
     """
     if reference.counter != other.counter:
         return Refusal(f"the budgets are counted in {reference.counter} and in {other.counter}")
+    samples = []
     for name, best in (("reference", reference), ("other", other)):
         if isinstance(best.sample, Refusal):
             return Refusal(f"{name}: {best.sample.reason}")
         if best.loss_law.exponent >= 0 or np.mean(~(best.sample.loss_exponent < 0)) > MAX_LOST:
             return Refusal(f"{name}: the loss does not clearly fall with compute")
+        samples.append(best.sample)
     laws = (reference.loss_law, other.loss_law)
     lows = [law.coefficient * law.high**law.exponent for law in laws]
     highs = [law.coefficient * law.low**law.exponent for law in laws]
@@ -45,9 +47,9 @@ def compute_multiplier(reference: Optima, other: Optima) -> Multiplier | Refusal
     log_loss = np.linspace(np.log(bottom), np.log(top), 33)
     log_compute = [(log_loss - np.log(law.coefficient)) / law.exponent for law in laws]
     sampled = [
-        (log_loss - best.sample.loss_log_coefficient[:, None])
-        / np.where(best.sample.loss_exponent < 0, best.sample.loss_exponent, np.nan)[:, None]
-        for best in (reference, other)
+        (log_loss - sample.loss_log_coefficient[:, None])
+        / np.where(sample.loss_exponent < 0, sample.loss_exponent, np.nan)[:, None]
+        for sample in samples
     ]
     log_ratio, log_ratios = log_compute[1] - log_compute[0], sampled[1] - sampled[0]
     low, high = interval(log_ratios)

@@ -31,11 +31,11 @@ class Chinchilla(NamedTuple):
 
 def log_sum(*terms: Float[Array, "..."]) -> Float[Array, "*n"]:
     """ln of the sum of exponentials."""
-    terms = jnp.stack(jnp.broadcast_arrays(*terms))
+    stacked = jnp.stack(jnp.broadcast_arrays(*terms))
     # The largest term cancels, so it needs no gradient. JAX's gradient of max looks for the term that equals it and
     # divides by 0 if the compiler computes the two separately and they differ in the last bit.
-    largest = jax.lax.stop_gradient(terms.max(0))
-    return jnp.log(jnp.sum(jnp.exp(terms - largest), 0)) + largest
+    largest = jax.lax.stop_gradient(stacked.max(0))
+    return jnp.log(jnp.sum(jnp.exp(stacked - largest), 0)) + largest
 
 
 def chinchilla_log_loss(coordinates: Float[Array, "5"], runs: Runs) -> Float[Array, "runs"]:

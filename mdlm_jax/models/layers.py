@@ -36,7 +36,7 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x):
         kind = nn.RMSNorm if self.architecture.norm == "rmsnorm" else nn.LayerNorm
-        options = {"use_scale": self.affine} | ({} if kind is nn.RMSNorm else {"use_bias": self.affine})
+        options: dict[str, Any] = {"use_scale": self.affine} | ({} if kind is nn.RMSNorm else {"use_bias": self.affine})
         return kind(epsilon=self.architecture.norm_epsilon, dtype=jnp.float32, **options)(x).astype(x.dtype)
 
 

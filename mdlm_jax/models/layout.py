@@ -91,7 +91,8 @@ def _names(path) -> tuple[str, ...]:
 
 def _over_tensor(mesh: Mesh, path, shape: tuple[int, ...]) -> list:
     """What of an array, without the axis of layers, is split over `tensor`."""
-    spec, (module, leaf) = [None] * len(shape), ("", "", *_names(path))[-2:]
+    spec: list[str | None] = [None] * len(shape)
+    module, leaf = ("", "", *_names(path))[-2:]
     if mesh.shape["tensor"] > 1 and module in BY_OUTPUTS:
         spec[-1] = "tensor"
     if mesh.shape["tensor"] > 1 and module in BY_INPUTS and leaf == "kernel":

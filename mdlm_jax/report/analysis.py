@@ -82,12 +82,13 @@ def _is_control(reference: str, other: str) -> bool:
 
 
 def _compare(reference: str, other: str, best: dict[str, Optima | Refusal]) -> Comparison:
-    multiplier = None
-    for name in (reference, other):
-        if isinstance(best[name], Refusal):
-            multiplier = Refusal(f"{name} has no law L*(C)")
-    if multiplier is None:
-        multiplier = compute_multiplier(best[reference], best[other])
+    first, second = best[reference], best[other]
+    if isinstance(second, Refusal):
+        multiplier = Refusal(f"{other} has no law L*(C)")
+    elif isinstance(first, Refusal):
+        multiplier = Refusal(f"{reference} has no law L*(C)")
+    else:
+        multiplier = compute_multiplier(first, second)
     return Comparison(reference, other, _is_control(reference, other), multiplier)
 
 

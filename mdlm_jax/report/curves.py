@@ -36,7 +36,8 @@ def learning_curve(path: str | os.PathLike, points: int = POINTS) -> tuple[np.nd
     bins = np.floor(points * np.log(flops / flops.min()) / np.log(flops.max() / flops.min() + 1e-9)).astype(int)
     counts = np.bincount(bins)
     filled = counts > 0
-    return tuple(np.bincount(bins, values)[filled] / counts[filled] for values in (flops, loss))
+    mean_flops, mean_loss = (np.bincount(bins, values)[filled] / counts[filled] for values in (flops, loss))
+    return mean_flops, mean_loss
 
 
 def learning_curves(runs: Sequence[Result], folders: Mapping[str, pathlib.Path], counter: str) -> dict:

@@ -27,7 +27,7 @@ def told_plainly(folder: pathlib.Path) -> Iterator[None]:
         raise
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException | None) -> str:
     """What the system said, in the error or in what led to it; TensorStore has it in its text."""
     while error is not None:
         for number in FAULTS:

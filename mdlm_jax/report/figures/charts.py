@@ -165,7 +165,7 @@ def tips(**formats: str) -> list[alt.Tooltip]:
     ]
 
 
-def zoomed(chart: alt.LayerChart, name: str, along: Sequence[str] = ("x", "y")) -> alt.LayerChart:
+def zoomed(chart: Any, name: str, along: Sequence[Any] = ("x", "y")) -> Any:
     """Drag pans, shift and wheel zoom, a double click resets. `name` is of the panel, once in a figure.
 
     The wheel alone scrolls the page, which a chart under the pointer must not stop. The first layer has both axes.
@@ -177,10 +177,11 @@ def zoomed(chart: alt.LayerChart, name: str, along: Sequence[str] = ("x", "y")) 
     )
 
 
-def panels(charts: Sequence[alt.TopLevelMixin], title: str, subtitle: str | list[str], columns: int = 3):
+def panels(charts: Sequence[Any], title: str, subtitle: str | list[str], columns: int = 3):
     """Charts beside each other under one heading, each with its own scales."""
     joined = alt.concat(*charts, columns=columns, spacing=28)
-    joined = joined.resolve_scale(**dict.fromkeys(("x", "y", "color", "shape", "strokeDash"), "independent"))
+    own: dict[str, Any] = dict.fromkeys(("x", "y", "color", "shape", "strokeDash"), "independent")
+    joined = joined.resolve_scale(**own)
     return joined.properties(title=alt.Title(text=title, subtitle=subtitle))
 
 

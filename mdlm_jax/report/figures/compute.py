@@ -1,5 +1,7 @@
 """Loss against compute: finished runs with their laws, learning curves with their frontier, and multipliers."""
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 
@@ -42,7 +44,7 @@ def _panel(analysis: Analysis, names: list[str], title: str, width: int) -> alt.
     ]
     x = charts.x("C", charts.flops("training FLOPs", analysis.counter), [run["C"] for run in runs], pixels=width)
     y = charts.y("loss", charts.NATS, [run["loss"] for run in runs], log=True)
-    laws = [(name, analysis.optima[name]) for name in names if isinstance(analysis.optima[name], Optima)]
+    laws = [(name, best) for name in names if isinstance(best := analysis.optima[name], Optima)]
     tooltip = charts.tips(run="", loss=".4f", error=".2g", N=",", D=".3s")
     dim = lambda opacity: alt.when(picked).then(alt.value(opacity)).otherwise(alt.value(0.06))  # noqa: E731
     shape, widths = charts.shape(names, analysis.runs), charts.nested_widths(names)
@@ -85,7 +87,7 @@ def loss_against_flops(analysis: Analysis) -> Figure | None:
 
 
 def _multiplier(analysis: Analysis, comparison: Comparison, domain: list[float], width: int) -> alt.LayerChart:
-    value = comparison.multiplier
+    value: Any = comparison.multiplier  # no Refusal: those have no panel
     rows = [
         {"loss": loss, "value": middle, "low": low, "high": high, "objective": comparison.other}
         for loss, middle, low, high in zip(

@@ -18,7 +18,7 @@ def _frontier(found: Frontier) -> list[dict]:
     ]
 
 
-def _panel(study: Study, name: str, losses: list[float], first: bool, num_panels: int) -> alt.LayerChart:
+def _panel(study: Study, name: str, losses: list[float | None], first: bool, num_panels: int) -> alt.LayerChart:
     counter = study.analysis.counter
     shown = [run for run in study.analysis.runs[name] if run.run_id in study.curves]
     rows = [

@@ -12,7 +12,7 @@ from mdlm_jax.style import number
 EPOCHS = "epochs over the unique tokens"
 
 
-def _sizes(found: Repeated, name: str, losses: list[float], first: bool, panels: int) -> alt.LayerChart:
+def _sizes(found: Repeated, name: str, losses: list[float | None], first: bool, panels: int) -> alt.LayerChart:
     runs, table = found.runs[name], found.cells[name]
     points = [
         {"epochs": run.epochs, "loss": run.loss, "N": run.parameters_non_embedding, "run": run.run_id, "seed": run.seed}
@@ -57,7 +57,7 @@ def _crossings(found: Repeated) -> list[dict]:
     return rows
 
 
-def _together(found: Repeated, losses: list[float], panels: int) -> alt.LayerChart:
+def _together(found: Repeated, losses: list[float | None], panels: int) -> alt.LayerChart:
     names = [name for name, runs in found.runs.items() if runs[0].bound != "none"]
     rows = [row for name in names for row in _best(name, found.cells[name])]
     color = charts.color(names, found.runs)

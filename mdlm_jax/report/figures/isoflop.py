@@ -47,7 +47,7 @@ def _mark(curve: IsoFlop, minimum: Minimum) -> dict:
     return {"budget": curve.budget, "N": minimum.parameters, "loss": minimum.loss, "inside": minimum.interior}
 
 
-def _panel(analysis: Analysis, name: str, losses: list[float], first: bool, panels: int) -> alt.LayerChart:
+def _panel(analysis: Analysis, name: str, losses: list[float | None], first: bool, panels: int) -> alt.LayerChart:
     curves = analysis.minima[name]
     fitted = [(curve, minimum) for curve, minimum in curves if not isinstance(minimum, Refusal)]
     sizes = [run.parameters_non_embedding for run in analysis.runs[name]]

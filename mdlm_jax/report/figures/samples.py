@@ -1,5 +1,7 @@
 """How good samples are against how fast they come: nats of a judge and entropy, never one without the other."""
 
+from typing import Any
+
 import altair as alt
 
 from mdlm_jax.report.figures import charts
@@ -32,7 +34,7 @@ def _panel(rows: list[dict], quality: str, legend: bool) -> alt.LayerChart:
     x = charts.x("speed", "tokens per second", [row["speed"] for row in rows], charts.AMOUNT, pixels=width)
     y, low = (charts.y(field, QUALITIES[quality], ends) for field in (quality, f"{quality}_low"))
     color = charts.color(names, names, legend)
-    key = {"legend": alt.Legend(symbolOpacity=1) if legend else None}
+    key: dict[str, Any] = {"legend": alt.Legend(symbolOpacity=1) if legend else None}
     dash = alt.StrokeDash("budget:N", sort=budgets, title="budget", **key)
     plans = alt.Shape("plan:N", sort=list(dict.fromkeys(row["plan"] for row in rows)), title="plan", **key)
     chart = alt.Chart(charts.data(rows))

@@ -1,6 +1,7 @@
 """Weaknesses in the design of a sweep that limit how far its laws can be trusted, in sentences."""
 
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,8 @@ def _seeds(analysis: Analysis) -> list[str]:
         value = comparison.multiplier
         if comparison.control or isinstance(value, Refusal):
             continue
-        slope = abs(analysis.optima[comparison.reference].loss_law.exponent)
+        best: Any = analysis.optima[comparison.reference]  # no Refusal, as the multiplier is none
+        slope = abs(best.loss_law.exponent)
         effect = abs(np.log(value.mean)) * slope * float(np.mean(value.loss))
         if spread > effect:
             sentences.append(
