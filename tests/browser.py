@@ -27,7 +27,9 @@ def drive(page: pathlib.Path, script: str) -> None:
     page.write_text(text[:start] + LISTEN + text[start:end] + script + text[end:], encoding="utf-8")
 
 
-def dump(page: pathlib.Path, folder: pathlib.Path, milliseconds: int = 4000) -> tuple[str, list[str]]:
+def dump(
+    page: pathlib.Path, folder: pathlib.Path, milliseconds: int = 4000, window: tuple[int, int] = WINDOW
+) -> tuple[str, list[str]]:
     """The DOM of a page after so long a time of its own, and what Chromium's console was told."""
     names = ("chromium", "chromium-browser", "google-chrome")
     browser = next(filter(None, map(shutil.which, names)), None)
@@ -35,7 +37,7 @@ def dump(page: pathlib.Path, folder: pathlib.Path, milliseconds: int = 4000) -> 
         pytest.skip(f"no browser to open the page with: none of {', '.join(names)} is installed")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     flags += [f"--virtual-time-budget={milliseconds}", f"--user-data-dir={folder / 'profile'}"]
-    flags += [f"--window-size={WINDOW[0]},{WINDOW[1]}", "--host-resolver-rules=MAP * ~NOTFOUND"]
+    flags += [f"--window-size={window[0]},{window[1]}", "--host-resolver-rules=MAP * ~NOTFOUND"]
     done = subprocess.run([browser, *flags, page.as_uri()], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

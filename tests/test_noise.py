@@ -44,3 +44,11 @@ def test_a_part_of_the_batch_draws_what_the_whole_draws():
 def test_steps_and_rows_have_their_own_keys():
     keys = jax.vmap(lambda step: jax.random.key_data(noise_of(SEED, step, jnp.arange(8), 8)[0]))(jnp.arange(50))
     assert len(np.unique(np.asarray(keys).reshape(-1, 2), axis=0)) == 400
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_the_shift_of_all_times_has_its_own_key(batch_size):
+    """No row draws from its key the number that shifts the times of the whole batch (the time of rank 0)."""
+    keys, u = noise_of(SEED, jnp.int32(3), jnp.arange(batch_size), batch_size)
+    shift = float(u[int(np.argmin(spread(batch_size)))])
+    assert not np.isclose(jax.vmap(jax.random.uniform)(keys), shift).any()

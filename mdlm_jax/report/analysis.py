@@ -36,6 +36,16 @@ class Analysis(NamedTuple):
     by_steps: list[Result]  # done, but given steps and no budget: no isoFLOP curve has a place for them
 
 
+def with_total_budget(run: Result) -> Result:
+    """The run with the FLOPs of its whole training as budget, whatever it began with.
+
+    `tokens` and `flops` of a result include what a run inherits, and so does the budget of a branch, which goes on with
+    the steps of its parent. The budget of a run that begins with the weights of another is its own.
+    """
+    inherited = run.inherited_flops.get(run.budget_counter, 0.0) if run.kinship == "weights" else 0.0
+    return run._replace(budget=run.budget + inherited) if run.budget > 0 else run
+
+
 def reference_first(run: Result) -> tuple[bool, str]:
     """A key that sorts runs by objective, the reference and its groups first."""
     return base_objective(run.objective) != REFERENCE, run.objective
@@ -98,7 +108,7 @@ def analyse(results: Sequence[Result], problems: Sequence[str] = ()) -> Analysis
     Without `ar` the first objective is the reference. `problems` are lines about runs whose result could not be read.
     """
     left_out = list(problems)
-    done = [run for run in results if run.status == "done"]
+    done = [with_total_budget(run) for run in results if run.status == "done"]
     counter, runs = _comparable([run for run in done if run.budget > 0], left_out)
     curves = {objective: _isoflops(mine, counter) for objective, mine in runs.items()}
     minima = {

@@ -50,7 +50,10 @@ def learning_curves(runs: Sequence[Result], folders: Mapping[str, pathlib.Path],
         curve = learning_curve(paths[run.run_id], points) if run.run_id in paths else None
         if curve is not None:
             flops, loss = curve  # of the counter `exact`; every step costs the same
-            found[run.run_id] = (flops * (run.flops[counter] / run.flops["exact"]), loss)
+            own = run.own_flops[counter] / run.own_flops["exact"]
+            # a branch counts the steps of its parent, a run that begins with weights only its own
+            inherited = run.inherited_flops.get(counter, 0.0) if run.kinship == "weights" else 0.0
+            found[run.run_id] = (inherited + own * flops, loss)
     return found
 
 

@@ -14,7 +14,7 @@ from mdlm_jax.style import number
 HEADINGS = (
     *("run", "status", "loss (nats)", "standard error", "Monte Carlo error", "bits/byte", "objective", "size"),
     *("N", "N total", "D", "steps", "epochs", "budget", *(f"FLOPs, {label}" for label in COUNTER_LABELS.values())),
-    *("learning rate", "seed", "seconds"),
+    *("learning rate", "seed", "seconds", "continues"),
 )
 
 
@@ -43,6 +43,13 @@ def _fixed(value: float | int | None, digits: int) -> TableCell:
     return TableCell("", 1e300) if value is None else TableCell(f"{value:.{digits}f}", value)
 
 
+def _parent(run: Result) -> str:
+    """The run that this one continues, and how many tokens it inherits."""
+    if not run.parent:
+        return ""
+    return f"{run.parent} from step {run.birth_step:,} ({run.kinship}, {number(run.inherited_tokens)} tokens)"
+
+
 def _status(run: Result, study: Study) -> str:
     if run.status == "failed":
         return f"failed: {run.cause}"
@@ -66,6 +73,7 @@ def _row(run: Result, study: Study, config: str | None) -> TableRow:
         _short(run.learning_rate),
         _plain(run.seed),
         _fixed(run.wall_seconds, 1),
+        TableCell(_parent(run), run.parent),
     ]
     return TableRow(run.status == "failed", config, cells)
 

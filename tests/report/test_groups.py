@@ -53,6 +53,13 @@ def test_seeds_make_no_groups():
     assert grouped(both, configs) == both
 
 
+def test_settings_of_a_size_make_no_groups():
+    """A batch size that grows with the size, or a rate with the budget, belongs to the design of the sweep."""
+    results = sweep("ar", 1.0, BUDGETS)
+    configs = {run.run_id: {"budget": run.budget, "train.batch_size": run.parameters_total} for run in results}
+    assert grouped(results, configs) == results
+
+
 def test_runs_without_a_config_stay():
     results, configs = varied("masked", ["linear", "cosine"])
     plain = sweep("ar", 1.0, BUDGETS, bound="exact")

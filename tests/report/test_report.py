@@ -1,5 +1,6 @@
 import html.parser
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from mdlm_jax.report.curves import learning_curve
 from mdlm_jax.report.figures.compute import loss_against_flops
 from mdlm_jax.report.figures.isoflop import isoflops
 from mdlm_jax.report.page import write_report
+from mdlm_jax.report.study import make_study
+from mdlm_jax.report.table import rows
 from mdlm_jax.report.text.findings import laws, not_supported, supported
 from mdlm_jax.report.text.weaknesses import warnings
+from mdlm_jax.style import number
 from tests.synthetic import SIZES, failed, quickstart, sweep, write_runs
 
 FIGURES = [
@@ -88,6 +92,15 @@ def test_mixed_counters():
     assert analysis.by_steps == [results[30]]
 
 
+def test_mixed_bounds():
+    """One objective whose losses are not of one kind: the runs that differ from the first are named."""
+    results = quickstart()
+    odd = results[8]._replace(bound="none")
+    analysis = analyse([*results[:8], odd, *results[9:]])
+    assert odd not in analysis.runs["ar"] and len(analysis.runs["ar"]) == 19
+    assert analysis.left_out == [f"{odd.run_id}: its loss is 'none', that of the other ar runs 'exact'"]
+
+
 def test_loss_without_a_bound():
     results = quickstart() + sweep("masked_lm", 2.0, (3e10, 1e11, 3e11), bound="none", seed=3)
     analysis = analyse(results)
@@ -109,6 +122,22 @@ def test_seeds_share_one_parabola():
     assert isinstance(analysis.comparisons[0].multiplier, Multiplier)
     assert any("one seed" in sentence for sentence in warnings(analyse(quickstart())))
     assert not any("one seed" in sentence for sentence in warnings(analysis))
+
+
+def test_inherited_compute():
+    """A run that continues another counts with the FLOPs and tokens of both."""
+    (run,) = [run for run in quickstart() if run.run_id == "ar-12k-1e10"]
+    flops, tokens = {name: 1.5 * count for name, count in run.flops.items()}, 3 * run.tokens // 2
+    inherited = {name: 0.5 * count for name, count in run.flops.items()}
+    changed = {"flops": flops, "tokens": tokens, "inherited_flops": inherited, "inherited_tokens": run.tokens // 2}
+    for kinship, budget in (("weights", run.budget + inherited["exact"]), ("branch", run.budget)):
+        child = run._replace(parent="ar-4k", kinship=kinship, birth_step=40, run_id="child", **changed)
+        analysis = analyse([run, child])
+        assert [mine.budget for mine in analysis.runs["ar"]] == sorted([run.budget, budget])
+        curves = [curve for curve, _ in analysis.minima["ar"]]
+        assert max(curve.tokens.max() for curve in curves) == tokens
+        (found,) = [row for row in rows(make_study([run, child], [], {}), {}, Path()) if row.cells[0].text == "child"]
+        assert found.cells[-1].text == f"ar-4k from step 40 ({kinship}, {number(run.tokens // 2)} tokens)"
 
 
 def test_only_failures(tmp_path):

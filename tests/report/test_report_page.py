@@ -22,7 +22,12 @@ setTimeout(() => {
     drawn: [...document.querySelectorAll(".chart")].map(chart => [
       chart.id, chart.querySelectorAll("svg path, svg rect").length, chart.querySelector("svg").width.baseVal.value]),
     D: sorted("D"), objective: sorted("objective"), loss: sorted("loss (nats)"),
-    width: document.documentElement.scrollWidth,
+    width: document.documentElement.scrollWidth, window: innerWidth,
+    wide: [...document.querySelectorAll("figure.wide")].map(figure => figure.querySelector(".chart").id),
+    seen: [...document.querySelectorAll("#runs th")].filter(th => th.getBoundingClientRect().right <= innerWidth)
+      .map(th => th.innerText),
+    titles: [...document.querySelectorAll("h2")].map(heading => heading.innerText)
+      .filter(title => [...document.querySelectorAll("svg text")].some(text => text.textContent === title)),
     requests: performance.getEntriesByType("resource").map(entry => entry.name),
     wrong,
   });
@@ -45,12 +50,37 @@ def shown(tmp_path_factory):
     assert text.count("</script>") == text.count("<script")
     drive(page, DRIVE)
     dom, console = dump(page, folder, milliseconds=9000)
-    return results, result_of(dom), console
+    return results, result_of(dom), console, page
+
+
+@pytest.fixture(scope="module")
+def narrow(shown, tmp_path_factory):
+    """The same page on a narrow screen."""
+    folder = tmp_path_factory.mktemp("narrow")
+    dom, console = dump(shown[3], folder, milliseconds=9000, window=(500, 900))
+    return result_of(dom), console
+
+
+@pytest.mark.slow
+def test_narrow_page(narrow):
+    """Panels stand below each other, and neither the page nor a figure scrolls sideways."""
+    found, console = narrow
+    assert (console, found["wrong"], found["wide"]) == ([], [], [])
+    assert found["window"] == 500 and found["width"] <= 500
+    assert all(width <= 480 for _, _, width in found["drawn"])
+
+
+@pytest.mark.slow
+def test_loss_and_status_are_in_sight(shown):
+    """Beside the name of the run, without scrolling; and no title is there twice."""
+    seen = shown[1]["seen"]
+    assert seen[:3] == ["run", "status", "loss (nats)"] and "D" in seen
+    assert shown[1]["titles"] == []
 
 
 @pytest.mark.slow
 def test_every_figure_is_drawn_and_fits_the_page(shown):
-    _, told, _ = shown
+    _, told, *_ = shown
     names = {name for name, _, _ in told["drawn"]}
     assert names == {
         *("compute_multiplier", "epochs_65536", "equal_compute", "held_out", "isoflops", "learning_curves"),
@@ -63,13 +93,13 @@ def test_every_figure_is_drawn_and_fits_the_page(shown):
 
 @pytest.mark.slow
 def test_nothing_complains_and_nothing_is_fetched(shown):
-    _, told, console = shown
+    _, told, console, _ = shown
     assert (console, told["wrong"], told["requests"]) == ([], [], [])
 
 
 @pytest.mark.slow
 def test_a_click_on_a_heading_sorts(shown):
-    results, told, _ = shown
+    results, told, *_ = shown
     tokens = [f"{run.tokens:,}" for run in sorted(results, key=lambda run: run.tokens)]
     assert told["D"] == [tokens, tokens[::-1]]
     assert told["objective"] == [sorted(run.objective for run in results)] + [
