@@ -20,7 +20,7 @@ ROOMS = [
     ),
     *("config", "data", "processes", "objectives", "models", "costs", "training", "evaluation", "build"),
     *("weights", "runs"),
-    *("exact", "sampling", "bench", "laws", "report", "sweeps", "cli", "api", "__main__", "__init__"),
+    *("exact", "sampling", "bench", "laws", "report", "sweeps", "experiments", "cli", "api", "__main__", "__init__"),
 ]
 
 

@@ -46,13 +46,13 @@ def _processor() -> str:
 
 def join_processes(coordinator: str, processes: int, process: int) -> None:
     """jax.distributed: as told by the options, else as SLURM or a TPU pod says; alone otherwise."""
-    import jax
-
-    if bool(coordinator) != (processes > 0) or not 0 <= process < max(processes, 1):
+    if processes < 0 or bool(coordinator) != (processes > 0) or not 0 <= process < max(processes, 1):
         raise UserError(
             f"--coordinator={coordinator} --processes={processes} --process={process}; "
             "accepted: all three together, with --process from 0 to one less than --processes"
         )
+    import jax
+
     if coordinator:
         jax.distributed.initialize(coordinator, processes, process)
     # the tasks of an srun, and not the batch script around it; the hosts of a TPU pod; its slices

@@ -24,7 +24,9 @@ def add_sweep(verbs) -> None:
         ("tune", _tune, "learning rates around those of the experiment, at one budget of each objective"),
     ):
         verb = sweep_verbs.add_parser(name, help=text)
-        verb.add_argument("experiment", help="a file in experiments/" + STORED * (name == "report"))
+        verb.add_argument(
+            "experiment", help="an experiment: a file, or a name such as quickstart" + STORED * (name == "report")
+        )
         verb.add_argument("--folder", type=pathlib.Path, help="of the runs (default: runs/NAME)")
         if function in (_run, _retry, _tune):
             _add_launchers(verb)
@@ -83,7 +85,9 @@ def _plan(options) -> int:
     from mdlm_jax.sweeps.plan import plan_runs, plan_table
     from mdlm_jax.tables import show
 
-    hardware = parse_hardware(options.hardware, options.price) if options.hardware else None
+    if options.price is not None and options.hardware is None:
+        raise UserError(f"--price={options.price}; accepted: with --hardware=NAME:COUNT")
+    hardware = parse_hardware(options.hardware, options.price) if options.hardware is not None else None
     if not 0 < options.mfu <= 1:
         raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
     experiment = load_experiment(options.experiment)
@@ -146,6 +150,8 @@ def _report(options) -> int:
     from mdlm_jax.sweeps.experiment import load_experiment
 
     if options.experiment.endswith(".json") or pathlib.Path(options.experiment).is_dir():
+        if options.store is not None or options.folder is not None:
+            raise UserError(f"{options.experiment}: stored results; accepted without --store and --folder")
         path, problems = sweep.report_stored(pathlib.Path(options.experiment), options.out)
     else:
         path, problems = sweep.report(load_experiment(options.experiment), _folder(options), options.out, options.store)

@@ -26,6 +26,14 @@ class Writer(NamedTuple):
     say: Callable[[str], None] = lambda line: None
 
 
+def _step(line: str) -> float:
+    """The step of a line; infinity for one that is broken, as where the run was killed while it wrote."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
+
+
 @contextlib.contextmanager
 def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator[Writer]:
     """Opens metrics.jsonl in `folder`, and the loggers named, separated by commas.

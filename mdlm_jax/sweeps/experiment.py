@@ -15,6 +15,8 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.sweeps.names import LONGEST, run_id, run_ids
 from mdlm_jax.user_file import explained, run_file
 
+SHIPPED = pathlib.Path(__file__).parents[1] / "experiments"
+
 
 class Experiment(NamedTuple):
     """The runs of a sweep."""
@@ -31,14 +33,12 @@ class Experiment(NamedTuple):
 
 
 def load_experiment(path: str | os.PathLike) -> Experiment:
-    """The experiment in a file.
+    """The experiment in a file, or one of mdlm_jax/experiments by its name.
 
     Raises:
       UserError: the file is missing or does not run, grid() gives anything but configs, or two configs are equal.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; accepted: an experiment, as in experiments/")
+    path = _file(path)
     parts = run_file(path)
     title, grid = parts.get("TITLE"), parts.get("grid")
     if not isinstance(title, str) or not callable(grid):
@@ -63,6 +63,15 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
             )
     _refuse_twins(path, configs)
     return Experiment(path, title, configs, labels)
+
+
+def _file(path: str | os.PathLike) -> pathlib.Path:
+    names = sorted(file.stem for file in SHIPPED.glob("[a-z]*.py"))
+    if str(path) in names and not pathlib.Path(path).is_file():
+        return SHIPPED / f"{path}.py"
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"{path}: no such file; accepted: an experiment, as in experiments/, or {', '.join(names)}")
+    return pathlib.Path(path)
 
 
 def _is_file_name(label: object) -> bool:

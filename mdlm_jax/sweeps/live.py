@@ -24,8 +24,11 @@ LOG_LINES = 15
 def last_metrics(folder: pathlib.Path) -> dict[str, Any]:
     """The newest training line of metrics.jsonl: step, loss, seconds_left and more; nothing before the first."""
     for line in reversed(tail(folder / "metrics.jsonl", 4096)):
-        with contextlib.suppress(json.JSONDecodeError):
-            if "loss" in (metrics := json.loads(line)):
+        with contextlib.suppress(ValueError, RecursionError):
+            metrics = json.loads(line)
+            if isinstance(metrics, dict) and all(
+                isinstance(metrics.get(name), int | float) for name in ("step", "loss")
+            ):
                 return metrics
     return {}
 

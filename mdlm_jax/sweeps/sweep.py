@@ -157,6 +157,8 @@ def report(
 
     `store` is a file that takes all results. Raises UserError where there is nothing to report.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; accepted: the folder of a sweep that was started")
     results, problems = collect(experiment, folder)
     if store is not None:
         write_stored(store, results)

@@ -1,6 +1,7 @@
 """The command line as a person uses it, in processes of its own."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,6 +26,9 @@ def mdlm_jax(*arguments: str, expect: int = 0, cwd=runs.ROOT) -> str:
     return done.stdout + done.stderr
 
 
+TRAIN = ["train", "--run", "RUN", "--config", "base"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -42,6 +46,28 @@ def mdlm_jax(*arguments: str, expect: int = 0, cwd=runs.ROOT) -> str:
         ),
         (["sweep", "status", "experiments/quickstart.py", "--folder", "RUN"], "holds no runs"),
         (["data", "tokenizer", "--size", "3", "--out", "RUN"], "at least 257"),
+        ([*TRAIN, "steps=3"], "steps=3: not understood; accepted: --config.KEY=VALUE"),
+        ([*TRAIN, "config.steps=3"], "config.steps=3: not understood"),
+        ([*TRAIN, "\u2014config.steps=3"], "\u2014config.steps=3: not understood"),
+        ([*TRAIN, "--", "--config.steps=3"], "--: not understood"),
+        ([*TRAIN, "--config.steps"], "--config.steps: lacks a value; accepted: --config.steps=1000"),
+        ([*TRAIN, "--config.steps", "3"], "3: not understood"),
+        ([*TRAIN, "--conf", "base"], "--conf: not understood"),
+        ([*TRAIN, "--config.objective.gamma=2"], "config.objective.gamma is 2.0; nothing reads it where"),
+        ([*TRAIN, "--processes", "-2"], "--processes=-2"),
+        (["train", "--run", "RUN", "--config", "quickstart", "--config.steps=10"], "config.steps is 10; nothing reads"),
+        (["evaluate", "--run", "RUN", "draws=3"], "draws=3: not understood; accepted: the options of"),
+        (["evaluate", "--run", "RUN", "--draws", "many"], "invalid int value: 'many'"),
+        (["sample"], "the following arguments are required: --run"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        ([], "the following arguments are required: VERB"),
+        (["config", "optim.lrr"], "config.optim.lrr is not a key; the nearest is config.optim.lr"),
+        (["config", "optim.lr", "more"], "more: not understood"),
+        (["sweep", "plan", "quickstart", "--price", "2"], "--price=2.0; accepted: with --hardware"),
+        (["sweep", "plan", "quickstart", "--hardware", ""], "--hardware=; accepted: NAME:COUNT"),
+        (["sweep", "report", "quickstart", "--folder", "RUN"], "no such folder; accepted: the folder of a sweep"),
+        (["sweep", "report", "experiments/results/quickstart/results.json", "--store", "RUN"], "without --store"),
+        (["sweep", "run", "quickstart", "--folder", "RUN", "--submit", "sbatch"], "a line with {command}"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, capfd, monkeypatch, arguments, message):
@@ -53,6 +79,58 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, capfd, monkeypatch, a
     assert ended.value.code == 2 and len(lines) == 1, told
     assert lines[0].startswith("mdlm-jax: ") and message in lines[0]
     assert not (tmp_path / "run").exists()
+
+
+def test_the_keys_of_a_config(capsys):
+    for words, shown in (("config", "optim.lr "), ("config model", "model.width"), ("config seed", "read: always")):
+        with pytest.raises(SystemExit) as ended:
+            main(words.split())
+        assert not ended.value.code and shown in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["config", "objective.gamma"])
+    assert capsys.readouterr().out.splitlines() == [
+        "config.objective.gamma: how fast the uniform noise comes and goes",
+        "  default: 1.0",
+        "  accepted: above 0 and at most 2",
+        "  read: only where objective.name is gidd, or objective.process is gidd",
+        "  science: fixed for a run",
+    ]
+
+
+def process(*arguments, **options):
+    words = [sys.executable, "-m", "mdlm_jax", *map(str, arguments)]
+    return subprocess.run(words, env=runs.environment() | options.pop("env", {}), cwd=runs.ROOT, text=True, **options)
+
+
+def test_version_help_and_refusals_import_no_jax(tmp_path):
+    """Which is what makes them answer at once."""
+    run = ["--run", tmp_path / "run", "--config", "quickstart"]
+    for arguments in (
+        ["--version"],
+        ["--help"],
+        ["train", *run, "--config.steps=3"],
+        ["train", *run, "--config.stepz=3"],
+    ):
+        code = f"import sys; sys.argv[1:] = {list(map(str, arguments))!r}\nfrom mdlm_jax.cli.main import main\n"
+        code += "try: main()\nexcept SystemExit: print('jax' in sys.modules, 'rich' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=runs.ROOT)
+        assert done.stdout.splitlines()[-1] == "False False", done.stdout + done.stderr
+
+
+def test_a_reader_that_has_gone_and_a_full_device():
+    with open("/dev/full", "w") as full:
+        done = process("config", stdout=full, stderr=subprocess.PIPE)
+    assert done.returncode == 2 and done.stderr == "mdlm-jax: No space left on device\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = process("config", stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert done.returncode == 141 and done.stderr == ""
+
+
+def test_a_terminal_without_utf8():
+    done = process("sweep", "plan", "no\u00e9l", env={"PYTHONIOENCODING": "ascii"}, capture_output=True)
+    assert done.returncode == 2 and "no?l: no such file" in done.stderr
 
 
 def test_the_command_itself_says_no_more(tmp_path):

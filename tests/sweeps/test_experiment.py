@@ -90,6 +90,14 @@ def test_a_dict_labels_the_runs(tmp_path):
     assert found.run_ids == ["a b", "c", "d", "e"] and len(found.configs) == 4
 
 
+@pytest.mark.parametrize("name", ["quickstart", "smdm_small", "objectives"])
+def test_an_experiment_by_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    by_path = load_experiment(pathlib.Path(__file__).resolve().parents[2] / "experiments" / f"{name}.py")
+    found = load_experiment(name)
+    assert (found.title, found.configs) == (by_path.title, by_path.configs) and found.path.stem == name
+
+
 def test_a_missing_experiment(tmp_path):
     with pytest.raises(UserError, match="nothing.py: no such file; accepted: an experiment"):
         load_experiment(tmp_path / "nothing.py")

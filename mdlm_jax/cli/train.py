@@ -1,0 +1,129 @@
+"""The verbs `train` and `evaluate`."""
+
+import pathlib
+import sys
+
+from mdlm_jax.cli.devices import join_processes, prepare_devices
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+
+
+def add_train(verbs) -> None:
+    """Adds both verbs to the command line."""
+    verb = verbs.add_parser("train", help="train one model; resumes automatically where it was interrupted")
+    verb.add_argument(
+        "--run", type=pathlib.Path, required=True, nargs="+", help="the run's folder, or several to resume"
+    )
+    verb.add_argument("--config", help="a preset by name or a file, to start; --config.KEY=VALUE overrides a key")
+    verb.add_argument(
+        "--from", dest="donor", type=pathlib.Path, help="a run of `ar` that gives a run in blocks its weights"
+    )
+    verb.add_argument("--branch", help="RUN@STEP: continue the whole state of a checkpoint in a new folder")
+    verb.add_argument(
+        "--extend",
+        choices=("hold", "replan"),
+        help="train longer, to --config.steps or budget; the "
+        "learning rate holds its last value, or follows the schedule of the new length",
+    )
+    verb.add_argument("--fresh", action="store_true", help="set aside what the folder holds and train from step 0")
+    verb.add_argument("--recipe", help="with --from: sdar or fastdllm_v2. --config.KEY=VALUE overrides a key")
+    verb.add_argument("--coordinator", default="", help="host:port of process 0, to train in several processes")
+    verb.add_argument("--processes", type=int, default=0, help="how many there are")
+    verb.add_argument("--process", type=int, default=0, help="which one this is, from 0")
+    verb.set_defaults(run_verb=_train, takes_keys=True)
+
+    verb = verbs.add_parser("evaluate", help="the bound of a trained run on held-out text, as JSON")
+    verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
+    verb.add_argument("--draws", type=int, help="views of each sequence (default: eval.draws of the run)")
+    verb.add_argument("--sequences", type=int, help="held-out sequences (default: eval.sequences of the run)")
+    verb.add_argument("--data", help="the corpus, where it is not at the run's data.path")
+    verb.add_argument("--source", choices=("stdlib", "text", "tfds", "tokens", "markov"), help="of --data")
+    verb.add_argument("--validation-path", help="of --data: held-out files (default: as the source holds out text)")
+    verb.add_argument("--field", help="of --data: the field with the text")
+    verb.add_argument("--length", type=int, help="tokens of a sequence (default: those of a row in training)")
+    verb.add_argument("--out", type=pathlib.Path, help="write the JSON here too")
+    verb.add_argument("--clip", action="store_true", help="block diffusion: which noise levels have the least variance")
+    verb.set_defaults(run_verb=_evaluate)
+
+
+def _train(options) -> int:
+    from mdlm_jax.config import from_json, load_config
+
+    sources = [name for name in ("config", "branch", "donor") if getattr(options, name)]
+    if len(options.run) > 1 and (sources or options.extend):
+        raise UserError("several of --run resume as they were started; accepted: one with --config, --branch or --from")
+    if len(sources) > 1 or bool(options.donor) != bool(options.recipe):
+        raise UserError("accepted: one of --config=FILE, --branch=RUN@STEP, and --from=RUN with --recipe=NAME")
+    # what can be refused without jax is refused before it is imported
+    configs = [load_config(options.config, options.overrides)] if options.config else []
+    for folder in () if sources else options.run:
+        from_json(folder / "config.json")
+    prepare_devices()
+    join_processes(options.coordinator, options.processes, options.process)
+    from mdlm_jax.runs.loop import train, train_all
+
+    configs = configs or _configs_of_runs(options)
+    if options.extend:
+        results = [train(configs[0], options.run[0], fresh=options.fresh, extension=options.extend)]
+    else:
+        results = train_all(configs, options.run, fresh=options.fresh)
+    for folder, result in zip(options.run, results, strict=True):
+        if result is not None:
+            _tell(folder, result)
+    return int(any(result is not None and result.status == "failed" for result in results))
+
+
+def _configs_of_runs(options) -> list:
+    from mdlm_jax.config import override
+    from mdlm_jax.runs.execution import config_of_run
+    from mdlm_jax.runs.recipes import branch_config, recipe_config
+
+    if options.donor:
+        return [recipe_config(options.donor, options.recipe, options.overrides)]
+    if options.branch:
+        return [branch_config(options.branch, options.overrides)]
+    # as they were started, but for how they are executed
+    return [override(config_of_run(folder), options.overrides) for folder in options.run]
+
+
+def _tell(folder: pathlib.Path, result) -> None:
+    if result.status == "failed":
+        print(f"mdlm-jax: {folder}: {result.cause}", file=sys.stderr)
+        return
+    bits = "" if result.bits_per_byte is None else f", {result.bits_per_byte:.4f} bits per byte"
+    print(
+        f"{folder}: {result.loss:.4f} +- {result.loss_standard_error:.4f} nats per token ({result.bound}){bits}, "
+        f"{result.wall_seconds:.0f} s"
+    )
+
+
+def _evaluate(options) -> int:
+    import json
+
+    prepare_devices()
+    if options.clip:
+        return _search_clip(options)
+    from mdlm_jax.runs.evaluate import evaluate_run
+    from mdlm_jax.runs.held_out import DataOptions
+
+    data = DataOptions(options.data, options.source, options.validation_path, options.field, options.length)
+    found = evaluate_run(options.run, draws=options.draws, sequences=options.sequences, data=data)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if options.out:
+        try:
+            write_whole(options.out, text + "\n")
+        except OSError as error:
+            raise UserError(f"--out={options.out}: can not be written ({error.strerror})") from error
+    return 0
+
+
+def _search_clip(options) -> int:
+    from mdlm_jax.runs.clip_search import search_run
+
+    found = search_run(options.run, draws=options.draws or 8, sequences=options.sequences or 64)
+    print("  low  high  variance  mean loss (nats per token)")
+    for clip in found:
+        print(f"{clip.low:5.2f} {clip.high:5.2f} {clip.variance:9.4f}  {clip.mean:.4f}")
+    print(f"least: --config.objective.block_low={found[0].low:g} --config.objective.block_high={found[0].high:g}")
+    return 0

@@ -1,0 +1,1 @@
+"""Experiments by name: `mdlm-jax sweep plan quickstart`."""
