@@ -14,7 +14,7 @@ from jaxtyping import Integer
 
 from mdlm_jax.data.rows import Rows, Splits, row_count
 from mdlm_jax.data.tokenizer import open_tokenizer
-from mdlm_jax.errors import UserError
+from mdlm_jax.errors import UserError, one_line
 
 CHUNK = 4096
 MANIFEST = "manifest.json"
@@ -39,7 +39,7 @@ def read_manifest(folder: str | pathlib.Path) -> dict[str, Any]:
         if version == VERSION:
             _check_manifest(manifest)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({_line(error)}); build the corpus again") from error
+        raise UserError(f"{path} is damaged ({one_line(error)}); build the corpus again") from error
     if version != VERSION:
         raise UserError(f"{path} has version {version}, this program reads {VERSION}; build the corpus again")
     return manifest
@@ -94,7 +94,7 @@ def open_streams(folder: str | pathlib.Path, manifest: dict[str, Any]) -> dict[s
             raise ValueError(f"its tokens are {feature}")
         records = {split: builder.as_data_source(split) for split in SPLITS}
     except Exception as error:  # TFDS raises one type a cause, with no base of their own
-        raise UserError(f"{folder}: its TFDS files are damaged ({_line(error)}); build the corpus again") from error
+        raise UserError(f"{folder}: its TFDS files are damaged ({one_line(error)}); build the corpus again") from error
     streams = {split: Stream(f"{folder}: {split}", records[split], vocab_size) for split in SPLITS}
     for split, stream in streams.items():
         _check_stream(stream, manifest["splits"][split]["tokens"])
@@ -105,7 +105,7 @@ def _read_record(stream: Stream, record: int) -> Integer[np.ndarray, "n"]:
     try:
         return stream.records[record]["tokens"]
     except Exception as error:  # ArrayRecord raises one type a cause, with no base of their own
-        what = f"record {record} cannot be read ({_line(error)})"
+        what = f"record {record} cannot be read ({one_line(error)})"
         raise UserError(f"{stream.name}: {what}; build the corpus again") from error
 
 
@@ -144,8 +144,3 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
         for key, kind in types.items():
             if type(values[key]) is not kind or (kind is int and values[key] < 1):
                 raise ValueError(f"{key} is {values[key]!r}")
-
-
-def _line(error: BaseException) -> str:
-    """The type of an error and the first line of what it says."""
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

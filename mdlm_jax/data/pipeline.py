@@ -11,9 +11,10 @@ from jaxtyping import Integer
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.data.addressed import permuted, uniform
 from mdlm_jax.data.corpus import open_corpus
+from mdlm_jax.data.encoded import encode_documents
 from mdlm_jax.data.markov import open_markov
-from mdlm_jax.data.rows import Splits, cut, join
-from mdlm_jax.data.sources import DOCUMENTS, open_documents
+from mdlm_jax.data.rows import Splits, cut
+from mdlm_jax.data.sources import DOCUMENTS
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer
 from mdlm_jax.errors import UserError
 
@@ -121,9 +122,8 @@ def _open_splits(source: str, path: str, validation_path: str, field: str, token
         return open_corpus(path, tokenizer, length)
     if source not in DOCUMENTS:
         raise UserError(f"data.source={source!r}; accepted: {', '.join(DOCUMENTS)}, tokens, markov")
-    documents = open_documents(source, path, validation_path, field)
     opened = open_tokenizer(tokenizer)
-    train, validation = join(documents.train(), opened), join(documents.validation(), opened)
+    train, validation = encode_documents(source, path, validation_path, field, opened)
     if skipped := train.skipped + validation.skipped:
         print(f"mdlm-jax: data.path={path!r}: {skipped:,} rows without text are left out", file=sys.stderr, flush=True)
     held_out_name = f"the held-out text of data.source={source!r}, {validation_path or path}"

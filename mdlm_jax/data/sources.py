@@ -1,5 +1,6 @@
 """Where documents come from: the standard library's own source, text files, or a TFDS text dataset."""
 
+import difflib
 import functools
 import hashlib
 import pathlib
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 from mdlm_jax.data.files import expand, read_files
 from mdlm_jax.data.readers import as_text
-from mdlm_jax.errors import UserError
+from mdlm_jax.errors import UserError, one_line
 
 HELD_OUT = 0.05
 # Not of the standard library, absent from some distributions of it, or tests.
@@ -103,7 +104,9 @@ def tfds_documents(path: str, validation_path: str, field: str) -> Documents:
     except UserError:
         raise
     except Exception as error:  # TFDS raises one type a cause, with no base of their own
-        raise UserError(f"data.path={path!r} is no TFDS dataset that can be read: {error}; {prepare}") from error
+        what = f"data.path={path!r} is no TFDS dataset that can be read ({one_line(error)})"
+        near = difflib.get_close_matches(path, tfds.list_builders(with_community_datasets=False))
+        raise UserError(f"{what}{f', perhaps {near[0]!r}' if near else ''}; {prepare}") from error
 
     def read(split: str) -> Iterator[str]:
         return (as_text(f"{path}, split {split}, {field}", row[field]) for row in rows[split])

@@ -99,6 +99,11 @@ def test_tfds_holds_out_its_validation_split(tmp_path):
 def test_unknown_sources_and_datasets(tmp_path):
     with pytest.raises(UserError, match="stdlib, text, tfds"):
         open_documents("web", "", "", "")
-    for path in (str(tmp_path), "no_such_dataset"):
-        with pytest.raises(UserError, match=path):
+    for path, what in (
+        (str(tmp_path), "prepare"),
+        ("no_such_dataset", "not found"),
+        ("imdb_review", "perhaps 'imdb_reviews'"),
+    ):
+        with pytest.raises(UserError, match=f"{path}.*{what}.*tfds build") as caught:
             open_documents("tfds", path, "", "text")
+        assert len(str(caught.value).splitlines()) == 1 and len(str(caught.value)) < 500
