@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import allowed
+from mdlm_jax.models.block import Block
 from mdlm_jax.models.feature_cache import WHOLE, Features, Layer, by_step
-from mdlm_jax.models.layers import Block, Ends, Execution
+from mdlm_jax.models.layers import Ends, Execution
 from mdlm_jax.models.layout import POSITIONS, ROWS, gather, pin
 from mdlm_jax.objectives.base import MaskFn, View, full
 

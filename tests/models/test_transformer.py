@@ -10,8 +10,9 @@ import pytest
 from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.data import Example
 from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.attention import rotate
+from mdlm_jax.models.block import _dropout
 from mdlm_jax.models.ladder import SMDM
-from mdlm_jax.models.layers import _dropout
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.base import View, causal, full
@@ -239,3 +240,14 @@ def test_dropout_of_the_two_branches_of_a_block_is_independent():
     x, keys = jnp.ones((2, 64, 64)), jax.random.split(jax.random.key(0), 2)
     attention, mlp = (_dropout(x, keys, 0.5, branch) for branch in (0, 1))
     assert abs(float(jnp.mean(attention * mlp)) - 1.0) < 0.1  # 2 if they were one mask, with what is kept doubled
+
+
+def test_two_coordinates_share_the_frequencies_of_one():
+    """Each coordinate turns its own d / 4 pairs by base^(-i / (d / 4)), against complex numbers in float64."""
+    d, base = 16, 10_000.0
+    rng = np.random.default_rng(0)
+    x, positions = rng.normal(size=(1, 3, 1, d)), np.array([[[3, 7], [0, 2], [5, 5]]])
+    angle = np.concatenate([positions[..., [c]] * base ** (-np.arange(d // 4) / (d // 4)) for c in (0, 1)], axis=-1)
+    turned = (x[..., : d // 2] + 1j * x[..., d // 2 :]) * np.exp(1j * angle)[:, :, None]
+    ours = rotate(jnp.asarray(x, jnp.float32), jnp.asarray(positions), base)
+    np.testing.assert_allclose(ours, np.concatenate([turned.real, turned.imag], axis=-1), atol=1e-5)
