@@ -18,8 +18,8 @@ from mdlm_jax.runs.restore import Run
 from mdlm_jax.runs.result import Result
 from mdlm_jax.sampling import Trace
 from mdlm_jax.sampling import sample as draw
+from mdlm_jax.sampling.prompts import encode_prompt
 from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
-from mdlm_jax.sampling.sample_run import encode_prompt
 
 
 class Samples(NamedTuple):

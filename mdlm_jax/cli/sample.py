@@ -7,8 +7,9 @@ from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.errors import UserError
 
 # options that are fields of samplers, passed on where they are given
-FIELDS = ("steps", "temperature", "top_k", "top_p", "guidance", "stop", "correctors")
-FIELDS += ("block_size", "confidence", "rule", "limit", "cache")
+FIELDS = ("steps", "temperature", "top_k", "top_p", "guidance", "correctors")
+FIELDS += ("block_size", "confidence", "rule", "limit", "cache", "counts")
+TOKENS = ("stop", "suppress", "delay")  # fields that name tokens
 
 
 def add_sample(verbs: argparse._SubParsersAction) -> None:
@@ -18,6 +19,14 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--prompt", action="append", help="what the text begins with; may be given several times")
     verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
     verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
+    verb.add_argument("--new-tokens", type=int, help="tokens after each prompt, instead of --length")
+    verb.add_argument("--mask-token", help="what stands for a mask to fill in a prompt: <mask>, and <mask:5> for five")
+    verb.add_argument(
+        "--infill",
+        type=pathlib.Path,
+        action="append",
+        help="a text file, whose masks are filled (by default <mask>)",
+    )
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument(
         "--sampler",
@@ -39,14 +48,17 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
     field("--top-k", type=int, help="draw from so many of the likeliest tokens")
     field("--top-p", type=float, help="draw from the smallest set of tokens with this probability")
     field("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
-    field("--stop", type=int, help="id of the token that ends a text")
+    field("--stop", help="what ends a text: a token's id, or text")
+    field("--suppress", help="tokens that are never drawn: ids such as 3+7, or the tokens of a text")
+    field("--delay", help="confidence: tokens that come when no others are left: ids such as 3+7, or those of a text")
     field("--correctors", type=int, help="predictor_corrector: corrector steps after each step (default: 2)")
     field = verb.add_argument_group("fields of the sampler `confidence`").add_argument
     field("--block-size", type=int, help="tokens of a block, from left to right (default: all are one block)")
     field("--confidence", help="what positions are ranked by: probability (default), margin, entropy, left or random")
     field("--rule", help="how many a step unmasks: quota (default), threshold, dynamic, factor or entropy_bound")
     field("--limit", type=float, help="number of the rule: a probability, the factor, or nats")
-    field("--cache", help="none (default), prefix, dual or features")
+    field("--cache", help="none (default), prefix, dual, sub_block or features")
+    field("--counts", help="how tokens are spread over steps: linear (default), cosine, arccos, smdm, dllm_linear ..")
     verb.set_defaults(run_verb=_sample)
 
 
@@ -55,8 +67,10 @@ def _sample(options: argparse.Namespace) -> int:
     from mdlm_jax.sampling.sample_run import sample_run
 
     fields = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
+    tokens = {name: getattr(options, name) for name in TOKENS if getattr(options, name) is not None}
     if options.compare:
-        others = fields | {name: True for name in ("sampler", "plan") if getattr(options, name)}
+        alone = ("sampler", "plan", "infill", "mask_token", "new_tokens")
+        others = fields | tokens | {name: True for name in alone if getattr(options, name)}
         if others:
             raise UserError(
                 f"--compare names whole samplers; accepted without --{next(iter(others)).replace('_', '-')}"
@@ -64,22 +78,35 @@ def _sample(options: argparse.Namespace) -> int:
         return _compare(options)
     if options.judge:
         raise UserError("--judge scores what is compared; accepted with --compare=SAMPLER")
-    if options.plan and (fields or options.sampler):
-        other = next(iter(fields), "sampler").replace("_", "-")
+    if options.plan and (fields or tokens or options.sampler):
+        other = next(iter(fields | tokens), "sampler").replace("_", "-")
         raise UserError(f"--plan names a whole sampler; accepted without --{other}")
+    prompts, mask_token = (options.prompt or []) + _texts(options.infill or []), options.mask_token or ""
+    if options.infill and not mask_token:
+        mask_token = "<mask>"
     texts = sample_run(
         options.run,
-        prompts=options.prompt or [""],
+        prompts=prompts or [""],
         sampler=options.plan or options.sampler,
         fields=fields,
         count=1 if options.count is None else options.count,
         length=options.length,
+        new_tokens=options.new_tokens,
+        mask_token=mask_token,
+        tokens=tokens,
         seed=options.seed,
         out=options.out,
     )
     for text in texts:
         print(text, end="")
     return 0
+
+
+def _texts(paths: list[pathlib.Path]) -> list[str]:
+    try:
+        return [path.read_text(encoding="utf-8").removesuffix("\n") for path in paths]
+    except (OSError, ValueError) as error:
+        raise UserError(f"--infill: {error}; accepted: a text file in UTF-8") from error
 
 
 def _compare(options: argparse.Namespace) -> int:

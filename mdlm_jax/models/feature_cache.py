@@ -80,13 +80,17 @@ def by_step(features: Features, index: Array | int, old: Layer, run: Callable[[P
 
 
 def valued(part: Part) -> tuple[Positions, Bool[Array, "B R"] | None]:
-    """The positions whose values are computed, all of the response in every step, since they tell what changed; and
-    which of them a row keeps (None: all).
+    """The positions whose values are computed, and which of them a row keeps (None: all).
+
+    They are all of the response in every step, since they tell what changed; without updates, only where it is due.
     """
     if part.reuse is None:
         return None, None
     first, positions = part.reuse.prompt, part.old.keys.shape[1]
-    kept = _over(part.due.active, positions - first)
+    kept = _over(part.due.active if part.reuse.updated else part.due.response, positions - first)
+    if not (part.reuse.updated or part.response):
+        computed = first if part.prompt else 0
+        return slice(0, computed), _over(part.due.prompt, computed)
     if not part.prompt:
         return slice(first, None), kept
     return None, jnp.concatenate([_over(part.due.prompt, first), kept], axis=1)

@@ -17,7 +17,7 @@ from mdlm_jax.sampling.blocks import in_blocks
 from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.confidence import Confidence
 from mdlm_jax.sampling.gaussian import Gaussian
-from mdlm_jax.sampling.network import Network
+from mdlm_jax.sampling.network import Network, logits_of, masked_share, read
 from mdlm_jax.sampling.remasking import Remasking
 from mdlm_jax.sampling.reverse import Metropolis, PredictorCorrector, Reverse
 from mdlm_jax.sampling.rows import block_rows, rows_back
@@ -43,6 +43,9 @@ __all__ = [
     "euler_distribution",
     "key_value_similarity",
     "left_padded",
+    "logits_of",
+    "masked_share",
+    "read",
     "sample",
     "tau_leaping_distribution",
     "tweedie_distribution",
@@ -127,6 +130,7 @@ def _run(
     keys, params, tokens, first, numbers, objective_params, *, model, kind, sampler, trained, bucket, padded, watch
 ):
     network = Network(model, model.by_layer(params), tokens, watch=watch, shift=int(trained.shift))
+    network = network._replace(hides_start=trained.shift and not trained.reads_start)
     if padded:
         network = network._replace(padding=(tokens < 0).sum(axis=1))
     if getattr(sampler, "guidance", 0):

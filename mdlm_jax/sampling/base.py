@@ -84,7 +84,7 @@ class Sampler(Protocol):
 
         Args:
             keys: One key per row. A row must use no other.
-            network: Evaluated by `sampling.network.read`, then `sampling.network.logits_of`.
+            network: Evaluated by `sampling.read`, then `sampling.logits_of`.
             tokens: Prompts, and the mask (V) where a token is to be drawn. -1 pads a row at its left.
             context: What training fixed, and the traced settings.
 

@@ -27,9 +27,10 @@ def check(sampler: Sampler, request: Request) -> None:
     if request.trained.block_size:
         _check_blocks(name, sampler, request)
     sampler.check(request)
-    padded = request.prompt == -1
-    if not request.trained.reads_start and (not request.prompt.shape[1] or padded.all(axis=1).any()):
-        raise UserError("this network was trained without a start symbol; accepted: a prompt of at least one token")
+    if not request.trained.reads_start:
+        padding, first = (request.prompt == -1).sum(axis=1), request.first
+        if (first <= padding).any():
+            raise UserError("this network was trained without a start symbol; accepted: a first token in every row")
 
 
 def _check_prompt(name: str, sampler: Sampler, request: Request) -> None:

@@ -13,8 +13,9 @@ from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihoo
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.sampling import sample
 from mdlm_jax.sampling.comparison import Contender, Measured, compare
+from mdlm_jax.sampling.prompts import encode_prompt
 from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
-from mdlm_jax.sampling.sample_run import claim_output, encode_prompt
+from mdlm_jax.sampling.sample_run import claim_output
 from mdlm_jax.sampling.show.chart import write_comparison
 
 

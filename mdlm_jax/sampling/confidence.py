@@ -13,11 +13,12 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.base import Objective
 from mdlm_jax.sampling.base import Context, Request
 from mdlm_jax.sampling.confidence_loop import decode
+from mdlm_jax.sampling.counts import COUNTS
 from mdlm_jax.sampling.network import Network
 from mdlm_jax.sampling.serving import predicts_masked
 from mdlm_jax.sampling.unmasking import CONFIDENCES, PLANNED, RULES
 
-CACHES = ("none", "prefix", "dual", "features")
+CACHES = ("none", "prefix", "dual", "sub_block", "features")
 FEATURE_FIELDS = ("prompt_interval", "response_interval", "update_share")
 
 
@@ -26,8 +27,9 @@ class Confidence(NamedTuple):
 
     A block takes steps until no mask is left, or, by quota, its share of `steps`. One block alone begins, in each row,
     at its first mask. `cache` is what an evaluation reuses: none; `dual`, keys and values of all other blocks as they
-    were when the block began; `prefix`, those of the blocks before it; `features`, most of what each layer computed in
-    earlier steps (dLLM-Cache, `models/feature_cache.py`). After a block with the token `stop`, the rest of a row is
+    were when the block began; `prefix`, those of the blocks before it; `sub_block`, as `dual`, but read anew while the
+    first token of the block is a mask (Fast-dLLM v2, in trained blocks); `features`, most of what each layer computed
+    in earlier steps (dLLM-Cache, `models/feature_cache.py`). After a block with the token `stop`, the rest of a row is
     filled with it. `anneal` a orders by log p + a t Gumbel, where t is the masked share of the row.
 
     Reference: LLaDA (arXiv 2502.09992), Fast-dLLM (arXiv 2505.22618), dLLM-Cache (arXiv 2506.06295), MaskGIT (arXiv
@@ -53,8 +55,10 @@ class Confidence(NamedTuple):
     suppress: tuple[int, ...] = ()  # tokens that are never drawn
     anneal: float = 0.0  # noise of the order, less as masks go (MaskGIT)
     delay: tuple[int, ...] = ()  # tokens that are unmasked when no others are left
+    counts: str = "linear"  # how a block's tokens are spread over its steps: a key of counts.COUNTS
+    lead: bool = False  # the first token of a trained block comes first, by itself: the likeliest (Fast-dLLM v2)
 
-    choices = {"confidence": tuple(CONFIDENCES), "rule": tuple(RULES), "cache": CACHES}
+    choices = {"confidence": tuple(CONFIDENCES), "rule": tuple(RULES), "cache": CACHES, "counts": tuple(COUNTS)}
 
     def serves(self, objective: Objective, objective_params: Any) -> bool:
         return predicts_masked(objective, objective_params)
@@ -98,6 +102,11 @@ def _check_rule(sampler: Confidence, request: Request) -> None:
         raise UserError(f"limit {limit}: accepted is 0 or more")
     if rule == "entropy_bound" and confidence != "entropy":
         raise UserError(f"confidence {confidence}: entropy_bound adds up entropies; accepted: entropy")
+    if sampler.counts != "linear" and (rule not in PLANNED or sampler.steps is None):
+        raise UserError(f"counts {sampler.counts}: accepted with steps, and rule {' or '.join(PLANNED)}")
+    for name, value in {"cache": sampler.cache == "sub_block" and sampler.cache, "lead": sampler.lead}.items():
+        if value and not (request.trained.block_size and request.trained.shift):
+            raise UserError(f"{name} {value}: accepted for networks trained in blocks with a shift")
     sdar = request.trained.block_size and confidence == "probability" and rule in PLANNED
     if sampler.upstream_compat and not sdar:
         accepted = f"in trained blocks, with confidence probability and rule {' or '.join(PLANNED)}"
@@ -114,8 +123,8 @@ def _check_features(sampler: Confidence, request: Request) -> None:
             continue
         if sampler.cache != "features":
             raise UserError(f"{name} {value}: cache {sampler.cache} has none; accepted with features")
-        if not (0 < value <= 1 if name == "update_share" else value >= 1):
-            raise UserError(f"{name} {value}: accepted is {'above 0 to' if name == 'update_share' else 'at least'} 1")
+        if not (0 <= value <= 1 if name == "update_share" else value >= 1):
+            raise UserError(f"{name} {value}: accepted is {'0 to' if name == 'update_share' else 'at least'} 1")
     if sampler.cache != "features":
         return
     if request.first.min() < request.first.max():

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mdlm_jax.models.feature_cache import Features, Reuse
 from mdlm_jax.models.transformer import Cache
 from mdlm_jax.sampling.base import BUCKET, Context, Trace
+from mdlm_jax.sampling.counts import count_table
 from mdlm_jax.sampling.drawing import candidates, filtered
 from mdlm_jax.sampling.network import Network, logits_of, masked_share, new_cache, new_features, positions_of, read
 from mdlm_jax.sampling.unmasking import CONFIDENCES, chosen, linear_count
@@ -32,6 +33,7 @@ class _Setup(NamedTuple):
     size: int  # of a block
     first: Int[Array, ""] | int  # where the first block begins
     num_blocks: Int[Array, ""] | int
+    own_blocks: Int[Array, "*B"] | int  # of each row
     steps: Int[Array, "*B"]  # of a block, in each row
     own_first: Int[Array, "B"]  # the first mask of each row
 
@@ -42,6 +44,7 @@ class _State(NamedTuple):
     nats: Float[Array, "B L"]
     evaluations: Int[Array, "B"]  # steps that found a mask: a row's own clock, whatever the others do
     cache: Cache | Features | None
+    has_block: Bool[Array, "B"]  # the rows whose cache holds all of the trained block (sub_block)
 
 
 def decode(
@@ -55,7 +58,10 @@ def decode(
         jnp.zeros(tokens.shape),
         jnp.zeros(len(tokens), jnp.int32),
         _first_cache(setup),
+        jnp.zeros(len(tokens), bool),
     )
+    if sampler.lead:
+        state = _lead(setup, state)
     state = jax.lax.fori_loop(
         0, setup.num_blocks, lambda index, state: _block(setup, state, setup.first + index * setup.size), state
     )
@@ -74,8 +80,8 @@ def _setup(sampler: "Confidence", keys, network: Network, tokens, context: Conte
     own_first = free.argmax(axis=1)
     own_blocks = -(-(length - own_first) // size) if after_prompt else num_blocks
     steps = jnp.maximum((sampler.steps or length - context.first) // own_blocks, 1)
-    positions = positions_of(network, tokens)
-    return _Setup(sampler, context, network, keys, free, positions, size, first, num_blocks, steps, own_first)
+    blocks = size, first, num_blocks, own_blocks, steps, own_first
+    return _Setup(sampler, context, network, keys, free, positions_of(network, tokens), *blocks)
 
 
 def _first_cache(setup: _Setup) -> Cache | Features | None:
@@ -86,9 +92,9 @@ def _first_cache(setup: _Setup) -> Cache | Features | None:
         return new_cache(network) if network.cache is None else network.cache
     prompt = setup.context.bucket  # with features the bucket is the prompt itself
     share = UPDATE_SHARE if sampler.update_share is None else sampler.update_share
-    updated = max(int((setup.free.shape[1] - prompt) * share), 1)
+    updated = max(int((setup.free.shape[1] - prompt) * share), 1) if share else 0
     intervals = sampler.prompt_interval or PROMPT_INTERVAL, sampler.response_interval or RESPONSE_INTERVAL
-    return new_features(network, Reuse(prompt, *intervals, updated))
+    return new_features(network, Reuse(prompt + network.shift, *intervals, updated))
 
 
 def _part(setup: _Setup, field: Array, start) -> Array:
@@ -107,15 +113,21 @@ def _block(setup: _Setup, state: _State, start) -> _State:
     if sampler.stop is not None:
         state = _fill_after_stop(setup, state, sampler.stop)
     num_masked = (_part(setup, state.tokens, start) == mask_id).sum(axis=1)
+    at_start = num_masked
     if setup.context.trained.block_size:
         # SDAR plans by the size of a block, part of which the prompt may hold
         num_masked = jnp.full_like(num_masked, setup.size)
     before = state.evaluations
 
+    def planned(step):
+        if sampler.counts == "linear":
+            return linear_count(num_masked, setup.steps, step)
+        return _from_table(setup, at_start, step)
+
     def step(state: _State, at, width, kept=None) -> _State:
         """One evaluation of `width` positions from `at`, and what it unmasks."""
         state, logits = _evaluate(setup, state, start, at, width, kept)
-        return _unmask(setup, state, logits, start, linear_count(num_masked, setup.steps, state.evaluations - before))
+        return _unmask(setup, state, logits, start, planned(state.evaluations - before))
 
     def any_masked(state: _State):
         return _any_masked(setup, state, start).any()
@@ -125,8 +137,23 @@ def _block(setup: _Setup, state: _State, start) -> _State:
 
     if sampler.cache in ("none", "features"):
         return jax.lax.while_loop(any_masked, whole, state)
+    if sampler.cache == "sub_block":
+        return jax.lax.while_loop(
+            any_masked,
+            lambda state: _sub_block_step(setup, state, start, planned(state.evaluations - before)),
+            state,
+        )
     state = jax.lax.cond(any_masked(state), whole, lambda state: state, state)
     return jax.lax.while_loop(any_masked, lambda state: _cached_step(setup, step, state, start), state)
+
+
+def _from_table(setup: _Setup, num_masked: Int[Array, "B"], step: Int[Array, "B"]) -> Int[Array, "B"]:
+    """The count of a step, by how many blocks share the row's steps and how many masks its block began with."""
+    sampler, most = setup.sampler, -(-setup.free.shape[1] // setup.size)
+    steps = tuple(max(sampler.steps // blocks, 1) for blocks in range(1, most + 1))
+    table = jnp.asarray(count_table(sampler.counts, setup.size, steps))
+    blocks = jnp.clip(setup.own_blocks, 1, most)
+    return table[blocks - 1, num_masked, jnp.minimum(step, table.shape[2] - 1)]
 
 
 def _fill_after_stop(setup: _Setup, state: _State, stop: int) -> _State:
@@ -146,6 +173,52 @@ def _cached_step(setup: _Setup, step, state: _State, start) -> _State:
     widths = [min(size * 2**power, length) for power in range((-(-length // size) - 1).bit_length() + 1)]
     branches = [partial(step, at=length - width, width=width, kept=kept) for width in widths]
     return jax.lax.switch(sum((length - start > width) * 1 for width in widths[:-1]), branches, state)
+
+
+def _sub_block_step(setup: _Setup, state: _State, start, planned) -> _State:
+    """A step of Fast-dLLM v2: rows whose block begins with a mask read everything, the others the block alone.
+
+    Each row keeps the keys and values of its own way, so that it is the same alone and in a batch.
+    """
+    anew = (_part(setup, state.tokens, start)[:, 0] == setup.network.mask_id) | ~state.has_block
+    nothing = state, jnp.zeros((*anew.shape, setup.size, setup.network.mask_id))
+
+    def whole():
+        return _evaluate(setup, state, start, 0, setup.free.shape[1], None)
+
+    def block_alone():
+        return _evaluate(setup, state, start, start, setup.size, start)
+
+    (all_read, all_logits), (part_read, part_logits) = (
+        jax.lax.cond(anew.any(), whole, lambda: nothing),
+        jax.lax.cond(anew.all(), lambda: nothing, block_alone),
+    )
+    rows = jnp.tile(anew, setup.network.copies)
+
+    def of_each_row(one, other):  # [.., B, G, M, d]
+        return jnp.where(rows[:, None, None, None], one, other)
+
+    layers = jax.tree.map(of_each_row, all_read.cache.layers, part_read.cache.layers)
+    state = state._replace(cache=state.cache._replace(layers=layers), has_block=state.has_block | anew)
+    return _unmask(setup, state, jnp.where(anew[:, None, None], all_logits, part_logits), start, planned)
+
+
+def _lead(setup: _Setup, state: _State) -> _State:
+    """The likeliest first token of the row, where it is a mask: one position is read."""
+    network, masked = setup.network, state.tokens[:, 0] == setup.network.mask_id
+    hidden, _ = read(network, network.cache, state.tokens, masked_share(network, state.tokens), 0, 1)
+    logits = logits_of(network, hidden[:, 0]).at[:, jnp.array(setup.sampler.suppress, jnp.int32)].set(-jnp.inf)
+    nats = jax.nn.log_softmax(logits, axis=-1).max(axis=-1)
+
+    def put(field, new):
+        return field.at[:, 0].set(jnp.where(masked, new, field[:, 0]))
+
+    return state._replace(
+        tokens=put(state.tokens, logits.argmax(axis=-1).astype(jnp.int32)),
+        step=put(state.step, state.evaluations),
+        nats=put(state.nats, nats),
+        evaluations=state.evaluations + masked,
+    )
 
 
 def _evaluate(setup: _Setup, state: _State, start, at, width, kept) -> tuple[_State, Float[Array, "B size V"]]:

@@ -21,7 +21,8 @@ class Network(NamedTuple):
     mask: MaskFn = full  # who sees whom, by positions of the row
     start: Int[Array, ""] | int = 0  # the position of the sampler's first token
     cache: Cache | None = None  # keys and values of the positions before it, where the network reads no others
-    shift: int = 0  # 1: a position answers for the token after the one it reads
+    shift: int = 0  # 1: a position predicts the token after the one it reads
+    hides_start: bool = False  # with a shift: no position sees the start symbol, which training had none of
     padding: Int[Array, "B"] | None = None  # positions at the left of a row that hold nothing
     guidance: Float[Array, ""] | None = None  # weight of classifier-free guidance
     ramp: bool = False  # the weight grows as noise goes: it is multiplied by 1 - t
@@ -68,16 +69,20 @@ def read(
     if network.guidance is not None:
         given = part_of(network.prompt, False)
         part = jnp.concatenate([part, jnp.where(given, network.mask_id, part)])
-    positions = jnp.broadcast_to(first + jnp.arange(width), part.shape)
+    absolute = jnp.broadcast_to(first + jnp.arange(width), part.shape)
+    positions = absolute
     if network.padding is not None:
         positions = positions - jnp.tile(network.padding, network.copies)[:, None]
         part = jnp.where(positions >= 0, part, 0)
-        # a cache is told which positions hold nothing
+        if network.shift:  # the start symbol stands right before the first token
+            part = jnp.where(positions == 0, network.mask_id, part)
+    if network.padding is not None or network.hides_start:
+        # a cache knows which positions are not seen
         cache = new_cache(network) if cache is None else cache
     view = reading(part, positions[..., None], positions[..., None], jnp.tile(t, network.copies))
     if network.shift:
-        # what stands before the sampler's tokens is clean
-        view = view._replace(t=jnp.where(positions > network.start, view.t, 0))
+        # the tokens before the sampler's, and the start symbol, are clean
+        view = view._replace(t=jnp.where((absolute > network.start) & (positions > 0), view.t, 0))
     if isinstance(cache, Cache):
         cache = cache._replace(length=jnp.asarray(first, jnp.int32))
     hidden, cache = network.model.hidden(network.params, view, network.mask, cache=cache)
@@ -92,9 +97,11 @@ def new_cache(network: Network) -> Cache:
     """An empty cache for all positions of the rows, each twice where they are guided."""
     batch, length = network.row.shape
     cache = network.model.empty_cache(network.copies * batch, length + network.shift)
-    if network.padding is None:
+    if network.padding is None and not network.hides_start:
         return cache
-    return cache._replace(filled=jnp.arange(length) >= jnp.tile(network.padding, network.copies)[:, None])
+    padding = jnp.zeros(batch, jnp.int32) if network.padding is None else network.padding
+    first_seen = jnp.tile(padding + int(network.hides_start), network.copies)[:, None]
+    return cache._replace(filled=jnp.arange(length + network.shift) >= first_seen)
 
 
 def new_features(network: Network, reuse: Reuse) -> Features:

@@ -12,8 +12,11 @@ from rich.console import Console
 
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
-from mdlm_jax.runs.restore import open_run
+from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.sampling import sample
+from mdlm_jax.sampling.base import Request
+from mdlm_jax.sampling.checks import check
+from mdlm_jax.sampling.prompts import encode_prompt, token_ids
 from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
 from mdlm_jax.sampling.show.live import live_view
 from mdlm_jax.sampling.show.render import render
@@ -29,12 +32,15 @@ def sample_run(
     fields: Mapping[str, Any] | None = None,
     count: int = 1,
     length: int | None = None,
+    new_tokens: int | None = None,
+    mask_token: str = "",
+    tokens: Mapping[str, str] | None = None,
     seed: int = 0,
     out: pathlib.Path | None = None,
 ) -> Iterator[str]:
     """For each prompt, `count` samples of the newest checkpoint as text for a terminal.
 
-    On a terminal the text is shown while it is drawn.
+    All prompts are checked before anything is drawn. On a terminal the text is shown while it is drawn.
 
     Args:
         folder: A run with a checkpoint.
@@ -42,7 +48,12 @@ def sample_run(
         sampler: A sampler as text, as `sampler_of` reads it. Default: the usual one of the run.
         fields: More of its fields.
         count: Samples per prompt.
-        length: Tokens per sample, the prompt's included. Default: those of a row in training.
+        length: Tokens per sample, the prompt's included. Default: those of a row in training, or those of the prompt
+            where it has masks.
+        new_tokens: Tokens after the prompt, instead of `length`.
+        mask_token: What stands for a mask in the prompts, as in `encode_prompt`.
+        tokens: The fields stop, suppress and delay as text, each by ids or by what its tokens say. A stop of several
+            tokens cuts the text when it is shown.
         seed: Of all randomness.
         out: Folder for a replay; a folder inside it for each of several prompts.
 
@@ -50,27 +61,56 @@ def sample_run(
         UserError: There is no run, or a prompt or the sampler does not fit it.
     """
     run = open_run(folder)
-    name, chosen = sampler_of(run, sampler, fields)
-    trained, length, tokenizer = trained_of(run), length_of(run, length), run.tokenizer
-    mask_id = run.vocab_size
+    trained, tokenizer, mask_id = trained_of(run), run.tokenizer, run.vocab_size
+    named, stop = _token_fields(tokens or {}, tokenizer)
+    name, chosen = sampler_of(run, sampler, dict(fields or {}) | named)
+    stop = getattr(chosen, "stop", None) if stop is None else stop
     if count < 1:
         raise UserError(f"{count} samples: accepted is 1 or more")
+    given = [np.tile(encode_prompt(prompt, tokenizer, mask_id, mask_token), (count, 1)) for prompt in prompts]
+    lengths = [_length(run, rows, length, new_tokens) for rows in given]
+    for rows, total in zip(given, lengths, strict=True):
+        check(chosen, Request(rows, total, mask_id, trained))
     if out:
         claim_output(out)
     watchers: list[Callable] = []
     watch = _watch_all(watchers) if out or Console().is_terminal else None
-    for number, prompt in enumerate(prompts):
-        given, frames = np.tile(encode_prompt(prompt, tokenizer), (count, 1)), []
+    for number, (prompt, rows, total) in enumerate(zip(prompts, given, lengths, strict=True)):
+        frames: list[np.ndarray] = []
         with live_view(tokenizer, mask_id) as view:
             watchers[:] = [view, frames.append] if out else [view]
-            tokens, trace = sample(jax.random.key(seed), run.model, run.params, given, chosen, length, trained, watch)
+            drawn, trace = sample(jax.random.key(seed), run.model, run.params, rows, chosen, total, trained, watch)
             jax.effects_barrier()
         if out:
-            heading = {"run": folder.name, "prompt": prompt, "seed": str(seed), "length": str(length)}
+            heading = {"run": folder.name, "prompt": prompt, "seed": str(seed), "length": str(total)}
             heading |= as_text(name, chosen)
-            played = replay(frames, np.asarray(tokens), trace, tokenizer, mask_id, heading)
+            played = replay(frames, np.asarray(drawn), trace, tokenizer, mask_id, heading)
             write_replay(out / str(number) if len(prompts) > 1 else out, played)
-        yield render(tokens, trace, tokenizer)
+        yield render(drawn, trace, tokenizer, stop)
+
+
+def _length(run: Run, prompt: np.ndarray, length: int | None, new_tokens: int | None) -> int:
+    """Tokens of the samples of one prompt."""
+    if new_tokens is not None:
+        if length is not None:
+            raise UserError(f"length {length} and {new_tokens} new tokens; accepted: one of the two")
+        if new_tokens < 1:
+            raise UserError(f"{new_tokens} new tokens: accepted is 1 or more")
+        return length_of(run, prompt.shape[1] + new_tokens)
+    if length is None and (prompt == run.vocab_size).any():
+        return length_of(run, prompt.shape[1])
+    return length_of(run, length)
+
+
+def _token_fields(tokens: Mapping[str, str], tokenizer: Tokenizer) -> tuple[dict[str, Any], int | str | None]:
+    """(fields of the sampler, what ends a text when it is shown: None for the sampler's own stop)."""
+    ids = {name: token_ids(text, tokenizer) for name, text in tokens.items()}
+    stop = ids.pop("stop", None)
+    if stop is None:
+        return dict(ids), None
+    if len(stop) == 1:
+        return ids | {"stop": stop[0]}, None
+    return dict(ids), tokens["stop"]
 
 
 def claim_output(folder: pathlib.Path) -> None:
@@ -92,11 +132,3 @@ def _watch_all(watchers: list[Callable]) -> Callable[[Int[Array, "B L"]], None]:
             watcher(tokens)
 
     return watch
-
-
-def encode_prompt(prompt: str, tokenizer: Tokenizer) -> np.ndarray:
-    """Token ids. Raises UserError where the tokenizer cannot read the text (the states of a synthetic source)."""
-    try:
-        return np.asarray(tokenizer.encode(prompt), np.int32)
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"prompt {prompt!r}: the run's tokenizer cannot read it ({error})") from error

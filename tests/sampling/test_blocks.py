@@ -11,7 +11,7 @@ from mdlm_jax.models.transformer import Cache, Execution, transformer
 from mdlm_jax.objectives.block import block_mask
 from mdlm_jax.objectives.parameterizations import score
 from mdlm_jax.processes.mixture import uniform
-from mdlm_jax.sampling import Ancestral, Confidence, FirstHitting, Remasking, Reverse, Trained, sample
+from mdlm_jax.sampling import Ancestral, Confidence, FirstHitting, Remasking, Reverse, Trained, left_padded, sample
 from mdlm_jax.sampling.network import reading
 from mdlm_jax.schedules import linear
 from tests.sampling.toys import JOINT, ORACLE, RARE, L, counts
@@ -183,3 +183,21 @@ def test_a_row_is_charged_for_what_it_needs_alone(params):
     _, single = drawn(params, "first_hitting", long)
     np.testing.assert_array_equal(company.evaluations[:1], single.evaluations)
     np.testing.assert_array_equal(company.step[:1], single.step)
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("name", ["static", "first_hitting", "shifted"])
+def test_prompts_of_any_lengths_are_what_they_are_alone(params, name):
+    """Padding that is no whole block, and a length that ends inside one."""
+    prompts, length = left_padded([PROMPT[0].tolist(), PROMPT[1, :2].tolist()]), 11
+    trained = BLOCKS._replace(shift=name == "shifted")
+    sampler = SAMPLERS[name] if name == "first_hitting" else SAMPLERS[name]._replace(steps=None)
+    tokens, trace = sample(jax.random.key(1), MODEL, params, prompts, sampler, length, trained)
+    np.testing.assert_array_equal(tokens[:, :5], prompts)
+    for row, given in ((0, PROMPT[:1]), (1, PROMPT[1:2, :2])):
+        begins = 5 - given.shape[1]
+        both = np.tile(given, (2, 1))
+        alone, own = sample(jax.random.key(1), MODEL, params, both, sampler, length - begins, trained)
+        np.testing.assert_array_equal(tokens[row, begins:], alone[row])
+        np.testing.assert_array_equal(trace.step[row, begins:], own.step[row])
+        np.testing.assert_allclose(trace.log_probability[row, begins:], own.log_probability[row], atol=1e-5)

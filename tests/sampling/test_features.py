@@ -94,7 +94,7 @@ def published(params, a, reuse):
                 anew[region] = np.arange(len(positions))
                 empty = {name: np.zeros_like(here) for name in ("attention", "mlp")}
                 kept[index, region] = {"k": here @ w["key"]["kernel"], "v": v} | empty
-            elif region == "response":
+            elif region == "response" and reuse.updated:
                 old = kept[index, region]
                 cosine = (v * old["v"]).sum(axis=1) / np.linalg.norm(v, axis=1) / np.linalg.norm(old["v"], axis=1)
                 anew[region] = np.argsort(cosine)[: reuse.updated]
@@ -126,11 +126,11 @@ def published(params, a, reuse):
     return read
 
 
-@pytest.mark.parametrize("scan_layers", [False, True])
-def test_hidden_states_of_every_step_are_the_published_ones(scan_layers):
-    """Thirteen steps: all four kinds, and both regions together once more."""
+@pytest.mark.parametrize(("scan_layers", "share"), [(False, 0.25), (True, 0.25), (False, 0.0)])
+def test_hidden_states_of_every_step_are_the_published_ones(scan_layers, share):
+    """Thirteen steps: all four kinds, and both regions together once more. Share 0: at the intervals alone."""
     model, params = made(PLAIN, scan_layers=scan_layers)
-    reuse, steps = Reuse(GIVEN, 4, 3, int((LENGTH - GIVEN) * 0.25)), 13
+    reuse, steps = Reuse(GIVEN, 4, 3, int((LENGTH - GIVEN) * share)), 13
     readers = [published(params, PLAIN, reuse) for _ in PROMPT]
     plain = read_all(model, params, None, steps)
     apart = []
@@ -274,7 +274,7 @@ def test_what_a_step_costs():
         {"update_share": 0.5},
         {"cache": "features", "prompt_interval": 0},
         {"cache": "features", "response_interval": -1},
-        {"cache": "features", "update_share": 0.0},
+        {"cache": "features", "update_share": -0.1},
         {"cache": "features", "update_share": 1.5},
     ],
 )

@@ -229,7 +229,7 @@ def test_a_bad_request_is_refused_in_one_line(sampler, prompt, message):
             BLOCKS,
             "with confidence probability and rule quota or dynamic",
         ),
-        (Autoregressive(), EMPTY, Trained(reads_start=False), "at least one token"),
+        (Autoregressive(), EMPTY, Trained(reads_start=False), "a first token in every row"),
     ],
 )
 def test_a_request_that_the_training_does_not_allow_is_refused(sampler, prompt, trained, message):

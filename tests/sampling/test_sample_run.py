@@ -10,7 +10,8 @@ from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.sampling import compare_run as compare_runs
 from mdlm_jax.sampling.compare_run import compare_run
-from mdlm_jax.sampling.sample_run import encode_prompt, sample_run
+from mdlm_jax.sampling.prompts import encode_prompt
+from mdlm_jax.sampling.sample_run import sample_run
 from tests import run_folders as runs
 
 PROMPTS = ["", "1 0 1"]
@@ -151,3 +152,34 @@ def test_text_becomes_token_ids():
     ids = encode_prompt("é", byte_tokenizer())
     assert ids.dtype == np.int32 and ids.tolist() == [0xC3, 0xA9]
     assert encode_prompt("", byte_tokenizer()).shape == (0,)
+
+
+@pytest.mark.slow
+def test_masks_are_filled_and_prompts_are_checked_first(tmp_path):
+    runs.train(tmp_path, steps=2, objective__name="masked")
+    (shown,) = sample_run(tmp_path, prompts=["1 0 <mask:3>1"], mask_token="<mask>")
+    row = shown.splitlines()[1].split()
+    assert row[:2] == ["1", "0"] and row[5] == "1" and len(row) == 6
+    (longer,) = sample_run(tmp_path, prompts=["1 0 1"], new_tokens=4)
+    assert len(longer.splitlines()[1].split()) == 7
+    texts = sample_run(tmp_path, prompts=["1", " ".join("1" * 16)], length=12)
+    with pytest.raises(UserError, match="16 tokens leaves none of the 12"):
+        next(texts)
+    with pytest.raises(UserError, match="one of the two"):
+        list(sample_run(tmp_path, prompts=["1"], length=12, new_tokens=3))
+
+
+@pytest.mark.slow
+def test_tokens_are_named_by_id_and_by_text(tmp_path):
+    runs.train(tmp_path, steps=2, objective__name="masked")
+    (shown,) = sample_run(tmp_path, prompts=[""], sampler="confidence", tokens={"suppress": "0+1+2+3"})
+    assert not set(shown.splitlines()[1].split()) & {"0", "1", "2", "3"}
+    (ended,) = sample_run(tmp_path, prompts=["1"], sampler="confidence:block_size=1", tokens={"stop": "1"})
+    assert len(ended.splitlines()[1].split()) <= 17
+
+
+@pytest.mark.slow
+def test_a_block_model_takes_prompts_of_any_length(tmp_path):
+    runs.train(tmp_path, steps=2, objective__name="masked", objective__block_size=4)
+    shown = list(sample_run(tmp_path, prompts=["1", "1 0 1 1 0"], new_tokens=5))
+    assert [len(text.splitlines()[1].split()) for text in shown] == [6, 10]

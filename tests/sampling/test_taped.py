@@ -169,7 +169,7 @@ def test_smdm(golden, rule, temperature, weight, steps):
     """There the mask may be drawn, and the position stays hidden."""
     (arrays, _), name = golden, f"smdm/{rule}_T{temperature}_cfg{weight}_s{steps}"
     tokens = jnp.full((1, LENGTH), MASK + 1).at[:, :5].set(arrays["smdm/prompt"])
-    guidance = {"guidance": jnp.float64(weight), "given": tokens <= MASK} if weight else {}
+    guidance = {"guidance": jnp.float64(weight), "prompt": tokens <= MASK} if weight else {}
     times, uniform = np.linspace(1, EPSILON, steps + 1), draws(arrays, name)
     for t, s in itertools.pairwise((*times[:-1], 0.0)):
         hidden = tokens > MASK
@@ -195,7 +195,7 @@ def test_unidisc(golden, sampler, weight):
     are ruled out."""
     (arrays, _), name = golden, f"unidisc/{sampler}_cfg{weight}"
     tokens = jnp.asarray(arrays["unidisc/x0"]).at[:, 6:].set(MASK)
-    guidance = {"guidance": jnp.float64(weight), "ramp": True, "given": tokens != MASK} if weight else {}
+    guidance = {"guidance": jnp.float64(weight), "ramp": True, "prompt": tokens != MASK} if weight else {}
     of_text = jnp.arange(LENGTH)[:, None] < 6
     times, uniform = np.linspace(1, EPSILON, 9), draws(arrays, name)
     planned = arrays["unidisc/adap_sche/arccos_n10_s8"][0]

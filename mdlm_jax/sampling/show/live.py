@@ -102,7 +102,7 @@ def picture(seen: Seen, pieces: Pieces, mask_id: int, width: int, height: int) -
     wrapped = [_wrap(pieces(seen.tokens[row]), _styles(seen, row), width - edge) for row in range(num_shown)]
     fits = sum(len(lines) for lines, _ in wrapped) < height
     hidden = int((seen.tokens == mask_id).sum())
-    counts = f"evaluation {seen.evaluation}: {hidden} of {num_rows * num_tokens} tokens hidden"
+    counts = f"evaluation {seen.evaluation}: {hidden} of {num_rows * num_tokens} tokens masked"
     if num_shown < num_rows:
         counts += f", {num_shown} of {num_rows} rows shown"
     shown = [Text(counts[:width], "dim")]
@@ -118,7 +118,7 @@ def picture(seen: Seen, pieces: Pieces, mask_id: int, width: int, height: int) -
 
 
 def _styles(seen: Seen, row: int) -> list[str]:
-    """Of each position: given, or blue (early) to orange (just placed)."""
+    """Of each position: given, or blue (early) to orange (just drawn)."""
     shade = np.maximum(seen.since[row], 0)[:, None] / max(seen.evaluation - 1, 1)
     colours = (EARLY + (LATE - EARLY) * shade).astype(int).tolist()
     return [
@@ -155,7 +155,7 @@ def live_view(
 ) -> Iterator[Callable[[Int[Array | np.ndarray, "B L"]], None]]:
     """Gives the function `watch` of one call of a sampler: it takes the rows i32[B, L] before every evaluation.
 
-    What is given is bold, the rest blue (early) to orange (just placed). The view is gone when the context ends.
+    What is given is bold, the rest blue (early) to orange (just drawn). The view is gone when the context ends.
     Without a terminal (`console`: standard output) nothing is drawn.
     """
     console = console or Console()

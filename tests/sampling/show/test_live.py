@@ -56,7 +56,7 @@ def test_nothing_is_drawn_without_a_terminal_even_in_colour():
 def test_given_text_is_bold_and_colour_tells_when():
     shown = picture(seen_of("a____", "ab___", "abc__", "abcd_"), PIECES, V, 80, 24)
     counts, row = shown.plain.split("\n")
-    assert (counts, row) == ("evaluation 4: 1 of 5 tokens hidden", "abcd░")
+    assert (counts, row) == ("evaluation 4: 1 of 5 tokens masked", "abcd░")
     start = len(counts) + 1
     styles = [style_at(shown, start + position) for position in range(5)]
     assert styles == ["bold", "rgb(131,136,183)", "rgb(193,143,111)", "rgb(255,150,40)", "dim"]

@@ -154,7 +154,7 @@ def test_the_page_in_a_browser(tmp_path):
         assert shown == [state[1] for state in shown_by(replayed["rows"][index], len(frames))]
     assert "".join(result["shown"][0][-1]) == HOSTILE.replace("\x1b", "␛").replace("\x00", "␀")
     assert result["moves"] == [0, 1, 2, 1, 9, 9]
-    assert result["told"].startswith('Position 0: token 125, "}", placed by evaluation ')
+    assert result["told"].startswith('Position 0: token 125, "}", unmasked by evaluation ')
     assert result["told"].endswith(", probability 0.607")
     assert (result["playing"], result["ended"]) == (["Pause", 0], ["Play", 9])
 

@@ -1,0 +1,51 @@
+"""Prompts with masks, tokens named by text, and where a text ends."""
+
+import numpy as np
+import pytest
+
+from mdlm_jax.data.tokenizer import byte_tokenizer
+from mdlm_jax.errors import UserError
+from mdlm_jax.sampling.prompts import encode_prompt, end_of_text, token_ids
+
+BYTES, MASK = byte_tokenizer(), 300
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("ab", [97, 98]),
+        ("", []),
+        ("a<mask>b", [97, MASK, 98]),
+        ("<mask:3>", [MASK] * 3),
+        ("<mask><mask:2>a", [MASK] * 3 + [97]),
+        ("<mask:>", list(b"<mask:>")),
+        ("<masks>", list(b"<masks>")),
+    ],
+)
+def test_masks_in_a_prompt(prompt, expected):
+    ids = encode_prompt(prompt, BYTES, MASK, "<mask>")
+    assert ids.dtype == np.int32 and ids.tolist() == expected
+
+
+def test_without_a_declared_token_a_mask_is_text():
+    assert encode_prompt("a<mask>", BYTES).tolist() == list(b"a<mask>")
+    assert encode_prompt("a[*]b[*:2]", BYTES, MASK, "[*]").tolist() == [97, MASK, 98, MASK, MASK]
+
+
+@pytest.mark.parametrize("prompt", ["<mask:0>", "<mask:100001>"])
+def test_a_count_of_masks_is_refused(prompt):
+    with pytest.raises(UserError, match="accepted: 1 to 100,000"):
+        encode_prompt(prompt, BYTES, MASK, "<mask>")
+
+
+def test_tokens_by_id_and_by_text():
+    assert token_ids("3+7", BYTES) == (3, 7) and token_ids("12", BYTES) == (12,)
+    assert token_ids(". ", BYTES) == (46, 32)
+
+
+def test_where_a_text_ends():
+    tokens, step = np.frombuffer(b"a. b. c.", np.uint8).astype(np.int32), np.array([-1, -1, -1, 0, 1, 2, 3, 4])
+    assert end_of_text(tokens, step, ord("."), BYTES) == 4  # what is given does not end it
+    assert end_of_text(tokens, step, ". c", BYTES) == 4
+    assert end_of_text(tokens, step, "c.", BYTES) == 6
+    assert end_of_text(tokens, step, "d", BYTES) == 8 == end_of_text(tokens, step, ord("d"), BYTES)
