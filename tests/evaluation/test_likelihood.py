@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mdlm_jax.data import Example
-from mdlm_jax.evaluation.likelihood import evaluate
+from mdlm_jax.evaluation.likelihood import EVALUATION_KEY, Likelihood, evaluate
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
@@ -123,3 +123,43 @@ def test_padding_and_prompts_are_not_scored(params):
         if name != "masked":
             np.testing.assert_allclose(found.nats_per_token, math.log(V), rtol=1e-5)
         np.testing.assert_allclose(found.nats_per_token, math.log(V), rtol=0.2)
+
+
+def noise_itself():
+    """An objective whose nats for a row are the noise that it is given: uniform, whatever the network says."""
+    base = objective("masked")
+
+    def view(objective_params, key, example, u):
+        drawn = base.view(objective_params, key, example, u)
+        return drawn._replace(weight=jnp.zeros_like(drawn.weight), constant=jax.random.uniform(key))
+
+    return base._replace(view=view, evaluate=None)
+
+
+def test_errors_by_formula_with_rows_of_several_lengths(params):
+    """Every row and draw has noise of its own, and rows are weighted by their tokens."""
+    draws, lengths = 3, np.array([6, 1, 3, 2, 5])
+    held_out = rows(5)
+    held_out.segments[np.arange(L) >= lengths[:, None]] = 0
+    found = evaluate(MODEL, noise_itself(), params, (), held_out, draws=draws, batch_size=2, chunk=L)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(EVALUATION_KEY), jnp.arange(5 * draws))
+    nats = np.array(jax.vmap(jax.random.uniform)(keys), np.float64).reshape(5, draws)
+    assert len(np.unique(nats)) == 5 * draws
+    mean, total = nats.mean(axis=1).sum() / lengths.sum(), lengths.sum()
+    residual = nats.mean(axis=1) - mean * lengths
+    assert found.tokens == total and found.nats_per_token == pytest.approx(mean)
+    assert found.standard_error == pytest.approx(math.sqrt((residual**2).sum() * 5 / 4) / total)
+    by_draw = nats.sum(axis=0) / total
+    assert found.monte_carlo_error == pytest.approx(by_draw.std(ddof=1) / math.sqrt(draws))
+
+
+def test_rows_that_are_equal_do_not_share_their_noise(params):
+    held_out = jax.tree.map(lambda field: np.repeat(field[:1], 4, axis=0), rows(1))
+    found = evaluate(MODEL, noise_itself(), params, (), held_out, draws=2, batch_size=4, chunk=L)
+    assert found.standard_error > 1e-4  # it would be 0
+
+
+def test_bits_per_byte():
+    """Six bits a token of three bytes are two bits a byte."""
+    found = Likelihood(6 * math.log(2), 0.1, 0.0, 10, 1, "", "exact")
+    assert found.bits_per_byte(3.0) == pytest.approx(2.0) and found.bits_per_byte(None) is None
