@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from mdlm_jax.config import refuse
 from mdlm_jax.data.pipeline import Data, open_data
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives import Objective
-from mdlm_jax.training.optimizer import adamw, hyperparameters
+from mdlm_jax.training.optimizer import adamw, hyperparameters, learning_rate_shape
 from mdlm_jax.training.sharding import share_of_rows
 from mdlm_jax.training.step import State, StepOptions, initial_state
 
@@ -97,20 +97,36 @@ def open_training(config: ConfigDict, net: Network, mesh: Mesh) -> Training:
     return Training(data, mesh, optimizer, options, *state_of(config, net, optimizer))
 
 
+def schedule_keys(config: ConfigDict) -> dict[str, Any]:
+    """The arguments of `learning_rate_shape` that a config describes."""
+    optim = config.optim
+    names = ("decay", "final", "wsd_form", "wsd_steps", "warmup_from_zero")
+    return {name: optim[name] for name in names}
+
+
+def learning_rate(config: ConfigDict, numbers: dict[str, Any], step: int) -> float:
+    """The learning rate of a step, counted from 1, where none was skipped before it.
+
+    Args:
+        config: the run's.
+        numbers: the optimiser's hyperparameters, as in `Training.initial`.
+        step: the step.
+    """
+    lengths = numbers["warmup_steps"], numbers["total_steps"]
+    shape = learning_rate_shape(step=step - 1, warmup_steps=lengths[0], total_steps=lengths[1], **schedule_keys(config))
+    return config.optim.lr * float(shape)
+
+
 def optimizer_of(config: ConfigDict) -> optax.GradientTransformation:
     """The optimiser that a config describes."""
     optim = config.optim
     return adamw(
-        decay=optim.decay,
-        final=optim.final,
         beta_1=optim.beta_1,
         beta_2=optim.beta_2,
         epsilon=optim.epsilon,
         clip=optim.clip,
         decay_everything=optim.decay_everything,
-        wsd_form=optim.wsd_form,
-        wsd_steps=optim.wsd_steps,
-        warmup_from_zero=optim.warmup_from_zero,
+        **schedule_keys(config),
     )
 
 

@@ -10,12 +10,12 @@ import jax
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
+from mdlm_jax.build.training import learning_rate
 from mdlm_jax.costs.hardware import Peak
 from mdlm_jax.evaluation.likelihood import Likelihood
 from mdlm_jax.runs.metrics import open_writer, progress
 from mdlm_jax.runs.rewind import BadLoss
 from mdlm_jax.runs.run_folder import bytes_per_token
-from mdlm_jax.training.optimizer import learning_rate_shape
 
 REPORTED = ("loss", "gradient_norm", "data_wait_seconds", "compile_seconds")
 
@@ -49,16 +49,8 @@ def open_report(
                 kind = " (a spike)" if math.isfinite(loss) and math.isfinite(norm) else ""
                 raise BadLoss(step, f"loss {loss}{kind}, gradient norm {norm}, peak learning rate {config.optim.lr:g}")
             if step % config.train.log_every == 0 or step in (start + 1, plan.steps):
-                # the schedule counts steps from 0
-                rate = learning_rate_shape(
-                    config.optim.decay,
-                    config.optim.final,
-                    step - 1,
-                    numbers["warmup_steps"],
-                    numbers["total_steps"],
-                )
                 scalars = {"step": step, "flops": step * flops_per_step} | scalars
-                scalars |= {"learning_rate": config.optim.lr * float(rate)} | _memory()
+                scalars |= {"learning_rate": learning_rate(config, numbers, step)} | _memory()
                 writer.write(scalars | rates.send((step, scalars["loss"])))
 
         def report_validation(step: int, found: Likelihood) -> None:

@@ -45,13 +45,13 @@ def test_prompt_tokens_do_not_divide_the_loss(prompt):
 
 
 def test_the_average_of_weights_by_formula():
-    """e' = d e + (1 - d) w with d = min(decay, (1 + s) / (10 + s)) after s steps."""
+    """e' = d e + (1 - d) w with d = min(decay, (1 + n) / (10 + n)) at step n, counted from 1 (as RADD)."""
     decay = 0.2
     state, step = start(ar(V), ema_decay=decay)
     expected = jax.tree.map(np.float64, state.params)
-    for done in range(5):
+    for n in range(1, 6):
         state, _ = step(state, batch())
-        d = min(decay, (1 + done) / (10 + done))
+        d = min(decay, (1 + n) / (10 + n))
         expected = jax.tree.map(lambda old, new: d * old + (1 - d) * np.float64(new), expected, state.params)  # noqa: B023
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7), state.ema, expected)
 
