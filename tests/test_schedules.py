@@ -22,6 +22,7 @@ from mdlm_jax.schedules import (
     linear,
     noise_rate,
     polynomial,
+    step_rate,
     with_ends,
 )
 
@@ -232,3 +233,9 @@ def test_inverse(schedule):
     slope = exactly(schedule, times)[0] * exactly(schedule, times)[1]
     error = np.abs(np.asarray(inverse(schedule)(noised)) - times)
     assert (error < 3e-7 + 3e-7 / np.maximum(slope, 1e-3)).all()
+
+
+@pytest.mark.parametrize("steps", [10, 1000])
+def test_rate_of_the_second_step(steps):
+    """t^2 masks 1 of 4 parts in the first step and 3 in the second: the chance of its step, over the width."""
+    assert float(step_rate(polynomial(2.0), jnp.float32(2 / steps), 1 / steps)) == pytest.approx(0.75 * steps, rel=1e-5)

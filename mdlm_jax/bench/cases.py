@@ -1,4 +1,4 @@
-"""What is measured: steps of models that differ from a base in one thing. Imports neither jax nor torch."""
+"""The measured cases: models that differ from a base in one option. Imports neither jax nor torch."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ LEARNING_RATE, BETAS, EPSILON, WEIGHT_DECAY, CLIP, NORM_EPSILON = 1e-3, (0.9, 0.
 
 
 class Case(NamedTuple):
-    """A model with SMDM's options (RMSNorm, RoPE, SwiGLU, no bias, untied head), its objective and its batch."""
+    """A model with SMDM's options (RMSNorm, RoPE, SwiGLU, no bias, untied head), an objective and a batch."""
 
     layers: int
     width: int
@@ -22,23 +22,23 @@ class Case(NamedTuple):
     dtype: str = "float32"
     scan_layers: bool = False
     float8: bool = False  # products of the layers in 8 bits
-    beside_torch: bool = False  # measured in turns with PyTorch, too
-    members: int = 1  # of a population, each with a batch of its own
+    beside_torch: bool = False  # also measured in alternation with PyTorch
+    members: int = 1  # of a population, each with its own batch
     devices: int = 1  # that rows and weights are split over
 
 
 class Suite(NamedTuple):
-    cases: dict[str, Case]  # the first is the base, which every other takes turns with
+    cases: dict[str, Case]  # the first is the base, with which every other alternates
     rounds: int
-    matmul_width: int  # of the square product that rates are held against
-    small: Case  # of which there are populations, and which is split over devices
+    matmul_width: int  # of the square product whose rate is the reference
+    small: Case  # the case of the populations, also split over devices
 
 
 POPULATIONS, DEVICES = (1, 4, 16), (1, 2, 4, 8)
 
 
 def _around(base: Case, rounds: int, matmul_width: int, small: Case, **others: dict) -> Suite:
-    """The base and, by name, what others have instead."""
+    """The base and, by name, the options in which others differ."""
     cases = {"base": base} | {name.replace("_", " "): base._replace(**changes) for name, changes in others.items()}
     return Suite(cases, rounds, matmul_width, small)
 

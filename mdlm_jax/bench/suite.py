@@ -1,4 +1,4 @@
-"""The suite: every case in turns with the base, and with PyTorch where there is one."""
+"""The suite: every case in alternation with the base and, if there is one, with PyTorch."""
 
 import os
 import pathlib
@@ -8,22 +8,22 @@ from statistics import median
 
 import jax
 
-from mdlm_jax.bench import protocol
-from mdlm_jax.bench.around import checkpoint_seconds, data_tokens_per_second
+from mdlm_jax.bench import torch_process
 from mdlm_jax.bench.cases import SUITES, Case, Suite
-from mdlm_jax.bench.many import over_devices, populations
-from mdlm_jax.bench.ours import Side, in_turns, make_side, measured_rates
-from mdlm_jax.bench.protocol import timed
+from mdlm_jax.bench.data_and_checkpoints import checkpoint_seconds, data_tokens_per_second
+from mdlm_jax.bench.jax_side import Side, in_turns, make_side, measured_rates
+from mdlm_jax.bench.populations import over_devices, populations
+from mdlm_jax.bench.torch_process import timed
 from mdlm_jax.costs.hardware import DATASHEET
 from mdlm_jax.errors import UserError
 
-CHECKED_STEPS = 2  # whose losses have to agree; they also warm up
+CHECKED_STEPS = 2  # whose losses must agree; they are also the warm-up
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative
-STATE_PASSES = 8  # parameters, gradients and two moments, each read and written once: less no step can move
+STATE_PASSES = 8  # parameters, gradients and two moments, each read and written at least once
 
 
 def run_suite(name: str, torch_python: str | None, say=print) -> dict:
-    """Every number of a suite, as JSON can hold it. `say` is told what is done and what is left out."""
+    """Every number of a suite, as JSON values. `say` gets one line for each case that is done or left out."""
     suite = SUITES[name]
     base = next(iter(suite.cases.values()))
     found = {"machine": machine(), "suite": name, "rates": {}, "steps": {}, "left_out": []}
@@ -40,7 +40,7 @@ def run_suite(name: str, torch_python: str | None, say=print) -> dict:
             side, beside = _made(case, torch_python, suite)
             reference = reference or side
             turns = in_turns(side, reference, suite.rounds)
-        except jax.errors.JaxRuntimeError as error:  # such as too little memory for one of them
+        except jax.errors.JaxRuntimeError as error:  # for example out of memory
             leave_out(f"{label}: {str(error).splitlines()[0]}")
             continue
         found["steps"][label] = row = _row(case, base, side, reference, turns, found["rates"][case.dtype]) | beside
@@ -62,14 +62,14 @@ def run_suite(name: str, torch_python: str | None, say=print) -> dict:
 
 
 def _made(case: Case, torch_python: str | None, suite: Suite) -> tuple[Side, dict]:
-    """Our side of a case, and what it did beside PyTorch from its first step on, where it is to."""
+    """The side of this package for a case and, if requested, its comparison with PyTorch."""
     if not (case.beside_torch and torch_python):
         return make_side(case), {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         (folder / "matmul.json").write_text(str(suite.matmul_width))
         side = make_side(case, folder, CHECKED_STEPS + suite.rounds)
-        return side, {"torch": beside_torch(case, side, protocol.start(torch_python, folder), suite)}
+        return side, {"torch": beside_torch(case, side, torch_process.start(torch_python, folder), suite)}
 
 
 def _row(case: Case, base: Case, side: Side, reference: Side, turns: list[dict], rates: dict) -> dict:
@@ -102,21 +102,21 @@ def _row(case: Case, base: Case, side: Side, reference: Side, turns: list[dict],
     }
 
 
-def beside_torch(case: Case, ours: Side, peer: protocol.Peer, suite: Suite) -> dict:
+def beside_torch(case: Case, ours: Side, peer: torch_process.Peer, suite: Suite) -> dict:
     """Steps in turns with PyTorch's: the same weights, the same corrupted batches. Raises UserError where the losses of
     the first steps differ: that would not be the same work.
     """
     for _ in range(CHECKED_STEPS):
-        loss, other = ours.step(), protocol.ask(peer, "step").value
+        loss, other = ours.step(), torch_process.ask(peer, "step").value
         if abs(loss - other) > TOLERANCE[case.dtype] * abs(other):
             raise UserError(f"PyTorch's loss is {other}, ours {loss}: not the same work")
     turns = []
     for _ in range(suite.rounds):
         mine = timed(ours.step)
-        theirs, matmul = protocol.ask(peer, "step"), protocol.ask(peer, "matmul")
+        theirs, matmul = torch_process.ask(peer, "step"), torch_process.ask(peer, "matmul")
         turns.append({"ours": mine._asdict(), "torch": theirs._asdict(), "torch_matmul": matmul._asdict()})
-    memory = protocol.ask(peer, "memory").value
-    protocol.stop(peer)
+    memory = torch_process.ask(peer, "memory").value
+    torch_process.stop(peer)
 
     def ratio(clock: str) -> float:
         return median(turn["torch"][clock] / turn["ours"][clock] for turn in turns)
@@ -134,7 +134,7 @@ def beside_torch(case: Case, ours: Side, peer: protocol.Peer, suite: Suite) -> d
 
 
 def machine() -> dict:
-    """Where the numbers were measured."""
+    """The machine of the measurement."""
     processor = pathlib.Path("/proc/cpuinfo")
     lines = processor.read_text().splitlines() if processor.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mdlm_jax.bench import cases
-from mdlm_jax.bench.protocol import serve
+from mdlm_jax.bench.torch_process import serve
 
 
 def rotate(x, cos, sin):

@@ -28,7 +28,7 @@ def _bench(options: argparse.Namespace) -> int:
     import jax
 
     from mdlm_jax.bench.suite import run_suite
-    from mdlm_jax.bench.tell import plot, table
+    from mdlm_jax.bench.tables import plot, table
 
     # what is compiled is timed, so nothing may come from a cache
     jax.config.update("jax_enable_compilation_cache", False)

@@ -1,4 +1,4 @@
-"""What training costs: FLOPs, memory, hardware peaks, prices, and published rules for rates and batches."""
+"""The cost of training: FLOPs, memory, hardware peaks, prices, and published rules for rates and batches."""
 
 from mdlm_jax.costs import prices, rules
 

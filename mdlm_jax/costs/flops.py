@@ -27,7 +27,7 @@ class Parameters(NamedTuple):
 
 
 class Flops(NamedTuple):
-    """Four ways to count the training FLOPs of the same work. They differ 3.3x for SMDM's 6M model at L = 2048."""
+    """Four ways to count the same training FLOPs. They differ 3.3x for SMDM's 6M model at L = 2048."""
 
     six_nonembedding: int  # 6 N_nonembedding D, SMDM's axis
     six_total: int  # 6 N_total D
@@ -53,7 +53,7 @@ def _matmul_parameters_per_layer(architecture: Architecture) -> int:
 
 
 def _matmul_parameters_of_time(architecture: Architecture) -> int:
-    """Of the time embedding and of what it modulates: the blocks and the last norm."""
+    """Matrices of the time embedding and of its modulation of the blocks and the last norm."""
     a = architecture
     if not a.time_conditioning:
         return 0
@@ -85,7 +85,7 @@ def num_parameters(architecture: Architecture) -> Parameters:
 
 
 def attended_pairs(mask: MaskFn, n: int) -> int:
-    """How many of the n x n (query, key) pairs of positions `mask` lets attend: n(n+1)/2 for causal."""
+    """The number of (query, key) pairs among n positions that attend under `mask`: n(n+1)/2 for causal."""
     rows = 512  # at 8192 positions, 4 MB a block
     keys = jnp.arange(n)[None, :]
     pairs = 0
@@ -128,7 +128,11 @@ def flops_per_sequence(
 
 
 def steps_for_budget(budget: float, flops_per_step: int) -> int:
-    """Whole steps that `budget` FLOPs pay for. Raises UserError where it does not pay for one."""
+    """Whole steps within a budget of FLOPs.
+
+    Raises:
+        UserError: The budget is smaller than one step.
+    """
     steps = int(budget) // flops_per_step
     if steps < 1:
         raise UserError(f"a budget of {budget:.3g} FLOPs is smaller than one step, which takes {flops_per_step:.3g}")

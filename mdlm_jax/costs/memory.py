@@ -1,4 +1,4 @@
-"""How much memory a device needs for a training step, in closed form.
+"""The memory of a device for a training step, in closed form.
 
 Counted on the step of SMDM's 19M as XLA compiles it (float32, layers scanned): a token in a layer holds about
 20 d + 5 mlp_width numbers and, for attention by einsum, 2.5 H L more. Compiled for TPU pods and H200s a step reserves

@@ -7,7 +7,7 @@ from mdlm_jax.errors import UserError
 
 
 class Hardware(NamedTuple):
-    """What one run has."""
+    """The hardware of one run."""
 
     name: str
     devices: int
@@ -31,9 +31,14 @@ CPU_CORE = (96e9, 4e9, 0.05)  # float32 with AVX2 at 3 GHz; memory and price of 
 
 
 def parse_hardware(text: str, price: float | None = None) -> Hardware:
-    """`h200:8`: the hardware of one run; `price` replaces the dollars of a device's hour.
+    """The hardware that a text such as `h200:8` names.
 
-    Raises UserError for a name that is not known.
+    Args:
+        text: NAME:COUNT.
+        price: Dollars for an hour of one device, instead of the listed price.
+
+    Raises:
+        UserError: The name is unknown, or the price is negative.
     """
     name, _, count = text.partition(":")
     count = count or "1"
@@ -50,10 +55,10 @@ def parse_hardware(text: str, price: float | None = None) -> Hardware:
 
 
 def hours(flops: float, hardware: Hardware, mfu: float) -> float:
-    """Of a run, where `mfu` of the peak is reached by the FLOPs that are counted."""
+    """Hours of a run of `flops` at a model FLOP utilisation of `mfu`."""
     return flops / (hardware.devices * hardware.peak * mfu) / 3600
 
 
 def dollars(flops: float, hardware: Hardware, mfu: float) -> float:
-    """Of a run: whatever the number of devices is, at equal use of their peak."""
+    """Dollars of a run, which do not depend on the number of devices at equal utilisation."""
     return hours(flops, hardware, mfu) * hardware.devices * hardware.dollars

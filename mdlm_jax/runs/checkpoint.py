@@ -10,7 +10,6 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers as policies
 
-from mdlm_jax.config import differing_keys, from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs import seal
@@ -136,6 +135,8 @@ def check_config(folder: pathlib.Path, step: int) -> None:
     Raises:
         UserError: the run's config.json is not the one that the checkpoint was saved with.
     """
+    from mdlm_jax.config import differing_keys, from_json  # bench saves checkpoints without ml_collections
+
     saved, current = folder / "checkpoints" / str(step) / CONFIG, folder / CONFIG
     if not saved.exists():
         return

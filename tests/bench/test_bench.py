@@ -25,7 +25,7 @@ def run_without(code: str, *arguments: str) -> str:
 
 
 def test_its_modules_import_nothing_of_data_or_configs():
-    run_without("import mdlm_jax.cli.main, mdlm_jax.bench.suite, mdlm_jax.bench.tell")
+    run_without("import mdlm_jax.cli.main, mdlm_jax.bench.suite, mdlm_jax.bench.tables")
 
 
 def test_every_case_differs_from_its_base_in_what_its_name_says():

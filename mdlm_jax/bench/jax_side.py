@@ -1,4 +1,4 @@
-"""Our side of a step: the package's own, compiled and counted."""
+"""The train step of this package, compiled, with its memory and FLOPs."""
 
 import json
 import pathlib
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mdlm_jax.bench import cases
-from mdlm_jax.bench.protocol import timed
+from mdlm_jax.bench.torch_process import timed
 from mdlm_jax.costs.flops import attended_pairs, flops_per_sequence, num_parameters
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.models.architecture import Architecture
@@ -34,8 +34,8 @@ MAKE = {
 
 
 class Side(NamedTuple):
-    step: Callable[[], float]  # takes the next step and waits for its loss
-    state: Callable[[], State]  # as it is now
+    step: Callable[[], float]  # runs the next step and waits for its loss
+    state: Callable[[], State]  # the current state
     compile_seconds: float
     memory_bytes: int  # state, batch and temporaries of the compiled step
     flops: float  # of a step: every matrix product of positions that attend and of those with logits
@@ -43,7 +43,7 @@ class Side(NamedTuple):
 
 
 def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int = 0) -> Side:
-    """A step of `case` on one batch of random tokens. `folder`: the weights and `steps` views, for another side."""
+    """A step of `case` on one batch of random tokens; writes weights and `steps` views into `folder` for PyTorch."""
     mesh = make_mesh(jax.devices()[: case.devices], data=1, fsdp=case.devices)
     objective = MAKE[case.objective](case.vocab_size, case.length)
     architecture = Architecture(case.vocab_size, case.layers, case.width, case.heads, case.heads, case.mlp_width)
@@ -123,7 +123,7 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
 
 
 def in_turns(side: Side, reference: Side, rounds: int) -> list[dict]:
-    """Both take a step in every round, each first in half of them; the first round warms up."""
+    """Both run one step in every round, each of them first in half of the rounds; the first round is a warm-up."""
     turns = []
     for turn in range(rounds + 1):
         order = [("ours", side), ("base", reference)]
@@ -151,7 +151,7 @@ def _flops(case: cases.Case, objective: Objective, architecture: Architecture, v
 
 
 def _write_inputs(folder: pathlib.Path, case: cases.Case, state: State, views: list[View]) -> None:
-    """The weights at the start, and what the network reads and is scored on at every step."""
+    """Writes the initial weights, and the inputs, targets and weights of every step."""
     leaves = jax.tree.leaves_with_path(state.params)
     arrays: dict[str, Any] = {"/".join(key.key for key in path): leaf for path, leaf in leaves}
     np.savez(folder / "weights.npz", **arrays)
@@ -163,14 +163,14 @@ def _write_inputs(folder: pathlib.Path, case: cases.Case, state: State, views: l
 
 
 class Rates(NamedTuple):
-    """What this device does at best, measured: the ground that floors stand on."""
+    """Measured peak rates of the device, from which the lower bounds follow."""
 
     matmul: float  # FLOP/s of a large square product
     copy: float  # bytes/s, read and written together
 
 
 def measured_rates(dtype: str, width: int, rounds: int = 5) -> Rates:
-    """The best of some rounds of a product of `width`, and of a copy of 256 MB (less for small products)."""
+    """The best of several rounds of a square product of `width` and of a copy of 256 MB (less for small products)."""
     square = jnp.ones((width, width), dtype)
     vector = jnp.ones(16 * min(width, 2048) ** 2)
     product, copy = jax.jit(jnp.matmul), jax.jit(lambda x: x + 1)

@@ -1,4 +1,4 @@
-"""What happens around a step: rows of data, and a checkpoint that training goes on beside."""
+"""Speed of the data pipeline and of asynchronous checkpoints."""
 
 import pathlib
 import time
@@ -13,9 +13,10 @@ ROWS = 16  # of a batch of data
 
 
 def data_tokens_per_second(length: int, batches: int) -> float:
-    """Of the standard library's sources by bytes, in rows of `length`, once the corpus is open.
+    """Tokens per second from the standard library's source text as bytes, in rows of `length`, after opening it.
 
-    Raises UserError where what reads it is not installed.
+    Raises:
+        UserError: A package that reads it is not installed.
     """
     try:
         from mdlm_jax.data.pipeline import open_data
@@ -46,7 +47,7 @@ def data_tokens_per_second(length: int, batches: int) -> float:
 
 
 def checkpoint_seconds(state: State, folder: pathlib.Path) -> dict:
-    """Seconds that saving keeps training waiting, and until it is on disk; the second save, which finds all set up."""
+    """Seconds that a save blocks training, and seconds until it is on disk, for the second save of a process."""
     with checkpoint.open_checkpoints(folder) as checkpoints:
         for step in (1, 2):
             start = time.perf_counter()

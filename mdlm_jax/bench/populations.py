@@ -1,4 +1,4 @@
-"""Many small models in one program, and one model over many devices: each in turns with one model on one device."""
+"""Many small models in one program, and one model on many devices, each compared with one model on one device."""
 
 import json
 import os
@@ -10,12 +10,12 @@ from statistics import median
 import jax
 
 from mdlm_jax.bench.cases import DEVICES, POPULATIONS, Case
-from mdlm_jax.bench.ours import in_turns, make_side
+from mdlm_jax.bench.jax_side import in_turns, make_side
 from mdlm_jax.errors import UserError
 
 
 def beside_one(case: Case, others: Sequence[Case], rounds: int) -> list[dict]:
-    """Of each of the others: seconds of its step, and its tokens a second over those of `case` beside it."""
+    """For each of the others: seconds per step, and its tokens per second over those of `case`."""
     single, rows = make_side(case), []
     for other in others:
         side = make_side(other)
@@ -36,7 +36,7 @@ def beside_one(case: Case, others: Sequence[Case], rounds: int) -> list[dict]:
 
 
 def populations(case: Case, rounds: int) -> list[dict]:
-    """1, 4 and 16 members, each with the batch that one has."""
+    """Populations of 1, 4 and 16 members, each member with the batch of one."""
     return beside_one(case, [case._replace(members=members) for members in POPULATIONS], rounds)
 
 
@@ -50,7 +50,7 @@ def over_devices(case: Case, rounds: int) -> list[dict]:
         return _over(case, rounds)
     flags = f"--xla_force_host_platform_device_count={max(DEVICES)}"
     done = subprocess.run(
-        [sys.executable, "-m", "mdlm_jax.bench.many", json.dumps(case), str(rounds)],
+        [sys.executable, "-m", "mdlm_jax.bench.populations", json.dumps(case), str(rounds)],
         env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,

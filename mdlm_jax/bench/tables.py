@@ -1,4 +1,4 @@
-"""A suite's numbers as a table and a picture."""
+"""The numbers of a suite as a Markdown table and a plot."""
 
 import pathlib
 
@@ -20,7 +20,7 @@ TORCH_COLUMNS = ("case", "PyTorch, ms", "PyTorch / ours", "in CPU time", "memory
 
 
 def table(found: dict) -> str:
-    """Markdown."""
+    """The numbers as Markdown."""
     machine = found["machine"]
     rates = ", ".join(
         f"{dtype}: {rate['matmul'] / 1e9:,.0f} GFLOP/s of a matmul, {rate['copy'] / 1e9:,.1f} GB/s of a copy"
@@ -87,7 +87,7 @@ def _rows(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def plot(found: dict, path: pathlib.Path) -> None:
-    """Each case's step beside its floor and, where it was measured, PyTorch's."""
+    """Plots the step of each case beside its lower bound and, if measured, PyTorch's step."""
     from matplotlib.figure import Figure
 
     steps = found["steps"]

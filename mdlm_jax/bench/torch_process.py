@@ -1,4 +1,4 @@
-"""How the side that has PyTorch is asked, in lines of JSON. Imports neither jax nor torch."""
+"""The process that runs PyTorch, controlled by lines of JSON. Imports neither jax nor torch."""
 
 import json
 import os
@@ -13,32 +13,40 @@ from mdlm_jax.errors import UserError
 
 
 class Peer(NamedTuple):
+    """The running process and its version of PyTorch."""
+
     process: subprocess.Popen
     version: str
 
 
 class Timed(NamedTuple):
+    """How long a step took."""
+
     seconds: float
     cpu_seconds: float  # of all threads of the process
     value: float  # what the step returned: its loss
 
 
 def timed(function: Callable[[], float]) -> Timed:
-    """What a call took."""
+    """Calls a function and measures it."""
     wall, cpu = time.perf_counter(), time.process_time()
     value = function()
     return Timed(time.perf_counter() - wall, time.process_time() - cpu, value)
 
 
 def serve(version: str, questions: dict[str, Callable[[], float]]) -> None:
-    """Answers each line of stdin, the name of a question, with what its call took, until stdin ends."""
+    """Answers each line of stdin, the name of a question, with the time of its call, until stdin ends."""
     print(json.dumps(version), flush=True)
     for line in sys.stdin:
         print(json.dumps(timed(questions[line.strip()])), flush=True)
 
 
 def start(python: str, folder: pathlib.Path) -> Peer:
-    """PyTorch's side, in a process of its own. Raises UserError where that Python has no torch."""
+    """Starts PyTorch's side.
+
+    Raises:
+        UserError: That Python cannot be run or has no torch.
+    """
     root = str(pathlib.Path(__file__).resolve().parents[2])
     try:
         process = subprocess.Popen(
@@ -49,13 +57,13 @@ def start(python: str, folder: pathlib.Path) -> Peer:
             env=os.environ | {"PYTHONPATH": root},
         )
     except OSError as error:
-        raise UserError(f"--torch-python={python}: can not be run ({error.strerror})") from error
+        raise UserError(f"--torch-python={python}: cannot be run ({error.strerror})") from error
     return Peer(process, _read(process))
 
 
 def ask(peer: Peer, question: str) -> Timed:
-    """The answer to a question that `serve` knows."""
-    time.sleep(0.1)  # threads of the other side may still spin
+    """The answer to one of the questions of `serve`."""
+    time.sleep(0.1)  # the threads of the other process may still be busy
     print(question, file=peer.process.stdin, flush=True)
     return Timed(*_read(peer.process))
 
