@@ -1,8 +1,9 @@
 """`python -m tests.mutants [WORD ...]`: which one-line faults the tests of the default tier notice.
 
-stored.txt has the faults, four lines apart: the file with the tests that should notice it, the text as it is and the
-text with the fault. Each is put into a copy of the repository and its tests run until the first failure. With words
-only those faults are tried that contain one of them. Exits with 1 if a fault goes unnoticed or no longer applies.
+stored.txt has three lines for each fault: the file and the tests that should notice the fault, the text, and the text
+with the fault. Each fault is put into a copy of the repository, where its tests run until the first failure. The tests
+must pass without faults, which is checked first. With words, only faults that contain one of them are tried. Exits with
+1 if a fault goes unnoticed or no longer applies.
 """
 
 import os
@@ -57,14 +58,14 @@ def copy_of_repository(folder: pathlib.Path) -> None:
             shutil.copyfile(ROOT / name, folder / name)
 
 
-def noticed(folder: pathlib.Path, tests: tuple[str, ...]) -> bool:
+def noticed(folder: pathlib.Path, tests: tuple[str, ...], timeout: float | None = TIMEOUT) -> bool:
     """Whether the tests fail in a copy of the repository, or take too long."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     # programs that are the same in all copies are compiled once
     environment = os.environ | {"PYTEST_XDIST_WORKER": "mutants", "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder), "JAX_PLATFORMS": "cpu"}
     try:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         return True
     if done.returncode not in (0, 1):
@@ -78,6 +79,10 @@ def main(words: list[str]) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         copy_of_repository(folder)
+        tests = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
+        if noticed(folder, tests, timeout=None):
+            print(f"these tests fail without a fault, or some of them: {' '.join(tests)}")
+            return 1
         for number, mutant in enumerate(mutants, 1):
             path = folder / mutant.file
             text = path.read_text(encoding="utf-8") if path.exists() else ""

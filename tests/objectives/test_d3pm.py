@@ -230,3 +230,13 @@ def test_the_auxiliary_loss_is_lambda_times_the_mean_cross_entropy():
         mean += probs[np.arange(L), every].prod(axis=1) @ cost / num_steps
     found = bound_of(both, network, x, *steps(num_steps)) - bound_of(bound, network, x, *steps(num_steps))
     np.testing.assert_allclose(found, weight * mean, rtol=1e-11)
+
+
+@pytest.mark.parametrize("num_steps", [1, 4])
+def test_steps_end_at_their_times(num_steps):
+    """The stratified u of a batch draws each of the steps 1 to T equally often, and a view has the time of its end."""
+    example = Example(jnp.zeros(L, jnp.int32), jnp.ones(L, jnp.int32), jnp.zeros(L, bool))
+    view = d3pm(absorbing(V, linear()), num_steps, 0.0).view
+    grid = (jnp.arange(3 * num_steps) + 0.5) / (3 * num_steps)
+    times = jax.vmap(lambda u: view((), jax.random.key(0), example, u).t)(grid)
+    np.testing.assert_allclose(np.ravel(times), np.repeat(np.arange(1, num_steps + 1) / num_steps, 3))

@@ -259,3 +259,8 @@ def test_what_is_given_or_padded_is_shown_as_it_is_and_costs_nothing(name):
         assert jnp.isfinite(loss).all() and (eligible.any() or (views.constant == 0).all())
         if name not in ("gaussian", "csm") and eligible.any():
             assert (shown != np.asarray(example.tokens))[..., eligible].any()
+
+
+def test_causal_mask_has_the_diagonal():
+    query, key = np.arange(4)[:, None], np.arange(4)[None]
+    np.testing.assert_array_equal(AR.mask(query, key), np.tril(np.ones((4, 4), bool)))
