@@ -16,7 +16,8 @@ from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.any_order import mask_tokens
 from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling import Ancestral, Trained, sample
-from mdlm_jax.sampling.ancestral import unmask_steps
+from mdlm_jax.sampling.ancestral import hitting_times, unmask_steps
+from mdlm_jax.sampling.network import uniform_at
 from mdlm_jax.schedules import cosine, geometric, linear, polynomial
 from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
 
@@ -148,3 +149,18 @@ def test_what_is_drawn_around_given_tokens_has_their_conditional_distribution():
     follows = STATES[:, 1] == 1
     assert counts(tokens)[~follows].sum() == 0
     assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE
+
+
+def test_hitting_times_fall_and_belong_to_their_positions():
+    """Each row's step k unmasks the position with the k-th largest of its own uniform numbers, at that time."""
+    masked = jnp.array([[True, False, True, True, True], [False, True, True, False, True]])
+    keys, positions = jax.random.split(jax.random.key(3), 2), jnp.tile(jnp.arange(5), (2, 1))
+    step, times = hitting_times(keys, masked, positions)
+    uniform = np.asarray(uniform_at(keys, positions))
+    for row in range(2):
+        at = np.flatnonzero(masked[row])
+        expected = np.sort(uniform[row, at])[::-1]
+        np.testing.assert_array_equal(times[row, : len(at)], expected)
+        np.testing.assert_array_equal(times[row][step[row, at]], uniform[row, at])
+        assert (np.diff(times[row, : len(at)]) < 0).all() and times[row, -1] == 0
+    assert (uniform[0] != uniform[1]).all()  # each row by its own key
