@@ -11,7 +11,7 @@ from mdlm_jax.processes.base import (
     ratio_of_posterior,
     without_own,
 )
-from mdlm_jax.processes.matrix import discretised_gaussian
+from mdlm_jax.processes.matrix import chain, discretised_gaussian
 from mdlm_jax.processes.mixture import absorbing, gidd, hybrid, uniform
 from mdlm_jax.processes.state_dependent import powers
 
@@ -27,6 +27,7 @@ __all__ = [
     "PROCESSES",
     "Process",
     "absorbing",
+    "chain",
     "discretised_gaussian",
     "draw",
     "gaussian_vectors",

@@ -17,10 +17,11 @@ from mdlm_jax.sampling.blocks import in_blocks
 from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.confidence import Confidence
 from mdlm_jax.sampling.gaussian import Gaussian
-from mdlm_jax.sampling.network import Network, logits_of, masked_share, read
+from mdlm_jax.sampling.network import Network, logits_of, masked_share, positions_of, read, uniform_at
 from mdlm_jax.sampling.remasking import Remasking
 from mdlm_jax.sampling.reverse import Metropolis, PredictorCorrector, Reverse
 from mdlm_jax.sampling.rows import block_rows, rows_back
+from mdlm_jax.sampling.serving import predicts_masked
 from mdlm_jax.sampling.similarity import key_value_similarity
 from mdlm_jax.sampling.steps import euler_distribution, tau_leaping_distribution, tweedie_distribution, without_mask
 
@@ -32,6 +33,7 @@ __all__ = [
     "FirstHitting",
     "Gaussian",
     "Metropolis",
+    "Network",
     "Ordered",
     "PredictorCorrector",
     "Remasking",
@@ -45,10 +47,13 @@ __all__ = [
     "left_padded",
     "logits_of",
     "masked_share",
+    "positions_of",
+    "predicts_masked",
     "read",
     "sample",
     "tau_leaping_distribution",
     "tweedie_distribution",
+    "uniform_at",
     "without_mask",
 ]
 
