@@ -1,15 +1,14 @@
-"""The ground truth of every likelihood test: toy distributions small enough to enumerate, and the Markov chain at any
-length.
+"""Exact values to test likelihoods against: enumerable toy distributions, and Markov chains of any length.
 
-To test an objective of your own, run `mdlm-jax check yours.py:make`, or give it the network that knows a toy
-distribution and compare its mean nats with the entropy:
+To test an objective of your own, run `mdlm-jax check yours.py:make`. Or give it the best network of a toy distribution
+and compare its mean nats with the entropy:
 
-    toy distribution = random_world(0, vocab=3, length=3)
-    mean, error = expected_nats(objective, best_network(objective, toy distribution), toy distribution,
-    jax.random.key(0), draws=10_000) assert abs(mean - entropy(toy distribution)) < 3 * error
+    toy = random_toy_distribution(0, vocab=3, length=3)
+    mean, error = expected_nats(objective, best_network(objective, toy), toy, jax.random.key(0), draws=10_000)
+    assert abs(mean - entropy(toy)) < 3 * error
 
-`best_network` serves every objective with an `parameterization`; `ar_oracle` and `any_order_causal_oracle` those that
-read a row causally.
+`best_network` serves every objective with a `parameterization`; `ar_oracle` and `any_order_causal_oracle` serve those
+that read a row causally.
 """
 
 from mdlm_jax.data.markov import entropy_rate, markov_chain

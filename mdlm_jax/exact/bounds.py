@@ -43,7 +43,7 @@ def any_order_bound(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> 
 def order_nats(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> Float[np.ndarray, "orders"]:
     """-log p of the chain rule in each of the L! orders: their mean is the any-order bound.
 
-    The sampler that reveals one random position at a time draws x with probability mean(exp(-order_nats)).
+    The sampler that unmasks one random position at a time draws x with probability mean(exp(-order_nats)).
     """
     orders = np.array(list(itertools.permutations(range(len(x)))))
     still_hidden = np.cumsum((1 << orders)[:, ::-1], axis=1)[:, ::-1]

@@ -1,9 +1,8 @@
-"""The best network of any objective that says what its network is asked for (`Objective.parameterization`), in an
-enumerated toy distribution.
+"""The best network of any objective with a `parameterization`, on an enumerated toy distribution.
 
-What a view shows of the clean tokens is evidence: position k, if the scored position may look at it, multiplies the
-distribution of the clean token at its position by q(z_k | x). Masks, noise, clean context of earlier blocks and hidden
-later ones are all evidence.
+What a view shows of the clean tokens is evidence: position k, if the predicted position attends to it, multiplies the
+distribution of the clean token there by q(z_k | x). Masks, noise and the clean context of earlier blocks are all
+evidence.
 """
 
 from typing import Any
@@ -40,8 +39,7 @@ def leave_one_out(joint: Float[Array, "*V"], evidence: Float[Array, "L V"]) -> F
 
 
 def best_network(objective: Objective, toy: ToyDistribution, objective_params=()) -> Oracle:
-    """view -> the logits of the network that knows the toy distribution. Raises TypeError for an objective without an
-    answer."""
+    """view -> logits of the best network. Raises TypeError for an objective without a parameterization."""
 
     def of_toy(evidence):
         return leave_one_out(jnp.asarray(toy.probability, evidence.dtype), evidence)
@@ -50,8 +48,10 @@ def best_network(objective: Objective, toy: ToyDistribution, objective_params=()
 
 
 def network_of(objective: Objective, leave_one_out, length: int, objective_params=()) -> Oracle:
-    """The same from any function evidence f[L, V] -> leave-one-out distributions f[L, V], such as the Markov
-    chain's."""
+    """The best network, given a function from evidence f[L, V] to leave-one-out distributions f[L, V].
+
+    `markov_leave_one_out` is one for Markov chains.
+    """
     parameterization = parameterization_of(objective, objective_params)
 
     def oracle(view: View) -> Float[Array, "M V"]:
@@ -85,7 +85,7 @@ def parameterization_of(objective: Objective, objective_params: Any = ()) -> Par
 
 
 def gaussian_network(toy: ToyDistribution, objective_params) -> Oracle:
-    """The best network of `gaussian`, which reads noised vectors: a position shows the density of its vector."""
+    """The best network of `gaussian`, which reads noised vectors: its evidence is the density of each vector."""
     joint = jnp.asarray(toy.probability)
 
     def oracle(view: View) -> Float[Array, "M V"]:

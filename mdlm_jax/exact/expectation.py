@@ -20,10 +20,12 @@ def bound_of(
     weights: Float[np.ndarray, "n"],
     objective_params=(),
 ) -> float:
-    """Nats of x: the sum over times of weight x `nats_at`, and the prior's; in float64.
+    """The bound of one sequence x: the weighted sum of `nats_at` over times, and the loss at the prior, in float64.
 
-    `tanh_sinh` gives times and weights; those of D3PM are t = 1/T .. 1, 1 / T each. Raises UserError for an objective
-    whose views are not a process' noise alone, such as masked (see `masked_bound`) or tauldr.
+    `tanh_sinh` gives times and weights; those of D3PM are t = 1/T .. 1, each of weight 1 / T.
+
+    Raises:
+        UserError: The views are not the noise of a process alone, as in masked (see `masked_bound`) or tauldr.
     """
     with jax.enable_x64(True):
         tokens = jnp.asarray(x)
@@ -42,10 +44,9 @@ def bound_of(
 def nats_at(
     objective: Objective, oracle: Oracle, x: Int[Array, "L"], t: Float[Array, ""], objective_params=()
 ) -> Float[Array, ""]:
-    """The mean over all S^L noised z, by q_t(z | x), of the loss of the network's answers to z. Differentiable by
-    objective_params.
+    """The mean loss over all S^L noised z, weighted by q_t(z | x). It is differentiable by objective_params.
 
-    Blocks share t, though they are drawn with times of their own: the mean of a sum asks for no independence.
+    Blocks share t here, though training draws a time for each: the mean of a sum needs no independence.
     """
     process = parameterization_of(objective, objective_params).process
     length = x.shape[0]
@@ -64,7 +65,7 @@ def nats_at(
 
 
 def _view(objective: Objective, x: Int[Array, "L"], objective_params) -> View:
-    """The first view of x, at some time: all but its noise is right at every other."""
+    """The first view of x at some time; only its noise depends on the time."""
     example = Example(x, jnp.ones_like(x), jnp.zeros(x.shape, bool))
     return jax.tree.map(
         lambda field: field[0], objective.view(objective_params, jax.random.key(0), example, jnp.float64(0.5))

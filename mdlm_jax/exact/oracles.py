@@ -17,8 +17,7 @@ Oracle = Callable[[View], Float[Array, "M V"]]  # one view, without the axis K -
 
 
 def masked_oracle(toy: ToyDistribution) -> Oracle:
-    """Logits of every position given the tokens that are visible in the view: for `masked`, `any_order`,
-    `masked_lm`."""
+    """Logits of every position given the unmasked tokens of the view: for `masked`, `any_order`, `masked_lm`."""
     logits = _logits(toy)
     return lambda view: logits[tuple(view.tokens)]
 
@@ -43,11 +42,13 @@ def any_order_causal_oracle(toy: ToyDistribution) -> Oracle:
 def expected_nats(
     objective: Objective, oracle: Oracle, toy: ToyDistribution, key: Array, draws: int
 ) -> tuple[float, float]:
-    """(mean, standard error) of the objective's nats per sequence: exact over the toy distribution, by `draws` over the
-    noise.
+    """The objective's mean nats per sequence: exact over the toy distribution, by Monte Carlo over the noise.
 
-    One draw sees every sequence once, at noise levels u spread evenly over the sequences from a random start; draws are
-    independent of each other. They are made in equal batches, so that there may be a few more of them.
+    One draw sees every sequence once, at noise levels u stratified over the sequences from a random start. Draws are
+    independent. They come in equal batches, so there may be a few more than `draws`.
+
+    Returns:
+        The mean and its standard error.
     """
     probability = toy.probability.ravel()
     each = nats_of_each(objective, oracle, toy, key, draws) @ probability[probability > 0]
@@ -57,8 +58,7 @@ def expected_nats(
 def nats_of_each(
     objective: Objective, oracle: Oracle, toy: ToyDistribution, key: Array, draws: int
 ) -> Float[np.ndarray, "draws S"]:
-    """The nats of each sequence that is possible, in the order of `toy distribution.tokens`, in each draw of the
-    noise."""
+    """The nats of each possible sequence, in the order of `toy.tokens`, in each draw of the noise."""
     tokens = jnp.asarray(toy.tokens[toy.probability.ravel() > 0])
     num = len(tokens)
     batches = -(-draws * num // BATCH)
@@ -94,8 +94,7 @@ def _logits(toy: ToyDistribution) -> Float[Array, "*z L V"]:
 def _read_causally(
     logits: Float[Array, "*z L V"], tokens: Int[Array, "L"], own: Int[Array, "L"], target: Int[Array, "L"]
 ) -> Float[Array, "L V"]:
-    """Position j has read the first j tokens of the view, each standing at its `own` position (-1: the start
-    symbol)."""
+    """Position j has read the first j tokens of the view, each at its `own` position (-1: the start symbol)."""
     length = len(tokens)
     mask = logits.shape[0] - 1
 

@@ -1,5 +1,4 @@
-"""The promises that an objective makes, held against a toy distribution whose distribution is known: `mdlm-jax
-check`."""
+"""What an objective promises, checked on a toy distribution with known probabilities: `mdlm-jax check`."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -42,10 +41,23 @@ class Promise(NamedTuple):
 def check_promises(
     make: Callable[[int, int], Objective], vocab: int, length: int, draws: int, seed: int = 0
 ) -> list[Promise]:
-    """What `make(mask_id, length)` promises, in a random toy distribution of `vocab` tokens and `length` positions.
+    """Checks what an objective promises, on a random toy distribution.
 
-    An objective that is no bound is held to the one that it is reported by. Raises UserError where the objective says
-    too little for its best network to be known (no `parameterization`, and neither causal nor a view of hidden tokens).
+    An objective that is no bound is checked by the one that it is reported by.
+
+    Args:
+        make: (mask id, row length) -> the objective.
+        vocab: V, tokens of the toy distribution.
+        length: L, its positions.
+        draws: Draws of the noise for each sequence.
+        seed: Seed of the toy distribution and of the noise.
+
+    Returns:
+        One row per promise.
+
+    Raises:
+        UserError: The best network is unknown: the objective has no `parameterization`, and is neither causal nor a
+            view of masked tokens.
     """
     toy, objective = random_toy_distribution(seed, vocab, length), make(vocab, length)
     reported = objective.evaluate or objective
@@ -75,7 +87,7 @@ def check_promises(
 
 
 def network_for(objective: Objective, toy: ToyDistribution, objective_params) -> Oracle:
-    """The best network of an objective. Raises UserError where it cannot be told."""
+    """The best network of an objective. Raises UserError where it is unknown."""
     if objective.parameterization is not None:
         return best_network(objective, toy, objective_params)
     if objective.mask is causal:
@@ -90,7 +102,7 @@ def network_for(objective: Objective, toy: ToyDistribution, objective_params) ->
 
 
 def perturbed(network: Oracle) -> Oracle:
-    """The same network with errors in its logits, which depend on what it reads."""
+    """The network with errors in its logits that depend on what it reads."""
 
     def other(view) -> Float[Array, "M V"]:
         logits = network(view)
@@ -102,9 +114,9 @@ def perturbed(network: Oracle) -> Oracle:
 
 
 def _as_trained(objective: Objective, toy: ToyDistribution, key: Array, draws: int) -> Promise:
-    """What is trained is a bound by itself, beside the one it is reported by. Published cuts of t may take their share.
+    """The trained loss is a bound as well, not only the reported one; a published epsilon may lower it a little.
 
-    Where times are drawn by themselves, or weigh 1 / t, the mean is of times that are spread.
+    Its mean is taken over importance-sampled times, since independent times of weight 1 / t have infinite variance.
     """
     objective_params, floor = objective.init(key), entropy(toy)
     best = network_for(objective, toy, objective_params)
@@ -126,7 +138,7 @@ def _tight_everywhere(objective: Objective, best: Oracle, toy: ToyDistribution, 
 
 
 def _given_is_given(objective: Objective, vocab: int, length: int, key: Array) -> Promise:
-    """How many given or padded tokens are noised or scored, over 200 draws."""
+    """How many prompt or padding tokens are noised or have a loss, over 200 draws."""
     tokens = jnp.arange(length, dtype=jnp.int32) % vocab
     segments = jnp.where(jnp.arange(length) == length - 1, 0, 1)
     example = Example(tokens, segments, jnp.arange(length) == 0)
@@ -141,7 +153,7 @@ def _given_is_given(objective: Objective, vocab: int, length: int, key: Array) -
         return (outside & (view.weight != 0)).sum() + noised.sum()
 
     count = int(jax.vmap(touched)(jax.random.split(key, 200), jnp.linspace(0, 1, 200, endpoint=False)).sum())
-    return Promise("given and padded tokens touched", count, "0", 0.0, count == 0)
+    return Promise("prompt and padding tokens noised or in the loss", count, "0", 0.0, count == 0)
 
 
 def _finite(objective: Objective, vocab: int, length: int, key: Array) -> Promise:

@@ -42,17 +42,19 @@ def entropy(toy: ToyDistribution) -> float:
 
 
 def nats(toy: ToyDistribution) -> Float[np.ndarray, "S"]:
-    """-log p(x) of every sequence, in the order of `toy distribution.tokens`."""
+    """-log p(x) of every sequence, in the order of `toy.tokens`."""
     with np.errstate(divide="ignore"):
         return -np.log(toy.probability).ravel()
 
 
 def conditionals(toy: ToyDistribution) -> Float[np.ndarray, "*z L V"]:
-    """p(x_i = v | the visible tokens of z other than z_i) for every partly masked z; its first L axes have size V + 1.
+    """p(x_i = v | the unmasked tokens of z other than z_i) for every partly masked z; its first L axes have size V + 1.
 
-    At a masked position this is what a denoiser should say; at a visible one it is the leave-one-out posterior. Uniform
-    where the visible tokens have no probability. Raises UserError for a distribution that is none, or a table too
-    large.
+    At a masked position this is the best denoiser; at an unmasked one it is the leave-one-out posterior. It is uniform
+    where the unmasked tokens have no probability.
+
+    Raises:
+        UserError: The array is no distribution, or the table would be too large.
     """
     _check(toy)
     mask = toy.vocab
@@ -72,7 +74,7 @@ def _check(toy: ToyDistribution) -> None:
     probs, vocab, length = toy.probability, toy.vocab, toy.length
     if len(set(probs.shape)) > 1 or probs.min() < 0 or abs(probs.sum() - 1) > 1e-9:
         raise UserError(
-            f"World.probability: shape {probs.shape}, minimum {probs.min():.3g}, sum {probs.sum():.9g}; "
+            f"ToyDistribution.probability: shape {probs.shape}, minimum {probs.min():.3g}, sum {probs.sum():.9g}; "
             "accepted: L axes of one size V, no entry below 0, sum 1"
         )
     if (vocab + 1) ** length * length * vocab > LARGEST_TABLE:

@@ -7,7 +7,7 @@ class Architecture(NamedTuple):
     """One transformer. The defaults are SMDM's (arXiv 2410.18514): RMSNorm, RoPE, SwiGLU, no bias, untied head.
 
     The embedding has V + 1 rows, the last of which is the mask (and the start symbol of `ar`); the head has V outputs,
-    so no model can ever predict the mask. A network that reads vectors has a projection in the position of the
+    so no model can ever predict the mask. A network that reads vectors has a projection in place of the
     embedding.
     """
 

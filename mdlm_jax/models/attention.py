@@ -1,4 +1,4 @@
-"""Attention: who may look at whom, and the backends that compute it.
+"""Attention: which positions attend to which, and the backends that compute it.
 
 Where a mask leaves out most pairs, what is not looked at should not be computed. `blocked` and `library` cut the
 queries into spans, each with the keys that some of it may see: of the 4 L^2 pairs of block diffusion they compute 1.5
@@ -56,7 +56,7 @@ def rotate(
 
 
 def allowed(mask: MaskFn, queries: Array, num_keys: int, segments: Array | None) -> Bool[Array, "#B N M"] | None:
-    """What each query position may see, or None where that is everything. Only whole views carry segments."""
+    """Which keys each query attends to, or None for all. Only whole views carry segments."""
     seen = None if mask is full else mask(queries[:, None], jnp.arange(num_keys)[None, :])[None]
     if segments is None:
         return seen

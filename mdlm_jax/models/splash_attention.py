@@ -1,4 +1,4 @@
-"""Splash attention, JAX's kernel for TPUs: tiles that nobody looks at are not computed, others are never kept."""
+"""Splash attention, JAX's kernel for TPUs: it skips fully masked tiles and stores no scores."""
 
 import jax
 import jax.numpy as jnp

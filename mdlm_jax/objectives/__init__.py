@@ -1,4 +1,4 @@
-"""Every objective the package trains. A new one is a file beside these and a line in the dict."""
+"""The objectives that the package trains. A new one is a file beside these and a line in the dict."""
 
 from mdlm_jax.objectives.any_order import any_order, any_order_causal, mask_tokens, random_ranks
 from mdlm_jax.objectives.autoregressive import ar

@@ -12,7 +12,7 @@ from mdlm_jax.schedules import Schedule, inverse, linear
 
 
 def mask_tokens(example: Example, hidden, weight, mask_id: int, t) -> View:
-    """The example with the `hidden` tokens replaced by the mask and scored with `weight` nats per nat."""
+    """The example with the `hidden` tokens masked and in the loss, each nat counted `weight` times."""
     positions = jnp.arange(example.tokens.shape[-1])[:, None]
     return one_view(
         tokens=jnp.where(hidden, mask_id, example.tokens),
@@ -68,9 +68,10 @@ def k_form(mask_id: int, schedule: Schedule | None) -> Objective:
 def any_order_causal(mask_id: int) -> Objective:
     """A random permutation of each document read causally: all L conditionals of one order in one pass.
 
-    A position is told where the token it reads stood and where the token it predicts stands: its query turns by both,
-    its key by the first alone (the double positions of sigma-GPT, arXiv 2404.09562, as rotations). Given tokens come
-    first, in order.
+    RoPE rotates queries by source and target position, keys by source: the double positions of sigma-GPT. The tokens of
+    a prompt come first, in order.
+
+    Reference: sigma-GPT, arXiv 2404.09562.
     """
 
     def view(objective_params, key, example: Example, u) -> View:

@@ -8,14 +8,14 @@ from mdlm_jax.objectives.base import Objective, View, causal, cross_entropy, los
 
 
 def shift_right(tokens, segments, start: int):
-    """What stands before each token in its own document; `start` where nothing does."""
+    """The token before each token in its own document; `start` for the first."""
     previous = jnp.roll(tokens, 1).at[0].set(start)
     first = segments != jnp.roll(segments, 1).at[0].set(0)
     return jnp.where(first, start, previous)
 
 
 def ar(mask_id: int) -> Objective:
-    """Reads [mask, x_1 .. x_{L-1}] and scores all L tokens, the same that `masked` scores. Exact."""
+    """Reads [mask, x_1 .. x_{L-1}] and predicts all L tokens, the same that `masked` predicts. Exact."""
 
     def view(objective_params, key, example: Example, u) -> View:
         positions = jnp.arange(example.tokens.shape[-1])[:, None]
@@ -34,9 +34,11 @@ def ar(mask_id: int) -> Objective:
 
 
 def ar_without_start(mask_id: int) -> Objective:
-    """Reads x_1 .. x_L and scores x_2 .. x_{L+1}: SMDM's block of 2048 + 1 tokens (arXiv 2410.18514, `train_ar.py`).
+    """Reads x_1 .. x_L and predicts x_2 .. x_{L+1}: SMDM's block of 2048 + 1 tokens.
 
-    It is `ar` without its first position; the first token of a row is context only, so it belongs to the prompt mask.
+    It is `ar` without its first position: the first token of a row is context only, so it belongs to the prompt mask.
+
+    Reference: SMDM, arXiv 2410.18514, `train_ar.py`.
     """
     whole = ar(mask_id)
 

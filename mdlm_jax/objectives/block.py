@@ -1,6 +1,4 @@
-"""Block diffusion: any of the diffusion objectives inside blocks, autoregressive over blocks (BD3-LM, arXiv
-2503.09573).
-"""
+"""Block diffusion: turns any non-causal discrete objective into one inside blocks, autoregressive over blocks."""
 
 import jax
 import jax.numpy as jnp
@@ -22,16 +20,26 @@ def block(
 ) -> Objective:
     """-log p(x) <= sum over blocks b of the objective's bound for x^b, given the clean blocks before it.
 
-    One pass over [x_t ; x_0], 2 L positions: a noised block sees itself and the clean blocks before it. Every block has
-    its own noise level, stratified over the row; [low, high] is the part of [0, 1] they are drawn from in training. A
-    clipped range is no bound (it is one for masked tokens in blocks of one): what is reported draws from all of [0, 1].
+    One pass reads [x_t ; x_0], 2 L positions: a noised block attends to itself and to the clean blocks before it. Every
+    block has its own noise level, stratified over the row. A clipped range of levels gives no bound (except for masked
+    tokens in blocks of one): evaluation draws from all of [0, 1].
 
-    `shared_level`: the blocks of a row have one noise level (SDAR, arXiv 2510.06303). With a token `start` a position
-    predicts the token after the one it reads, as in `ar`, from [start, x_t ; start, x_0], 2 L + 2 positions (Fast-dLLM
-    v2, arXiv 2509.26328): the first token of a block then comes from a noised position of the block before,
-    in sampling from the finished one. Documents in one row are not told apart there.
+    Args:
+        objective: Any non-causal objective that reads tokens.
+        size: Tokens of a block.
+        length: L, tokens of a row.
+        low: The lowest u of a noise level in training.
+        high: The highest.
+        shared_level: All blocks of a row have one noise level (SDAR, arXiv 2510.06303).
+        start: A token in front of each half. A position then predicts the token after the one it reads, as in `ar`,
+            from [start, x_t ; start, x_0], 2 L + 2 positions (Fast-dLLM v2, arXiv 2509.26328). The first token of a
+            block is predicted at a noised position of the block before; in sampling, that block is finished. Documents
+            in one row are not separated there.
 
-    Raises UserError where the size does not divide the length, the objective is no diffusion, or the range is none.
+    Raises:
+        UserError: The size does not divide the length, the objective is causal or reads vectors, or the range is empty.
+
+    Reference: BD3-LM, arXiv 2503.09573.
     """
     if size < 1 or length % size:
         raise UserError(f"size={size} (objective.block_size); accepted: a divisor of the row length {length}")
@@ -89,9 +97,11 @@ def block(
 
 
 def block_mask(size: int, length: int, shift: int = 0) -> MaskFn:
-    """Who sees whom in [x_t ; x_0]: a noised place its own block and the clean blocks before; a clean one those up to
-    its own. Half of the square, and a quarter of it for large numbers of blocks. With `shift` 1 each half has a start
-    in front, a block of its own.
+    """Which positions of [x_t ; x_0] attend to which.
+
+    A noised position attends to its own block and the clean blocks before; a clean one to clean blocks up to its own.
+    That is half of all pairs for one block, a quarter for many. With `shift` 1 each half begins with a start token,
+    which is a block of its own.
     """
     half = length + shift
 

@@ -1,8 +1,7 @@
-"""Sums over the vocabulary, for noise that mixes (`processes.mixture`): two or three numbers a position instead of a
-vector.
+"""Sums over the vocabulary for mixtures (`processes.mixture`): two or three numbers per position instead of a vector.
 
-A mixture treats all tokens alike but z, x and the mask, so that everything a bound sums over y comes down to log p_z,
-log p_x and sum_y log(1 + scale p_y). Written out over [.., V] the same losses take eight times as long on a CPU.
+A mixture treats all tokens alike except z, x and the mask, so every sum over y in a bound reduces to log p_z, log p_x
+and sum_y log(1 + scale p_y). Computed over [.., V], the same losses take eight times as long on a CPU.
 """
 
 from typing import NamedTuple
@@ -21,7 +20,7 @@ TINY = 1e-30  # the least P(one certain token by uniform noise): below it the ra
 
 
 class Scores(NamedTuple):
-    """What a bound needs to know of the ratios s_y = p_t(y here) / p_t(z here)."""
+    """What a bound needs of the ratios s_y = p_t(y here) / p_t(z here)."""
 
     total: Float[Array, "*n"]  # sum over tokens y != z of s_y
     log_total: Float[Array, "*n"]  # sum over tokens y != z of log s_y
@@ -47,10 +46,9 @@ def scores_of_denoiser(
     t: Float[Array, "*#n"],
     leaves_out: bool,
 ) -> Scores:
-    """Of p = softmax(logits), the leave-one-out distribution or (`leaves_out` False) the distribution given all
-    positions.
+    """The sums for p = softmax(logits): the leave-one-out distribution or, with `leaves_out` False, the full posterior.
 
-    log s_y = log(e^slope p_y + e^base) in both cases; they differ in the two numbers.
+    log s_y = log(e^slope p_y + e^base) in both cases; only slope and base differ.
     """
     vocab, amounts = process.vocab, process.mixture.amounts(t)
     log_normaliser = jax.nn.logsumexp(logits, axis=-1)
@@ -69,7 +67,7 @@ def scores_of_denoiser(
         log_weight = jnp.where(real, log(weight), -log(masked))
         slope = log(kept) - jnp.where(real, log(jnp.maximum(added, TINY)), log(masked))
         base, log_mask = log(added) + log_weight, log(masked) + log_weight
-    if only_masks:  # a token that is visible is sure: no rate leads to it, whatever the network says
+    if only_masks:  # an unmasked token is certain: no rate leads to it, whatever the logits
         slope, base = jnp.where(real, 0, slope), jnp.where(real, LEAST, base)
     log_target = jnp.where(x < vocab, jnp.logaddexp(slope + log_p_x, base), log_mask)
     total = jnp.exp(slope) * (1 - p_z) + (vocab - real) * jnp.exp(base)
@@ -81,7 +79,7 @@ def scores_of_denoiser(
 
 
 def scores_of_logits(logits: Float[Array, "*n V"], x: Int[Array, "*n"], z: Int[Array, "*n"]) -> Scores:
-    """Of logits that are the log s_y themselves."""
+    """The sums for logits that are the log s_y themselves."""
     other = jnp.arange(logits.shape[-1]) != z[..., None]
     return Scores(
         jnp.where(other, jnp.exp(logits), 0).sum(axis=-1),
@@ -193,7 +191,7 @@ def _log1p_sum(logits, log_normaliser, scale):
 
 
 def _log1p_sum_backward(residuals, cotangent):
-    """One pass, by hand: differentiated by rule it keeps arrays [.., V] between the passes."""
+    """One pass, written out: the derivative that JAX makes keeps arrays [.., V] between two passes."""
     logits, log_normaliser, scale = residuals
     p = jnp.exp(logits - log_normaliser[..., None])
     slope = p / (1 + scale[..., None] * p)

@@ -21,9 +21,16 @@ def d3pm(process: Process, num_steps: int, auxiliary: float) -> Objective:
     """KL(q(x_T | x_0) || prior) + sum over t of KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), one t drawn a row.
 
     p plugs the network's distribution into the posterior (equation 4): its optimum is the leave-one-out distribution.
-    At the first step the KL is -log p(x_0 | x_1). `auxiliary` is D3PM's lambda: so many times the mean over t of the
-    cross-entropy of the network's distribution is added (equation 5); that is no bound, and what is reported leaves it
-    out.
+    At the first step the KL is -log p(x_0 | x_1).
+
+    Args:
+        process: The noise.
+        num_steps: T. Noise that mixes tokens allows 10,000, absorbing noise 2^23.
+        auxiliary: D3PM's lambda: the weight of an added cross-entropy (equation 5). The sum is no bound, and what is
+            reported leaves it out.
+
+    Raises:
+        UserError: num_steps or auxiliary is out of range.
     """
     most = MOST_STEPS if mask_only(process) else MOST_MIXING_STEPS
     if not 1 <= num_steps <= most:
@@ -63,7 +70,7 @@ def dense_divergence(
     t: Float[Array, "*#n"],
     width: Float[Array, "*#n"] | float,
 ) -> Float[Array, "*n"]:
-    """The same KL by its definition, over all states: for processes given by matrices."""
+    """The KL of `step_divergence` by its definition, over all states: for processes given by matrices."""
     s = jnp.maximum(t - width, 0)
     true = posterior(process, z, one_hot(x, process.vocab), s, t)
     ours = posterior(process, z, jax.nn.softmax(logits, axis=-1), s, t)

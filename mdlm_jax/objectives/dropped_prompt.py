@@ -1,4 +1,4 @@
-"""Training for classifier-free guidance: now and then the network answers without having seen the prompt."""
+"""Training for classifier-free guidance: some rows are trained with their prompt masked."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,15 @@ from mdlm_jax.objectives.base import Objective, View, full
 
 
 def dropped_prompt(objective: Objective, mask_id: int, rate: float) -> Objective:
-    """The objective, with what is given (`Example.prompt_mask`) shown as masks in a share `rate` of the training rows.
+    """The objective with the prompt (`Example.prompt_mask`) replaced by masks in a share `rate` of the training rows.
 
-    One network then knows both distributions that guidance mixes, with the prompt and without (arXiv 2207.12598,
-    algorithm 1). Its loss is (1 - rate) times the objective's plus rate times that of rows without a prompt; what is
-    reported sees every prompt. Raises UserError for a rate outside [0, 1) and for objectives that do not read whole
-    rows of tokens.
+    One network then learns both distributions that guidance mixes, with the prompt and without. Its loss is (1 - rate)
+    times the objective's plus rate times that of rows without a prompt; evaluation shows every prompt.
+
+    Raises:
+        UserError: The rate is outside [0, 1), or the objective does not read whole rows of tokens.
+
+    Reference: arXiv 2207.12598, algorithm 1.
     """
     if not 0 <= rate < 1:
         raise UserError(f"rate={rate} (objective.drop_prompt); accepted: at least 0 and below 1")

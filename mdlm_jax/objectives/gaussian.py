@@ -23,12 +23,14 @@ def gaussian(mask_id: int, embedding_width: int = 16) -> Objective:
 
     Denoising score matching with the weight of the likelihood: the integrand is 1/2 g^2 |score - score_hat|^2.
     e(x) are learned vectors of norm sqrt(embedding_width). softmax(logits) is the distribution of a token given all
-    OTHER positions: what the place itself shows, q(z | e(v)), is multiplied in by hand (Plaid's output prior), so that
-    an untrained network costs about log V per token and not the weight at t = 0. x_hat is the mean of e under that
+    OTHER positions; the loss multiplies it by the evidence at the position itself, q(z | e(v)) (Plaid's output prior),
+    so an untrained network costs about log V per token and not the weight at t = 0. x_hat is the mean of e under that
     product; p(x | z_0) is read from z_0 alone.
 
-    The network reads noised embeddings; given tokens and padding are shown without noise. Raises UserError for an
-    embedding of no width.
+    The network reads noised embeddings; prompt tokens and padding have no noise.
+
+    Raises:
+        UserError: The width is below 1.
     """
     if embedding_width < 1:
         raise UserError(f"embedding_width={embedding_width} (objective.embedding_width); accepted: at least 1")
@@ -95,13 +97,13 @@ def estimate(
     noisy: Float[Array, "*n d"],
     log_snr: Float[Array, "*#n"],
 ) -> Float[Array, "*n d"]:
-    """x_hat: the mean vector under what the other positions say and what the position shows."""
+    """x_hat: the mean vector under the product of the prediction and the evidence at the position."""
     return mean_vector(logits + evidence(vectors, noisy, log_snr), vectors)
 
 
 @jax.custom_vjp
 def mean_vector(logits: Float[Array, "*n V"], vectors: Float[Array, "V d"]) -> Float[Array, "*n d"]:
-    """softmax(logits) vectors, with a slope that goes over the logits once: a step is a fifth faster on a CPU."""
+    """softmax(logits) vectors, with a derivative in one pass over the logits: a step is a fifth faster on a CPU."""
     return _mean_vector(logits, vectors)[0]
 
 

@@ -1,4 +1,4 @@
-"""GenMD4: every token has its own rate of being masked, and learns it (arXiv 2406.04329, section 6)."""
+"""GenMD4: masked diffusion with a learned per-token masking schedule (arXiv 2406.04329, section 6)."""
 
 import jax
 import jax.numpy as jnp
@@ -15,12 +15,13 @@ INITIAL_POWER = 1.0
 
 
 def genmd4(mask_id: int) -> Objective:
-    """Token v is hidden with t^w_v, w = softplus(objective_params) learned; no epsilon, so that there are no terms at
-    the ends.
+    """Token v is masked with probability t^w_v, w = softplus(objective_params) learned.
 
-    A hidden token costs its weight (w_x / t) (-log p_x - 1) + sum_y (w_y / t) p_y. The network has to see t: how long a
-    position has stayed hidden tells of its token. Two views at one t give the gradient of the draw by leave-one-out
-    (RLOO, equation 12).
+    There is no epsilon, so the ends of time cost nothing.
+
+    A masked token costs (w_x / t) (-log p_x - 1) + sum_y (w_y / t) p_y. The network needs time conditioning: how long a
+    position has been masked says something about its token. Two views at one t estimate the gradient through the draw
+    by leave-one-out (RLOO, equation 12).
     """
 
     def process(objective_params):

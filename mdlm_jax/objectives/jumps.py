@@ -1,8 +1,8 @@
-"""Objectives that look at a sequence and at a neighbour of it, one token away: tauLDR's bound and implicit CSM.
+"""Objectives that read a sequence and a neighbour of it, one token away: tauLDR's bound and implicit CSM.
 
-Both are a sum over all neighbours of what the network says here, minus what it says, there, of the way back. The first
-view is the sequence, every place its own target; the second the neighbour, and only the changed position is weighed,
-its target what stood there.
+Both sum the predictions for all neighbours here, and subtract the prediction, at the neighbour, for the way back. The
+first view is the sequence, where each token is its own target. The second is the neighbour, where only the changed
+position has a weight, and its target is the token that was there.
 """
 
 import jax
@@ -25,10 +25,12 @@ from mdlm_jax.schedules import Schedule
 def tauldr(process: Process) -> Objective:
     """The continuous-time bound of tauLDR (arXiv 2205.14987, proposition 2), with a denoiser p(x_0 | x_t).
 
-    E[sum of the reverse rates out of x - Z(x) log of the reverse rate from x' back to x], x' one jump of the forward
-    chain from x and Z its total rate. The constant makes it the bound itself: at every t and x it then has the mean of
-    score entropy. The network is run on x and on x': the published code saves one by running it on x' alone, which is
-    biased.
+    E[sum of the reverse rates out of x - Z(x) log of the reverse rate from x' back to x]: x' is one jump of the forward
+    chain from x, and Z its total rate. The constant makes it the bound itself: at every t and x it has the mean of
+    score entropy. The network runs on x and on x'; the published code runs it on x' alone, which is biased.
+
+    Raises:
+        UserError: The process has no rates.
     """
     rate, exit, jump = process.rate, process.exit, process.jump
     if rate is None or exit is None or jump is None:
@@ -70,12 +72,21 @@ def tauldr(process: Process) -> Objective:
 
 
 def csm(mask_id: int, schedule: Schedule, form: str) -> Objective:
-    """Concrete score matching (arXiv 2211.00802) of uniformly noised text: squared error of c = ratio - 1 over all
-    neighbours, no nats; reported by the score entropy of the same scores.
+    """Concrete score matching of uniformly noised text: the squared error of c = ratio - 1 over neighbours, no nats.
 
-    `form`: implicit, E[sum of (c^2 + 2 c) at x - 2 c of the way back at a random neighbour]; denoising, against the
-    ratios of q(x_t | x_0). Their means differ by what no network can change. Both are weighed by the inverse square of
-    the largest ratio at t. Raises UserError for another form.
+    It is reported by the score entropy of the same scores. Both forms are weighted by the inverse square of the largest
+    ratio at t; their means differ by a constant that does not depend on the network.
+
+    Args:
+        mask_id: V.
+        schedule: P(noised) at each time.
+        form: implicit, E[sum of (c^2 + 2 c) at x - 2 c of the way back at a random neighbour]; or denoising, against
+            the ratios of q(x_t | x_0).
+
+    Raises:
+        UserError: There is no such form.
+
+    Reference: arXiv 2211.00802.
     """
     process = uniform(mask_id, schedule)
     jump = process.jump
@@ -125,7 +136,7 @@ def csm(mask_id: int, schedule: Schedule, form: str) -> Objective:
 
 
 def _draw_position(key: Array, weight: Float[Array, "L"]) -> Array:
-    """bool[L]: one place, drawn by weight; none where all weights are 0."""
+    """bool[L]: one position, drawn by weight; none where all weights are 0."""
     position = jax.random.categorical(key, jnp.log(weight), mode="high")
     return (jnp.arange(weight.size) == position) & (weight > 0)
 
@@ -140,6 +151,6 @@ def _pair(here: View, moved: Array, position: Array, total: Array, constant: Arr
 
 
 def _both(view: View, of_all: Array, of_one: Array) -> Array:
-    """A position that is its own target is scored over all neighbours, another over the way back."""
+    """A position that is its own target sums over all neighbours, another takes the way back."""
     stays = noisy_tokens(view) == view.targets
     return view.weight * jnp.where(stays, of_all, of_one)

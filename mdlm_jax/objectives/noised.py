@@ -1,4 +1,4 @@
-"""Views of processes that act on each token by itself."""
+"""Views of noise that acts on each token independently."""
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,9 @@ EARLIEST = 1e-6  # of continuous time: at 0 nothing is noised, and rates are 0 /
 
 
 def noised(process: Process, example: Example, key, t) -> View:
-    """The example at time t: every scored token through the process by itself, weight 1 where scored.
+    """The example at time t: each token of the loss mask noised independently, with weight 1.
 
-    The constant is what the ends cost: 0 where the process begins clean and ends in its prior.
+    The constant is the prior and reconstruction loss: 0 where the process begins clean and ends in its prior.
     """
     positions = jnp.arange(example.tokens.shape[-1])[:, None]
     eligible, t = loss_mask(example), jnp.asarray(t)
@@ -36,11 +36,11 @@ def continuous_time(u):
 
 
 def spread_times(objective: Objective) -> Objective:
-    """The same mean by importance sampling of u, with finite variance: what is reported.
+    """The same mean by importance-sampled times, with finite variance: what is reported.
 
-    Near t = 0 a noised token is rare and costs 1 / t; under uniform times the second moment diverges (for GIDD as
-    t^(-1/2)), and near t = 1 likewise where the forward rates grow. With u = v^3 (10 - 15 v + 6 v^2) the times are rare
-    there, and what is seen at them weighs 30 v^2 (1 - v)^2.
+    Near t = 0 a noised token is rare and costs 1 / t: under uniform times the second moment diverges (for GIDD as
+    t^(-1/2)), and also near t = 1 where the forward rates grow. u = v^3 (10 - 15 v + 6 v^2) draws few times there and
+    weights them by 30 v^2 (1 - v)^2.
     """
 
     def view(objective_params, key, example: Example, v) -> View:
@@ -52,12 +52,12 @@ def spread_times(objective: Objective) -> Objective:
 
 
 def noisy_tokens(view: View):
-    """What stands at the scored positions: the first half of a view of two halves, all of the others."""
+    """The noised tokens at the predicted positions: the first half of a view of two halves, else all of the view."""
     return view.tokens[..., : view.targets.shape[-1]]
 
 
 def times(view: View):
-    """The noise level of the scored positions, [.., 1] or one each."""
+    """The noise level of the predicted positions, [.., 1] or [.., M]."""
     return view.t[..., : view.targets.shape[-1]]
 
 

@@ -1,8 +1,7 @@
-"""The four things that a diffusion network is asked for, each read as the others: distributions of the clean token, and
-scores.
+"""The four things that a diffusion network may predict: two distributions of the clean token, and two kinds of score.
 
-`leave_one_out` and `full_posterior` are both read from softmax(logits) and agree only at a mask. Plugging one in where
-the other is meant is the commonest error of the field: the loss then has another optimum.
+`leave_one_out` and `full_posterior` both read softmax(logits) and agree only at a mask. Using one where the other is
+meant is a common error: the loss then has another optimum.
 """
 
 import math
@@ -55,8 +54,10 @@ def full_posterior(process: Process) -> Parameterization:
 
 
 def score(process: Process) -> Parameterization:
-    """logits = log of p_t(y here) / p_t(z here): SEDD unscaled, concrete scores + 1. The mask has no logit, as no rate
-    that is scored leads there."""
+    """logits = log of p_t(y here) / p_t(z here): SEDD unscaled, or concrete scores + 1.
+
+    The mask has no logit: no rate in the loss leads there.
+    """
 
     def logits(probs, z, t):
         return log(ratio(process, z, probs, t)[..., : process.vocab])
@@ -71,8 +72,10 @@ def score(process: Process) -> Parameterization:
 
 
 def scaled_score(process: Process) -> Parameterization:
-    """logits = the same + log(e^sigma - 1) + log V, sigma = -log alpha: SEDD's scaling for the absorbing state, where
-    the sum of the ratios is 1 / (e^sigma - 1), so that the network need not know t, and logits of 0 have that sum."""
+    """logits = log ratio + log(e^sigma - 1) + log V, sigma = -log alpha: SEDD's scaling for the absorbing state.
+
+    The ratios there sum to 1 / (e^sigma - 1), so the network needs no time conditioning, and logits of 0 have that sum.
+    """
     plain = score(process)
 
     def log_scale(t):
@@ -90,10 +93,9 @@ def scaled_score(process: Process) -> Parameterization:
 
 
 def _distribution_of(process: Process, logits: Array, z: Array, t: Array) -> Array:
-    """The leave-one-out distribution behind scores: p_t(y) / p_t(z) over y is its distribution of x_t, and a mixture is
-    undone by hand.
+    """The leave-one-out distribution behind scores: p_t(y) / p_t(z) gives that of x_t; the mixture is then removed.
 
-    Of scores that belong to no distribution it makes the nearest one it can: what is negative becomes 0.
+    Scores that belong to no distribution give a nearby one: negative entries become 0.
     """
     # a mixture adds the same to every token: the distribution is what stands above that
     nothing = process.forward(jnp.zeros((*t.shape, process.vocab)).at[..., 0].set(1), t)[..., : process.vocab]

@@ -1,5 +1,5 @@
-"""Score entropy, the one bound of continuous-time discrete diffusion: SEDD, GIDD, UDLM and Duo differ in how the
-network says its scores.
+"""Score entropy, the bound of continuous-time discrete diffusion: SEDD, GIDD, UDLM and Duo parameterize its scores
+differently.
 
 With r_y = q(y | x_0) / q(z | x_0) and s_y the network's ratio, an example costs
 
@@ -7,7 +7,7 @@ With r_y = q(y | x_0) / q(z | x_0) and s_y the network's ratio, an example costs
     KL(q_1 || prior).
 
 (SEDD, arXiv 2310.16834, equation 10.) GIDD's w [KL + IS] and the bounds of UDLM and Duo are this, with
-s_y = q_t(y | p) / q_t(z | p) of a denoiser p that leaves the place itself out.
+s_y = q_t(y | p) / q_t(z | p) of a denoiser p that leaves the position itself out.
 """
 
 from jaxtyping import Array, Float
@@ -26,7 +26,7 @@ SCORES = {"raw": score, "scaled": scaled_score, "denoiser": full_posterior}
 
 
 def score_entropy(parameterization: Parameterization, timed: bool) -> Objective:
-    """The bound above, for a network that says its scores as `parameterization` reads them."""
+    """The bound above, with scores as `parameterization` reads them. Raises UserError unless the noise is a mixture."""
     process = parameterization.process
     if process.mixture is None:
         raise UserError("process: accepted is one that mixes: absorbing, uniform, hybrid or gidd")
@@ -53,11 +53,18 @@ def score_entropy(parameterization: Parameterization, timed: bool) -> Objective:
 
 
 def sedd(process: Process, score: str) -> Objective:
-    """SEDD. `score`: what the logits are: raw log scores, log scores scaled by e^sigma - 1, or a denoiser's.
+    """SEDD (arXiv 2310.16834).
 
     With a denoiser and the absorbing state it is RADD's t-DSE, equal to the weighted cross-entropy of `masked` at
-    every t and z. Raises UserError for a scale without an absorbing state, and for raw scores of noise that leaves the
-    mask again: its ratio to the mask is scored too, and the logits have none.
+    every t and z.
+
+    Args:
+        process: The noise, a mixture.
+        score: What the logits are: raw log scores; log scores scaled by e^sigma - 1; or those of a denoiser.
+
+    Raises:
+        UserError: Scaled scores without an absorbing state; or raw scores for noise that resamples the mask, whose loss
+            needs a ratio of the mask, which has no logit.
     """
     if score not in SCORES:
         raise UserError(f"score={score!r}; accepted: {', '.join(SCORES)}")

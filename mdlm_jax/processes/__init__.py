@@ -1,4 +1,4 @@
-"""Every noise there is, as pure functions. A new one is a file beside these and a line in the dict."""
+"""Noise processes, as pure functions. A new one is a file beside these and a line in the dict."""
 
 from mdlm_jax.processes import gaussian_vectors
 from mdlm_jax.processes.base import (

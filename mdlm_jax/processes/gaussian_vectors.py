@@ -1,7 +1,7 @@
 """Gaussian noise of vectors, variance preserving: z = alpha x + sigma eps, alpha^2 = sigmoid(l), sigma^2 = sigmoid(-l).
 
-All that matters of a time is l, its log signal-to-noise ratio log(alpha^2 / sigma^2), so functions take l and not t;
-a schedule gives l of t (VDM, arXiv 2107.00630). Vectors lie along the last axis, which l lacks.
+A time matters only through l, its log signal-to-noise ratio log(alpha^2 / sigma^2), so functions take l and not t; a
+schedule gives l at t (VDM, arXiv 2107.00630). Vectors lie along the last axis, which l lacks.
 """
 
 import math
@@ -48,7 +48,7 @@ def posterior(
 ) -> tuple[Float[Array, "*n d"], Float[Array, "*#n"]]:
     """Mean and variance of q(z_s | z_t = z, x) of each coordinate, for log-SNRs s >= t (VDM, appendix A.3).
 
-    With an estimate in the position of x it is a step of the reverse process; with E[x | z] the best one of its kind.
+    With an estimate in place of x it is a step of the reverse process; with E[x | z] the best one of its kind.
     """
     (alpha_s, sigma_s), (alpha_t, _) = alpha_sigma(s), alpha_sigma(t)
     from_x = -jnp.expm1(t - s)

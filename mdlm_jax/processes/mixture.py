@@ -1,9 +1,9 @@
 """Noise that keeps a token, replaces it by a uniform one or masks it: absorbing, uniform, D3PM's hybrid and GIDD.
 
-All are one formula. At time t a token is untouched with probability `kept`, uniform over the V tokens (itself included)
-with `uniform`, the mask with `masked`; they add up to 1. From s to t it is untouched with kept_t / kept_s. What happens
-to the rest tells two families apart: in D3PM the mask absorbs; in GIDD (arXiv 2503.04482) every state, the mask
-included, is resampled alike (a generator of rank one).
+All are one formula. At time t a token is unchanged with probability `kept`, uniform over the V tokens (itself included)
+with `uniform`, and the mask with `masked`; they add up to 1. From s to t it is unchanged with kept_t / kept_s. Two
+families differ in the rest: in D3PM the mask absorbs; in GIDD (arXiv 2503.04482) every state, the mask included, is
+resampled with the same rates (a generator of rank one).
 """
 
 import math
