@@ -1,9 +1,14 @@
 """What a model is trained on. These two types are all that the rest of the package sees of the data."""
 
-from typing import NamedTuple
+# ruff: noqa: UP037  shapes are strings
 
-import numpy as np
-from jaxtyping import Array, Bool, Int
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # `Array` imports jax, which the processes that tokenise have no use for
+    import numpy as np
+    from jaxtyping import Array, Bool, Int
 
 
 class Example(NamedTuple):

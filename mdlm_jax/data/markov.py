@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import xlogy
 
 from mdlm_jax.data.addressed import uniform
 from mdlm_jax.data.rows import Rows, Splits
@@ -36,6 +35,8 @@ def markov_chain(
 
 def entropy_rate(stationary: Float[np.ndarray, "V"], transitions: Float[np.ndarray, "V V"]) -> float:
     """-sum_i pi_i sum_j P_ij log P_ij, in nats per token (Cover and Thomas, theorem 4.2.4)."""
+    from scipy.special import xlogy  # it takes longer to import than all else that reads a corpus
+
     return float(-stationary @ xlogy(transitions, transitions).sum(axis=1))
 
 

@@ -1,5 +1,6 @@
 """Encodes a long text word by word, where that is known to give the ids of the whole text."""
 
+import array
 import itertools
 import re
 import threading
@@ -29,7 +30,7 @@ KEPT_WORDS = 1 << 19
 
 def word_encoder(model: tokenizers.Tokenizer) -> Callable[[list[str]], list[Integer[np.ndarray, "n"]]]:
     """Encodes each distinct word once: most of a long text are words that it had before."""
-    known: dict[str, tuple[int, ...]] = {}
+    known: dict[str, bytes] = {}  # ids as int32: bytes are joined faster than numbers
     lock = threading.Lock()
 
     def encode_batch(texts: list[str]) -> list[Integer[np.ndarray, "n"]]:
@@ -37,9 +38,8 @@ def word_encoder(model: tokenizers.Tokenizer) -> Callable[[list[str]], list[Inte
         with lock:
             new = list(set(itertools.chain.from_iterable(words)) - known.keys())
             encoded = model.encode_batch_fast(new, add_special_tokens=False)
-            known.update(zip(new, (tuple(encoding.ids) for encoding in encoded), strict=True))
-            chains = (itertools.chain.from_iterable(map(known.__getitem__, row)) for row in words)
-            ids = [np.fromiter(chain, np.int32) for chain in chains]
+            known.update(zip(new, (array.array("i", encoding.ids).tobytes() for encoding in encoded), strict=True))
+            ids = [np.frombuffer(b"".join(map(known.__getitem__, row)), np.int32) for row in words]
             for word in new if len(known) < KEPT_WORDS else list(known):
                 if len(word) > KEPT_CHARACTERS or len(known) >= KEPT_WORDS:
                     del known[word]
