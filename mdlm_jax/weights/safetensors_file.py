@@ -11,7 +11,7 @@ import numpy as np
 import safetensors
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.weights.tensors import FLOATS, NAMES, Tensor, map_file, release_pages
+from mdlm_jax.weights.tensors import FLOATS, NAMES, Tensor, map_file, release_pages, shown
 
 LENGTH = 8  # bytes that hold the length of the header, little-endian
 
@@ -27,12 +27,12 @@ def open_safetensors(path: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, s
         with safetensors.safe_open(path, framework="np") as checked:
             metadata = checked.metadata() or {}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: not a safetensors file ({_first_line(error)})") from error
+        raise UserError(f"{path}: not a safetensors file ({shown(str(error), 160)})") from error
     start = LENGTH + int.from_bytes(mapped[:LENGTH], "little")
     try:
         header = json.loads(mapped[LENGTH:start], object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a safetensors file ({_first_line(error)})") from error
+        raise UserError(f"{path}: not a safetensors file ({shown(str(error), 160)})") from error
     tensors = {}
     for name, entry in header.items():
         if name == "__metadata__":
@@ -55,10 +55,6 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
     return found
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 class Stored(NamedTuple):

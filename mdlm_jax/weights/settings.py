@@ -6,6 +6,7 @@ import pathlib
 from typing import Any, NamedTuple, NoReturn
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.weights.tensors import shown
 
 LARGEST = 2**31 - 1
 
@@ -17,8 +18,8 @@ class Settings(NamedTuple):
     file: pathlib.Path
 
     def refuse(self, key: str, accepted: str) -> NoReturn:
-        shown = repr(self.values.get(key))
-        raise UserError(f"{self.file}: {key} is {shown[:80]}; accepted: {accepted}")
+        value = shown(repr(self.values.get(key)), 80)
+        raise UserError(f"{self.file}: {key} is {value}; accepted: {accepted}")
 
     def get(self, key: str, default: Any) -> Any:
         """The value, or the default where the key is absent or null."""
@@ -80,7 +81,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path}: can not be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({str(error)[:120]})") from error
+        raise UserError(f"{path}: not JSON ({shown(str(error), 160)})") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: a JSON {type(found).__name__}; accepted: an object")
     return found

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.weights.source import Source
+from mdlm_jax.weights.tensors import shown
 
 SPECIALS = ("bos", "eos", "unk", "pad", "mask", "sep", "cls")
 
@@ -60,7 +61,7 @@ def open_text(source: Source) -> Text:
                 .render(messages=list(messages), add_generation_prompt=add_generation_prompt, **tokens)
             )
         except (TemplateError, TypeError, ValueError) as error:
-            raise UserError(f"{source.path}: the chat template fails ({error})") from error
+            raise UserError(f"{source.path}: the chat template fails ({shown(str(error), 160)})") from error
 
     return Text(encode, lambda ids: model.decode(np.asarray(ids).tolist(), skip_special_tokens=False), chat, specials)
 
@@ -71,14 +72,14 @@ def _opened(where: str, content: bytes) -> tokenizers.Tokenizer:
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # the library raises a bare Exception, or panics
-        raise UserError(f"{where} can not be read ({str(error)[:120]})") from error
+        raise UserError(f"{where} can not be read ({shown(str(error), 160)})") from error
 
 
 def _json(where: str, content: bytes) -> dict[str, Any]:
     try:
         found = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not JSON ({str(error)[:120]})") from error
+        raise UserError(f"{where} is not JSON ({shown(str(error), 160)})") from error
     if not isinstance(found, dict):
         raise UserError(f"{where} is not a JSON object")
     return found
