@@ -21,7 +21,7 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.autoregressive import ar, ar_without_start
 from mdlm_jax.training.loss import look
 
-POSITIONS = 2048  # of which the judge's logits exist at once, or those of one row
+POSITIONS = 2048  # the judge computes the logits of so many positions at once, or of one row
 
 Tokens = Int[Array | np.ndarray, "B L"]
 Drawn = Bool[Array | np.ndarray, "B L"]  # tokens that a sampler drew; the others were given
@@ -34,7 +34,7 @@ class Estimate(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """Nats are per drawn token. What was not asked for is None."""
+    """Nats are per drawn token. What was not measured is None."""
 
     rows: int
     tokens: int  # drawn
@@ -43,7 +43,7 @@ class Quality(NamedTuple):
     judge_nats: Estimate | None = None  # likely is not good: repetition is likely, and shows in the entropy alone
     source_nats: Estimate | None = None  # infinite where `impossible` is above 0
     source_entropy: float | None = None  # what source_nats is for the source's own text at these positions
-    impossible: int | None = None  # drawn tokens that the source never says there
+    impossible: int | None = None  # drawn tokens whose probability under the source is 0
     divergence: Estimate | None = None  # nats: `source_divergence`
 
     @property
@@ -120,7 +120,7 @@ def negative_log_likelihood(
 
     Longer rows are read in windows, each like a row of the training, that overlap by half or more: after the first one
     every token has half a context before it. Without a start symbol (`reads_start` False) the first token has no
-    distribution: NaN. The network runs as its `Execution` says; logits and nats are float32. Raises UserError for a
+    distribution: NaN. The network runs with its own `Execution`; logits and nats are float32. Raises UserError for a
     context below 1 and tokens outside the vocabulary.
     """
     tokens, _ = _checked(tokens, model.architecture.vocab_size)
@@ -152,7 +152,7 @@ def _window_nats(params, batches: Int[Array, "batches rows N"], *, model: Model,
 
 
 def source_nll(tokens: Tokens, stationary: Law, transitions: Laws) -> Float[np.ndarray, "B"]:
-    """Exact -log p of each row under the stationary chain, in nats per token; infinite where it never says the row."""
+    """Exact -log p of each row under the stationary chain, in nats per token; infinite for a row of probability 0."""
     return _source_nats(_checked(tokens, len(stationary))[0], stationary, transitions).mean(axis=1)
 
 
@@ -166,7 +166,7 @@ def source_divergence(tokens: Tokens, transitions: Laws, drawn: Drawn | None = N
 
     Less the bias of counts, (numbers c_ij above 0 - numbers c_i above 0) / 2N (Miller-Madow), so it may fall below 0;
     that is too little where many pairs are rare. The error is an infinitesimal jackknife over rows, about 1.4 times too
-    large at a divergence of 0. Infinite where the chain never says a pair. Not seen: first tokens, and dependence
+    large at a divergence of 0. Infinite for a pair of probability 0. Not seen: first tokens, and dependence
     beyond pairs, so whole rows diverge by this or more. Raises UserError for tokens outside 0 .. V - 1.
     """
     vocab = len(transitions)

@@ -1,9 +1,8 @@
 """Who trains a run: `attempts/1.json`, `attempts/2.json`, .. in its folder, so that no run is trained twice at once.
 
 An attempt is claimed by linking a whole file to the next number, which one process alone can do, on any disk that
-machines share. Its owner touches the file while it lives and writes into it how it ended. What a dead owner left open
-is told from what a living one holds by its process on the same machine, and elsewhere by a file untouched for
-LEASE_SECONDS.
+machines share. Its owner touches the file while it lives and writes into it how it ended. An owner is dead if its
+process is gone from this machine or, on another machine, if the file has not been touched for LEASE_SECONDS.
 """
 
 import json
@@ -27,7 +26,7 @@ class Owner(NamedTuple):
     """A process that would train a run."""
 
     host: str
-    machine: str  # kernel and process space in which `pid` counts; empty where it can not be told
+    machine: str  # kernel and process space in which `pid` counts; empty where it is unknown
     pid: int
     began: str  # by that kernel's clock: a number is given to another process later
     job: str  # what a scheduler calls it; empty without one

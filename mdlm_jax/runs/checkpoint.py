@@ -55,7 +55,7 @@ def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -
 
 
 def save(checkpoints: ocp.CheckpointManager, step: int, state: State) -> None:
-    """Starts saving; training goes on."""
+    """Starts saving, in the background."""
     if checkpoints.latest_step() != step:
         checkpoints.save(step, args=ocp.args.StandardSave(_stored(state)))
 
@@ -103,7 +103,7 @@ def drop_after(folder: pathlib.Path, last: int) -> None:
 
 
 def restore(checkpoints: ocp.CheckpointManager, step: int, abstract: State) -> State:
-    """The state of a step, laid out as `abstract` says, on however many devices.
+    """The state of a step, with the shapes and shardings of `abstract`, on any number of devices.
 
     Raises UserError where the checkpoint is of another network.
     """

@@ -1,4 +1,4 @@
-"""A disk that can not be written to, told in one line."""
+"""One line for a disk that cannot be written to."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 
 @contextlib.contextmanager
-def told_plainly(folder: pathlib.Path) -> Iterator[None]:
+def one_line_on_disk_faults(folder: pathlib.Path) -> Iterator[None]:
     """Turns what Python, Orbax and TensorStore raise when writing fails into a UserError with the cause."""
     try:
         yield
@@ -28,7 +28,7 @@ def told_plainly(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _cause(error: BaseException | None) -> str:
-    """What the system said, in the error or in what led to it; TensorStore has it in its text."""
+    """The system's message, from the error or one that led to it; TensorStore has it in its text."""
     while error is not None:
         for number in FAULTS:
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):

@@ -1,4 +1,4 @@
-"""A run that goes on beyond its last step, as declared by the person who started it."""
+"""A run that is made longer than it was planned: the user declares it, and states its schedule."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""The state that a run goes on from: its newest checkpoint, its parent's, or the state before the first step."""
+"""The state that training starts from: a run's newest checkpoint, its parent's, or the state before the first step."""
 
 import pathlib
 from typing import Any

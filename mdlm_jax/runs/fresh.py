@@ -12,7 +12,7 @@ KEPT = ("config.json", "attempts", "cancelled", "log.txt")  # what stays when a 
 
 
 def refuse_lost(folder: pathlib.Path) -> None:
-    """Refuses a run that has saved checkpoints of which none is left.
+    """Refuses a run that has saved checkpoints and has none left.
 
     A run that was killed before it saved one begins again: it takes the same steps.
 

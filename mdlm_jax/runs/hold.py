@@ -42,7 +42,7 @@ def hold(folders: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, tuple[s
 
 
 def _claim(folder: pathlib.Path) -> attempts.Attempt:
-    # whoever types `train` knows how earlier attempts ended
+    # an earlier attempt that failed or was done is no obstacle: the user asked for another
     attempt = attempts.claim(folder, attempts.this_process(), forgiven=attempts.count(folder))
     if attempt is None:
         last = attempts.last_attempt(folder)

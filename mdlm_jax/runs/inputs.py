@@ -86,7 +86,7 @@ def digest_of_corpus(config: ConfigDict) -> str:
 
 
 def tokenizer_name(config: ConfigDict, folder: pathlib.Path) -> str:
-    """What `open_tokenizer` opens a run's tokenizer from: the run's own folder, else as its config says."""
+    """What `open_tokenizer` opens a run's tokenizer from: the run's own folder, else what its config names."""
     kept = folder / TOKENIZER
     return str(kept) if kept.is_dir() else config.data.tokenizer
 

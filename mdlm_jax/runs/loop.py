@@ -11,7 +11,7 @@ from mdlm_jax.build import build
 from mdlm_jax.costs.hardware import peak_of_devices
 from mdlm_jax.models.attention import check_backend
 from mdlm_jax.models.float8 import check_float8
-from mdlm_jax.runs.disk import told_plainly
+from mdlm_jax.runs.disk import one_line_on_disk_faults
 from mdlm_jax.runs.extension import extend, with_schedule
 from mdlm_jax.runs.fresh import refuse_lost, set_aside
 from mdlm_jax.runs.hold import hold
@@ -81,7 +81,7 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], fresh
     if not left:
         return results
     started = time.perf_counter()
-    with hold([folders[number] for number in left]) as outcomes, told_plainly(folders[left[0]]):
+    with hold([folders[number] for number in left]) as outcomes, one_line_on_disk_faults(folders[left[0]]):
         for number in left:
             members[number] = _prepared(members[number], fresh)
         for number, ended in zip(left, _run([members[number] for number in left]), strict=True):
@@ -106,7 +106,7 @@ def _members(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> 
 
 
 def _prepared(member: Member, fresh: bool) -> Member:
-    """The member, once its folder is what the run may go on from."""
+    """The member, once its folder is checked and held."""
     config, built, folder = member
     claim_folder(config, folder)  # again: another process may have been here before this one held the folder
     if jax.process_index() == 0:

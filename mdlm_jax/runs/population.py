@@ -1,7 +1,7 @@
 """Several runs as one program: `vmap` of the train step over their states.
 
 Small networks leave a device idle between their kernels; sixteen of them in one program fill it, and compile once. Each
-member keeps its data, its seed, its learning rate and its folder, so that nobody can tell how it was trained.
+member keeps its data, seed, learning rate and folder: it ends as if it had been trained alone.
 """
 
 import math
@@ -82,7 +82,7 @@ def program_of(config: ConfigDict) -> tuple | None:
 
 
 def populations(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[list[int]]:
-    """Which of the runs go on as one program, by number: those of equal programs whose checkpoints are as far."""
+    """The numbers of the runs that are one program: those of equal programs whose checkpoints are at the same step."""
     found: dict[Any, list[int]] = {}
     for number, (config, folder) in enumerate(zip(configs, folders, strict=True)):
         program = program_of(config)

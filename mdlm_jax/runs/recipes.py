@@ -1,4 +1,4 @@
-"""From an autoregressive run to one in blocks: its weights go on, under another objective."""
+"""From an autoregressive run to one in blocks: its weights, under another objective."""
 
 import os
 import pathlib

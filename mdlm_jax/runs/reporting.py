@@ -36,7 +36,7 @@ def _memory() -> dict[str, int]:
 def open_report(
     config: ConfigDict, built: Build, folder: pathlib.Path, *, start: int, peak: Peak, shown: bool
 ) -> Iterator[Report]:
-    """Reports on a run that goes on after `start` steps, on devices that could reach `peak` together."""
+    """Reports on a run that resumes after `start` steps, on devices that could reach `peak` together."""
     plan, numbers, flops_per_step = built.plan, built.initial[1], float(built.plan.flops_per_step.exact)
     with open_writer(folder, config.train.loggers, start) as writer:
         rates = progress(plan.steps, plan.tokens_per_step, flops_per_step, peak, shown and jax.process_index() == 0)

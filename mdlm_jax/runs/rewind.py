@@ -1,7 +1,7 @@
 """Going back from a loss that should not be, and on with other data (PaLM, arXiv 2204.02311, section 5.1).
 
 What was passed over is in rewinds.json, in the run's folder. The data of a step is a function of that file and the
-step, so a run that is killed meanwhile goes on as if it had not been.
+step, so a run that is killed meanwhile resumes as if it had not been.
 """
 
 import json
@@ -31,11 +31,11 @@ class BadLoss(Exception):
 
 
 class RunFailed(Exception):
-    """Training can not go on; says at which step, why, and what is left."""
+    """Training cannot continue. The message has the step, the reason and the checkpoint that is left."""
 
 
 def cause_of(failure: BadLoss | RunFailed, folder: pathlib.Path) -> str:
-    """What a run says that ends there."""
+    """The cause in the result of a run that ends there."""
     if isinstance(failure, RunFailed):
         return str(failure)
     saved = checkpoint.saved_steps(folder / "checkpoints")
@@ -65,7 +65,7 @@ def write_rewinds(folder: pathlib.Path, rewinds: Sequence[Rewind]) -> None:
 
 
 def batch_number(rewinds: Sequence[Rewind], step: int) -> int:
-    """Which batch of the data is trained on after `step` steps. A later rewind says more than an earlier one."""
+    """Which batch of the data is trained on after `step` steps. A later rewind overrides an earlier one."""
     return step + next((past.batch - past.step for past in reversed(rewinds) if past.step <= step), 0)
 
 

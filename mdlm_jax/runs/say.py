@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import jax
 
-FIRST_SECONDS, AGAIN_SECONDS = 2.0, 20.0  # what takes longer is reported while it goes on, and then again
+FIRST_SECONDS, AGAIN_SECONDS = 2.0, 20.0  # what takes longer is reported, and then again at this interval
 
 
 def say(line: str) -> None:

@@ -15,8 +15,8 @@ from mdlm_jax.interrupts import end_now
 def stop_requested(checkpoints: ocp.CheckpointManager) -> Iterator[Callable[[int], bool]]:
     """Gives a function, step -> whether a signal asks this run to end after it.
 
-    It is asked after every step. Ctrl-C before the first step has nothing to save, and a second one does not wait:
-    both end the process at once. Several processes agree on the step, through `jax.distributed`.
+    The function is called after every step. Ctrl-C before the first step ends the process at once, as a second one
+    does. Several processes agree on the step, through `jax.distributed`.
     """
     if jax.process_count() > 1:
         yield checkpoints.reached_preemption
@@ -30,14 +30,14 @@ def stop_requested(checkpoints: ocp.CheckpointManager) -> Iterator[Callable[[int
         stop.set()
         signal.signal(signal.SIGINT, end_now)
 
-    def asked(step: int) -> bool:
+    def requested(step: int) -> bool:
         if not stop.is_set():
             signal.signal(signal.SIGINT, hear)
         return stop.is_set()
 
     signal.signal(signal.SIGTERM, hear)
     try:
-        yield asked
+        yield requested
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

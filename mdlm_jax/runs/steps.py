@@ -14,7 +14,7 @@ from mdlm_jax.build import Build
 from mdlm_jax.costs.hardware import Peak
 from mdlm_jax.evaluation.likelihood import Likelihood, evaluate
 from mdlm_jax.runs import checkpoint
-from mdlm_jax.runs.disk import told_plainly
+from mdlm_jax.runs.disk import one_line_on_disk_faults
 from mdlm_jax.runs.execution import record_execution
 from mdlm_jax.runs.first_state import first_state
 from mdlm_jax.runs.peers import end_together
@@ -56,8 +56,8 @@ def take_steps(
         rewinds: of a run that is alone.
 
     Raises:
-        BadLoss: a step of a run that is alone is bad and not skipped. One of several ends there, the others go on.
-        RunFailed: a run that is alone cannot go on.
+        BadLoss: a step of a run that is alone is bad and not skipped. One of several ends there, the others continue.
+        RunFailed: a run that is alone cannot continue.
     """
     kept = members[0].config.train.checkpoint_every, num_kept(members[0].config)
     with ExitStack() as stack:
@@ -74,7 +74,7 @@ def take_steps(
         ]
         # the last to be entered, so that it ends the process before anything is closed
         stack.enter_context(end_together())
-        stack.enter_context(told_plainly(members[0].folder))
+        stack.enter_context(one_line_on_disk_faults(members[0].folder))
         arriving = [batches(it.built.data.batches, rewinds, start) for it in members]
         group = _Group(members, program, saved, reports, {})
         return _steps(group, start, state, arriving)
@@ -90,7 +90,7 @@ class _Group(NamedTuple):
     ended: dict[int, Ended]  # by number of the member
 
     def each(self, act: Callable[[int], Any]) -> None:
-        """Acts for every member that goes on; one of several that fails ends, and the others go on."""
+        """Acts for every member that has not ended; one of several that fails ends, and the others continue."""
         for i in [i for i in range(len(self.members)) if i not in self.ended]:
             try:
                 act(i)

@@ -84,7 +84,7 @@ def adamw(
     """Clipped AdamW with decoupled decay, on matrices only unless `decay_everything` (SMDM decays norms too).
 
     Its state begins with the numbers of `hyperparameters` at 0: they are put there for each run. Blocks are stacked
-    over layers, so what is a matrix is told by the name of the leaf and not by its rank.
+    over layers, so a matrix is recognised by the name of the leaf, not by its rank.
     """
 
     def is_matrix(params):

@@ -72,7 +72,7 @@ def share_of_rows(mesh: Mesh) -> tuple[int, int]:
 
 
 def shapes(state: State, sharding: jax.sharding.Sharding) -> State:
-    """The state as shapes that all lie as `sharding` says."""
+    """The state as shapes, all with this sharding."""
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), state)
 
 
@@ -82,7 +82,7 @@ def _place_rows(mesh: Mesh, batch: Batch) -> Batch:
 
 
 def jit_runner(step: Callable, mesh: Mesh) -> Runner:
-    """`jit` over the mesh, everything split as `layout` says. The default."""
+    """`jit` over the mesh, everything split as `models/layout.py` has it. The default."""
 
     def abstract(make_state, *arguments):
         state = jax.eval_shape(make_state, *arguments)

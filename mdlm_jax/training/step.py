@@ -52,7 +52,7 @@ def initial_state(
 ) -> State:
     """The state before the first step. Seed and numbers are arguments, so that runs share the compiled program.
 
-    With `history` it remembers losses, to tell a spike.
+    With `history` the state has the last losses, for finding spikes.
     """
     key = jax.random.key(seed)
     key_params, key_phi, key_noise = jax.random.split(key, 3)
