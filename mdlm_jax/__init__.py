@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mdlm_jax import costs, exact, laws, objectives, processes, report, sampling, schedules
     from mdlm_jax.api import evaluate, open_run, sample, train
     from mdlm_jax.build import Build, Network, Plan, Training, build, network, open_training, plan
-    from mdlm_jax.config import load_config, with_objective
+    from mdlm_jax.config import combinations, load_config, with_objective
     from mdlm_jax.data import Batch, Example
     from mdlm_jax.errors import UserError
     from mdlm_jax.evaluation.quality import measure
@@ -39,6 +39,7 @@ _HOMES = {
     # from a config to a trained model
     "load_config": "config",
     "with_objective": "config",
+    "combinations": "config",
     "plan": "build",
     "network": "build",
     "open_training": "build",
@@ -98,6 +99,7 @@ __all__ = [
     "Weights",
     "__version__",
     "build",
+    "combinations",
     "costs",
     "evaluate",
     "exact",

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
+from mdlm_jax.configs.checks import refuse_unread, validate
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import evaluate as runs_evaluate
 from mdlm_jax.runs import loop, restore
@@ -41,8 +42,11 @@ def train(config: ConfigDict, folder: str | os.PathLike) -> Result | None:
         The result, or None where a signal ended the run early and its state was saved.
 
     Raises:
-        UserError: The config cannot be run, or the folder holds a run with another config.
+        UserError: The config cannot be run or has a key that nothing reads, or the folder holds another run.
     """
+    if not pathlib.Path(folder, "config.json").exists():
+        validate(config)
+        refuse_unread(config)
     return loop.train(config, pathlib.Path(folder))
 
 

@@ -98,7 +98,10 @@ def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen
     planned = plan_runs(experiment.configs, experiment.run_ids)
     prepare(planned, folder)
     jobs = jobs_of(planned, folder)
-    before = states(jobs)
+    folders = [job.folder for job in jobs]
+    if (in_queue := slurm.queued(folders)) is None:
+        raise UserError(f"{folder}: SLURM does not answer, so nothing is started; accepted: the same command, later")
+    before = states_of(folders, in_queue)
     starting = [job for job in jobs if before[job.folder].state in chosen and not before[job.folder].queued]
     for job in starting:
         (job.folder / attempts.CANCELLED).unlink(missing_ok=True)

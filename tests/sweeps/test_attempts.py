@@ -18,10 +18,21 @@ ELSEWHERE = Owner("another host", "another kernel", 1, "1", "", 0)
 CLAIM = """
 import pathlib, sys
 from mdlm_jax.runs.attempts import claim, this_process
-folder, gate = map(pathlib.Path, sys.argv[1:])
-while not gate.exists(): pass
-print(claim(folder, this_process(), 0) is not None)
+print(claim(pathlib.Path(sys.argv[1]), this_process(), 0) is not None)
 """
+RACE = """
+import pathlib, sys, time
+from mdlm_jax.runs.attempts import claim, this_process
+owner = this_process()
+print("ready", flush=True)
+start = float(sys.stdin.readline())
+for number in range(ROUNDS):
+    while time.time() < start + 0.02 * number: pass
+    print(claim(pathlib.Path(sys.argv[1], str(number)), owner, 0) is not None)
+sys.stdout.flush()
+sys.stdin.readline()  # whoever won lives until all have tried
+"""
+ROUNDS = 25
 
 
 def claim(folder, owner=None, forgiven=0):
@@ -38,21 +49,49 @@ def age(folder, number, seconds):
 
 
 def test_of_many_at_once_one_has_it(tmp_path):
-    gate = tmp_path / "gate"
-    (tmp_path / "run").mkdir()
-    words = [sys.executable, "-c", CLAIM, str(tmp_path / "run"), str(gate)]
-    processes = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=runs.ROOT) for _ in range(6)]
-    gate.touch()
-    answers = [process.communicate(timeout=60)[0].strip() for process in processes]
-    # one that comes after the first has died takes the run over: never two that live
-    assert answers.count("True") == attempts.count(tmp_path / "run") >= 1
-    assert not list((tmp_path / "run" / "attempts").glob(".*")), "nothing is left lying about"
+    """Six processes, all ready before the first round, try for each of the runs at one moment."""
+    words = [sys.executable, "-c", RACE.replace("ROUNDS", str(ROUNDS)), str(tmp_path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(words, cwd=runs.ROOT, **pipes) for _ in range(6)]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 6
+    start = time.time() + 0.2
+    for process in processes:
+        process.stdin.write(f"{start}\n")
+        process.stdin.flush()
+    answers = [[process.stdout.readline().strip() for _ in range(ROUNDS)] for process in processes]
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [sum(won == "True" for won in rounds) for rounds in zip(*answers, strict=True)] == [1] * ROUNDS
+    assert all(attempts.count(tmp_path / str(number)) == 1 for number in range(ROUNDS))
+    assert not list(tmp_path.glob("*/attempts/.*")), "nothing is left lying about"
+
+
+def test_a_claim_between_look_and_write_counts(tmp_path, monkeypatch):
+    """Another process claims the run just after this one saw that it is free."""
+    end(tmp_path, claim(tmp_path), "stopped")
+    is_free = attempts._is_free
+
+    def slow(*arguments):
+        found = is_free(*arguments)
+        monkeypatch.undo()
+        assert claim(tmp_path, ELSEWHERE).number == 2
+        return found
+
+    monkeypatch.setattr(attempts, "_is_free", slow)
+    assert claim(tmp_path) is None
+    assert attempts.last_attempt(tmp_path).owner == ELSEWHERE
+
+
+def test_a_process_with_the_number_of_a_dead_one_is_another(tmp_path):
+    claim(tmp_path, this_process()._replace(began="1"))
+    assert not attempts.is_running(tmp_path)
+    assert claim(tmp_path).number == 2 and attempts.is_running(tmp_path)
 
 
 def test_a_living_owner_keeps_it_and_a_dead_one_does_not(tmp_path):
     assert claim(tmp_path).number == 1
     assert claim(tmp_path) is None and attempts.is_running(tmp_path)
-    dead = subprocess.run([sys.executable, "-c", CLAIM, str(tmp_path / "b"), str(tmp_path)], cwd=runs.ROOT)
+    dead = subprocess.run([sys.executable, "-c", CLAIM, str(tmp_path / "b")], cwd=runs.ROOT)
     assert dead.returncode == 0
     assert not attempts.is_running(tmp_path / "b")
     assert claim(tmp_path / "b").number == 2

@@ -1,6 +1,7 @@
 """Experiment files, plans and whole sweeps, with children that write a result instead of training."""
 
 import json
+import subprocess
 from collections import Counter
 
 import pytest
@@ -9,9 +10,10 @@ from mdlm_jax.config import to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.run_folder import finished
-from mdlm_jax.sweeps import launch, launchers, states, sweep
+from mdlm_jax.sweeps import launch, launchers, slurm, states, sweep
 from mdlm_jax.sweeps.experiment import load_experiment
 from mdlm_jax.sweeps.launch import Place
+from mdlm_jax.sweeps.launched import write_launched
 from mdlm_jax.sweeps.names import run_id
 from mdlm_jax.sweeps.plan import plan_runs
 from tests.report.fake_run import COMMAND
@@ -221,3 +223,19 @@ def test_a_run_is_the_same_however_it_is_executed(tmp_path, experiment, run):
         config.train.remat, config.train.mesh_fsdp = "full", 4
     assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
     assert len(started(folder)) == 4 and len(sweep.collect(experiment, folder)[0]) == 4
+
+
+def test_a_queue_that_does_not_answer_is_not_empty(tmp_path, experiment, run, monkeypatch):
+    folder = tmp_path / "runs"
+    sweep.prepare(plan_runs(experiment.configs), folder)
+    waiting = folder.absolute() / experiment.run_ids[0]
+    write_launched(waiting, slurm.NAME, "7_1")
+    said = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    monkeypatch.setattr(slurm, "_slurm", lambda *words: subprocess.CompletedProcess(words, 1, "", said))
+    assert slurm.queued([waiting]) is None
+    with pytest.raises(UserError, match="SLURM does not answer, so nothing is started"):
+        run(experiment, folder)
+    assert started(folder) == []
+    gone = "slurm_load_jobs error: Invalid job id specified"
+    monkeypatch.setattr(slurm, "_slurm", lambda *words: subprocess.CompletedProcess(words, 1, "", gone))
+    assert slurm.queued([waiting]) == {}
