@@ -94,7 +94,7 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
     first = view(0)
     if folder is not None:
         _write_inputs(folder, case, state, [view(step) for step in range(steps)])
-    compiled = None
+    compiled: Any = None
 
     def compile_step() -> float:
         nonlocal compiled

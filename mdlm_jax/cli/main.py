@@ -1,9 +1,10 @@
 """The command `mdlm-jax` and its verbs. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
 
 import argparse
+import io
 import os
 import sys
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import mdlm_jax
 from mdlm_jax.cli.bench import add_bench
@@ -35,7 +36,9 @@ class Parser(argparse.ArgumentParser):
 def command() -> None:
     """`mdlm-jax` as a process. It ends at once: threads of a save that failed would hold it for minutes."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows ? for what it lacks
+        cast(io.TextIOWrapper, stream).reconfigure(
+            errors="replace"
+        )  # a terminal without UTF-8 shows ? for what it lacks
     end_on_interrupt()
     try:
         main()

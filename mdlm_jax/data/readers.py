@@ -98,7 +98,7 @@ class _StrictHeader(tarfile.TarInfo):
     def frombuf(cls, buf, encoding, errors):
         try:
             return super().frombuf(buf, encoding, errors)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # pyright: ignore[reportAttributeAccessIssue]
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(f"damaged or truncated: {error}") from error

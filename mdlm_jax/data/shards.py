@@ -51,7 +51,7 @@ def write_split(
     Returns:
         Counts of documents, skipped rows, tokens, bytes of text and records.
     """
-    counts = dict.fromkeys(("documents", "skipped", "tokens", "bytes", "records"), 0)
+    counts: dict[str, int] = dict.fromkeys(("documents", "skipped", "tokens", "bytes", "records"), 0)
     rest = np.empty(0, dtype)
 
     def add(records: np.ndarray) -> None:

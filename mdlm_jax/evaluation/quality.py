@@ -193,7 +193,6 @@ def _ratio(sums: np.ndarray, counts: np.ndarray) -> Estimate:
 
 def _checked(tokens: Tokens, vocab: int | None, drawn: Drawn | None = None) -> tuple[np.ndarray, np.ndarray]:
     tokens = np.asarray(tokens, np.int64)
-    outside = () if vocab is None else tokens[(tokens < 0) | (tokens >= vocab)]
-    if len(outside):
+    if vocab is not None and len(outside := tokens[(tokens < 0) | (tokens >= vocab)]):
         raise UserError(f"token {outside[0]} is outside the vocabulary; accepted: 0 to {vocab - 1}")
     return tokens, np.ones(tokens.shape, bool) if drawn is None else np.asarray(drawn)

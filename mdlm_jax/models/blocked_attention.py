@@ -65,7 +65,8 @@ def _seen_ranges(mask: MaskFn, start: int, stop: int, num_keys: int) -> tuple[tu
     """The keys that some query from start to stop may see, as ranges of whole tiles."""
     if mask is full:
         return ((0, num_keys),)
-    seen = np.broadcast_to(mask(np.arange(start, stop)[:, None], np.arange(num_keys)), (stop - start, num_keys)).any(0)
+    pairs = np.broadcast_to(mask(np.arange(start, stop)[:, None], np.arange(num_keys)), (stop - start, num_keys))
+    seen = np.asarray(pairs.any(axis=0))
     ranges = []
     for tile in range(0, num_keys, BLOCK):
         end = min(tile + BLOCK, num_keys)

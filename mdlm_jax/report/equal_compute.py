@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def _monte_carlo_error(runs: Sequence[Result]) -> float:
 
 
 def _difference(reference: Sequence[Result], other: Sequence[Result]) -> Difference:
-    losses = [{run.seed: run.loss for run in runs} for runs in (reference, other)]
+    losses: list[dict[int, Any]] = [{run.seed: run.loss for run in runs} for runs in (reference, other)]
     common = sorted(set(losses[0]) & set(losses[1]))
     pairs = np.array([losses[1][seed] - losses[0][seed] for seed in common])
     error = float(np.hypot(_monte_carlo_error(reference), _monte_carlo_error(other)))

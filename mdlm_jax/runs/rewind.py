@@ -72,8 +72,9 @@ def batch_number(rewinds: Sequence[Rewind], step: int) -> int:
 def batches(from_batch: Callable[[int], Iterator[Any]], rewinds: Sequence[Rewind], start: int) -> Iterator[Any]:
     """What is trained on after `start` steps, one batch a step; `from_batch` gives the data from a batch on."""
     turns = sorted({past.step for past in rewinds if past.step > start})
-    for first, end in pairwise([start, *turns, None]):
-        yield from islice(from_batch(batch_number(rewinds, first)), None if end is None else end - first)
+    for first, end in pairwise([start, *turns]):
+        yield from islice(from_batch(batch_number(rewinds, first)), end - first)
+    yield from from_batch(batch_number(rewinds, max([start, *turns])))
 
 
 def num_kept(config: ConfigDict) -> int:

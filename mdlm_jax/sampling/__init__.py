@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -126,7 +126,7 @@ def _split(sampler: Sampler) -> tuple[Sampler, dict[str, Array]]:
     """(what a program is compiled for, the numbers that it takes)."""
     given = {name: getattr(sampler, name) for name in TRACED if hasattr(sampler, name)}
     placeholders = {name: None if name == "limit" else float(value != 0) for name, value in given.items()}
-    fixed = sampler._replace(**placeholders) if placeholders else sampler
+    fixed = cast(Any, sampler)._replace(**placeholders) if placeholders else sampler
     return fixed, {name: jnp.float32(given.get(name) or 0) for name in TRACED}
 
 

@@ -91,6 +91,7 @@ class Sampler(Protocol):
         Returns:
             The tokens without masks, and their trace.
         """
+        ...
 
 
 def left_padded(prompts: Sequence[Sequence[int]]) -> Int[np.ndarray, "B P"]:

@@ -102,7 +102,8 @@ def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tune
         replicates = [_excess(rates, losses + draw, mine) for draw in draws]
         minimum = isoflop_minimum(rates, losses)
         interior = isinstance(minimum, Minimum) and minimum.interior
-        best = minimum.parameters if interior else float(rates[losses.argmin()])
+        lowest = float(rates[losses.argmin()])
+        best = minimum.parameters if isinstance(minimum, Minimum) and minimum.interior else lowest
         excess = _excess(rates, losses, mine)
         found.append(
             Tuned(

@@ -79,7 +79,10 @@ def _nats_of_positions(head, token_loss, scored_only: bool, chunk: int, ends, ob
         return _chunked(head, token_loss, largest_divisor(shape[1], chunk), ends, objective_params, hidden, view, None)
     first = scored_first(hidden, view)
     size = largest_divisor(first.order.shape[1], chunk * shape[0])
-    total, each = _chunked(head, token_loss, size, ends, objective_params, first.hidden, first.view, first.count)
+    total_and_each: Any = _chunked(
+        head, token_loss, size, ends, objective_params, first.hidden, first.view, first.count
+    )
+    total, each = total_and_each
     return total, to_views(each, first.order, shape)
 
 

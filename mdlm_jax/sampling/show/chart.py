@@ -93,6 +93,7 @@ def draw_comparison(rows: Sequence[Measured]) -> Figure:
     The quality is nats per token under the source, else under the judge, else the entropy of a row's tokens.
     """
     found = [row.quality for row in rows]
+    values: list[Any]
     words, values = "entropy of a row's tokens (nats)", [quality.entropy for quality in found]
     own = found[0].source_entropy
     if own is not None:
