@@ -19,12 +19,12 @@ Network = Callable[[Int[np.ndarray, "n L"]], Float[np.ndarray, "n L V"]]  # part
 
 
 def table_network(logits: Float[np.ndarray, "*z L V"]) -> Network:
-    """A network that looks its logits up: the first L axes, of size V + 1, are the tokens, the mask as the last."""
+    """A network that is a lookup table: the first L axes, of size V + 1, are the tokens, the mask as the last."""
     return lambda tokens: logits[tuple(tokens.T)]
 
 
 def hidden_nats(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> Float[np.ndarray, "sets L"]:
-    """-log p(x_i | tokens outside the set), 0 for i outside it. Bit i of a set's number says that i is hidden."""
+    """-log p(x_i | tokens outside the set), 0 for i outside it. Bit i of a set's number is 1 where i is masked."""
     hidden = _sets(len(x))
     log_probability = log_softmax(np.asarray(network(np.where(hidden, mask_id, x)), np.float64), axis=-1)
     return np.where(hidden, -log_probability[:, np.arange(len(x)), x], 0.0)
@@ -66,7 +66,7 @@ def masked_bound(
 
 
 def hiding_distribution(noised: Float[np.ndarray, "n"], length: int) -> Float[np.ndarray, "n sets"]:
-    """P(exactly this set is hidden), where each position is hidden with probability `noised` by itself."""
+    """P(exactly this set is hidden), where each position is masked independently with probability `noised`."""
     size = _sets(length).sum(axis=1)
     return noised[:, None] ** size * (1 - noised[:, None]) ** (length - size)
 

@@ -1,4 +1,4 @@
-"""The exact mean nats of one sequence, for objectives that noise each token by itself."""
+"""The exact mean nats of one sequence, for objectives that noise each token independently."""
 
 import jax
 import jax.numpy as jnp

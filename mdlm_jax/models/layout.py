@@ -1,4 +1,4 @@
-"""Where weights and activations lie on a mesh of data x fsdp x sequence x tensor: the one place that says it.
+"""Where weights and activations lie on a mesh of data x fsdp x sequence x tensor; only this file decides it.
 
 Rows are split over `data` and `fsdp`. Inside a layer positions are split over `sequence`, heads and the MLP over
 `tensor` (Megatron, arXiv 1909.08053); between layers, where every position is by itself, positions are split over both

@@ -26,7 +26,7 @@ def splash_attention(
 ) -> Float[Array, "B N G h d"]:
     """As `attend` says, of whole views whose N is a multiple of 128. Heads of any width: XLA pads what is not whole.
 
-    A kernel says nothing of how it may be split: with a mesh it is told to run each device's rows there.
+    XLA can not split a kernel by itself: with a mesh, each device runs its own rows.
     """
     batch, positions, groups, per_group, width = q.shape
     tile = next(tile for tile in TILES if positions % tile == 0)
@@ -52,7 +52,7 @@ def splash_attention(
 
 
 def _mask(mask: MaskFn, positions: int) -> masks.Mask:
-    """What the kernel makes by itself, or else an array, of which it keeps each kind of partly seen tile once."""
+    """A mask that the kernel computes itself, or else an array, of which it keeps each distinct partial tile once."""
     if mask is full:
         return masks.FullMask((positions, positions))
     if mask is causal:

@@ -12,7 +12,7 @@ from mdlm_jax.objectives.autoregressive import one_view
 from mdlm_jax.objectives.base import Objective, View, full, loss_mask
 from mdlm_jax.processes.gaussian_vectors import alpha_sigma, cosine_log_snr, prior_nats, sample, snr_rate
 
-# tokens are told from one another around a log SNR of -1, for V = 16 as for 32,000: most noise levels are near it
+# tokens become distinguishable around a log SNR of -1, for V = 16 as for 32,000: most noise levels are near it
 LOG_SNR_HIGH = 5.0
 LOG_SNR = cosine_log_snr(LOG_SNR_HIGH, low=-10.0, centre=-1.0)
 PRECISION = "highest"  # of products with the vectors: at a high SNR the rounding of an accelerator's default is nats
