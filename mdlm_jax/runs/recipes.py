@@ -15,6 +15,7 @@ from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
+from mdlm_jax.weights.source import holds_weights
 
 RECIPES = {
     # arXiv 2510.06303: no shift, one noise level for all of a sample, the masked loss with its weights
@@ -44,6 +45,8 @@ def recipe_config(folder: pathlib.Path, recipe: str, overrides: Sequence[str]) -
     """
     if recipe not in RECIPES:
         raise UserError(f"--recipe={recipe}; accepted: {', '.join(RECIPES)}")
+    if holds_weights(folder):
+        raise UserError(f"--from={folder}: a public model; accepted: a run that was trained here")
     config = config_of_run(folder)
     if config.objective.name != "ar" or config.data.extra_token:
         raise UserError(f"--from={folder}: objective {config.objective.name}; accepted: a run of ar that reads a start")

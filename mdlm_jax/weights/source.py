@@ -77,6 +77,8 @@ def open_source(path: pathlib.Path) -> Source:
         raise UserError(f"{path}: no such file or folder; accepted: a folder, a .safetensors or a .gguf file")
     if path.suffix == ".gguf":
         return _checked(path, *open_gguf(path))
+    if path.is_file() and path.suffix != ".safetensors":
+        raise UserError(f"{path}: not a checkpoint by its name; accepted: a folder, a .safetensors or a .gguf file")
     folder = path if path.is_dir() else path.parent
     tensors, metadata = open_tensors(path) if path.is_dir() else open_safetensors(path)
     config = read_json(folder / CONFIG) if (folder / CONFIG).exists() else infer_settings(tensors, path)

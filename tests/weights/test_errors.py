@@ -111,6 +111,7 @@ def test_files(tmp_path, tensors):
     (folder / "config.json").write_text('{"model_type": NaN}')
     refused(folder, "config.json", "not JSON")
     refused(tmp_path / "nothing", "no such file or folder")
+    refused(folder / "config.json", "not a checkpoint by its name")
 
 
 def test_pickles_are_never_read(tmp_path):

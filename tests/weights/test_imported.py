@@ -100,9 +100,9 @@ def test_a_model_that_can_not_be_sampled_says_so(tmp_path):
         mj.open_run(folder_of(tmp_path / "dream", config))
 
 
-def test_it_starts_training_under_a_recipe_only_with_the_same_network(tmp_path):
-    """A run that would start from a public model names what differs."""
+def test_a_recipe_does_not_start_from_a_public_model(tmp_path, capsys):
     folder = folder_of(tmp_path / "llama", CONFIGS["llama"])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         main(["train", "--run", str(tmp_path / "run"), "--from", str(folder), "--recipe", "sdar"])
+    assert ended.value.code == 2 and f"--from={folder}: a public model" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
