@@ -1,4 +1,4 @@
-"""A trained model as the samplers see it: it reads positions of their rows, and answers for them."""
+"""A trained model as samplers see it: one evaluation reads positions of their rows."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,21 +13,21 @@ from mdlm_jax.objectives.base import MaskFn, View, full
 
 
 class Network(NamedTuple):
-    """What a sampler may ask, and what it need not know of."""
+    """A model with its parameters, and how its rows are to be read."""
 
     model: Model
     params: Any
-    row: Int[Array, "B N"]  # all there is of a text; the sampler's tokens are a part of it
-    mask: MaskFn = full  # who sees whom, by positions of the row
+    row: Int[Array, "B N"]  # whole rows; the sampler's tokens are a part of them
+    mask: MaskFn = full  # (query position, key position) -> whether it attends
     start: Int[Array, ""] | int = 0  # the position of the sampler's first token
-    cache: Cache | None = None  # keys and values of the positions before it, where the network reads no others
+    cache: Cache | None = None  # keys and values of the positions before `start`, where no others are read
     shift: int = 0  # 1: a position predicts the token after the one it reads
     hides_start: bool = False  # with a shift: no position sees the start symbol, which training had none of
-    padding: Int[Array, "B"] | None = None  # positions at the left of a row that hold nothing
+    padding: Int[Array, "B"] | None = None  # empty positions at the left of a row
     guidance: Float[Array, ""] | None = None  # weight of classifier-free guidance
-    ramp: bool = False  # the weight grows as noise goes: it is multiplied by 1 - t
+    ramp: bool = False  # the weight is multiplied by 1 - t
     prompt: Bool[Array, "B N"] | None = None  # the positions that guidance masks
-    watch: Callable | None = None  # is told every row that is read
+    watch: Callable | None = None  # called with all rows before every evaluation
 
     @property
     def mask_id(self) -> int:
@@ -35,7 +35,7 @@ class Network(NamedTuple):
 
     @property
     def copies(self) -> int:
-        """How often a row is read in an evaluation."""
+        """How many times an evaluation reads a row: with guidance, with its prompt and without."""
         return 1 if self.guidance is None else 2
 
 
@@ -47,13 +47,21 @@ def read(
     at: Int[Array, ""] | int = 0,
     width: int | None = None,
 ) -> tuple[Float[Array, "B width d"], Cache | Features | None]:
-    """One evaluation: what the network says, before its head, of `width` of the sampler's tokens, from `at`.
+    """One evaluation: hidden states before the head, of `width` of the sampler's tokens from `at`.
 
-    With a cache, positions that are not read are as they were when they last were; what is read goes into it. Features
-    say themselves what is computed of a whole row.
+    With guidance, a row is read with its prompt and without, c and u: u + (weight + 1) (c - u) (SMDM, arXiv 2410.18514,
+    section 4.2). The formula is for logits; the head is affine and the weights sum to one, so it may come before it.
 
-    Guided, a row is read with what is given and without it, c and u: u + (weight + 1) (c - u) (SMDM, arXiv 2410.18514,
-    section 4.2). The formula is for logits; since the head is affine and the weights sum to one, it may come before it.
+    Args:
+        network: The network and its rows.
+        cache: Keys and values of earlier evaluations, or cached features; None: every position is read anew.
+        tokens: The sampler's tokens.
+        t: The noise level of each row.
+        at: The first of the tokens to read.
+        width: How many to read. Default: all.
+
+    Returns:
+        The hidden states, and the cache with what was read in it.
     """
     # shifted, one position more is read at the left; the last is then read for the others to see
     first, width = network.start + at, (width or tokens.shape[1]) + network.shift
@@ -94,7 +102,7 @@ def read(
 
 
 def new_cache(network: Network) -> Cache:
-    """An empty cache for all positions of the rows, each twice where they are guided."""
+    """An empty cache for all positions of the rows, twice with guidance."""
     batch, length = network.row.shape
     cache = network.model.empty_cache(network.copies * batch, length + network.shift)
     if network.padding is None and not network.hides_start:
@@ -105,7 +113,7 @@ def new_cache(network: Network) -> Cache:
 
 
 def new_features(network: Network, reuse: Reuse) -> Features:
-    """No features yet, of all positions of the rows, each twice where they are guided."""
+    """Empty cached features for all positions of the rows, twice with guidance."""
     cache, width = new_cache(network), network.model.architecture.width
 
     def with_outputs(layer: Layer) -> Layer:
@@ -120,25 +128,25 @@ def new_features(network: Network, reuse: Reuse) -> Features:
 
 
 def logits_of(network: Network, hidden: Float[Array, "*n d"]) -> Float[Array, "*n V"]:
-    """What the network says, from what it says before its head."""
+    """Logits from hidden states."""
     return network.model.head(network.params, hidden)
 
 
 def positions_of(network: Network, tokens: Int[Array, "B L"]) -> Int[Array, "B L"]:
-    """Of the sampler's tokens in their rows, counted from the first that holds something: randomness is folded by them,
-    so that a row is the same whatever stands to its left."""
+    """Positions of the sampler's tokens, counted from the first that is not padding. Keys are folded by them, so that a
+    row does not depend on its padding."""
     positions = jnp.broadcast_to(network.start + jnp.arange(tokens.shape[1]), tokens.shape)
     return positions if network.padding is None else positions - network.padding[:, None]
 
 
 def uniform_at(keys: Array, positions: Int[Array, "B L"]) -> Float[Array, "B L"]:
-    """A number in [0, 1) for every position, which depends on its row's key and on the position alone."""
+    """A uniform number for every position, from its row's key and the position alone."""
     of_position = jax.vmap(lambda key, position: jax.random.uniform(jax.random.fold_in(key, position)), (None, 0))
     return jax.vmap(of_position)(keys, positions)
 
 
 def masked_share(network: Network, tokens: Int[Array, "B L"]) -> Float[Array, "B"]:
-    """Of each row, how much is still a mask: the noise level that it looks like."""
+    """The share of each row that is a mask: its noise level."""
     return (tokens == network.mask_id).sum(axis=1) / jnp.maximum((positions_of(network, tokens) >= 0).sum(axis=1), 1)
 
 
@@ -148,7 +156,7 @@ def reading(
     key_positions: Int[Array, "B N P"],
     t: Float[Array, "B"],
 ) -> View:
-    """A view that is only read: one document a row, nothing scored."""
+    """A view without a loss: one document per row."""
     return View(
         tokens=tokens,
         targets=tokens,

@@ -20,7 +20,7 @@ def predicts_next(objective: Objective) -> bool:
 
 
 def predicts_in_any_order(objective: Objective) -> bool:
-    """Whether a position reads a token in one place and predicts that of another (two coordinates)."""
+    """Whether a position reads a token at one position and predicts that of another (two coordinates)."""
     return objective.mask is causal and objective.coordinates == 2
 
 

@@ -1,4 +1,4 @@
-"""How much keys and values change from one step of decoding to the next: what approximate caches live on."""
+"""How much keys and values change from one step of decoding to the next: why approximate caches work."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def key_value_similarity(
 ) -> tuple[Float[np.ndarray, "T layers L"], Float[np.ndarray, "T layers L"]]:
     """Cosine between the keys (and the values) of each position in a frame and in the one before, mean over rows.
 
-    `frames` are the T + 1 rows that the network read, as a `watch` of `sample` is told them. Keys are compared with
+    `frames` are the T + 1 rows that the network read, as the `watch` of `sample` receives them. Keys are compared with
     their rotation, which is the same in both. Fast-dLLM (arXiv 2505.22618, figure 3).
     """
     batch, length = frames[0].shape

@@ -1,8 +1,8 @@
-"""One step of a noise process undone, from t to s: the distribution of every position, given what the network says of
-it at t.
+"""One reverse step of a noise process, from t to s: the distribution of every position, from the network's prediction
+at t.
 
 Positions are drawn independently, each from its distribution (`processes.draw`). The exact one is
-`processes.posterior`; those here work from log ratios, log p_t(y here) / p_t(x here), as a network of scores says them.
+`processes.posterior`. Those here work from log ratios, log p_t(y here) / p_t(x here), as a score network predicts them.
 All but the corrector and Metropolis differ from the reverse process by O(t - s) only: where several positions change at
 once, and in how they follow the rates.
 """
@@ -73,8 +73,8 @@ def tweedie_distribution(
 ) -> Float[Array, "*n S"]:
     """(ratio Q^-1)_y Q_yx, Q = q(x_t | x_s): Tweedie tau-leaping (SEDD, arXiv 2310.16834, theorem 4.2).
 
-    The exact distribution of one place, p(x_s | all positions at t): with the ratios of a leave-one-out distribution it
-    is `processes.posterior`. Ratios of no distribution may give it negative entries, which become 0.
+    The exact distribution of one position, p(x_s | all positions at t): with the ratios of a leave-one-out distribution
+    it is `processes.posterior`. Ratios of no distribution may give it negative entries, which become 0.
     """
     joint = jnp.maximum(staggered(process, ratios(process, x, log_ratio), s, t), 0) * process.backward(x, s, t)
     return joint / joint.sum(axis=-1, keepdims=True)

@@ -74,9 +74,8 @@ def dream(params, prompt, steps):
 
 @pytest.mark.parametrize("steps", [19, 7])
 def test_a_whole_row_is_predicted_from_the_position_before(params, steps):
-    tokens, _ = sample(
-        jax.random.key(0), MODEL, params, PROMPT, Confidence(temperature=0.0, steps=steps), LENGTH, DREAM
-    )
+    sampler = Confidence(temperature=0.0, steps=steps)
+    tokens, _ = sample(jax.random.key(0), MODEL, params, PROMPT, sampler, LENGTH, DREAM)
     for row, prompt in zip(tokens, PROMPT, strict=True):
         np.testing.assert_array_equal(row, dream(params, prompt, steps))
     # a start symbol that is seen changes them

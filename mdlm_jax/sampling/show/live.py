@@ -83,7 +83,7 @@ def look(seen: Seen | None, tokens: Int[Array | np.ndarray, "B L"], mask_id: int
     """What is known with these rows, after what was `seen` before them (None: they are the first)."""
     tokens = np.array(tokens)
     if seen is None:
-        # a row without a mask begins with random tokens, and which of them were given is not said
+        # a row without a mask begins with random tokens, and which of them were given is unknown
         given = (tokens != mask_id) & (tokens == mask_id).any(axis=1, keepdims=True)
         return Seen(tokens, np.where(given, -1, 0), 1)
     since = np.where(tokens != seen.tokens, seen.evaluation, seen.since)

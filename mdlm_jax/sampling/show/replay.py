@@ -55,8 +55,8 @@ def replay(
             | {
                 "given": given.astype(int).tolist(),
                 "log_probability": [
-                    round(value, DIGITS) if told else None
-                    for value, told in zip(nats[index].tolist(), known.tolist(), strict=True)
+                    round(value, DIGITS) if is_known else None
+                    for value, is_known in zip(nats[index].tolist(), known.tolist(), strict=True)
                 ],
                 "evaluations": evaluations,
             }
