@@ -202,3 +202,10 @@ def test_a_failure_is_given_a_cause(tmp_path, code, cause):
     assert ended(tmp_path)["cause"] == cause
     assert worker(tmp_path, code).wait(timeout=60) == work.EXIT_CODES["elsewhere"], "and is not repeated"
     assert worker(tmp_path, code, forgiven=1).wait(timeout=60) == work.EXIT_CODES["failed"], "unless asked for"
+
+
+@pytest.mark.parametrize(("restart", "free"), [(0, False), (1, False), (2, True)])
+def test_only_a_later_life_of_a_job_takes_over(tmp_path, restart, free):
+    """The second life of a job holds the run; its first and second life cannot have it, its third can."""
+    assert claim(tmp_path, ELSEWHERE._replace(job="slurm-1", restart=1)).number == 1
+    assert (claim(tmp_path, ELSEWHERE._replace(job="slurm-1", restart=restart)) is not None) == free

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import time
 
 import pytest
@@ -103,3 +104,15 @@ def test_ctrl_c_ends_the_watching_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(slurm, "queued", lambda folders: {})
     assert not states.watch([Job(run(tmp_path, "a"), 1.0, 9)], interrupted, Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", None),
+        ("slurm_load_jobs error: Invalid job id specified", {}),
+    ],
+)
+def test_a_silent_controller_is_no_empty_queue(monkeypatch, error, found):
+    monkeypatch.setattr(slurm, "_slurm", lambda *words: subprocess.CompletedProcess(words, 1, "", error))
+    assert slurm.states(["7_0"]) == found
