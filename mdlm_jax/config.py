@@ -148,7 +148,7 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(path: str | os.PathLike) -> ConfigDict:
-    """The checked config that a run was started with. Keys newer than the run get what runs did without them.
+    """The checked config that a run was started with. Newer keys get the value it was trained with.
 
     Raises:
       UserError: names the file, and the key at fault.

@@ -40,9 +40,9 @@ def markov_conditionals(
 def markov_leave_one_out(
     stationary: Float[Array, "V"], transitions: Float[Array, "V V"], evidence: Float[Array, "L V"]
 ) -> Float[Array, "L V"]:
-    """p(x_i = v | what all other positions show), each position showing x with probability evidence[i, x]: O(L V^2).
+    """p(x_i = v | the evidence at all other positions), where evidence[i, x] is its likelihood given x: O(L V^2).
 
-    The forward-backward recursion without a position's own evidence: what the left predicts times what the right says.
+    The forward-backward recursion without the position's own evidence: the forward message times the backward message.
     """
 
     def step_right(probs, shown):

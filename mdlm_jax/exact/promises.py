@@ -43,7 +43,7 @@ def check_promises(
 ) -> list[Promise]:
     """Checks what an objective promises, on a random toy distribution.
 
-    An objective that is no bound is checked by the one that it is reported by.
+    For an objective that is no bound, the objective that evaluates it is checked.
 
     Args:
         make: (mask id, row length) -> the objective.

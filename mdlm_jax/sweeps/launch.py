@@ -1,4 +1,6 @@
-"""A pool of processes on this machine: one run a place, longest first, and no run twice however many pools there are.
+"""A pool of processes on this machine: one run per slot, longest first.
+
+No run is trained twice, however many pools there are.
 
 Each run has a worker of its own (`work.py`), which claims it and outlives a pool that is killed.
 """

@@ -26,7 +26,7 @@ SHARES = (1, 4, 16)  # tokens a step of the samplers that have steps
 
 
 def best_runs(results: Sequence[Result]) -> list[Result]:
-    """Of every objective and budget one run of the size whose mean loss over seeds is lowest: the first seed."""
+    """One run per objective and budget: the first seed of the size whose mean loss over seeds is lowest."""
     losses = defaultdict(lambda: defaultdict(list))
     for run in sorted((run for run in results if run.status == "done"), key=lambda run: (run.budget, run.seed)):
         losses[run.objective, run.budget or run.steps][run.size].append(run)
