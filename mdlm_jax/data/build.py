@@ -38,7 +38,7 @@ def build_corpus(
     """Writes a corpus to the folder `output`; the other keys mean what they do in `data`.
 
     All is written to `output` + '.incomplete', its manifest last, read once more, and then renamed. A build that was
-    killed leaves no `output`, and starting it again begins afresh; one that fails or is interrupted leaves nothing.
+    killed or interrupted leaves no `output`, and starting it again begins afresh; one that fails leaves nothing.
     The shards do not depend on the number of workers.
 
     Returns:

@@ -1,4 +1,4 @@
-"""`mdlm-jax data` answers Ctrl-C, and leaves nothing behind where it ends early."""
+"""`mdlm-jax data` answers Ctrl-C, and leaves nothing that looks whole where it ends early."""
 
 import os
 import pathlib
@@ -63,7 +63,7 @@ def members(group):
 
 
 def check_interrupted(process, folder):
-    """All processes end within two seconds of the machine, and one line says why."""
+    """All processes end, and one line says why."""
     os.killpg(process.pid, signal.SIGINT)
     sent = time.monotonic()
     _, errors = process.communicate(timeout=60)
@@ -71,7 +71,7 @@ def check_interrupted(process, folder):
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "mdlm-jax: interrupted" and "Traceback" not in errors
     wait_until(lambda: not members(process.pid), seconds=10)
-    assert not list(folder.iterdir())
+    assert all(left.name.endswith(".incomplete") for left in folder.iterdir()), "nothing that looks whole"
 
 
 @pytest.mark.slow
@@ -79,6 +79,9 @@ def test_a_build_is_interrupted(text, tmp_path):
     process = start("build", "--path", text, "--out", f"{tmp_path}/corpus", "--workers", "2")
     wait_until(lambda: list(tmp_path.glob("*.incomplete/*.array_record*")))
     check_interrupted(process, tmp_path)
+    process = start("build", "--path", text, "--out", f"{tmp_path}/corpus", "--workers", "2")
+    process.communicate(timeout=120)
+    assert process.returncode == 0 and [file.name for file in tmp_path.iterdir()] == ["corpus"]
 
 
 @pytest.mark.slow
