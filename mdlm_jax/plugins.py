@@ -10,6 +10,7 @@ import types
 from collections.abc import Callable
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.user_file import explained
 
 FORM = "FILE.py:FUNCTION or module:function"
 
@@ -116,10 +117,11 @@ def _run_file(path: str, source: bytes) -> types.ModuleType:
     module.__file__ = path
     sys.modules[module.__name__] = module
     try:
-        exec(compile(source, path, "exec"), module.__dict__)
-    except (Exception, SystemExit) as error:  # whatever a user's file raises
+        with explained(pathlib.Path(path)):
+            exec(compile(source, path, "exec"), module.__dict__)
+    except UserError:
         del sys.modules[module.__name__]
-        raise UserError(f"{path}: {_one_line(error)}") from error
+        raise
     return module
 
 

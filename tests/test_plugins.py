@@ -119,9 +119,9 @@ WRONG = {
     "mine.py:": (MINE, "'mine.py:'; accepted: FILE.py:FUNCTION"),
     "mine.py:square": (MINE, "mine.py:square returned function; accepted: a mdlm_jax.objectives.Objective"),
     "mine.py:a": ("def a(mask_id, beta): pass", "no key of a config describes its parameter 'beta'; accepted: mask_id"),
-    "mine.py:b": ("def b(:\n", "mine.py: SyntaxError: invalid syntax"),
-    "mine.py:c": ("1 / 0\n", "mine.py: ZeroDivisionError: division by zero"),
-    "mine.py:d": ("raise SystemExit(3)\n", "mine.py: SystemExit: 3"),
+    "mine.py:b": ("def b(:\n", "mine.py, line 1: SyntaxError: invalid syntax"),
+    "mine.py:c": ("1 / 0\n", "mine.py, line 1: ZeroDivisionError: division by zero"),
+    "mine.py:d": ("raise SystemExit(3)\n", "mine.py, line 1: SystemExit: 3"),
     "mine.py:e": ("def e(mask_id):\n    return mask_id['a\\nb']", "mine.py:e, line 2: TypeError: 'int' object"),
     "mine.py:f": (
         """
