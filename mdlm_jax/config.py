@@ -17,7 +17,7 @@ from mdlm_jax.configs.checks import check_values, flatten, refuse, refuse_unread
 from mdlm_jax.errors import UserError
 from mdlm_jax.user_file import explained, run_file
 
-NOT_PRESETS = ("key", "checks")
+NOT_PRESETS = ("key", "checks", "objective_keys", "million_steps")
 PRESETS = pathlib.Path(__file__).with_name("configs")
 LATER_KEYS = {name: key.default for name, key in KEYS.items() if key.later}
 BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}

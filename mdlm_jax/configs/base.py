@@ -7,34 +7,21 @@ only how it is computed, and may change when the run resumes.
 from ml_collections import ConfigDict
 
 from mdlm_jax.configs.key import NOT_ZERO, Key
+from mdlm_jax.configs.objective_keys import OBJECTIVE_KEYS
 
 MOST_STEPS, MOST_SEED = 2**31 - 1, 2**32 - 1  # counted in int32 and uint32
-NO_BUDGET, IN_BLOCKS, BY_SHAPE = {"budget": (0.0,)}, {"objective.block_size": (NOT_ZERO,)}, {"model.size": ("",)}
+NO_BUDGET, BY_SHAPE = {"budget": (0.0,)}, {"model.size": ("",)}
 
-OBJECTIVES = ("ar", "any_order", "any_order_causal", "masked", "masked_lm", "masked_plain", "genmd4", "d3pm", "tauldr")
-OBJECTIVES += ("sedd", "gidd", "udlm", "duo", "csm", "gaussian")
-WHOLE_ROWS = tuple(name for name in OBJECTIVES if name not in ("ar", "any_order_causal", "gaussian"))
-WITH_PROCESS = ("d3pm", "tauldr", "sedd")
 WITH_FILES = {"data.source": ("text", "tfds")}
 WITH_ROPE = {"model.rope_base": (NOT_ZERO,)}
 WITH_TEXT = {"data.source": ("stdlib", "text", "tfds", "tokens")}
 REWIND = {"optim.on_nonfinite": ("rewind",)}
-GIDD = {"objective.name": ("gidd",), "objective.process": ("gidd",)}
 TIMED = {
     "model.time_conditioning": (True,),
     "objective.name": ("genmd4", "gidd", "udlm", "duo", "csm", "gaussian"),
     "objective.process": ("uniform", "hybrid", "gidd", "gaussian_matrix"),
     "objective.score": ("raw",),
 }
-NOISE_BY_SCHEDULE = {
-    "objective.name": ("masked", "masked_plain", "gidd", "udlm", "csm"),
-    "objective.process": ("absorbing", "uniform", "hybrid", "gidd"),
-}
-
-
-def _with(*objectives: str) -> dict[str, tuple[str, ...]]:
-    return {"objective.name": objectives}
-
 
 KEYS: dict[str, Key] = {
     "seed": Key(0, "seed of the initial weights and of the noise", at_least=0, at_most=MOST_SEED),
@@ -49,110 +36,27 @@ KEYS: dict[str, Key] = {
     "branch_from": Key("", "checkpoint whose whole state this run continues, as FOLDER@STEP", later=True),
     "start_from": Key("", "folder of a run with the same network, whose weights initialise this one", later=True),
     #
-    "objective.name": Key(
-        "masked",
-        "training objective, a key of mdlm_jax.objectives.OBJECTIVES or your own function",
-        OBJECTIVES,
-        plugin=True,
-    ),
-    "objective.schedule": Key(
-        "linear",
-        "noise schedule: how much is noised at each time (cosine is MD4's)",
-        (
-            *("linear", "log_linear", "linear_sigma", "cosine", "mdlm_cosine", "cosine_squared", "polynomial"),
-            *("square_root", "logarithmic", "geometric"),
-        ),
-        plugin=True,
-        when=NOISE_BY_SCHEDULE,
-    ),
-    "objective.power": Key(
-        2.0, "power of the polynomial schedule", above=0, at_most=6, when={"objective.schedule": ("polynomial",)}
-    ),  # at most 6: float32 can not tell a higher power of the earliest time, 1e-6, from 0
-    "objective.epsilon_convention": Key(
-        "none",
-        "how times near 0 and 1 are avoided; none gives the exact bound",
-        ("none", "smdm", "mdlm", "md4"),
-        when=NOISE_BY_SCHEDULE,
-        choice_when={"smdm": _with("masked")},
-    ),
-    "objective.epsilon": Key(
-        1e-3,
-        "epsilon of that convention",
-        above=0,
-        below=0.5,
-        when={"objective.epsilon_convention": ("smdm", "mdlm", "md4")},
-    ),
-    "objective.independent_times": Key(
-        False, "independent times instead of low-discrepancy (stratified) ones", when=_with("masked")
-    ),
-    "objective.complementary": Key(
-        False, "a second view masks what the first one shows", when=_with("masked", "masked_plain")
-    ),
-    "objective.mask_rate": Key(0.15, "share of masked tokens", above=0, at_most=1, when=_with("masked_lm")),
-    "objective.num_steps": Key(
-        0,
-        "T of a discrete time; 0: 1000 for d3pm, continuous time for masked",
-        at_least=0,
-        at_most=2**23,
-        when=_with("masked", "d3pm"),
-    ),
-    "objective.process": Key(
-        "absorbing",
-        "noise process, a key of mdlm_jax.processes.PROCESSES (gaussian_matrix: d3pm only)",
-        ("absorbing", "uniform", "hybrid", "gidd", "gaussian_matrix"),
-        plugin=True,
-        when=_with(*WITH_PROCESS),
-        choice_when={"gaussian_matrix": _with("d3pm")},
-    ),
-    "objective.mask_share": Key(
-        0.5, "share of the noise that masks", above=0, below=1, when={"objective.process": ("hybrid",)}
-    ),
-    "objective.uniform_share": Key(
-        0.2, "share of uniform noise at the middle of the schedule", above=0, below=1, when=GIDD
-    ),
-    "objective.gamma": Key(1.0, "how fast the uniform noise comes and goes", above=0, at_most=2, when=GIDD),
-    "objective.auxiliary": Key(0.0, "lambda, the weight of an added cross-entropy", at_least=0, when=_with("d3pm")),
-    "objective.score": Key("raw", "what the network predicts", ("raw", "scaled", "denoiser"), when=_with("sedd")),
-    "objective.embedding_width": Key(
-        16, "width of the vectors that are noised", at_least=1, at_most=2**16, when=_with("gaussian")
-    ),
-    "objective.form": Key("denoising", "form of the loss", ("denoising", "implicit"), when=_with("csm")),
-    "objective.drop_prompt": Key(
-        0.0,
-        "share of rows in training whose prompt is masked, for classifier-free guidance",
-        at_least=0,
-        below=1,
-        later=True,
-        when=_with(*WHOLE_ROWS),
-    ),
-    "objective.block_size": Key(
-        0,
-        "block diffusion: autoregressive over blocks of this many tokens, the objective inside; 0: no blocks",
-        at_least=0,
-        at_most=2**20,
-        when=_with(*WHOLE_ROWS),
-    ),
-    "objective.block_low": Key(0.0, "the lowest noise level in training", at_least=0, below=1, when=IN_BLOCKS),
-    "objective.block_high": Key(1.0, "the highest noise level in training", above=0, at_most=1, when=IN_BLOCKS),
-    "objective.block_shared_level": Key(False, "one noise level for all blocks of a row", later=True, when=IN_BLOCKS),
-    "objective.block_shift": Key(
-        False, "a position predicts the token after the one it reads, as in ar", later=True, when=IN_BLOCKS
-    ),
+    **OBJECTIVE_KEYS,
     #
     "data.source": Key("stdlib", "where the data comes from", ("stdlib", "markov", "text", "tfds", "tokens")),
     "data.path": Key(
         "",
-        "text: globs, by commas; tfds: name of the dataset; tokens: folder; markov: vocab=16,concentration=0.3",
+        "text: files, globs and folders, by commas (.txt, .jsonl, .json, .tar, .parquet; all but .parquet also as .gz, "
+        ".xz or .zst); tfds: name or folder of the dataset; tokens: folder; markov: vocab=16,concentration=0.3",
         path=True,
         when={"data.source": ("markov", "text", "tfds", "tokens")},
     ),
     "data.validation_path": Key(
         "",
-        "held-out data: globs (text) or a split (tfds); empty: the validation split, or the last 5%",
+        "held-out data: files as in data.path (text) or a split (tfds); empty: the validation split, or the last 5%",
         path=True,
         when=WITH_FILES,
     ),
-    "data.field": Key("text", "field that holds the text, in .jsonl, .parquet and tfds", when=WITH_FILES),
+    "data.field": Key(
+        "text",
+        "field that holds the text, in tfds and in every file but .txt; files may nest it, as in meta.text",
+        when=WITH_FILES,
+    ),
     "data.tokenizer": Key(
         "bytes", "bytes, a tokenizers .json, or a folder with GPT-2's vocabulary and merges", path=True, when=WITH_TEXT
     ),

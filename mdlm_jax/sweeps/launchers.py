@@ -73,7 +73,7 @@ def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
 
 
 def in_populations(launcher: Launcher, members: int) -> Launcher:
-    """The launcher, given up to `members` runs as one where they can be one program (`training/population.py`).
+    """The launcher, given up to `members` runs as one where they can be one program (`runs/population.py`).
 
     Raises UserError where that is no number of runs.
     """
