@@ -1,4 +1,4 @@
-"""Nats per token of held-out text, with its error: exact where the objective is, a low-variance bound elsewhere."""
+"""Nats per token of held-out text, with standard error: exact for exact objectives, else a low-variance bound."""
 
 import math
 from functools import lru_cache, partial
@@ -14,31 +14,34 @@ from mdlm_jax.noise import spread
 from mdlm_jax.objectives.base import Objective, loss_mask
 from mdlm_jax.training.loss import look, nats
 
-# noise of row i, draw j is the same for every checkpoint, so that two runs are compared on it; no seed of a config
+# every checkpoint is evaluated with the same noise for row i and draw j, so that runs compare; no config can set it
 EVALUATION_KEY = 2**32 - 59
 
 
 class Likelihood(NamedTuple):
+    """The estimated likelihood of held-out text."""
+
     nats_per_token: float
-    standard_error: float  # over rows: of the text drawn, and of the noise
-    monte_carlo_error: float  # the part of it due to the noise; 0 where exact
-    tokens: int
-    draws: int
+    standard_error: float  # over rows: from the choice of text, and from the noise
+    monte_carlo_error: float  # the part of it from the noise; 0 where exact
+    tokens: int  # scored tokens
+    draws: int  # noise draws per row
     estimator: str
     bound: str  # exact | upper | none
 
     @property
     def perplexity(self) -> float:
+        """exp(nats per token), at most exp(700)."""
         return math.exp(min(self.nats_per_token, 700.0))
 
     def bits_per_byte(self, bytes_per_token: float | None) -> float | None:
-        """Nats per token / ln 2 / bytes per token; None where tokens are no text."""
+        """Nats per token / ln 2 / bytes per token; None where tokens are not text."""
         return self.nats_per_token / math.log(2) / bytes_per_token if bytes_per_token else None
 
 
 @lru_cache(maxsize=4)  # one program for all validations of a run
 def _batch_nats(model: Model, reported: Objective, chunk: int, mesh: Mesh | None):
-    # every process computes on the same rows and reads the whole answer
+    # every process computes the same rows and reads the whole result
     @partial(jax.jit, out_shardings=None if mesh is None else NamedSharding(mesh, PartitionSpec()))
     def batch_nats(params, objective_params, rows, index, u):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(EVALUATION_KEY), index)
@@ -62,11 +65,23 @@ def evaluate(
     chunk: int,
     mesh: Mesh | None = None,
 ) -> Likelihood:
-    """The bound that `objective` reports, on rows [n, L], in nats per scored token.
+    """The bound that `objective` reports, in nats per scored token.
 
-    Row i is seen `draws` times, at noise levels ((j + i) mod draws + v_i) / draws with v_i spread evenly over the rows:
-    stratified within each row and over all of them, so the error falls faster than with independent draws. Each draw
-    covers all levels over the rows, so the spread between draws is the error of the noise (from above).
+    Row i is evaluated `draws` times, at noise levels ((j + i) mod draws + v_i) / draws, with v_i spread evenly over the
+    rows. The levels are stratified within each row and over all rows, so the error falls faster than with independent
+    draws. Each draw covers all levels over the rows, so the spread between draws bounds the error of the noise from
+    above.
+
+    Args:
+        model: The network.
+        objective: The objective; `objective.evaluate` is what is reported, if it is set.
+        params: The parameters of the network.
+        objective_params: The objective's own parameters.
+        rows: The text, fields [n, L].
+        draws: Noise draws per row; an exact objective takes one.
+        batch_size: Rows evaluated at once.
+        chunk: Positions of a row whose logits exist at once.
+        mesh: The devices that the network is split over; None for one.
     """
     reported = objective.evaluate or objective
     exact = reported.bound == "exact"
@@ -75,7 +90,7 @@ def evaluate(
     batch_size = min(batch_size, num_rows)
 
     batch_nats = _batch_nats(model, reported, chunk, mesh)
-    # `draws` rows share a shift and take the strata in turn, so that each draw covers all levels over the rows
+    # groups of `draws` rows share a shift and take the strata in turn: each draw covers all levels over the rows
     groups = -(-num_rows // draws)
     shift = ((spread(groups) + 0.5) / groups)[np.arange(num_rows) // draws]
     totals = np.zeros((num_rows, draws))
@@ -89,7 +104,7 @@ def evaluate(
 
     tokens = np.asarray(loss_mask(rows)).sum(axis=1)
     mean = totals.mean(axis=1).sum() / tokens.sum()
-    # a ratio of sums: the spread of what each row adds beyond the mean rate
+    # the standard error of a ratio of sums: the spread of each row's nats around the mean rate times its tokens
     residual = totals.mean(axis=1) - mean * tokens
     per_draw = totals.sum(axis=0) / tokens.sum()
     return Likelihood(

@@ -1,6 +1,6 @@
-"""How good generated text is, from its tokens: how likely a judge or a known source finds it, and how varied it is.
+"""The quality of generated text: its likelihood under a judge or a known source, and its diversity.
 
-A MAUVE-style divergence is left out: no well-kept library computes it without PyTorch.
+There is no MAUVE-style divergence: no well-kept library computes it without PyTorch.
 """
 
 import math
@@ -21,34 +21,36 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.autoregressive import ar, ar_without_start
 from mdlm_jax.training.loss import look
 
-POSITIONS = 2048  # the judge computes the logits of so many positions at once, or of one row
+POSITIONS = 2048  # positions whose logits the judge computes at once, if that is more than one row
 
 Tokens = Int[Array | np.ndarray, "B L"]
-Drawn = Bool[Array | np.ndarray, "B L"]  # tokens that a sampler drew; the others were given
+Drawn = Bool[Array | np.ndarray, "B L"]  # True for tokens that a sampler drew; the others were given
 Law, Laws = Float[np.ndarray, "V"], Float[np.ndarray, "V V"]  # of a Markov source: stationary, transitions
 
 
 class Estimate(NamedTuple):
+    """A number with its standard error."""
+
     value: float  # NaN where there is nothing to measure
-    standard_error: float  # over rows; NaN where one row or an infinite value leaves none
+    standard_error: float  # over rows; NaN for one row or an infinite value
 
 
 class Quality(NamedTuple):
-    """Nats are per drawn token. What was not measured is None."""
+    """Measures of generated text. Nats are per drawn token; a measure that was not taken is None."""
 
     rows: int
     tokens: int  # drawn
     entropy: Estimate  # nats: `unigram_entropy`
     distinct_2: Estimate  # share: `distinct`
-    judge_nats: Estimate | None = None  # likely is not good: repetition is likely, and shows in the entropy alone
+    judge_nats: Estimate | None = None  # low is not always good: repetition is likely, and only entropy reveals it
     source_nats: Estimate | None = None  # infinite where `impossible` is above 0
-    source_entropy: float | None = None  # what source_nats is for the source's own text at these positions
+    source_entropy: float | None = None  # expected source_nats of the source's own text at these positions
     impossible: int | None = None  # drawn tokens whose probability under the source is 0
     divergence: Estimate | None = None  # nats: `source_divergence`
 
     @property
     def perplexity(self) -> float | None:
-        """Generative perplexity, exp(judge_nats). It means nothing without the entropy beside it."""
+        """Generative perplexity, exp(judge_nats). Read it only together with the entropy."""
         return None if self.judge_nats is None else math.exp(min(self.judge_nats.value, 700.0))
 
 
@@ -59,10 +61,18 @@ def measure(
     judge: Callable[[np.ndarray], np.ndarray] | None = None,
     source: tuple[Law, Laws] | None = None,
 ) -> Quality:
-    """All that can be known of the drawn tokens of B rows. Each is scored given all tokens before it, also given ones.
+    """Measures the drawn tokens of B rows. Each is scored given all tokens before it, the given ones included.
 
-    `judge` gives the nats of every token, NaN where it has none: `negative_log_likelihood` of some network. Raises
-    UserError for tokens outside the vocabulary.
+    Args:
+        tokens: The rows.
+        drawn: Which tokens a sampler drew.
+        vocab: V.
+        judge: Maps tokens to the nats of every token, NaN where it has none, such as `negative_log_likelihood` of some
+            network; None to leave it out.
+        source: The stationary distribution and the transitions of a Markov source; None to leave it out.
+
+    Raises:
+        UserError: A token is outside the vocabulary.
     """
     tokens, drawn = _checked(tokens, vocab, drawn)
     num_drawn, variety = drawn.sum(axis=1), (unigram_entropy(tokens, vocab, drawn), distinct(tokens, 2, drawn))
@@ -84,9 +94,19 @@ def measure(
 
 
 def unigram_entropy(tokens: Tokens, vocab: int, drawn: Drawn | None = None) -> Estimate:
-    """Nats of the distribution of the tokens inside each row, the mean over rows (MDLM; ReMDM, arXiv 2503.00307).
+    """The entropy of the token frequencies inside each row, in nats, averaged over rows.
 
-    It is at most log L, so only rows of one length compare. Raises UserError for tokens outside 0 .. V - 1.
+    It is at most log L, so compare only rows of one length.
+
+    Args:
+        tokens: The rows.
+        vocab: V.
+        drawn: Which tokens count; None: all.
+
+    Raises:
+        UserError: A token is outside the vocabulary.
+
+    Reference: MDLM, arXiv 2406.07524; ReMDM, arXiv 2503.00307.
     """
     tokens, drawn = _checked(tokens, vocab, drawn)
     each = [entropy(np.bincount(row[kept])) for row, kept in zip(tokens, drawn, strict=True) if kept.any()]
@@ -94,9 +114,16 @@ def unigram_entropy(tokens: Tokens, vocab: int, drawn: Drawn | None = None) -> E
 
 
 def distinct(tokens: Tokens, n: int, drawn: Drawn | None = None) -> Estimate:
-    """Share of different n-grams among the n-grams of all rows (arXiv 1510.03055) that were drawn whole.
+    """Distinct-n: the number of different n-grams over the number of all n-grams in all rows.
 
-    It falls with the number of rows, so only equal numbers compare. The error is a jackknife over rows.
+    It falls with the number of rows, so compare only equal numbers of rows. The error is a jackknife over rows.
+
+    Args:
+        tokens: The rows.
+        n: Tokens of an n-gram.
+        drawn: Only n-grams whose tokens were all drawn count; None: all.
+
+    Reference: arXiv 1510.03055.
     """
     tokens, drawn = _checked(tokens, None, drawn)
     count = max(tokens.shape[1] - n + 1, 0)
@@ -105,7 +132,7 @@ def distinct(tokens: Tokens, n: int, drawn: Drawn | None = None) -> Estimate:
     if not row.size:
         return Estimate(math.nan, math.nan)
     kinds, kind = np.unique(grams[row, position], axis=0, return_inverse=True)
-    kind, in_row = np.unique(np.stack([kind.reshape(-1), row]), axis=1)  # every pair once
+    kind, in_row = np.unique(np.stack([kind.reshape(-1), row]), axis=1)  # each pair (n-gram, row) once
     lost = np.bincount(in_row[np.bincount(kind)[kind] == 1], minlength=len(tokens))
     of_row = np.bincount(row, minlength=len(tokens))
     without = ((len(kinds) - lost) / np.maximum(len(row) - of_row, 1))[of_row < len(row)]
@@ -116,12 +143,20 @@ def distinct(tokens: Tokens, n: int, drawn: Drawn | None = None) -> Estimate:
 def negative_log_likelihood(
     model: Model, params: Any, tokens: Tokens, context: int, reads_start: bool = True
 ) -> Float[np.ndarray, "B L"]:
-    """Nats of every token given those before it, under a network trained by `ar` on rows of `context` tokens.
+    """The nats of every token given those before it, under a network trained by `ar`.
 
-    Longer rows are read in windows, each like a row of the training, that overlap by half or more: after the first one
-    every token has half a context before it. Without a start symbol (`reads_start` False) the first token has no
-    distribution: NaN. The network runs with its own `Execution`; logits and nats are float32. Raises UserError for a
-    context below 1 and tokens outside the vocabulary.
+    Rows longer than `context` are read in windows as long as a row in training. Windows overlap by half or more, so
+    after the first window every token has at least half a context before it. Logits and nats are float32.
+
+    Args:
+        model: The network.
+        params: Its parameters.
+        tokens: The rows.
+        context: Tokens of a row in the network's training.
+        reads_start: The network reads a start symbol; otherwise the first token of a row has no distribution: NaN.
+
+    Raises:
+        UserError: The context is below 1, or a token is outside the vocabulary.
     """
     tokens, _ = _checked(tokens, model.architecture.vocab_size)
     if context < 1:
@@ -130,7 +165,7 @@ def negative_log_likelihood(
     found, end = np.full(tokens.shape, np.nan, np.float32), first
     at_once = min(max(POSITIONS // (width := min(context + first, length)), 1), num_rows)
     index = np.resize(np.arange(num_rows), (-(-num_rows // at_once), at_once))  # the last batch may repeat rows
-    # the last window ends with the row: all have one shape, and are one program
+    # the last window ends where the row ends: all windows have one shape and share one program
     for start in [*range(0, length - width, max(context // 2, 1)), length - width] if width > first else []:
         nats = _window_nats(params, tokens[index, start : start + width], model=model, reads_start=reads_start)
         found[:, end : start + width] = nats[:num_rows, end - start - first :]
@@ -152,7 +187,13 @@ def _window_nats(params, batches: Int[Array, "batches rows N"], *, model: Model,
 
 
 def source_nll(tokens: Tokens, stationary: Law, transitions: Laws) -> Float[np.ndarray, "B"]:
-    """Exact -log p of each row under the stationary chain, in nats per token; infinite for a row of probability 0."""
+    """Exact -log p of each row under a stationary Markov chain, in nats per token; infinite where p is 0.
+
+    Args:
+        tokens: The rows.
+        stationary: The distribution of the first token.
+        transitions: P, from row to column.
+    """
     return _source_nats(_checked(tokens, len(stationary))[0], stationary, transitions).mean(axis=1)
 
 
@@ -162,12 +203,20 @@ def _source_nats(tokens: np.ndarray, stationary: Law, transitions: Laws) -> Floa
 
 
 def source_divergence(tokens: Tokens, transitions: Laws, drawn: Drawn | None = None) -> Estimate:
-    """Divergence of the text from the chain in nats per token, by its pairs: sum_ij c_ij / N log(c_ij / c_i / P_ij).
+    """The divergence of token pairs from a Markov chain, sum_ij c_ij / N log(c_ij / c_i / P_ij), in nats per token.
 
-    Less the bias of counts, (numbers c_ij above 0 - numbers c_i above 0) / 2N (Miller-Madow), so it may fall below 0;
-    that is too little where many pairs are rare. The error is an infinitesimal jackknife over rows, about 1.4 times too
-    large at a divergence of 0. Infinite for a pair of probability 0. Not seen: first tokens, and dependence
-    beyond pairs, so whole rows diverge by this or more. Raises UserError for tokens outside 0 .. V - 1.
+    The Miller-Madow bias, (number of c_ij above 0 - number of c_i above 0) / 2N, is subtracted, so the result may fall
+    below 0; where many pairs are rare the correction is too small. The error is an infinitesimal jackknife over rows,
+    about 1.4 times too large at a divergence of 0. The result is infinite if a pair of probability 0 occurs. First
+    tokens and dependence beyond pairs do not count, so whole rows diverge by this or more.
+
+    Args:
+        tokens: The rows.
+        transitions: P, from row to column.
+        drawn: Only pairs whose second token was drawn count; None: all.
+
+    Raises:
+        UserError: A token is outside the vocabulary.
     """
     vocab = len(transitions)
     tokens, drawn = _checked(tokens, vocab, drawn)
@@ -182,7 +231,7 @@ def source_divergence(tokens: Tokens, transitions: Laws, drawn: Drawn | None = N
 
 
 def _ratio(sums: np.ndarray, counts: np.ndarray) -> Estimate:
-    """Of two sums over rows; its error is the spread of what each row adds beyond the mean rate."""
+    """The ratio of two sums over rows. Its error is the spread of each row's sum around the ratio times its count."""
     total, rows = counts.sum(), len(sums)
     value = float(sums.sum() / total) if total else math.nan
     if rows < 2 or not math.isfinite(value):

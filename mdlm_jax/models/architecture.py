@@ -27,11 +27,11 @@ class Architecture(NamedTuple):
     head_bias: bool = False
     tied_head: bool = False
     time_conditioning: bool = False  # adaLN-zero from an embedding of the noise level (DiT, MDLM)
-    time_embedding: str = "t"  # what is embedded: t, in thousandths (DiT) | sigma = -log alpha (SEDD, MDLM)
+    time_embedding: str = "t"  # embedded noise level: t as 1000 t (DiT) | sigma = -log alpha (SEDD, MDLM)
     time_width: int = 128  # width of that embedding
     dropout: float = 0.0
-    input_width: int = 0  # of the vectors that are read instead of tokens (`View.noisy`); 0: tokens
-    # what only public checkpoints have
+    input_width: int = 0  # width of vectors read instead of tokens (`View.noisy`); 0: tokens
+    # fields that only public checkpoints use
     head_size: int = 0  # width of a head; 0: width / heads
     qkv_bias: bool = False  # on queries, keys and values, not on their output
     learned_positions: int = 0  # rows of a table of positions added to the embedding; 0: none
@@ -40,4 +40,5 @@ class Architecture(NamedTuple):
 
     @property
     def head_width(self) -> int:
+        """The width of one attention head."""
         return self.head_size or self.width // self.heads

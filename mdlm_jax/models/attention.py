@@ -1,9 +1,9 @@
 """Attention: which positions attend to which, and the backends that compute it.
 
-Where a mask leaves out most pairs, what is not looked at should not be computed. `blocked` and `library` cut the
-queries into spans, each with the keys that some of it may see: of the 4 L^2 pairs of block diffusion they compute 1.5
-L^2, 1 L^2 being needed. Two calls of a kernel, on a block itself and on the clean prefix, would be nearer to that, but
-what merges them, the log-sum-exp of each, has no gradient in JAX's kernels. `splash` leaves out single tiles.
+Backends should not compute pairs that the mask forbids. `blocked` and `library` divide the queries into spans and give
+each the keys that any of its queries may attend to. Block diffusion has 4 L^2 pairs: these backends compute 1.5 L^2,
+and L^2 are needed. Two kernel calls, one for the block and one for the clean prefix, would come closer to L^2. But to
+merge them takes the log-sum-exp of each, which has no gradient in JAX's kernels. `splash` skips single tiles.
 """
 
 from typing import NamedTuple
@@ -18,14 +18,14 @@ from mdlm_jax.models.blocked_attention import blocked_attention, pick, spans_of
 from mdlm_jax.models.rope_scaling import scaled_frequencies
 from mdlm_jax.objectives.base import MaskFn, causal, full
 
-SPLASH_POSITIONS = 128  # rows of `splash` are whole tiles of so many
+SPLASH_POSITIONS = 128  # `splash` needs rows whose length is a multiple of this
 
 
 class Whole(NamedTuple):
-    """Of views that are read whole and not from a cache, what a kernel wants to know that makes its own masks."""
+    """What a kernel that makes its own masks needs to know of whole views, read without a cache."""
 
     segments: Int[Array, "B N"] | None  # None where every row is one document
-    mesh: Mesh | None  # that the rows are split over
+    mesh: Mesh | None  # the mesh that splits the rows
 
 
 def rotate(
@@ -35,7 +35,20 @@ def rotate(
     scaling: str = "",
     rounded: bool = False,
 ) -> Float[Array, "B N H d"]:
-    """Rotary embedding (arXiv 2104.09864), half-split, in float32; P coordinates share the head's width."""
+    """Rotary position embedding in float32, in the half-split layout.
+
+    Args:
+        x: Queries or keys.
+        positions: P coordinates of each position. Each coordinate rotates an equal share of the pairs of a head.
+        base: The base of the frequencies; 0 returns `x`.
+        scaling: Scaled frequencies for long contexts, such as `linear:factor=2`; see `rope_scaling`.
+        rounded: Round cosines and sines to bfloat16.
+
+    Returns:
+        The rotated `x`, in its own type.
+
+    Reference: RoFormer, arXiv 2104.09864.
+    """
     if not base:
         return x
     half, coordinates = x.shape[-1] // 2, positions.shape[-1]
@@ -56,7 +69,17 @@ def rotate(
 
 
 def allowed(mask: MaskFn, queries: Array, num_keys: int, segments: Array | None) -> Bool[Array, "#B N M"] | None:
-    """Which keys each query attends to, or None for all. Only whole views carry segments."""
+    """Which keys each query attends to.
+
+    Args:
+        mask: The objective's mask function.
+        queries: The positions of the N queries.
+        num_keys: M.
+        segments: int[B N] for whole views, where queries and keys are the same positions; None for one document a row.
+
+    Returns:
+        bool[#B N M], or None where every query attends to every key.
+    """
     seen = None if mask is full else mask(queries[:, None], jnp.arange(num_keys)[None, :])[None]
     if segments is None:
         return seen
@@ -65,9 +88,9 @@ def allowed(mask: MaskFn, queries: Array, num_keys: int, segments: Array | None)
 
 
 def einsum_attention(q, k, v, mask: MaskFn, seen: Array | None):
-    """All scores at once, in float32: the plain formula."""
+    """The plain formula: all scores at once, in float32. Arguments are those of `blocked_attention`."""
     batch, num_queries, groups, per_group, width = q.shape
-    # heads before positions, and those of a group as one: products over leading axes need no copies of the scores
+    # heads lead and those of a group share an axis: products over leading axes need no copies of the scores
     rows = jnp.moveaxis(q * width**-0.5, 1, 3).reshape(batch, groups, -1, width)
     keys, values = jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2)
     scores = jnp.einsum("bgrd,bgmd->bgrm", rows, keys, preferred_element_type=jnp.float32)
@@ -81,7 +104,8 @@ def einsum_attention(q, k, v, mask: MaskFn, seen: Array | None):
 def library_attention(q, k, v, mask: MaskFn, seen: Array | None):
     """`jax.nn.dot_product_attention`: cuDNN's flash kernel on a GPU in half precision, XLA's formula elsewhere.
 
-    It knows rows that end early (lengths) but not documents side by side: those are an array, as is any other mask.
+    The kernel supports rows that end early (lengths), but not several documents in a row. Those need a mask array, like
+    every mask that is not causal. Arguments are those of `blocked_attention`.
     """
     batch, num_queries, groups, per_group, width = q.shape
     half = q.dtype in (jnp.bfloat16, jnp.float16)
@@ -95,7 +119,7 @@ def library_attention(q, k, v, mask: MaskFn, seen: Array | None):
     if seen is None:
         out = call(heads, k, v)
     elif mask is causal and whole and seen.shape[0] < batch:
-        # one mask for several rows has no segments in it: the kernel then needs no mask, only its name
+        # a mask shared by several rows has no segments in it: `is_causal` replaces the array
         out = call(heads, k, v, is_causal=True)
     else:
         parts = []
@@ -111,12 +135,21 @@ BACKENDS = {
     "einsum": einsum_attention,
     "library": library_attention,
     "blocked": blocked_attention,
-    "splash": einsum_attention,  # where `attend` does not take the kernel
+    "splash": einsum_attention,  # where `attend` cannot use the kernel
 }
 
 
 def check_backend(name: str, platform: str, positions: int) -> None:
-    """Raises UserError where a backend can not train views of so many positions on this platform."""
+    """Checks that a backend can train on this platform.
+
+    Args:
+        name: A key of BACKENDS.
+        platform: JAX's name of the platform.
+        positions: Positions of a view.
+
+    Raises:
+        UserError: It cannot, or not with this number of positions.
+    """
     if name != "splash":
         return
     if platform != "tpu":
@@ -138,16 +171,25 @@ def attend(
     backend: str,
     whole: Whole | None = None,
 ) -> Float[Array, "B N H d"]:
-    """softmax(q k^T / sqrt(d)) v over the keys that `seen` allows; H query heads in G groups.
+    """softmax(q k^T / sqrt(d)) v over the keys that `seen` allows.
 
-    `seen` is what `mask` and the segments of `whole` allow. Where `splash` can not (no TPU, rows of no whole tiles, a
-    cache, of which only the running program knows what it holds) a run trained with it is read with `einsum`.
+    A run trained with `splash` is read with `einsum` wherever `splash` does not work: without a TPU, with rows that are
+    not whole tiles, and with a cache, whose contents are known only at run time.
+
+    Args:
+        q: Queries: H heads in G groups.
+        k: Keys.
+        v: Values.
+        mask: The objective's mask function.
+        seen: The pairs that `mask` and the segments of `whole` allow; None for all.
+        backend: A key of BACKENDS.
+        whole: Segments and mesh of whole views; None with a cache.
     """
     batch, num_queries, heads, width = q.shape
     grouped = q.reshape(batch, num_queries, k.shape[2], heads // k.shape[2], width)
     tiles = whole is not None and num_queries % SPLASH_POSITIONS == 0
     if backend == "splash" and tiles and jax.default_backend() == "tpu":
-        # only where it is run: it imports what compiles kernels
+        # imported here because it loads the kernel compiler
         from mdlm_jax.models.splash_attention import splash_attention
 
         return splash_attention(grouped, k, v, mask, whole.segments, whole.mesh).reshape(q.shape)

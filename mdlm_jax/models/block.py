@@ -18,27 +18,27 @@ from mdlm_jax.models.split_attention import split_attention
 
 
 class Block(nn.Module):
-    """Pre-norm attention and MLP. Dense layers see [B N, d]: on a CPU the flat matmul saves the layout copies."""
+    """Pre-norm attention and MLP. Dense layers take [B N, d]: on a CPU the flat product saves copies of the layout."""
 
     architecture: Architecture
     execution: Execution
 
     @nn.compact
     def __call__(self, x, condition, view, mask, seen, cached, part, dropout_keys):
-        """One layer.
+        """Runs the layer.
 
         Args:
             x: The residual stream, [B N d].
             condition: The embedded noise level, [B T c], or None.
             view: The view: its positions and segments.
             mask: The objective's mask function.
-            seen: What `mask` and the segments allow, or None for everything.
-            cached: Keys, values and length of a key-value cache, or None.
+            seen: Which pairs `mask` and the segments allow, bool[#B N M]; None for all.
+            cached: (keys, values, length, kept) of this layer's key-value cache (`transformer.Cache`), or None.
             part: Which positions to compute; features of the others come from `part.old` (`feature_cache`).
-            dropout_keys: A key for each row, or None.
+            dropout_keys: A key for each row, or None for no dropout.
 
         Returns:
-            The residual stream after the layer, and the features that a cache may keep.
+            The residual stream after the layer, [B N d], and the features that a cache may keep.
         """
         shared = _Shared(self.architecture, self.execution, x.shape, dropout_keys)
         parts = shared.modulations(condition)
@@ -51,10 +51,10 @@ class Block(nn.Module):
 
 
 def _attention(shared: "_Shared", x, shift_scale, view, mask, seen, cached, part):
-    """What attention adds to the residual stream, before its gate.
+    """The attention branch, before its gate.
 
     Returns:
-        That, [B N d]; keys and values for a cache; the positions that were computed, and those that a row keeps.
+        Its output, [B N d]; keys and values for a cache; the positions that were computed, and which a row keeps.
     """
     a, execution, mesh = shared.architecture, shared.execution, shared.mesh
     batch, _, width = shared.shape
@@ -83,7 +83,7 @@ def _attention(shared: "_Shared", x, shift_scale, view, mask, seen, cached, part
 
 
 def _mlp(shared: "_Shared", x, shift_scale, at):
-    """What the MLP adds to the residual stream at the positions `at`, before its gate: [B R d]."""
+    """The MLP branch at the R positions `at`, before its gate: [B R d]."""
     a, (batch, _, width) = shared.architecture, shared.shape
     flat = shared.flat_at(shared.normed("norm_2", x, *shift_scale), at)
     up = shared.dense(a.mlp_width, use_bias=a.mlp_bias, name="up")(flat)
@@ -96,7 +96,7 @@ def _mlp(shared: "_Shared", x, shift_scale, at):
 
 
 class _Shared(NamedTuple):
-    """What attention and MLP of one block share. Its layers become submodules of the block that is being called."""
+    """What the attention and the MLP of a block share. Layers made here become submodules of the calling block."""
 
     architecture: Architecture
     execution: Execution
@@ -118,14 +118,14 @@ class _Shared(NamedTuple):
         )
 
     def dense_out(self, features: int, **options) -> nn.Dense:
-        """A layer that writes to the residual stream: by SMDM it starts smaller, by depth."""
+        """A dense layer that writes to the residual stream. As in SMDM, its initial weights shrink with the depth."""
         return self.dense(features, 1 / (self.shape[2] ** 0.5 * self.architecture.layers), **options)
 
     def flatten(self, x):
         return flatten(self.mesh, x)
 
     def flat_at(self, flat, at):
-        """Flattened [B N d] at the positions `at` of each row, flattened again."""
+        """The positions `at` of each row of a flattened [B N d], flattened again."""
         return flat if at is None else take(flat.reshape(self.shape), at).reshape(-1, self.shape[2])
 
     def heads(self, name: str, count: int, flat):
@@ -135,10 +135,10 @@ class _Shared(NamedTuple):
         return pin(self.mesh, flat.reshape(self.shape[0], -1, count, a.head_width), ROWS, "sequence", "tensor")
 
     def modulations(self, condition) -> list:
-        """Shift, scale and gate of attention, then of the MLP, as adaLN has them; six times None without condition."""
+        """The adaLN shift, scale and gate of attention, then those of the MLP; six times None without condition."""
         if condition is None:
             return [None] * 6
-        # noise levels are few where they belong to a whole view: they are multiplied out after the product
+        # a whole view may share one noise level: the product comes first, then the copies for all positions
         parts = jnp.split(modulation(6 * self.shape[2], "modulate")(condition), 6, -1)
         return [self.flatten(at_positions(part, self.shape[1])) for part in parts]
 
@@ -149,14 +149,14 @@ class _Shared(NamedTuple):
         return pin(self.mesh, x, ROWS, "sequence")
 
     def gated(self, x, gate, branch: int):
-        """What a branch adds to the residual stream, after its gate and dropout."""
+        """The output of a branch after its gate and dropout: what is added to the residual stream."""
         x = self.flatten(pin(self.mesh, x, ROWS, POSITIONS))
         x = x if gate is None else (x * gate).astype(x.dtype)
         return _dropout(x.reshape(self.shape), self.dropout_keys, self.architecture.dropout, branch)
 
 
 def _into_cache(cached, keys, values):
-    """The cache of one layer with new keys and values at their positions, except at positions that are to be kept."""
+    """Writes new keys and values into a layer's cache from position `length` on, except at positions before `kept`."""
     old_keys, old_values, length, kept = cached
     stays = None
     if kept is not None:
@@ -172,7 +172,7 @@ def _into_cache(cached, keys, values):
 
 
 def _dropout(x: Float[Array, "B N d"], keys, rate: float, branch: int):
-    """Dropout whose randomness belongs to the example, so that it is the same on any number of devices."""
+    """Dropout with a key for each example, so that it is the same on any number of devices."""
     if keys is None or rate == 0:
         return x
     keys = jax.vmap(jax.random.fold_in, (0, None))(keys, branch)

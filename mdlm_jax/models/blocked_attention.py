@@ -1,9 +1,9 @@
-"""Attention a block of queries at a time, whose backward pass forms the scores again instead of keeping them.
+"""Exact attention for one block of queries at a time. The backward pass recomputes the scores instead of storing them.
 
-Exact, like FlashAttention (arXiv 2205.14135) with whole rows of keys: no array [N, M] outlives its block. The backward
-pass is written out because the products that autodiff makes transpose the scores, which on a CPU costs as much as the
-products themselves. There the narrow operand of each product is turned before it, once, and a group of heads goes after
-another, so that a product has many rows.
+This is FlashAttention (arXiv 2205.14135) with whole rows of keys: each array of scores is freed with its block. The
+backward pass is written out because autodiff would transpose the scores, which on a CPU costs as much as the products
+themselves. Here each product transposes its narrow operand instead, once. Groups of heads run one after another, so
+that each product has many rows.
 """
 
 from functools import partial
@@ -15,9 +15,9 @@ import numpy as np
 
 from mdlm_jax.objectives.base import MaskFn, full
 
-BLOCK = 128  # queries at once, at least
-ROWS = 1024  # .. and more, up to so many in a batch
-SPANS = 8  # each touches the keys that some of its queries may see: 9/16 of all pairs where the mask is causal
+BLOCK = 128  # the smallest number of queries computed at once
+ROWS = 1024  # the target for rows of one product: batch x heads of a group x queries
+SPANS = 8  # a span reads the keys that any of its queries may attend to: 9/16 of all pairs where the mask is causal
 
 
 class Span(NamedTuple):
@@ -30,9 +30,20 @@ class Span(NamedTuple):
 
 
 def blocked_attention(q, k, v, mask: MaskFn, seen):
-    """q [B N G h d], k and v [B M G d], seen bool [#B N M] or None -> [B N G h d], as `attend` says."""
-    # a cache has more keys than there are queries, and which are old is not known before it runs
-    # never most of them: memory is to be that of a few blocks
+    """The `attend` backend that computes one block of queries at a time.
+
+    Args:
+        q: Queries, [B N G h d]: G groups of h heads.
+        k: Keys, [B M G d].
+        v: Values, [B M G d].
+        mask: The objective's mask function; it decides at trace time which keys a span reads.
+        seen: The pairs that may attend, bool[#B N M]; None for all.
+
+    Returns:
+        [B N G h d].
+    """
+    # with a cache there are more keys than queries, and which positions it holds is not known at trace time
+    # at most a quarter of the queries at once: memory must stay that of a few blocks
     at_once = min(ROWS // (q.shape[0] * q.shape[3]), q.shape[1] // 4)
     spans = spans_of(q.shape[1], k.shape[1], mask if q.shape[1] == k.shape[1] else full, at_once)
     # groups lead and are looped over; [B h] before positions: products over leading axes need no copies
@@ -41,7 +52,17 @@ def blocked_attention(q, k, v, mask: MaskFn, seen):
 
 
 def spans_of(num_queries: int, num_keys: int, mask: MaskFn, at_once: int = BLOCK) -> tuple[Span, ...]:
-    """All queries, in up to SPANS spans with the keys that each may see, or one with all where the mask is full."""
+    """Divides the queries into spans.
+
+    Args:
+        num_queries: N.
+        num_keys: M.
+        mask: The mask function, called on position numbers.
+        at_once: The most queries that a block may have, if above BLOCK.
+
+    Returns:
+        Up to SPANS spans, each with the keys that its queries may attend to. A full mask gives one span.
+    """
     whole_blocks = num_queries // BLOCK
     parts = 1 if mask is full else SPANS
     cuts = sorted({part * whole_blocks // parts * BLOCK for part in range(parts + 1)} | {num_queries})
@@ -52,7 +73,7 @@ def spans_of(num_queries: int, num_keys: int, mask: MaskFn, at_once: int = BLOCK
 
 
 def _block(length: int, at_once: int) -> int:
-    """Of a span, as many queries at once as asked for in whole blocks, of which it has a whole number."""
+    """The largest block size, a multiple of BLOCK, that divides the span into equal blocks of at most `at_once`."""
     if length < BLOCK:
         return length
     blocks = length // BLOCK
@@ -62,7 +83,7 @@ def _block(length: int, at_once: int) -> int:
 
 
 def _seen_ranges(mask: MaskFn, start: int, stop: int, num_keys: int) -> tuple[tuple[int, int], ...]:
-    """The keys that some query from start to stop may see, as ranges of whole tiles."""
+    """The keys that any query from start to stop may attend to, as ranges of whole tiles."""
     if mask is full:
         return ((0, num_keys),)
     pairs = np.broadcast_to(mask(np.arange(start, stop)[:, None], np.arange(num_keys)), (stop - start, num_keys))
@@ -79,12 +100,12 @@ def _seen_ranges(mask: MaskFn, start: int, stop: int, num_keys: int) -> tuple[tu
 
 
 def pick(x, ranges: tuple[tuple[int, int], ...], axis: int):
-    """The positions of `x` in these ranges, side by side."""
+    """The positions of `x` in these ranges, concatenated along `axis`."""
     return jnp.concatenate([jax.lax.slice_in_dim(x, start, stop, axis=axis) for start, stop in ranges], axis=axis)
 
 
 def _put_back(x, part, ranges):
-    """`x` with `part`, its last axis in these ranges, put where `pick` took it."""
+    """The inverse of `pick` on the last axis: `x` with `part` written into these ranges."""
     offset = 0
     for start, stop in ranges:
         x = x.at[..., start:stop].set(part[..., offset : offset + stop - start])
@@ -93,7 +114,10 @@ def _put_back(x, part, ranges):
 
 
 def _cut(x, span: Span):
-    """The queries of a span of [B h N _] as [blocks B (h n) _], to loop over: the heads of a group share its keys."""
+    """The queries of a span, from [B h N _] to [blocks B (h n) _]: the heads of a group share keys, so they share rows.
+
+    The loop runs over the blocks.
+    """
     batch, heads, _, width = x.shape
     x = jax.lax.slice_in_dim(x, span.start, span.stop, axis=2).reshape(batch, heads, -1, span.block, width)
     return jnp.moveaxis(x, 2, 0).reshape(-1, batch, heads * span.block, width)
@@ -111,7 +135,7 @@ def _joined(parts, heads: int):
 
 
 def _cut_pairs(seen, span: Span):
-    """What the queries of a span may see of its keys, as [blocks #B n m]."""
+    """Which keys of a span each of its queries may attend to, as [blocks #B n m]."""
     if seen is None:
         return None
     seen = pick(seen[:, span.start : span.stop], span.keys, axis=2)
@@ -128,7 +152,7 @@ def _turned(x):
 
 
 def _scores(q, turned_keys, seen):
-    """[B (h n) m] of a block of scaled queries."""
+    """The scores of a block of scaled queries, [B (h n) m]."""
     scores = _dot(q, turned_keys)
     if seen is None:
         return scores
@@ -175,7 +199,7 @@ def _backward(spans, kept, d_out):
 
 def _backward_of_group(spans, q, k, v, d_out, normalizer, shift, seen):
     scale = q.shape[-1] ** -0.5
-    d_keys = d_values = jnp.zeros((k.shape[0], k.shape[2], k.shape[1]))  # turned, [B d M], as their products are
+    d_keys = d_values = jnp.zeros((k.shape[0], k.shape[2], k.shape[1]))  # [B d M], transposed as in the sums
     parts = []
     for span in spans:
         keys, values = (pick(x, span.keys, axis=1) for x in (k, v))

@@ -1,8 +1,9 @@
-"""Features of earlier steps instead of new ones: dLLM-Cache (arXiv 2506.06295).
+"""A cache of each layer's features across sampling steps: dLLM-Cache (arXiv 2506.06295).
 
-A row is a prompt and a response. Every layer's keys, values, and what its attention and its MLP put out are kept from
-step to step: in some steps a region is computed anew, in the others only those positions of the response whose values
-changed most. The first layer computes all positions in every step: it reads the tokens.
+A row is a prompt and a response. The cache keeps every layer's keys, values, attention output and MLP output from step
+to step. At fixed intervals a layer recomputes the whole prompt or the whole response. In the other steps it recomputes
+only the positions of the response whose values changed most. The first layer recomputes every position in every step,
+because it reads the tokens.
 """
 
 from collections.abc import Callable
@@ -14,61 +15,71 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-Positions = slice | Int[Array, "B R"] | None  # None: all
+Positions = slice | Int[Array, "B R"] | None  # the R positions of each row to compute; None: all
 
 
 class Layer(NamedTuple):
-    """What is kept of a layer, or, with one more axis, of all of them."""
+    """The cached features of one layer. With a leading axis, those of all layers."""
 
     keys: Float[Array, "*layers B N G d"] | None
     values: Float[Array, "*layers B N G d"] | None
-    attention: Float[Array, "*layers B N width"] | None = None  # before the gate of adaLN, which belongs to the step
+    attention: Float[Array, "*layers B N width"] | None = None  # before the gate of adaLN, which changes with the step
     mlp: Float[Array, "*layers B N width"] | None = None
 
 
 @jax.tree_util.register_static
 class Reuse(NamedTuple):
-    """What is fixed from the first step to the last: it has no arrays, and shapes depend on it."""
+    """The settings of the cache. They hold no arrays, because shapes depend on them."""
 
-    prompt: int  # P: positions of the prompt; what follows is the response
-    prompt_interval: int  # every so many steps the prompt is computed anew
-    response_interval: int
-    updated: int  # positions of the response that are computed anew in the other steps
+    prompt: int  # P: positions of the prompt; the response follows
+    prompt_interval: int  # steps from one computation of the whole prompt to the next
+    response_interval: int  # the same for the response
+    updated: int  # positions of the response recomputed in the other steps
 
 
 class Features(NamedTuple):
-    """What is kept of all layers."""
+    """The cache of all layers."""
 
     layers: tuple[Layer, ...] | Layer
-    step: Int[Array, "B"]  # a row's evaluations so far
-    active: Bool[Array, "B"]  # the rows that are read; the others stay as they are
+    step: Int[Array, "B"]  # network evaluations of each row so far
+    active: Bool[Array, "B"]  # the rows that this step computes; the cache of the others does not change
     reuse: Reuse
-    filled: Bool[Array, "B N"] | None = None  # which positions hold a token at all; None: all
+    filled: Bool[Array, "B N"] | None = None  # which positions hold a token; None: all
 
 
 class Due(NamedTuple):
-    """What each row needs computed in a step."""
+    """Which parts of each row a step must recompute."""
 
     prompt: Bool[Array, "B"]
     response: Bool[Array, "B"]
-    active: Bool[Array, "B"]  # the positions of the response that changed most, at least
+    active: Bool[Array, "B"]  # these rows recompute at least the positions of the response that changed most
 
 
 class Part(NamedTuple):
-    """What a layer computes in a step: for all rows what any of them is due, of which a row keeps what it is due."""
+    """What a layer computes in a step. It computes for all rows what any row is due; each row keeps what it is due."""
 
-    old: Layer
-    reuse: Reuse | None
-    prompt: bool  # all of the prompt, or none of it
-    response: bool  # all of the response, or the positions that changed most
-    due: Due | None
+    old: Layer  # the cached features
+    reuse: Reuse | None  # None: no cache, compute everything
+    prompt: bool  # True: all of the prompt; False: none of it
+    response: bool  # True: all of the response; False: the positions that changed most
+    due: Due | None  # None: no cache
 
 
 WHOLE = Part(Layer(None, None), None, True, True, None)
 
 
 def by_step(features: Features, index: Array | int, old: Layer, run: Callable[[Part], Any]) -> Any:
-    """`run` of what the layer `index` computes in this step, of which `old` is kept."""
+    """Runs a layer on the parts of the row that are due in this step.
+
+    Args:
+        features: The cache: step counts, active rows and intervals.
+        index: The layer. Layer 0 computes everything in every step.
+        old: The cached features of this layer.
+        run: Runs the layer on a `Part`.
+
+    Returns:
+        What `run` returns.
+    """
     reuse, first = features.reuse, index == 0
     prompt, response = (
         features.active & ((features.step % interval == 0) | first)
@@ -80,9 +91,13 @@ def by_step(features: Features, index: Array | int, old: Layer, run: Callable[[P
 
 
 def valued(part: Part) -> tuple[Positions, Bool[Array, "B R"] | None]:
-    """The positions whose values are computed, and which of them a row keeps (None: all).
+    """The positions whose value vectors this step computes.
 
-    They are all of the response in every step, since they tell what changed; without updates, only where it is due.
+    With partial updates these include the whole response in every step: the new values show which positions changed.
+    Without (`Reuse.updated` is 0) they include the response only when it is due.
+
+    Returns:
+        The positions, and bool[B R]: which of them each row keeps (None: all).
     """
     if part.reuse is None:
         return None, None
@@ -97,11 +112,20 @@ def valued(part: Part) -> tuple[Positions, Bool[Array, "B R"] | None]:
 
 
 def changed(part: Part, values: Float[Array, "B N G d"]) -> tuple[Positions, Bool[Array, "B R"] | None]:
-    """The positions for which all else is computed, and which of them a row keeps. A row that is not due its whole
-    response keeps those whose new value vector has the smallest cosine similarity with the old one (V-verify of
-    dLLM-Cache, arXiv 2506.06295).
+    """The positions for which this step computes everything except values.
 
-    Positions are ordered by |u - w|^2 = 2 - 2 cos of the unit vectors: near 1 float32 tells apart few cosines.
+    A row that is not due its whole response keeps the positions whose new value vectors have the smallest cosine
+    similarity with the old ones (V-verify). They are sorted by |u - w|^2 = 2 - 2 cos of the unit vectors, because
+    float32 resolves cosines near 1 poorly.
+
+    Args:
+        part: What the layer computes in this step.
+        values: The new values, with cached ones where none were computed.
+
+    Returns:
+        The positions, and bool[B R]: which of them each row keeps (None: all).
+
+    Reference: dLLM-Cache, arXiv 2506.06295.
     """
     if part.reuse is None:
         return None, None
@@ -128,7 +152,7 @@ def _over(rows: Bool[Array, "B"], positions: int) -> Bool[Array, "B R"]:
 
 
 def take(x: Shaped[Array, "#B N *d"] | None, positions: Positions) -> Shaped[Array, "#B R *d"] | None:
-    """`x` at these positions."""
+    """`x` at these positions; `x` itself where it is None."""
     if x is None or positions is None:
         return x
     if isinstance(positions, slice):
@@ -142,7 +166,7 @@ def put(
     positions: Positions,
     kept: Bool[Array, "B R"] | None = None,
 ) -> Shaped[Array, "B N *d"]:
-    """`old` with `new` at these positions, where it is kept."""
+    """`old` with `new` written at these positions, where `kept` is True (None: everywhere)."""
     if kept is not None:
         new = jnp.where(kept.reshape(*kept.shape, *[1] * (new.ndim - 2)), new, take(old, positions))
     if positions is None:

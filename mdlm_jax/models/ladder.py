@@ -1,4 +1,4 @@
-"""Model sizes: the 30 of SMDM, and a ladder below them for one laptop."""
+"""Model sizes: the 30 of SMDM, and smaller ones for a laptop."""
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.architecture import Architecture
@@ -42,7 +42,7 @@ SMDM: dict[str, Architecture] = {
     "2121M": _llama(28, 17, 2176, 32000),
 }
 
-# The same family continued downwards, on bytes: about half an octave to an octave a step.
+# The same family continued to smaller sizes, on bytes: each step multiplies the parameters by about 1.2 to 2.
 SMALL: dict[str, Architecture] = {
     "0.53k": _llama(2, 1, 4, 256),
     "1k": _llama(1, 1, 8, 256),
@@ -73,9 +73,15 @@ SMALL: dict[str, Architecture] = {
 
 
 def architecture(name: str, vocab_size: int, **overrides) -> Architecture:
-    """The size called `name` for V = `vocab_size` tokens; `overrides` replace fields of Architecture.
+    """The architecture of a named size.
 
-    Raises UserError where the size or a field is unknown.
+    Args:
+        name: A key of SMALL or SMDM.
+        vocab_size: V, without the mask.
+        **overrides: Fields of Architecture to replace.
+
+    Raises:
+        UserError: The size or a field is unknown.
     """
     sizes = SMALL | SMDM
     if name not in sizes:

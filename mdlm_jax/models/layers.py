@@ -1,4 +1,4 @@
-"""What stands before and after the blocks of the network, and what they share with a block."""
+"""The input and output layers of the network, and the parts that they share with a block."""
 
 from typing import Any, NamedTuple
 
@@ -12,18 +12,20 @@ from mdlm_jax.models.layout import splits_positions
 
 
 class Execution(NamedTuple):
-    """How the same mathematics is run. No choice here changes a checkpoint."""
+    """How the network is run. No choice here changes what it computes or its checkpoints, up to rounding."""
 
     compute_dtype: Any = jnp.float32  # bfloat16 on accelerators; weights, norms, softmax and logits stay float32
-    float8: bool = False  # products of the layers in 8 bits
-    scan_layers: bool = False  # one compiled block, right on accelerators; unrolled is faster on a CPU
-    remat: str = "none"
-    attention: str = "einsum"
+    float8: bool = False  # the layers' products in 8 bits
+    scan_layers: bool = False  # compile one block and scan it, for accelerators; unrolled is faster on a CPU
+    remat: str = "none"  # a key of REMAT_POLICIES
+    attention: str = "einsum"  # a key of `attention.BACKENDS`
     use_segments: bool = True  # False where every row is one document: saves the mask
-    mesh: Mesh | None = None  # where weights and activations lie (`layout`); None: one device, or one's own part
+    mesh: Mesh | None = None  # shards weights and activations (`layout`); None: one device, or this device's own rows
 
 
 class Norm(nn.Module):
+    """RMSNorm or LayerNorm in float32; the output has the type of the input."""
+
     architecture: Architecture
     affine: bool = True
 
@@ -35,7 +37,7 @@ class Norm(nn.Module):
 
 
 class Ends(nn.Module):
-    """What stands before and after the blocks: embedding, time embedding, last norm, head."""
+    """The layers before and after the blocks: embedding, time embedding, last norm, head."""
 
     architecture: Architecture
     execution: Execution
@@ -45,7 +47,7 @@ class Ends(nn.Module):
         if a.input_width:
             self.projection = nn.Dense(a.width, use_bias=False, dtype=self.execution.compute_dtype)
         else:
-            # V + 1 rows: the mask is the last
+            # V + 1 rows: the last is the mask
             self.embedding = nn.Embed(a.vocab_size + 1, a.width, embedding_init=nn.initializers.normal(std_in(a)))
         if a.learned_positions:
             shape = (a.learned_positions, a.width)
@@ -65,10 +67,15 @@ class Ends(nn.Module):
         return self.head(self.end(x, condition))
 
     def start(self, read, level, positions=None):
-        """Vectors of the residual stream, and of the noise level.
+        """The input of the first block.
 
-        `read` is tokens, or vectors where the network has an input width; `level` is t or sigma; `positions` are those
-        of `read`, [B N P].
+        Args:
+            read: Tokens, int[B N]; or vectors, [B N input_width], where the network has an input width.
+            level: Noise levels, t or sigma, [B T].
+            positions: Positions, int[B N P]; None adds no learned positions.
+
+        Returns:
+            The residual stream, [B N d], and the embedded noise level, [B T time_width], or None without conditioning.
         """
         condition = None
         if self.architecture.time_conditioning:
@@ -81,6 +88,7 @@ class Ends(nn.Module):
         return x.astype(self.execution.compute_dtype), condition
 
     def end(self, x, condition):
+        """The last norm, with its modulation: [B N d] to [B N d]."""
         flat = self.norm(flatten(self.execution.mesh, x))
         if condition is not None:
             parts = jnp.split(self.last_modulation(condition), 2, axis=-1)
@@ -89,6 +97,7 @@ class Ends(nn.Module):
         return flat.reshape(x.shape)
 
     def head(self, hidden):
+        """Logits of the V tokens in float32: [.. d] to [.. V]."""
         tied = self.architecture.tied_head
         kernel = self.embedding.embedding[:-1].T if tied else self.kernel
         kernel, hidden = kernel.astype(self.execution.compute_dtype), hidden.astype(self.execution.compute_dtype)
@@ -98,7 +107,7 @@ class Ends(nn.Module):
 
 
 def sinusoids(level: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
-    """Cosines and sines of a noise level, 1000 t in DiT and sigma in SEDD, at frequencies from 1 down to 1e-4."""
+    """Cosines and sines of a noise level (1000 t in DiT, sigma in SEDD) at frequencies from 1 down to 1e-4."""
     angle = level[..., None] * 1e4 ** (-jnp.arange(width // 2) / (width // 2))
     return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
@@ -109,15 +118,15 @@ def std_in(architecture: Architecture) -> float:
 
 
 def modulation(width: int, name: str | None = None):
-    """adaLN-zero (DiT, arXiv 2212.09748): shifts, scales and gates that start at zero."""
+    """The dense layer of adaLN-zero (DiT, arXiv 2212.09748): its shifts, scales and gates start at zero."""
     return nn.Dense(width, kernel_init=nn.initializers.zeros, name=name)
 
 
 def at_positions(part: Float[Array, "B T d"], positions: int) -> Float[Array, "B {positions} d"]:
-    """What each position is modulated by; T is 1 or the number of positions."""
+    """A modulation for each position, from one per noise level; T is 1 or the number of positions."""
     return jnp.broadcast_to(part, (part.shape[0], positions, part.shape[2]))
 
 
 def flatten(mesh: Mesh | None, x):
-    """[B N d] as products see it: [B N, d], unless a mesh splits positions, as no split of B N could express that."""
+    """[B N d] as [B N, d] for matrix products; unchanged if a mesh splits positions, which [B N, d] cannot express."""
     return x if splits_positions(mesh) else x.reshape(-1, x.shape[-1])

@@ -1,10 +1,10 @@
-"""Where weights and activations lie on a mesh of data x fsdp x sequence x tensor; only this file decides it.
+"""How weights and activations are sharded over a mesh of data x fsdp x sequence x tensor. Only this file decides it.
 
-Rows are split over `data` and `fsdp`. Inside a layer positions are split over `sequence`, heads and the MLP over
-`tensor` (Megatron, arXiv 1909.08053); between layers, where every position is by itself, positions are split over both
-(arXiv 2205.05198), so that a product's sum over `tensor` leaves each device its own positions. So it is with the head
-and the loss: any V will do and no sum over the vocabulary crosses devices, for which each holds the whole head for a
-while.
+Rows are split over `data` and `fsdp`. Inside a layer, positions are split over `sequence`, heads and the MLP over
+`tensor` (Megatron, arXiv 1909.08053). Between layers no position depends on another, so positions are split over both
+(sequence parallelism, arXiv 2205.05198): the sum of a product over `tensor` becomes a reduce-scatter. The head and the
+loss split positions in the same way. Each device gathers the whole head for a while; in return V need not divide
+anything, and no sum over the vocabulary crosses devices.
 """
 
 import math
@@ -16,34 +16,43 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-AXES = ("data", "fsdp", "sequence", "tensor")  # the last are the nearest devices: they talk the most
+AXES = ("data", "fsdp", "sequence", "tensor")  # the last axes communicate most: they take the nearest devices
 ROWS = ("data", "fsdp")
 POSITIONS = ("sequence", "tensor")
 
-BY_OUTPUTS = ("query", "key", "value", "gate", "up")
-BY_INPUTS = ("attention_out", "down")
+BY_OUTPUTS = ("query", "key", "value", "gate", "up")  # kernels split over `tensor` along their output axis
+BY_INPUTS = ("attention_out", "down")  # .. along their input axis
 KERNELS = {(module, "kernel") for module in BY_OUTPUTS + BY_INPUTS}
-SMALL = 1024  # numbers; arrays of a layer below that are copied to all devices
+SMALL = 1024  # entries; smaller arrays are copied to all devices
 
 
 def splits_positions(mesh: Mesh | None) -> bool:
+    """Whether the mesh splits the positions of a row."""
     return mesh is not None and mesh.shape["sequence"] * mesh.shape["tensor"] > 1
 
 
 def pin(mesh: Mesh | None, x: Array, *spec) -> Array:
-    """x with its axes split as `spec` says; as it is where there is no mesh."""
+    """Shards `x`: one entry of `spec` for each axis, as in PartitionSpec. Without a mesh `x` is returned unchanged."""
     return x if mesh is None else jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P(*spec)))
 
 
 def rows_of(mesh: Mesh, count: int) -> tuple[str, ...]:
-    """The axes that split `count` rows; none where they do not divide, which only validation meets."""
+    """The mesh axes that split `count` rows; none if the devices do not divide them, as can happen in validation."""
     return ROWS if count % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 else ()
 
 
 def split_weights(mesh: Mesh, tree: Any) -> Any:
-    """How each array of a state lies between steps: over `tensor` by its name, over the others but `data` by its shape.
+    """The sharding of each array of a state between steps.
 
-    Axis 0 of a block's leaf counts layers and is never split: a layer is gathered whole when its turn comes.
+    An array is split over `tensor` by its name, and over `fsdp` and `sequence` by its shape. Axis 0 of a block's leaf
+    counts layers and is never split, because `gather` takes one whole layer at a time.
+
+    Args:
+        mesh: The devices.
+        tree: A state or its shapes.
+
+    Returns:
+        A tree of NamedSharding.
     """
 
     def sharding(path, leaf) -> NamedSharding:
@@ -55,10 +64,14 @@ def split_weights(mesh: Mesh, tree: Any) -> Any:
 
 
 def gather(mesh: Mesh | None, params: Any, dtype: Any = None) -> Any:
-    """The weights of a layer, or of the ends, whole but for what `tensor` splits.
+    """Gathers the weights of a layer, or of the ends; those split over `tensor` stay split.
 
-    The kernels of a layer travel in `dtype`, in which they are used. A gradient is split again where it is summed: else
-    every device would sum all of it, for twice the bytes.
+    Gradients are reduce-scattered: to sum all of a gradient on every device would move twice the bytes.
+
+    Args:
+        mesh: The devices; None returns `params`.
+        params: The weights.
+        dtype: The type in which the kernels of a layer are sent and used; the ends need none.
     """
     if mesh is None:
         return params
@@ -85,12 +98,12 @@ _gathered.defvjp(
 
 
 def _names(path) -> tuple[str, ...]:
-    """Of the modules around a leaf and its own, whatever tuples of the state are around them."""
+    """The dict keys on the path to a leaf: its modules and its own name. Tuples of the state are left out."""
     return tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
 
 
 def _over_tensor(mesh: Mesh, path, shape: tuple[int, ...]) -> list:
-    """What of an array, without the axis of layers, is split over `tensor`."""
+    """Which axis of an array is split over `tensor`; `shape` has no axis of layers."""
     spec: list[str | None] = [None] * len(shape)
     module, leaf = ("", "", *_names(path))[-2:]
     if mesh.shape["tensor"] > 1 and module in BY_OUTPUTS:
@@ -101,7 +114,7 @@ def _over_tensor(mesh: Mesh, path, shape: tuple[int, ...]) -> list:
 
 
 def _split(mesh: Mesh, path, shape: tuple[int, ...]) -> list:
-    """The same array between uses: also split, over what is left of the mesh, along its longest axis that divides."""
+    """The spec of the array between uses: the rest of the mesh splits its longest axis that divides evenly."""
     spec = _over_tensor(mesh, path, shape)
     axes = ("fsdp", "sequence") if any(spec) else ("fsdp", "sequence", "tensor")
     axes = tuple(axis for axis in axes if mesh.shape[axis] > 1)

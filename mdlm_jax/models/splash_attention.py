@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from mdlm_jax.models.layout import ROWS
 from mdlm_jax.objectives.base import MaskFn, causal, full
 
-TILES = (512, 256, 128)  # positions of a tile, the largest that divides a row
+TILES = (512, 256, 128)  # sizes of a tile, in positions; the largest that divides the row is used
 
 
 def splash_attention(
@@ -24,9 +24,18 @@ def splash_attention(
     mesh: Mesh | None = None,
     interpret: bool = False,
 ) -> Float[Array, "B N G h d"]:
-    """As `attend` says, of whole views whose N is a multiple of 128. Heads of any width: XLA pads what is not whole.
+    """`attend` for whole views, by the splash kernel.
 
-    XLA can not split a kernel by itself: with a mesh, each device runs its own rows.
+    Heads may have any width: XLA pads them.
+
+    Args:
+        q: Queries: G groups of h heads. N is a multiple of 128.
+        k: Keys.
+        v: Values.
+        mask: The objective's mask function.
+        segments: The documents of each row; None where every row is one document.
+        mesh: The mesh that splits the rows. XLA cannot split a kernel, so each device runs its own rows.
+        interpret: Run the kernel in Python, for tests without a TPU.
     """
     batch, positions, groups, per_group, width = q.shape
     tile = next(tile for tile in TILES if positions % tile == 0)
@@ -52,7 +61,7 @@ def splash_attention(
 
 
 def _mask(mask: MaskFn, positions: int) -> masks.Mask:
-    """A mask that the kernel computes itself, or else an array, of which it keeps each distinct partial tile once."""
+    """The kernel's own full or causal mask; any other as an array, of which the kernel stores distinct tiles once."""
     if mask is full:
         return masks.FullMask((positions, positions))
     if mask is causal:

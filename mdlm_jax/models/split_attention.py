@@ -20,11 +20,21 @@ def split_attention(
     whole: Whole | None,
     mesh: Mesh | None,
 ) -> Float[Array, "B N H d"]:
-    """`attend`; where positions are split, a device answers its own queries and gathers the keys and values of its
-    rows.
+    """`attend` on a mesh. Where positions are split, each device gathers the keys and values for its own queries.
 
-    It gathers 2 B M G d / tensor numbers a layer forward, again where the layer is recomputed, and scatters as many
-    gradients. Every query meets every key: no backend can skip the pairs that a causal mask forbids.
+    It gathers 2 B M G d / tensor entries per layer in the forward pass, as many again where the layer is recomputed,
+    and scatters as many gradients. Every query is paired with every key: here no backend can skip the pairs that a
+    causal mask forbids.
+
+    Args:
+        q: Queries.
+        k: Keys.
+        v: Values.
+        mask: As in `attend`.
+        seen: As in `attend`.
+        backend: As in `attend`.
+        whole: As in `attend`; required where positions are split.
+        mesh: The devices; None for one.
     """
     if not splits_positions(mesh):
         return attend(q, k, v, mask, seen, backend, whole)

@@ -24,41 +24,41 @@ REMAT_POLICIES = {
 
 
 class Cache(NamedTuple):
-    """Keys and values of the positions read so far; a view is read into it from position `length` on."""
+    """Keys and values of the positions read so far. The next view is written from position `length` on."""
 
-    layers: Any  # `Layer` of each layer, heads before positions: B G M d; or one of all of them, where they are scanned
-    length: Array  # i32[]
-    filled: Bool[Array, "B M"] | None = None  # which positions hold a token at all; None: all
-    kept: Array | None = None  # i32[] or i32[B]: positions before it stay as they are, though they be read; None: none
+    layers: Any  # a `Layer` for each layer, with arrays [B G M d]; one `Layer` stacked over layers if they are scanned
+    length: Array  # i32[]: positions written so far
+    filled: Bool[Array, "B M"] | None = None  # which positions hold a token; None: all
+    kept: Array | None = None  # i32[] or i32[B]: positions before it are not overwritten; None: all may be
 
 
 class Model(NamedTuple):
-    """Pure functions of the parameters."""
+    """A network as pure functions of its parameters."""
 
     init: Callable[[Array], Any]  # key -> params
-    # (params, view, mask, cache=None, dropout_keys=None) -> what is before the head, and the cache thereafter
+    # (params, view, mask, cache=None, dropout_keys=None) -> the input of the head, and the updated cache
     hidden: Callable[..., tuple[Array, Cache | Features | None]]
     head: Callable[[Any, Array], Array]  # (params, hidden) -> logits, float32
     empty_cache: Callable[[int, int], Cache]  # (B, M) -> Cache
     architecture: Architecture
-    # parameters -> the same, cut into layers once, for those who read many times
+    # params -> the same, unstacked into layers once, for callers that run the network many times
     by_layer: Callable[[Any], Any] = lambda params: params
-    mesh: Mesh | None = None  # that the parameters are split over
+    mesh: Mesh | None = None  # the mesh that shards the parameters
 
 
 def transformer(
     architecture: Architecture, execution: Execution, noise_level: Callable[[Array], Array] | None = None
 ) -> Model:
-    """The network as pure functions. Blocks are one tree stacked over layers, whichever way they are run.
+    """The network as pure functions. The parameters of the blocks are one tree stacked over layers.
 
     Args:
-        architecture: Its shape.
+        architecture: The shape of the network.
         execution: How it is computed.
-        noise_level: What time conditioning embeds of the times in a view; None for the times themselves.
+        noise_level: Maps the times of a view to the noise level that time conditioning embeds; None embeds the times.
     """
     block, ends = Block(architecture, execution), Ends(architecture, execution)
     policy = REMAT_POLICIES[execution.remat]
-    # weights do not depend on how the network is run, and the two positions that they are drawn with can not be split
+    # weights do not depend on the execution, and a mesh cannot split the two positions used to draw them
     drawn = Block(architecture, execution._replace(mesh=None))
 
     def init(key):
@@ -79,9 +79,9 @@ def transformer(
         return params if execution.scan_layers else {**params, "blocks": _layers_of(params["blocks"])}
 
     def hidden(params, view: View, mask: MaskFn, cache: Cache | Features | None = None, dropout_keys=None):
-        """Float[B N d] before the head, and the cache with what is to be kept of this view in it.
+        """The input of the head, [B N d], and the cache updated with this view.
 
-        With features of earlier steps (`feature_cache`), N is the whole row and most of it need not be computed.
+        With `Features` (`feature_cache`) the view is the whole row, and most positions come from the cache.
         """
         read = view.noisy if architecture.input_width else view.tokens
         level = view.t if noise_level is None else noise_level(view.t)
@@ -143,7 +143,7 @@ def transformer(
 
 
 def _through(layer, x, blocks, stored, num_layers, scan):
-    """x through every block: one scanned body, or unrolled over the split tree (its gradient is one stack)."""
+    """Runs x through every block: scanned, or unrolled over the unstacked tree (its gradient is one stacked tree)."""
     if scan:
 
         def body(x, inputs):
@@ -158,6 +158,6 @@ def _through(layer, x, blocks, stored, num_layers, scan):
 
 
 def _layers_of(blocks) -> tuple:
-    """The tree of each layer, of one that is stacked over layers."""
+    """The tree of each layer, from a tree stacked over layers."""
     leaves, tree = jax.tree.flatten(blocks)
     return tuple(tree.unflatten(layer) for layer in zip(*(jnp.unstack(leaf) for leaf in leaves), strict=True))

@@ -1,4 +1,4 @@
-"""From hidden states to nats without ever holding the logits [B, L, V]."""
+"""The loss from hidden states, computed in chunks: the logits [B, L, V] never exist at once."""
 
 from functools import partial
 from typing import Any
@@ -16,7 +16,18 @@ from mdlm_jax.training.scored_positions import scored_first, to_views
 
 
 def look(objective: Objective, objective_params: Any, keys: Array, example: Any, u: Float[Array, "B"]) -> View:
-    """The views of B examples, with the K of each side by side: leading axis B K."""
+    """Draws the views of B examples.
+
+    Args:
+        objective: The objective.
+        objective_params: The objective's own parameters.
+        keys: One key for each example, [B].
+        example: The examples, with a leading axis B.
+        u: The noise level of each example, uniform in [0, 1).
+
+    Returns:
+        A View with a leading axis B K: the K views of an example are adjacent.
+    """
     views = jax.vmap(objective.view, (None, 0, 0, 0))(objective_params, keys, example, u)
     return jax.tree.map(lambda field: field.reshape(-1, *field.shape[2:]), views)
 
@@ -31,9 +42,20 @@ def nats(
     dropout_keys: Array | None = None,
     scored_only: bool = False,
 ) -> tuple[Float[Array, ""], Float[Array, "n"]]:
-    """Nats of n views: their sum, which carries the gradient, and each view's own. `chunk` positions of each at once.
+    """The nats of n views.
 
-    With `scored_only` only positions with a weight have logits, however many they are.
+    Args:
+        model: The network.
+        objective: The objective.
+        params: The parameters of the network.
+        objective_params: The objective's own parameters.
+        view: The views, with a leading axis n.
+        chunk: Positions of each view whose logits exist at once.
+        dropout_keys: One key for each view, or None for no dropout.
+        scored_only: Compute logits only at positions whose weight is not 0.
+
+    Returns:
+        The sum over views, which carries the gradient, and the nats of each view, which carry none.
     """
     params = {**params, "ends": gather(model.mesh, params["ends"])}
     hidden, _ = model.hidden(params, view, objective.mask, dropout_keys=dropout_keys)
@@ -47,14 +69,14 @@ def nats(
 
 
 def _shared(field: Array) -> bool:
-    """Does it say one thing of all positions of a view?"""
+    """Whether a field has one value for all positions of a view."""
     return field.ndim == 1 or field.shape[1] == 1
 
 
 def _where_they_lie(mesh: Mesh | None, of_positions, chunk: int, ends, objective_params, hidden, view):
-    """The sum of the nats and each position's, every device scoring its own rows and positions.
+    """The sum of the nats and those of each position. Each device computes its own rows and positions.
 
-    Gradients of the head are then summed over devices once; XLA by itself would do so in every chunk.
+    Gradients of the head are then summed over devices once. XLA by itself would sum them in every chunk.
     """
     if mesh is None:
         return of_positions(chunk, ends, objective_params, hidden, view)
@@ -98,10 +120,10 @@ def _chunked(head, token_loss, size, ends, objective_params, hidden, view, count
 
 
 def _over_chunks(head, token_loss, size, ends, objective_params, hidden, view, count, *, with_gradient):
-    """The nats of each position, and the gradient of their sum by (ends, objective_params, hidden), formed while a
-    chunk's logits are there. Only the first `count` positions have nats; None: all may have.
+    """The nats of each position, and the gradient of their sum with respect to (ends, objective_params, hidden).
 
-    The backward pass then needs no logits: plain rematerialisation would compute the head a second time.
+    The gradient is computed while the logits of a chunk exist, so the backward pass needs no logits. Plain
+    rematerialisation would compute the head a second time. Only the first `count` positions have nats; None: all may.
     """
     positions = hidden.shape[1]
     num_chunks = positions // size if count is None else -(-count // size)

@@ -1,4 +1,4 @@
-"""AdamW whose numbers are leaves of its state, so that runs of equal shape share one compiled step."""
+"""AdamW with its hyperparameters in its state, so that runs of equal shape share one compiled step."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from mdlm_jax.errors import UserError
 DECAYS = ("cosine", "wsd", "constant")
 
 
-# the share of the peak that is left after a share r of the decay (Megatron-LM's forms)
+# the learning rate over its peak after a share r of the decay (Megatron-LM's forms)
 WSD_FORMS = {
     "linear": lambda r: 1 - r,
     "cosine": lambda r: 0.5 * (1 + jnp.cos(jnp.pi * r)),
@@ -32,13 +32,14 @@ def learning_rate_shape(
     """The learning rate over its peak at `step`, counted from 0: linear warm-up, then the decay.
 
     Args:
-        decay: cosine falls to `final` at the last step; wsd stays at 1 and falls in the last steps; constant stays.
+        decay: cosine falls to `final` at the last step; wsd stays at 1, then falls to `final` in the last steps;
+            constant stays at 1.
         final: The last learning rate over the peak.
-        step: Steps before this one.
-        warmup_steps: W. Warm-up is (step + 1) / W.
+        step: Steps taken before this one.
+        warmup_steps: W, the steps of warm-up, which is (step + 1) / W.
         total_steps: Steps of the run.
         wsd_form: The form of the decay of wsd, a key of WSD_FORMS.
-        wsd_steps: The last steps, in which wsd decays; 0: a tenth of all steps.
+        wsd_steps: Steps at the end in which wsd decays; 0: a tenth of all steps.
         warmup_from_zero: Warm-up is step / W (SMDM, Megatron-LM): the first step has a learning rate of 0.
 
     Raises:
@@ -59,7 +60,14 @@ def learning_rate_shape(
 
 
 def hyperparameters(learning_rate: float, weight_decay: float, warmup_steps: int, total_steps: int) -> dict:
-    """What differs between runs that share a compiled step, as leaves for the optimiser's state."""
+    """The hyperparameters in which runs that share a compiled step may differ, as leaves of the optimiser's state.
+
+    Args:
+        learning_rate: The peak.
+        weight_decay: The factor of decoupled weight decay.
+        warmup_steps: Steps of warm-up.
+        total_steps: Steps that the schedule is planned for.
+    """
     return {
         "learning_rate": jnp.float32(learning_rate),
         "weight_decay": jnp.float32(weight_decay),
@@ -81,10 +89,22 @@ def adamw(
     wsd_steps: int = 0,
     warmup_from_zero: bool = False,
 ) -> optax.GradientTransformation:
-    """Clipped AdamW with decoupled decay, on matrices only unless `decay_everything` (SMDM decays norms too).
+    """AdamW with gradient clipping and decoupled weight decay.
 
-    Its state begins with the numbers of `hyperparameters` at 0: they are put there for each run. Blocks are stacked
-    over layers, so a matrix is recognised by the name of the leaf, not by its rank.
+    The hyperparameters in its state are 0 at first; `initial_state` writes those of each run. Blocks are stacked over
+    layers, so a matrix is recognised by the name of its leaf, not by its rank.
+
+    Args:
+        decay: As in `learning_rate_shape`.
+        final: As in `learning_rate_shape`.
+        beta_1: Decay rate of the first moment.
+        beta_2: Decay rate of the second moment.
+        epsilon: Added to the root of the second moment.
+        clip: The largest global norm of a gradient.
+        decay_everything: Decay all parameters, as SMDM does; otherwise only matrices.
+        wsd_form: As in `learning_rate_shape`.
+        wsd_steps: As in `learning_rate_shape`.
+        warmup_from_zero: As in `learning_rate_shape`.
     """
 
     def is_matrix(params):

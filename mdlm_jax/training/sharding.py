@@ -1,5 +1,4 @@
-"""Ways to run the one train step: jit over a mesh, pmap, shard_map. Each only places arrays; none changes a
-number."""
+"""Ways to run the one train step: jit over a mesh, pmap, shard_map. They place arrays and do not change results."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -19,20 +18,28 @@ from mdlm_jax.training.step import State
 
 
 class Runner(NamedTuple):
-    """One way to run a step. `State` in and out is whole (as `init` gives it); inside it lies as the runner likes."""
+    """One way to run a train step. The runner decides how the state is placed between steps."""
 
     init: Callable[..., State]  # (a function that makes the state, its arguments) -> the state, placed
-    abstract: Callable[..., State]  # the same as shapes and shardings, for restoring
+    abstract: Callable[..., State]  # the same arguments -> shapes and shardings, for restoring
     place: Callable[[Batch], Batch]  # this process's rows -> the global batch on devices
     step: Callable[[State, Batch], tuple[State, dict]]
-    whole: Callable[[State], State]  # as it is saved and evaluated
-    scatter: Callable[[State], State]  # the inverse
+    whole: Callable[[State], State]  # a placed state -> the state as it is saved and evaluated
+    scatter: Callable[[State], State]  # the inverse of `whole`
 
 
 def make_mesh(devices: Sequence[jax.Device], *, data: int, fsdp: int, sequence: int = 1, tensor: int = 1) -> Mesh:
-    """data x fsdp x sequence x tensor devices; fsdp = -1 takes all that are left.
+    """A mesh of data x fsdp x sequence x tensor devices.
 
-    Raises UserError where that is not all.
+    Args:
+        devices: All devices, each used once.
+        data: Devices along `data`.
+        fsdp: Devices along `fsdp`; -1 takes all that the other axes leave.
+        sequence: Devices along `sequence`.
+        tensor: Devices along `tensor`.
+
+    Raises:
+        UserError: The product is not the number of devices.
     """
     count, others = len(devices), data * sequence * tensor
     if fsdp == -1 and min(data, sequence, tensor) >= 1 and count % others == 0:
@@ -47,7 +54,7 @@ def make_mesh(devices: Sequence[jax.Device], *, data: int, fsdp: int, sequence: 
 
 
 def _arranged(devices: Sequence[jax.Device], sizes: tuple[int, int, int, int]) -> np.ndarray:
-    """The devices as an array of these sizes: the last axes along the fastest links, `data` between slices of TPUs."""
+    """The devices as an array of these sizes: the last axes use the fastest links, `data` connects slices of TPUs."""
     slices = len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"})
     if slices <= 1:
         return create_device_mesh(sizes, devices, allow_split_physical_axes=True)
@@ -59,9 +66,12 @@ def _arranged(devices: Sequence[jax.Device], sizes: tuple[int, int, int, int]) -
 
 
 def share_of_rows(mesh: Mesh) -> tuple[int, int]:
-    """(which share of every batch this process reads, of how many).
+    """Which share of every batch this process reads.
 
-    Processes whose devices hold the same rows, because a row is split between them, read the same.
+    Processes whose devices hold parts of the same rows read the same share.
+
+    Returns:
+        (index of the share, number of shares).
     """
     data, fsdp, *others = mesh.devices.shape
     held = defaultdict(set)
@@ -82,7 +92,7 @@ def _place_rows(mesh: Mesh, batch: Batch) -> Batch:
 
 
 def jit_runner(step: Callable, mesh: Mesh) -> Runner:
-    """`jit` over the mesh, everything split as `models/layout.py` has it. The default."""
+    """The default: `jit` over the mesh, with the shardings of `models/layout.py`."""
 
     def abstract(make_state, *arguments):
         state = jax.eval_shape(make_state, *arguments)
@@ -97,7 +107,7 @@ def jit_runner(step: Callable, mesh: Mesh) -> Runner:
         return jax.jit(make_state, out_shardings=shardings)(*arguments)
 
     def pinned(state, batch):
-        """Keeps the state where it lies: GSPMD would otherwise be free to move it."""
+        """Keeps the sharding of the state: GSPMD could otherwise change it."""
         new, metrics = step(state, batch)
         return jax.lax.with_sharding_constraint(new, split_weights(mesh, new)), metrics
 
@@ -108,7 +118,7 @@ def jit_runner(step: Callable, mesh: Mesh) -> Runner:
 
 
 def shard_map_runner(step: Callable, mesh: Mesh) -> Runner:
-    """`shard_map`: every device holds all parameters and sums over the axes `data` and `fsdp` itself."""
+    """`shard_map`: every device holds all parameters, and the step sums over the axes `data` and `fsdp`."""
     mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(ROWS)), out_specs=P(), check_vma=False)
     copied = NamedSharding(mesh, P())
 
@@ -123,7 +133,7 @@ def shard_map_runner(step: Callable, mesh: Mesh) -> Runner:
 
 
 def pmap_runner(step: Callable, mesh: Mesh) -> Runner:
-    """`pmap`: the state is stacked once per device. For one process."""
+    """`pmap`, for one process: the state is stacked, one copy for each device."""
     devices = list(mesh.devices.flat)
 
     def scatter(state: State) -> State:

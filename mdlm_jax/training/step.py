@@ -19,25 +19,27 @@ DROPOUT = 2**31  # folded into an example's key; objectives split that key, whic
 
 
 class State(NamedTuple):
-    """All that training carries from step to step: a plain pytree."""
+    """The training state, a plain pytree."""
 
     step: Array
     params: Any
     objective_params: Any  # the objective's own parameters
     opt_state: Any
-    ema: Any  # averaged params; () without
+    ema: Any  # averaged params; () without averaging
     key: Array  # key data; never changes: the noise of a step is folded from it
-    history: Any = ()  # losses of the last steps; () where none is a spike
+    history: Any = ()  # the last losses; () without spike detection
 
 
 class StepOptions(NamedTuple):
-    batch_size: int  # global
+    """The options of the train step."""
+
+    batch_size: int  # rows of the global batch
     microbatches: int = 1
     loss_chunk: int = 128  # positions whose logits exist at once
     scored_only: bool = False  # logits of scored positions only
-    ema_decay: float = 0.0
+    ema_decay: float = 0.0  # 0: no averaged parameters
     dropout: bool = False
-    spike_deviations: float = 0.0  # standard deviations above the last losses; 0: no loss is a spike
+    spike_deviations: float = 0.0  # standard deviations above the mean of the last losses; 0: no spike detection
     skip_bad: bool = False  # a step with a spike, or whose loss or gradient is not finite, changes nothing
 
 
@@ -50,9 +52,16 @@ def initial_state(
     hyperparameters: dict[str, Array],
     history: bool = False,
 ) -> State:
-    """The state before the first step. Seed and numbers are arguments, so that runs share the compiled program.
+    """The state before the first step. Seed and hyperparameters are traced, so runs share the compiled program.
 
-    With `history` the state has the last losses, for finding spikes.
+    Args:
+        model: The network.
+        objective: The objective.
+        optimizer: The optimiser, as `adamw` makes it.
+        ema_decay: Above 0, the state holds averaged parameters.
+        seed: The seed, uint32[].
+        hyperparameters: As `optimizer.hyperparameters` gives them.
+        history: Hold the last losses, for spike detection.
     """
     key = jax.random.key(seed)
     key_params, key_phi, key_noise = jax.random.split(key, 3)
@@ -70,10 +79,20 @@ def make_train_step(
     options: StepOptions,
     axis_name: str | None = None,
 ) -> Callable[[State, Batch], tuple[State, dict[str, Array]]]:
-    """(state, batch) -> (state, metrics). Nats are summed over the global batch, then divided by its scored tokens.
+    """Makes the train step.
 
-    With `axis_name` the batch is this device's part and sums go over that axis (`pmap`, `shard_map`); without, the
-    batch is the whole one, wherever its rows lie.
+    The loss is the sum of nats over the global batch, divided by its number of scored tokens.
+
+    Args:
+        model: The network.
+        objective: The objective.
+        optimizer: The optimiser.
+        options: The options of the step.
+        axis_name: The axis of `pmap` or `shard_map` to sum over: the step then gets this device's part of the batch.
+            None: the step gets the global batch.
+
+    Returns:
+        (state, batch) -> (state, metrics). The metrics are scalars: loss, gradient_norm, tokens and bad.
     """
 
     def summed_nats(trainable, key, step, batch: Batch):
@@ -124,7 +143,7 @@ def make_train_step(
         params, objective_params = optax.apply_updates(trainable, updates)
         ema = ()
         if options.ema_decay:
-            # warms up, so that the average does not remember the initial weights; n counts updates from 1, as in RADD
+            # the decay warms up, so that the average forgets the initial weights; n counts updates from 1, as in RADD
             n = state.step + 1
             decay = jnp.minimum(options.ema_decay, (1 + n) / (10 + n))
             ema = optax.incremental_update(params, state.ema, 1 - decay)
