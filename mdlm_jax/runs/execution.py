@@ -31,16 +31,17 @@ def config_of_run(folder: pathlib.Path) -> ConfigDict:
     return config
 
 
-def record_execution(config: ConfigDict, folder: pathlib.Path, step: int) -> None:
-    """Notes what differs from the execution so far, and after which step it changed."""
+def record_execution(config: ConfigDict, folder: pathlib.Path, step: int) -> dict[str, tuple]:
+    """Records how a run is executed after `step`; returns (value so far, value now) of each key that changed."""
     if jax.process_index() > 0:
-        return
+        return {}
     before, now = dict(flatten(config_of_run(folder))), dict(flatten(config))
     changed = {key: (before[key], now[key]) for key in sorted(MAY_CHANGE) if before.get(key) != now[key]}
     if changed:
         write_whole(
             folder / FILE_NAME, json.dumps([*_read(folder), {"step": step, "changed": changed}], indent=1) + "\n"
         )
+    return changed
 
 
 def _read(folder: pathlib.Path) -> list[dict]:

@@ -1,17 +1,19 @@
 """The ways to bring the runs of a sweep to their end: on this machine, by SLURM, by a submit line of any scheduler."""
 
 import pathlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from mdlm_jax.config import from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
+from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.population import populations
 from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import launch, live, slurm, states, submit_line
 from mdlm_jax.sweeps.launch import Job
+from mdlm_jax.sweeps.plan import first_of
 from mdlm_jax.sweeps.sweep import Launcher
 from mdlm_jax.sweeps.work import TRAIN
 
@@ -60,9 +62,18 @@ def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
     def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
         console = Console()
         problems = submit_line.submit(starting, line, command)
-        console.print(f"{len(starting) - len(problems)} runs submitted; they go on if this command ends")
+        if starting and len(problems) == len(starting):
+            raise UserError(
+                f"--submit={line!r}: no run was submitted, {next(iter(problems.values()))}; "
+                "accepted: a line that ends with exit code 0"
+            )
+        if starting:
+            console.print(f"{len(starting) - len(problems)} runs submitted; they go on if this command ends")
+        causes = defaultdict(list)
         for path, problem in problems.items():
-            console.print(f"{path.name}: not submitted, {problem}", soft_wrap=True, markup=False)
+            causes[problem].append(path.name)
+        for problem, names in causes.items():
+            console.print(f"{first_of(names)}: not submitted, {problem}", soft_wrap=True, markup=False)
 
         def over(found: dict[pathlib.Path, states.RunState], answered: bool) -> bool:
             return not any(run.state in ("submitted", "running") for run in found.values())
@@ -90,7 +101,7 @@ def grouped(jobs: Sequence[Job], members: int) -> list[Job]:
     """The first of each group, with the others as its mates."""
     folders = [job.folder for job in jobs]
     found = []
-    for group in populations([from_json(folder / "config.json") for folder in folders], folders):
+    for group in populations([config_of_run(folder) for folder in folders], folders):
         for first in range(0, len(group), members):
             lead, *mates = (jobs[number] for number in group[first : first + members])
             found.append(lead._replace(mates=tuple(mates)))

@@ -89,8 +89,16 @@ def _planned(name: str, config: ConfigDict, step: Plan) -> PlannedRun:
 def refuse_all(mistakes: dict[str, list[str]]) -> None:
     """Raises where there are mistakes: message -> the runs that made it."""
     if mistakes:
-        others = lambda runs: f" and {len(runs) - 1} more" if len(runs) > 1 else ""  # noqa: E731
-        raise UserError("\n".join(f"{runs[0]}{others(runs)}: {message}" for message, runs in mistakes.items()))
+        raise UserError("\n".join(f"{first_of(runs)}: {message}" for message, runs in mistakes.items()))
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first name, and how many there are besides.
+
+    >>> first_of(["a", "b", "c"])
+    'a and 2 more'
+    """
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def memory_of(run: PlannedRun, devices: int) -> Memory:

@@ -14,11 +14,14 @@ from mdlm_jax.report.groups import grouped
 from mdlm_jax.report.page import write_report
 from mdlm_jax.report.stored import find_stored, write_stored
 from mdlm_jax.runs import attempts
+from mdlm_jax.runs.checkpoint import saved_steps
+from mdlm_jax.runs.execution import record_execution
 from mdlm_jax.runs.result import FILE_NAME, Result, read_results
+from mdlm_jax.runs.say import say
 from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.experiment import Experiment
 from mdlm_jax.sweeps.launch import Job
-from mdlm_jax.sweeps.plan import PlannedRun, plan_runs, refuse_all
+from mdlm_jax.sweeps.plan import PlannedRun, first_of, plan_runs, refuse_all
 from mdlm_jax.sweeps.states import RunState, states_of
 
 # (folder of the sweep, runs to start, all runs): starts them and returns once they have ended, or it was told to
@@ -53,6 +56,21 @@ def prepare(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
                 f"{folder}: can not be written ({error.strerror}); accepted: a folder to write to"
             ) from error
     refuse_all(mistakes)
+
+
+def record_executions(planned: Sequence[PlannedRun], starting: Sequence[Job]) -> None:
+    """Makes runs that are about to start use the execution keys that their experiment has now.
+
+    Each change is recorded with the step of the newest checkpoint, from which the run resumes.
+    """
+    configs, changes = {run.run_id: run.config for run in planned}, defaultdict(list)
+    for job in starting:
+        name = job.folder.name
+        saved = saved_steps(job.folder / "checkpoints")
+        for key, (before, now) in record_execution(configs[name], job.folder, saved[-1] if saved else 0).items():
+            changes[f"{key}: {before!r} -> {now!r}"].append(name)
+    for change, names in changes.items():
+        say(f"{first_of(names)}: {change}, as the experiment has it now")
 
 
 def jobs_of(planned: Sequence[PlannedRun], folder: pathlib.Path) -> list[Job]:
@@ -93,6 +111,8 @@ def states(jobs: Sequence[Job]) -> dict[pathlib.Path, RunState]:
 def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen: Sequence[str] = MISSING) -> Summary:
     """Prepares all runs and launches those in one of the `chosen` states; returns when the launcher does.
 
+    A run that was started before resumes with the execution keys of the experiment as it is now.
+
     Raises UserError before anything runs; a run that fails does not stop the others.
     """
     planned = plan_runs(experiment.configs, experiment.run_ids)
@@ -105,6 +125,7 @@ def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen
     starting = [job for job in jobs if before[job.folder].state in chosen and not before[job.folder].queued]
     for job in starting:
         (job.folder / attempts.CANCELLED).unlink(missing_ok=True)
+    record_executions(planned, starting)
     launcher(folder.absolute(), starting, jobs)
     after = [run.state for run in states(jobs).values()]
     done, failed = after.count("done"), after.count("failed")

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from mdlm_jax.cli.main import main
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.sweeps import launchers, states, submit_line, sweep
@@ -17,6 +18,7 @@ from mdlm_jax.sweeps.names import run_id
 from tests import run_folders as runs
 from tests.report.fake_run import CHILD, COMMAND
 from tests.sweeps import test_sweep
+from tests.sweeps.test_experiment import EXPERIMENT, write
 from tests.sweeps.test_sweep import started
 
 experiment = test_sweep.experiment
@@ -56,7 +58,24 @@ def test_a_line_that_is_refused_is_reported_and_leaves_its_run(tmp_path, experim
     line = "case {run} in masked*) echo no such queue >&2; exit 4;; esac; " + IN_BACKGROUND
     found = sweep.run(experiment, folder, launchers.by_line(line, COMMAND))
     assert found == sweep.Summary(done=2, failed=0, left=2)
-    assert capsys.readouterr().out.count("not submitted, exit code 4: no such queue") == 2
+    out = capsys.readouterr().out
+    assert "masked-1e11-4k-lr0.01-seed0 and 1 more: not submitted, exit code 4: no such queue" in out
+    assert "2 runs submitted" in out
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"), [("false {command}", "exit code 1;"), ("echo no; exit 7 # {command}", "exit code 7: no;")]
+)
+def test_a_line_that_always_fails(tmp_path, capsys, line, cause):
+    path = write(tmp_path, EXPERIMENT)
+    with pytest.raises(SystemExit) as ended:
+        main(["sweep", "run", str(path), "--folder", str(tmp_path / "runs"), "--submit", line])
+    (told,) = "".join(capsys.readouterr()).splitlines()
+    assert ended.value.code == 2
+    assert (
+        told
+        == f"mdlm-jax: --submit={line!r}: no run was submitted, {cause} accepted: a line that ends with exit code 0"
+    )
 
 
 def test_what_was_submitted_is_not_submitted_again_until_it_is_called_off(tmp_path, experiment):

@@ -9,14 +9,17 @@ import pytest
 from mdlm_jax.config import to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
+from mdlm_jax.runs.execution import config_of_run
+from mdlm_jax.runs.loop import train
 from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import launch, launchers, slurm, states, sweep
-from mdlm_jax.sweeps.experiment import load_experiment
+from mdlm_jax.sweeps.experiment import Experiment, load_experiment
 from mdlm_jax.sweeps.launch import Place
 from mdlm_jax.sweeps.launched import write_launched
 from mdlm_jax.sweeps.names import run_id
 from mdlm_jax.sweeps.plan import plan_runs
 from tests.report.fake_run import COMMAND
+from tests.runs.here import config_of, interrupt, losses_of, signals_as_before, train_here
 from tests.sweeps.test_experiment import EXPERIMENT, column, write
 
 POPULATION = """
@@ -223,6 +226,44 @@ def test_a_run_is_the_same_however_it_is_executed(tmp_path, experiment, run):
         config.train.remat, config.train.mesh_fsdp = "full", 4
     assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
     assert len(started(folder)) == 4 and len(sweep.collect(experiment, folder)[0]) == 4
+
+
+def test_an_interrupted_run_resumes_with_the_execution_of_its_experiment(tmp_path, capsys):
+    """The change is recorded with its step, before the run starts."""
+    keys = {"steps": 8, "train__checkpoint_every": 4, "objective__name": "ar"}
+    train_here(tmp_path / "run", **keys)
+    losses = losses_of(tmp_path / "run")
+    interrupt(tmp_path / "run", 4)
+
+    def train_as_started(folder, starting, jobs):
+        for job in starting:
+            with signals_as_before():
+                train(config_of_run(job.folder), job.folder)
+
+    changed = {"train__microbatches": 2, "train__log_every": 3}
+    again = Experiment(tmp_path, "one", [config_of(**keys, **changed)], ("run",))
+    assert sweep.run(again, tmp_path, train_as_started) == sweep.Summary(done=1, failed=0, left=0)
+    (change,) = json.loads((tmp_path / "run" / "execution.json").read_text())
+    assert change == {"step": 4, "changed": {"train.log_every": [1, 3], "train.microbatches": [1, 2]}}
+    assert "run: train.microbatches: 1 -> 2, as the experiment has it now" in capsys.readouterr().err
+    resumed = losses_of(tmp_path / "run")
+    assert len(resumed) == len(losses) - 1  # step 7 is not logged any more
+    assert resumed[-1] == pytest.approx(losses[-1], abs=2e-5)
+    assert [result.run_id for result in sweep.collect(again, tmp_path)[0]] == ["run"]
+
+
+def test_what_is_done_or_running_keeps_its_execution(tmp_path, experiment, run):
+    folder = tmp_path / "runs"
+    run(experiment, folder)
+    names = experiment.run_ids
+    for name in names[2:]:
+        (folder / name / "result.json").unlink()
+    assert attempts.claim(folder / names[3], attempts.this_process(), forgiven=1)
+    for config in experiment.configs:
+        config.train.remat = "full"
+    sweep.run(experiment, folder, lambda *arguments: None)
+    changed = [(folder / name / "execution.json").exists() for name in names]
+    assert changed == [False, False, True, False]
 
 
 def test_a_queue_that_does_not_answer_is_not_empty(tmp_path, experiment, run, monkeypatch):
