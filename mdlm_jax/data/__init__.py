@@ -1,4 +1,4 @@
-"""What a model is trained on. These two types are all that the rest of the package sees of the data."""
+"""Training data. The rest of the package sees it only through these two types."""
 
 # ruff: noqa: UP037  shapes are strings
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # `Array` imports jax, which the processes that tokenise have no use for
+if TYPE_CHECKING:  # `Array` imports jax, which the processes that tokenise do not need
     import numpy as np
     from jaxtyping import Array, Bool, Int
 

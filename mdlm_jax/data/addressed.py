@@ -1,6 +1,6 @@
-"""Random numbers and permutations by address: what stands at (seed, row, position) is a function of those alone.
+"""Counter-based random numbers and permutations: the value at (seed, row, position) is a function of those alone.
 
-No generator has to be carried along, so any process may ask for any element, in any order, after any restart.
+There is no generator state, so any process can compute any element, in any order, after any restart.
 """
 
 import numpy as np
@@ -11,15 +11,20 @@ ROUNDS = 8
 
 
 def uniform(*address: int | np.ndarray) -> Float[np.ndarray, "*n"]:
-    """Uniform float64 in [0, 1) at the broadcast integer coordinates."""
+    """Uniform float64 in [0, 1) at integer coordinates, which broadcast."""
     return np.asarray((_bits(*address) >> np.uint64(11)) * 2.0**-53)
 
 
 def permuted(positions: Int[np.ndarray, "n"], count: int, *seed: int | np.ndarray) -> Int[np.ndarray, "n"]:
-    """What stands at `positions` of the permutation of 0..count-1 that the seed names; nothing is stored.
+    """The entries at `positions` of a random permutation of 0..count-1, which is never stored.
 
-    A Feistel network (Luby and Rackoff, 1988) permutes the smallest power of two that holds `count`, and is applied
-    again wherever it leads outside (cycle walking; Black and Rogaway, 2002, method 2).
+    A Feistel network (Luby and Rackoff, 1988) permutes the smallest power of two that holds `count`. Where its output
+    is not below `count`, it is applied again (cycle walking; Black and Rogaway, 2002, method 2).
+
+    Args:
+        positions: Positions in the permutation, each below `count`.
+        count: The length of the permutation.
+        *seed: Integers, or arrays that broadcast with `positions`: which permutation.
     """
     width = max(count - 1, 1).bit_length()
     low_bits = np.uint64(width // 2)

@@ -35,11 +35,20 @@ def build_corpus(
     tokenizer: str,
     workers: int,
 ) -> dict[str, Any]:
-    """Writes a corpus to the folder `output`; the other keys mean what they do in `data`.
+    """Tokenises a corpus and writes it to a new folder.
 
-    All is written to `output` + '.incomplete', its manifest last, read once more, and then renamed. A build that was
-    killed or interrupted leaves no `output`, and starting it again begins afresh; one that fails leaves nothing.
-    The shards do not depend on the number of workers.
+    The build writes everything to `output` + '.incomplete', the manifest last, reads it once more, and then renames the
+    folder. A build that is killed or interrupted leaves no `output`, and the next one starts afresh; a build that fails
+    leaves nothing. The shards do not depend on the number of workers.
+
+    Args:
+        output: The folder to make.
+        source: `data.source`, with documents.
+        path: `data.path`.
+        validation_path: `data.validation_path`.
+        field: `data.field`.
+        tokenizer: `data.tokenizer`.
+        workers: Processes that encode.
 
     Returns:
         The manifest.
@@ -47,7 +56,7 @@ def build_corpus(
     Raises:
         UserError: `output` exists or cannot be written, a file cannot be read, or a split has no text.
     """
-    import tensorflow_datasets  # noqa: F401  while TFDS is imported, no other thread may import anything
+    import tensorflow_datasets  # noqa: F401  imported first: during this import no other thread may import
 
     output = pathlib.Path(output).expanduser()
     if output.exists():
@@ -85,7 +94,7 @@ def build_corpus(
 
 
 def _characters(documents: Documents, progress: rich.progress.Progress) -> dict[str, int]:
-    """Characters of each split. This first reading finds damaged files before hours are spent on the sound ones."""
+    """Characters of each split. This first pass finds damaged files before hours of encoding."""
     totals = {}
     for split, read in (("train", documents.train), ("validation", documents.validation)):
         task = progress.add_task(f"read {split}", total=None, tokens=0)
@@ -120,9 +129,12 @@ def _write(
 
 @contextlib.contextmanager
 def _incomplete(output: pathlib.Path) -> Iterator[pathlib.Path]:
-    """An empty folder beside `output`, renamed to it when the block ends well and removed when it does not.
+    """An empty folder beside `output`. It is renamed to `output` if the block succeeds and removed if it fails.
 
-    One process at a time has it. Raises UserError where another one has, or the disk cannot be written.
+    Only one process at a time can hold it.
+
+    Raises:
+        UserError: Another process holds it, or the disk cannot be written.
     """
     folder = output.with_name(output.name + ".incomplete")
     try:
@@ -150,7 +162,7 @@ def _incomplete(output: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _sync(folder: pathlib.Path) -> None:
-    """Waits until all files are on the disk, so that a folder that has its final name is whole."""
+    """Flushes all files to disk, so that a folder with its final name is complete."""
     for file in (*folder.iterdir(), folder):
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)

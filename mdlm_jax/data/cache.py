@@ -1,4 +1,4 @@
-"""Where results that can be computed again are kept: a folder of the user, outside every corpus and run."""
+"""The user's cache folder, outside every corpus and run. It holds only results that can be computed again."""
 
 import os
 import pathlib
@@ -7,12 +7,12 @@ from mdlm_jax.files import write_whole
 
 
 def cache_folder() -> pathlib.Path:
-    """`mdlm-jax` below XDG_CACHE_HOME, which is ~/.cache unless the environment says otherwise."""
+    """`mdlm-jax` below the environment variable XDG_CACHE_HOME, by default ~/.cache."""
     return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "mdlm-jax"
 
 
 def keep(path: pathlib.Path, content: bytes) -> None:
-    """Writes a file of the cache. A cache that cannot be written costs time and nothing else."""
+    """Writes a file of the cache. Failure is ignored: it costs only time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)

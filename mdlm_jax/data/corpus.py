@@ -1,8 +1,8 @@
 """A tokenised corpus on disk: ArrayRecord shards that TFDS reads, and a manifest that is written last.
 
-A record is CHUNK consecutive tokens of one endless stream, documents joined by the separator. That is neither a
-document nor a row: a row of any length, chosen when training starts, is then two divisions and one or two small reads,
-with no index of documents and no novel decoded for the sake of 64 tokens.
+Documents are joined by the separator into one stream, and each record holds CHUNK consecutive tokens of it. The length
+of a row is chosen when training starts: to read a row takes two divisions and one or two small reads. No index of
+documents is needed, and no long document is decoded for a short row.
 """
 
 import json
@@ -23,10 +23,10 @@ SPLITS = ("train", "validation")
 
 
 def read_manifest(folder: str | pathlib.Path) -> dict[str, Any]:
-    """Reads and checks what `build_corpus` wrote beside the shards.
+    """Reads and checks the manifest that `build_corpus` wrote.
 
     Raises:
-        UserError: the build did not finish, or never began, or the manifest is damaged.
+        UserError: the folder holds no finished corpus, or the manifest is damaged or of another version.
     """
     path = pathlib.Path(folder).expanduser() / MANIFEST
     if not path.is_file():
@@ -76,7 +76,15 @@ class Stream(NamedTuple):
 
 
 def open_streams(folder: str | pathlib.Path, manifest: dict[str, Any]) -> dict[str, Stream]:
-    """Opens the shards of every split. Raises UserError where they are not what the manifest counts."""
+    """Opens the shards of every split.
+
+    Args:
+        folder: the corpus.
+        manifest: as `read_manifest` returns it.
+
+    Raises:
+        UserError: a shard is missing or damaged, or does not match the manifest.
+    """
     import tensorflow_datasets as tfds
 
     root = pathlib.Path(folder).expanduser()
@@ -110,7 +118,7 @@ def _read_record(stream: Stream, record: int) -> Integer[np.ndarray, "n"]:
 
 
 def _check_stream(stream: Stream, tokens: int) -> None:
-    """Raises UserError unless the stream holds so many tokens of the vocabulary, by its first and last record."""
+    """Checks the number of tokens and the vocabulary of a stream, by its first and last record."""
     count = -(-tokens // CHUNK)
     if len(stream.records) != count:
         found = f"{stream.name} has {len(stream.records)} records, the manifest {count}"

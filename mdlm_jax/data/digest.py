@@ -1,4 +1,4 @@
-"""What a run's data is: one digest of the corpus's content, whatever its path is called."""
+"""The identity of a run's data: a digest of the corpus's content that does not depend on its path."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.sources import open_documents
 from mdlm_jax.errors import UserError
 
-SMALL = 1 << 20  # bytes of a file that is hashed sooner than its entry in the cache is found
+SMALL = 1 << 20  # bytes; to hash a smaller file is faster than to look it up in the cache
 SETTLED_SECONDS = 2  # a file changed more recently may change again within the resolution of its clock
 
 
@@ -42,7 +42,11 @@ def corpus_digest(source: str, path: str, validation_path: str, field: str) -> s
 
 
 def file_digest(file: pathlib.Path) -> str:
-    """SHA-256 of a file. That of a large file is kept until its size, a time stamp or its inode changes."""
+    """SHA-256 of a file. The digest of a large file is cached until its size, a time stamp or its inode changes.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
     try:
         return _file_digest(file)
     except OSError as error:

@@ -12,7 +12,15 @@ ROWS = 2**40  # more than any run reads
 
 
 def open_markov(path: str, length: int) -> Splits:
-    """Rows of `length` tokens from the source that `path` describes. Raises UserError where it describes none."""
+    """Opens the Markov source that `path` describes.
+
+    Args:
+        path: As in `parse_markov`.
+        length: Tokens of a row.
+
+    Raises:
+        UserError: The path describes no Markov source.
+    """
     vocab, concentration, seed = parse_markov(path)
     chain = markov_chain(vocab, concentration, seed)
 
@@ -25,7 +33,16 @@ def open_markov(path: str, length: int) -> Splits:
 def markov_chain(
     vocab: int, concentration: float, seed: int
 ) -> tuple[Float[np.ndarray, "V"], Float[np.ndarray, "V V"]]:
-    """(stationary pi, transitions P): every row of P is drawn from a symmetric Dirichlet(concentration)."""
+    """A random Markov chain.
+
+    Args:
+        vocab: V, the number of states.
+        concentration: Each row of P is drawn from a symmetric Dirichlet distribution with this concentration.
+        seed: The seed of P.
+
+    Returns:
+        The stationary distribution pi and the transitions P, from row to column.
+    """
     transitions = np.random.default_rng(seed).dirichlet(np.full(vocab, concentration), size=vocab)
     # pi P = pi together with sum(pi) = 1, as one overdetermined and consistent linear system.
     system = np.concatenate([transitions.T - np.eye(vocab), np.ones((1, vocab))])
@@ -35,7 +52,7 @@ def markov_chain(
 
 def entropy_rate(stationary: Float[np.ndarray, "V"], transitions: Float[np.ndarray, "V V"]) -> float:
     """-sum_i pi_i sum_j P_ij log P_ij, in nats per token (Cover and Thomas, theorem 4.2.4)."""
-    from scipy.special import xlogy  # it takes longer to import than all else that reads a corpus
+    from scipy.special import xlogy  # importing it takes longer than all other imports for a corpus
 
     return float(-stationary @ xlogy(transitions, transitions).sum(axis=1))
 
@@ -47,7 +64,15 @@ def sample_rows(
     rows: Int[np.ndarray, "n"],
     length: int,
 ) -> Int[np.ndarray, "n {length}"]:
-    """Independent stationary sequences number `rows` of the infinite list that `seed` names."""
+    """Independent stationary sequences, each a function of the seed and its row number.
+
+    Args:
+        stationary: The distribution of the first token.
+        transitions: P, from row to column.
+        seed: The seed.
+        rows: Row numbers.
+        length: Tokens of a row.
+    """
     first = np.cumsum(stationary)[:-1]
     following = np.cumsum(transitions, axis=1)[:, :-1]
     chance = uniform(*seed, rows[:, None], np.arange(length))
@@ -59,7 +84,11 @@ def sample_rows(
 
 
 def parse_markov(path: str) -> tuple[int, float, int]:
-    """(vocab, concentration, seed) from 'vocab=16,concentration=0.3' and, optionally, ',seed=1' (0 if absent)."""
+    """(vocab, concentration, seed) from 'vocab=16,concentration=0.3' with an optional ',seed=1' (0 if absent).
+
+    Raises:
+        UserError: A value is missing, unknown or out of range.
+    """
     accepted = "data.path such as 'vocab=16,concentration=0.3' with an optional ',seed=1'"
     try:
         values = dict(item.split("=") for item in path.replace(" ", "").split(","))

@@ -1,4 +1,4 @@
-"""From a corpus to `batch(step)`: rows of tokens in an order that depends on the seed and the step alone."""
+"""From a corpus to `batch(step)`: rows of tokens in an order that depends only on the seed and the step."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -18,22 +18,22 @@ from mdlm_jax.data.sources import DOCUMENTS
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer
 from mdlm_jax.errors import UserError
 
-# The rows that `unique_tokens` keeps and the rows validated on are the same for every seed: a study repeated with
-# another seed is repeated on the same data.
+# The rows kept by `unique_tokens` and the validation rows are the same for every seed, so a study that is repeated with
+# another seed uses the same data.
 SUBSET_SEED = 0
 UNBOUNDED = 2**62
 
 
 class Data(NamedTuple):
-    """What the training loop and the evaluation know of a corpus."""
+    """A corpus as the training loop and the evaluation use it."""
 
     batch: Callable[[int], Batch]  # step -> this process's rows (numpy) of that step's global batch
-    batches: Callable[[int], Iterator[Batch]]  # the same from a step on, prefetched by threads
+    batches: Callable[[int], Iterator[Batch]]  # step -> the batches from that step on, prefetched by threads
     validation: Example  # held-out rows, the same on every process and for every seed
     vocab_size: int  # V, the separator included
     bytes_per_token: float  # UTF-8 bytes of the held-out text over its tokens, for bits per byte; 1 for `markov`
     unique_tokens: int  # in one epoch: rows times sequence_length
-    max_steps: int | None  # steps that `epochs` allows; None without limit
+    max_steps: int | None  # steps that `epochs` allows; None: no limit
     tokenizer: Tokenizer
 
 
@@ -56,13 +56,32 @@ def open_data(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Data:
-    """Opens a corpus; the keys are those of `data` in configs/base.py.
+    """Opens a corpus.
 
-    Every epoch is another shuffle of the same rows, without a gap between epochs. Process p of P holds the p-th of P
-    equal slices of each global batch, so that any number of processes trains on the same batches in the same order.
-    `unique_tokens` (0 for all) keeps the first rows of one fixed permutation: smaller sets lie inside larger ones.
-    With probability `random_length_rate` a row keeps a uniform 1..sequence_length tokens; the rest become padding
-    (SMDM, arXiv 2410.18514, appendix B.3). Raises UserError on anything a config or a corpus can get wrong.
+    Each epoch is a new shuffle of the same rows, and epochs follow each other without a gap. Process p of P reads the
+    p-th of P equal slices of each global batch, so any number of processes trains on the same batches.
+
+    Args:
+        source: `data.source`, as all keys up to `seed` are keys of `data` in configs/base.py.
+        path: `data.path`.
+        validation_path: `data.validation_path`.
+        field: `data.field`.
+        tokenizer: `data.tokenizer`.
+        sequence_length: L, tokens of a row.
+        extra_token: Rows have L + 1 tokens.
+        keep_documents: Attention does not cross from one document of a row to the next.
+        random_length_rate: With this probability a row keeps a uniform 1..L tokens; the rest become padding (SMDM,
+            arXiv 2410.18514, appendix B.3).
+        unique_tokens: Keeps the first rows of one fixed permutation, so that larger sets contain smaller ones; 0: all.
+        epochs: Passes over the kept rows; 0: no limit.
+        seed: The seed of the shuffles and of random lengths.
+        batch_size: Rows of the global batch.
+        validation_rows: Held-out rows, at most as many as there are.
+        process_index: p.
+        process_count: P.
+
+    Raises:
+        UserError: A value is out of range, or the corpus cannot be read or is too small.
     """
     if sequence_length < 1 or batch_size < 1 or validation_rows < 1:
         raise UserError("data: sequence_length, batch_size and validation_rows must be at least 1")
@@ -85,7 +104,7 @@ def open_data(
     def batch(step: int) -> Batch:
         if max_steps is not None and step >= max_steps:
             raise UserError(f"step {step}: data.epochs={epochs} ends after {max_steps} steps of {batch_size} rows")
-        # One permutation of all rows after another, epoch by epoch.
+        # each epoch is a permutation of all rows
         epoch, position = np.divmod(step * batch_size + index.astype(np.int64), kept)
         rows = permuted(position, kept, seed, epoch)
         if unique_tokens:
@@ -136,7 +155,7 @@ def _open_splits(source: str, path: str, validation_path: str, field: str, token
 
 
 def _kept_rows(count: int, unique_tokens: int, sequence_length: int) -> int:
-    """How many of the corpus's rows are trained on."""
+    """How many rows of the corpus training uses."""
     if not unique_tokens:
         return count
     kept = unique_tokens // sequence_length

@@ -1,4 +1,4 @@
-"""Every corpus as rows of one length with random access: documents joined by the separator and cut, never padded."""
+"""A corpus as rows of one length with random access: documents are joined by the separator and cut, never padded."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -13,7 +13,7 @@ BATCH_CHARACTERS = 1 << 20
 
 
 class Rows(NamedTuple):
-    """`count` rows of one length; `read` gathers those of the given numbers."""
+    """`count` rows of one length; `read` gathers rows by number."""
 
     count: int
     read: Callable[[Integer[np.ndarray, "n"]], Integer[np.ndarray, "n length"]]
@@ -34,7 +34,7 @@ class Joined(NamedTuple):
     tokens: Integer[np.ndarray, "n"]  # in the smallest type that holds V; a separator follows every document
     bytes: int  # of their text in UTF-8
     documents: int
-    skipped: int  # rows without text
+    skipped: int  # rows without text, left out
 
 
 class Piece(NamedTuple):
@@ -45,7 +45,7 @@ class Piece(NamedTuple):
 
 
 def join(documents: Iterable[str], tokenizer: Tokenizer) -> Joined:
-    """Encodes documents and joins them, those without text left out."""
+    """Encodes documents and joins them. Documents without text are left out and counted."""
     joined = [encode(batch, tokenizer) for batch in [[], *batches(documents, tokenizer)]]
     tokens, *counts = zip(*joined, strict=True)
     return Joined(np.concatenate(tokens), *map(sum, counts))
@@ -65,7 +65,7 @@ def encode(batch: list[Piece], tokenizer: Tokenizer) -> Joined:
 
 
 def batches(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[Piece]]:
-    """Documents in lists of about BATCH_CHARACTERS, the long ones in pieces that may be encoded by themselves."""
+    """Groups documents into lists of about BATCH_CHARACTERS; cuts long ones into pieces that encode independently."""
     batch, size = [], 0
     for document in documents:
         parts = list(tokenizer.pieces(document))
@@ -80,14 +80,22 @@ def batches(documents: Iterable[str], tokenizer: Tokenizer) -> Iterator[list[Pie
 
 
 def row_count(tokens: int, length: int, name: str) -> int:
-    """How many rows `tokens` make. Raises UserError, with `name`, where there is not one."""
+    """The number of whole rows of `length` in a stream of `tokens`.
+
+    Raises:
+        UserError: There is not one row; the message starts with `name`.
+    """
     if tokens < length:
         raise UserError(f"{name}: {tokens} tokens are fewer than one row of {length}")
     return tokens // length
 
 
 def cut(tokens: Integer[np.ndarray, "n"], length: int, name: str) -> Rows:
-    """Consecutive rows; what is left over is dropped. Raises UserError, with `name`, where there is not one."""
+    """Cuts a stream into consecutive rows of `length` and drops the remainder.
+
+    Raises:
+        UserError: There is not one row; the message starts with `name`.
+    """
     count = row_count(len(tokens), length, name)
     table = tokens[: count * length].reshape(count, length)
     return Rows(count, lambda rows: table[rows])

@@ -1,4 +1,4 @@
-"""Writes a stream of tokens as ArrayRecord shards, which leave a folder like any TFDS builder's."""
+"""Writes a stream of tokens as ArrayRecord shards, in a folder that TFDS reads like that of any builder."""
 
 import pathlib
 from collections.abc import Callable, Iterator
@@ -13,12 +13,16 @@ SHARD_RECORDS = 1 << 15  # 256 MiB of 16-bit tokens
 
 
 def open_writer(folder: pathlib.Path, dtype: np.dtype) -> Any:
-    """TFDS's sequential writer.
+    """TFDS's sequential writer, which streams records in order.
 
-    Its GeneratorBasedBuilder holds a split in memory until it is complete, and from 1 GB on needs TensorFlow, with
-    shuffling disabled as well; this one streams, in order.
+    TFDS's GeneratorBasedBuilder would hold a split in memory until it is complete, and above 1 GB it needs TensorFlow,
+    even with shuffling disabled.
+
+    Args:
+        folder: the folder of the shards.
+        dtype: type of the tokens.
     """
-    # TFDS takes a second to import, which no worker needs.
+    # TFDS takes a second to import, and no worker needs it
     import tensorflow_datasets as tfds
 
     identity = tfds.core.dataset_info.DatasetIdentity(

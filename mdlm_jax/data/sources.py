@@ -12,26 +12,36 @@ from mdlm_jax.data.files import expand, read_files
 from mdlm_jax.data.readers import as_text
 from mdlm_jax.errors import UserError, one_line
 
-HELD_OUT = 0.05
-# Not of the standard library, absent from some distributions of it, or tests.
+HELD_OUT = 0.05  # the share of a corpus that is held out
+# folders that are not part of the standard library, are missing from some distributions, or hold tests
 EXCLUDED_FOLDERS = {"site-packages", "test", "tests", "idle_test", "idlelib", "lib2to3", "ensurepip"}
-# Written by the machine that built the interpreter.
+# files written when the interpreter was built, which differ between machines
 EXCLUDED_PREFIXES = ("config-", "_sysconfigdata")
 
 
 class Documents(NamedTuple):
-    """Two streams of documents, begun anew at every call: a corpus may exceed the memory.
+    """Two streams of documents. Each call starts a new pass, because a corpus may be larger than the memory.
 
-    A row without text (null or empty) is the document '': consumers leave it out and count it.
+    A row without text (null or empty) is the document '': consumers skip and count it.
     """
 
     train: Callable[[], Iterator[str]]
     validation: Callable[[], Iterator[str]]
-    files: tuple[pathlib.Path, ...]  # what they are read from
+    files: tuple[pathlib.Path, ...]  # the files that they are read from
 
 
 def open_documents(source: str, path: str, validation_path: str, field: str) -> Documents:
-    """Documents of the source `stdlib`, `text` or `tfds`. Raises UserError for another."""
+    """Opens the documents of a source.
+
+    Args:
+        source: A key of DOCUMENTS.
+        path: `data.path`, as the source reads it.
+        validation_path: `data.validation_path`, as the source reads it.
+        field: `data.field`, as the source reads it.
+
+    Raises:
+        UserError: The source is unknown, or its documents cannot be read.
+    """
     if source not in DOCUMENTS:
         raise UserError(f"data.source={source!r} has no documents; accepted: {', '.join(DOCUMENTS)}")
     return DOCUMENTS[source](path, validation_path, field)
@@ -40,8 +50,11 @@ def open_documents(source: str, path: str, validation_path: str, field: str) -> 
 def stdlib_documents(path: str, validation_path: str, field: str) -> Documents:
     """The .py files of the running interpreter's standard library, one document each, in sorted order.
 
-    A file is held out by a hash of its name alone, so versions of Python agree; about 5% of the bytes are. `path`,
-    `validation_path` and `field` say nothing here. Raises UserError when the interpreter came without its sources.
+    A hash of the name alone decides whether a file is held out, so versions of Python agree; about 5% of the bytes are
+    held out. `path`, `validation_path` and `field` are ignored.
+
+    Raises:
+        UserError: The interpreter was installed without its sources.
     """
     root = pathlib.Path(sysconfig.get_path("stdlib"))
     names = sorted(file.relative_to(root) for file in root.rglob("*.py") if file.stat().st_size)
@@ -51,7 +64,7 @@ def stdlib_documents(path: str, validation_path: str, field: str) -> Documents:
         raise UserError(f"data.source='stdlib': no Python sources in {root}; use data.source='text'")
 
     def held_out(name: pathlib.Path) -> bool:
-        # Of the 20 remainders, 10 takes the nearest to 5% of the bytes in Python 3.10 to 3.13 (5.0 to 5.2%).
+        # remainder 10 holds out the share nearest to 5% of the bytes in Python 3.10 to 3.13 (5.0 to 5.2%)
         return int(hashlib.sha256(name.as_posix().encode()).hexdigest(), 16) % 20 == 10
 
     def read(validation: bool) -> Iterator[str]:
@@ -61,13 +74,20 @@ def stdlib_documents(path: str, validation_path: str, field: str) -> Documents:
 
 
 def text_documents(path: str, validation_path: str, field: str) -> Documents:
-    """Files named by comma-separated globs and folders: .txt, .jsonl, .json, .tar and .parquet.
+    """Documents in .txt, .jsonl, .json, .tar and .parquet files.
 
-    All but .parquet may be compressed: .gz, .xz or .zst. A .txt file holds documents separated by a line with only a
-    form feed, else it is one document; a .tar file holds samples as in WebDataset; the others hold one document a row,
-    in `field`, which may be a path such as 'meta.text'. Without `validation_path`, the last 5% of the characters of all
-    documents are held out, and the document that lies across the boundary is cut in two. Raises UserError, with the
-    file's name, where one is missing, empty, damaged, not UTF-8 or without the field.
+    All but .parquet may be compressed: .gz, .xz or .zst. Lines with only a form feed separate the documents of a .txt
+    file; without such lines the file is one document. A .tar file holds samples as in WebDataset. The other files hold
+    one document per row, in `field`.
+
+    Args:
+        path: Comma-separated globs and folders.
+        validation_path: The same for the held-out text. Empty: the last 5% of the characters of all documents are held
+            out, and the document at the boundary is cut in two.
+        field: The field of the text in a row; it may be a path such as 'meta.text'.
+
+    Raises:
+        UserError: A file is missing, empty, damaged, not UTF-8 or lacks the field; the message names the file.
     """
     train_files = expand("data.path", path)
     if not validation_path:
@@ -82,10 +102,16 @@ def text_documents(path: str, validation_path: str, field: str) -> Documents:
 
 
 def tfds_documents(path: str, validation_path: str, field: str) -> Documents:
-    """A TFDS text dataset in ArrayRecord: `path` is its name ('wiki40b/en', below TFDS_DATA_DIR), or its own folder.
+    """A TFDS text dataset in ArrayRecord.
 
-    `validation_path` names the split that is held out: without it that is 'validation' if the dataset has one, else
-    the last 5% of the rows of 'train'. Raises UserError when the dataset, a split or the field is missing.
+    Args:
+        path: The name of the dataset ('wiki40b/en', below TFDS_DATA_DIR), or its folder.
+        validation_path: The split that is held out. Empty: 'validation' if the dataset has one, else the last 5% of the
+            rows of 'train'.
+        field: The feature with the text.
+
+    Raises:
+        UserError: The dataset, a split or the field is missing.
     """
     import tensorflow_datasets as tfds
 
@@ -121,7 +147,7 @@ DOCUMENTS = {"stdlib": stdlib_documents, "text": text_documents, "tfds": tfds_do
 def hold_out_tail(
     documents: Callable[[], Iterator[str]],
 ) -> tuple[Callable[[], Iterator[str]], Callable[[], Iterator[str]]]:
-    """(all but the last 5% of the characters, the last 5%). Each call reads the documents again."""
+    """Splits documents into (all but the last 5% of the characters, the last 5%). Each pass reads them again."""
 
     @functools.cache
     def boundary() -> int:
