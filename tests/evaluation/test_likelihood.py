@@ -51,7 +51,7 @@ def any_order_bound(params, tokens) -> float:
 
 
 @pytest.mark.parametrize("name", ["any_order", "masked", "masked_lm"])
-def test_the_bound_converges_to_enumeration(params, name):
+def test_bound_converges_to_enumeration(params, name):
     held_out = rows(8)
     exact = sum(any_order_bound(params, tokens) for tokens in held_out.tokens) / (8 * L)
     found = evaluate(MODEL, objective(name), params, (), held_out, draws=600, batch_size=8, chunk=L)
@@ -60,8 +60,8 @@ def test_the_bound_converges_to_enumeration(params, name):
 
 
 @pytest.mark.slow
-def test_the_error_of_the_noise_is_honest(params):
-    """Over many small evaluations with other text, the spread of estimate minus truth is near what each one says."""
+def test_monte_carlo_error_is_honest(params):
+    """Over many small evaluations the spread of estimate minus truth is near the reported error."""
     held_out = rows(32)
     truth = np.array([any_order_bound(params, tokens) for tokens in held_out.tokens]) / L
     misses, claims = [], []
@@ -84,7 +84,7 @@ def test_the_error_of_the_noise_is_honest(params):
 
 
 @pytest.mark.slow
-def test_ar_is_the_chain_rule_and_has_no_noise(params):
+def test_ar_is_the_chain_rule_without_noise(params):
     held_out = rows(5)
     found = evaluate(MODEL, objective("ar"), params, (), held_out, draws=9, batch_size=2, chunk=2)
     nats = []
@@ -101,8 +101,8 @@ def test_ar_is_the_chain_rule_and_has_no_noise(params):
     np.testing.assert_allclose(found.standard_error, by_row.std(ddof=1) / math.sqrt(5), rtol=1e-4)
 
 
-def test_two_evaluations_of_one_checkpoint_agree_to_the_last_digit(params):
-    """And do not depend on the batch size but for rounding."""
+def test_evaluation_is_reproducible(params):
+    """Two evaluations agree to the last digit, and the batch size changes only the rounding."""
     first, again, other = (
         evaluate(MODEL, objective("masked"), params, (), rows(10), draws=3, batch_size=size, chunk=L)
         for size in (4, 4, 10)
@@ -111,8 +111,8 @@ def test_two_evaluations_of_one_checkpoint_agree_to_the_last_digit(params):
     np.testing.assert_allclose(other.nats_per_token, first.nats_per_token, rtol=1e-5)
 
 
-def test_padding_and_prompts_are_not_scored(params):
-    """Uniform logits: ln V for each token that counts, exactly, with any padding."""
+def test_padding_and_prompts_have_no_loss(params):
+    """Uniform logits cost exactly ln V for each loss token, with any padding."""
     zero = jax.tree.map(jnp.zeros_like, params)
     held_out = rows(4)
     held_out.segments[:, 4:] = 0
@@ -136,7 +136,7 @@ def noise_itself():
     return base._replace(view=view, evaluate=None)
 
 
-def test_errors_by_formula_with_rows_of_several_lengths(params):
+def test_errors_by_formula(params):
     """Every row and draw has noise of its own, and rows are weighted by their tokens."""
     draws, lengths = 3, np.array([6, 1, 3, 2, 5])
     held_out = rows(5)
@@ -153,13 +153,13 @@ def test_errors_by_formula_with_rows_of_several_lengths(params):
     assert found.monte_carlo_error == pytest.approx(by_draw.std(ddof=1) / math.sqrt(draws))
 
 
-def test_rows_that_are_equal_do_not_share_their_noise(params):
+def test_equal_rows_have_independent_noise(params):
     held_out = jax.tree.map(lambda field: np.repeat(field[:1], 4, axis=0), rows(1))
     found = evaluate(MODEL, noise_itself(), params, (), held_out, draws=2, batch_size=4, chunk=L)
     assert found.standard_error > 1e-4  # it would be 0
 
 
 def test_bits_per_byte():
-    """Six bits a token of three bytes are two bits a byte."""
+    """Six bits per token of three bytes are two bits per byte."""
     found = Likelihood(6 * math.log(2), 0.1, 0.0, 10, 1, "", "exact")
     assert found.bits_per_byte(3.0) == pytest.approx(2.0) and found.bits_per_byte(None) is None

@@ -65,7 +65,7 @@ def test_distinct_by_hand():
     assert math.isnan(distinct(tokens, 5).value) and math.isnan(distinct(tokens, 4, drawn).value)
 
 
-def test_the_error_of_distinct_is_a_jackknife():
+def test_distinct_error_is_a_jackknife():
     tokens = rows(9, 5)
     without = np.array([distinct(np.delete(tokens, row, axis=0), 2).value for row in range(9)])
     error = math.sqrt(8 / 9 * ((without - without.mean()) ** 2).sum())
@@ -73,7 +73,7 @@ def test_the_error_of_distinct_is_a_jackknife():
 
 
 @pytest.mark.parametrize("reads_start", [True, False])
-def test_a_judge_gives_the_loss_of_its_training(reads_start, monkeypatch):
+def test_judge_reproduces_its_training_loss(reads_start, monkeypatch):
     tokens = rows(5)
     prompt_mask = np.zeros(tokens.shape, bool)
     prompt_mask[:, 0] = not reads_start
@@ -94,7 +94,7 @@ def test_a_judge_gives_the_loss_of_its_training(reads_start, monkeypatch):
 
 @pytest.mark.parametrize(("context", "length"), [(6, 16), (5, 14), (6, 9), (1, 3)])
 @pytest.mark.parametrize("reads_start", [True, False])
-def test_windows_are_rows_of_the_training(context, length, reads_start):
+def test_windows_match_training_rows(context, length, reads_start):
     """Every token has the nats of one whole window that ends at or after it, with half a context of text before it."""
     tokens, first = rows(3, length), int(not reads_start)
     nats, width = judge(tokens, context, reads_start), min(context + first, length)
@@ -107,7 +107,8 @@ def test_windows_are_rows_of_the_training(context, length, reads_start):
         assert any(np.allclose(nats[:, position], windows[start][:, position - start], rtol=1e-5) for start in starts)
 
 
-def test_a_row_is_scored_by_what_stands_before_and_no_further_than_its_window():
+def test_nats_depend_only_on_the_window():
+    """A token's nats depend on the earlier tokens of its window alone."""
     tokens = rows(2, 16)
     nats, changed = judge(tokens, 8), tokens.copy()
     changed[:, 5] = (changed[:, 5] + 1) % V
@@ -116,7 +117,7 @@ def test_a_row_is_scored_by_what_stands_before_and_no_further_than_its_window():
     np.testing.assert_array_equal(differs, (np.arange(16) >= 5) & (np.arange(16) < 12))
 
 
-def test_source_likelihood_is_the_product_of_transitions():
+def test_source_likelihood_multiplies_transitions():
     stationary, transitions = CHAIN
     tokens = text(OTHER, 4, 9)
     for row, found in zip(tokens, source_nll(tokens, *CHAIN), strict=True):
@@ -124,7 +125,7 @@ def test_source_likelihood_is_the_product_of_transitions():
         assert found == pytest.approx(-math.log(p) / 9, rel=1e-12)
 
 
-def test_what_the_source_never_says_is_infinitely_unlikely():
+def test_impossible_text_costs_infinity():
     cycle = np.full(4, 0.25), np.roll(np.eye(4), 1, axis=1)
     tokens = np.array([[0, 1, 2, 3], [0, 2, 3, 3]])
     np.testing.assert_allclose(source_nll(tokens, *cycle), [math.log(4) / 4, math.inf])
@@ -134,8 +135,8 @@ def test_what_the_source_never_says_is_infinitely_unlikely():
     np.testing.assert_allclose(measure(tokens[:1], tokens[:1] >= 0, 4, source=cycle).divergence.value, 0, atol=1e-12)
 
 
-def test_the_source_does_not_diverge_from_itself():
-    """Without the bias that is subtracted, every one of 40 texts would seem to diverge; the error covers them."""
+def test_source_has_no_divergence_from_itself():
+    """Without the bias correction all 40 texts would seem to diverge. The error covers the estimates."""
     found = [source_divergence(text(CHAIN, 16, seed=seed), CHAIN[1]) for seed in range(40)]
     values, errors = np.array(found).T
     assert abs(values.mean()) < 3 * values.std(ddof=1) / math.sqrt(40)
@@ -144,8 +145,8 @@ def test_the_source_does_not_diverge_from_itself():
     assert 1 < errors.mean() / values.std() < 2  # 2^(1/2) too large, as said
 
 
-def test_another_chain_diverges_by_its_rate():
-    """sum_i pi_i sum_j Q_ij log(Q_ij / P_ij), and the error is the spread over texts."""
+def test_divergence_of_another_chain():
+    """The rate is sum_i pi_i sum_j Q_ij log(Q_ij / P_ij), and the error is the spread over texts."""
     exact = OTHER[0] @ (OTHER[1] * np.log(OTHER[1] / CHAIN[1])).sum(axis=1)
     found = [source_divergence(text(OTHER, 32, seed=seed), CHAIN[1]) for seed in range(40)]
     values, errors = np.array(found).T
@@ -154,7 +155,8 @@ def test_another_chain_diverges_by_its_rate():
     assert 0.7 < errors.mean() / values.std(ddof=1) < 1.4
 
 
-def test_what_was_drawn_is_measured_given_what_stands_before_it():
+def test_measures_only_the_drawn_tokens():
+    """Drawn tokens are measured given the prompt before them."""
     tokens = text(OTHER, 8, LENGTH)
     drawn = np.tile(np.arange(LENGTH) >= 4, (8, 1))
     found = measure(tokens, drawn, V, judge=judge, source=CHAIN)
@@ -169,21 +171,22 @@ def test_what_was_drawn_is_measured_given_what_stands_before_it():
     assert found.perplexity == pytest.approx(math.exp(found.judge_nats.value))
 
 
-def test_the_sources_own_text_costs_its_entropy():
+def test_source_text_costs_its_entropy():
     tokens = text(CHAIN, 400)
     found = measure(tokens, np.ones(tokens.shape, bool), 6, source=CHAIN)
     assert abs(found.source_nats.value - found.source_entropy) < 3 * found.source_nats.standard_error < 0.03
     assert found.judge_nats is None and found.perplexity is None
 
 
-def test_a_first_token_without_a_distribution_is_left_out():
+def test_first_token_without_distribution_is_left_out():
     tokens = rows(4)
     nats = judge(tokens, reads_start=False)
     found = measure(tokens, np.ones(tokens.shape, bool), V, judge=lambda tokens: nats)
     assert found.judge_nats.value == pytest.approx(nats[:, 1:].mean())
 
 
-def test_one_row_has_no_error_and_nothing_drawn_no_value():
+def test_missing_values_are_nan():
+    """One row has no error, and a text without drawn tokens has no value."""
     tokens = rows(1)
     assert math.isfinite(unigram_entropy(tokens, V).value) and math.isnan(unigram_entropy(tokens, V).standard_error)
     nothing = measure(tokens, np.zeros(tokens.shape, bool), V, judge=judge, source=markov_chain(V, 1.0, 0))
@@ -191,7 +194,7 @@ def test_one_row_has_no_error_and_nothing_drawn_no_value():
         assert not isinstance(value, Estimate) or math.isnan(value.value)
 
 
-def test_what_cannot_be_measured_is_refused():
+def test_unmeasurable_input_is_refused():
     for bad in (-1, V):
         with pytest.raises(UserError, match=f"token {bad} is outside the vocabulary; accepted: 0 to 6"):
             judge(np.array([[0, bad]]))

@@ -39,8 +39,8 @@ def test_optimal_network_is_tight_for_every_sequence():
     np.testing.assert_allclose(bounds, nats(TOY), rtol=1e-12)
 
 
-def test_nats_of_a_hidden_token_rise_with_how_many_are_hidden_and_sum_to_the_entropy():
-    """h_k, the mean over sequences, sets of k hidden tokens and their members (Han's inequalities)."""
+def test_nats_per_masked_token_rise_with_the_count():
+    """Han's inequalities: the h_k, means over sequences, sets of k masked tokens and members, sum to the entropy."""
     probability = TOY.probability.ravel()
     table = np.einsum("x,xsl->s", probability, [hidden_nats(OPTIMAL, V, x) for x in TOY.tokens])
     h = np.array([table[k == SIZES].mean() / k for k in range(1, L + 1)])
@@ -57,7 +57,7 @@ def test_sum_over_sets_is_mean_over_orders(x):
 
 @pytest.mark.parametrize("x", SOME)
 def test_one_order_is_the_chain_rule(x):
-    """The first and last order of `itertools.permutations`: left to right, and right to left."""
+    """The first and last order of `itertools.permutations` are left to right and right to left."""
     for order, value in zip((range(L), reversed(range(L))), order_nats(ARBITRARY, V, x)[[0, -1]], strict=True):
         partial, total = np.full((1, L), V), 0.0
         for position in order:
@@ -68,8 +68,8 @@ def test_one_order_is_the_chain_rule(x):
 
 
 @pytest.mark.parametrize("x", SOME)
-def test_every_published_form_is_the_same_number(x):
-    """ARDM's step form, RADD's and SMDM's fixed counts, RADD's integral over the masked share."""
+def test_published_forms_agree(x):
+    """ARDM's step form, RADD's and SMDM's fixed counts, and RADD's integral over the mask rate."""
     bound = any_order_bound(ARBITRARY, V, x)
     table = hidden_nats(ARBITRARY, V, x)
     by_count = np.array([table.sum(axis=1)[k == SIZES].mean() for k in range(1, L + 1)])
@@ -85,7 +85,7 @@ def test_every_published_form_is_the_same_number(x):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5])
-def test_few_quadrature_nodes_are_exact_for_the_linear_schedule(length):
+def test_few_nodes_are_exact_for_linear(length):
     network = table_network(np.random.default_rng(2).normal(size=(V + 1,) * length + (length, V)))
     x = np.arange(length) % V
     value = masked_bound(hidden_nats(network, V, x), linear(), *gauss_legendre(length // 2 + 1))
@@ -98,7 +98,7 @@ def test_few_quadrature_nodes_are_exact_for_the_linear_schedule(length):
     [(linear(), 1), (cosine(), 1), (polynomial(2.0), 1), (polynomial(3.0), 1), (polynomial(0.5), 4)],
     ids=["linear", "cosine", "square", "cube", "square root"],
 )
-def test_bound_does_not_depend_on_the_schedule(x, schedule, root):
+def test_bound_is_schedule_invariant(x, schedule, root):
     s, weights = gauss_legendre(40)
     times = s**root  # smooths what is singular at 0
     value = masked_bound(hidden_nats(ARBITRARY, V, x), schedule, times, weights * root * s ** (root - 1))
@@ -107,8 +107,8 @@ def test_bound_does_not_depend_on_the_schedule(x, schedule, root):
 
 @pytest.mark.parametrize("x", SOME)
 @pytest.mark.parametrize("sigma_min", [1e-2, 1e-4])
-def test_geometric_schedule_lacks_what_is_below_sigma_min(x, sigma_min):
-    """The integrand over the hidden share p is f(p); [0, 1 - exp(-sigma_min)] is missing, at f(0) = sum of nats."""
+def test_geometric_schedule_misses_rates_below_sigma_min(x, sigma_min):
+    """The integrand over the mask rate p is f(p); [0, 1 - exp(-sigma_min)] is missing, at f(0) = sum of nats."""
     table = hidden_nats(ARBITRARY, V, x)
     value = masked_bound(table, geometric(sigma_min, 20.0), *gauss_legendre(120))
     low, high = -np.expm1(-sigma_min), -np.expm1(-20.0)
@@ -118,9 +118,8 @@ def test_geometric_schedule_lacks_what_is_below_sigma_min(x, sigma_min):
     assert any_order_bound(ARBITRARY, V, x) - value == pytest.approx(first_order, rel=3 * L * sigma_min)
 
 
-def test_one_position_at_a_time_samples_the_mixture_over_orders():
-    """Followed exactly through all (V+1)^L partial sequences: a uniformly random hidden position, a token of its
-    distribution."""
+def test_sampling_in_random_order_mixes_orders():
+    """One random masked position at a time, followed exactly through all (V+1)^L partial sequences."""
     probs = {(V,) * L: 1.0}
     for revealed in range(L):
         following: dict[tuple[int, ...], float] = {}
@@ -141,7 +140,8 @@ def test_one_position_at_a_time_samples_the_mixture_over_orders():
 
 
 @pytest.mark.parametrize("x", SOME)
-def test_a_network_may_know_the_masked_share_but_not_the_raw_time(x):
+def test_networks_may_read_mask_rate_not_time(x):
+    """A network that reads the mask rate keeps the bound schedule-invariant; one that reads t does not."""
     tables = [hidden_nats(ARBITRARY, V, x).sum(axis=1), hidden_nats(OPTIMAL, V, x).sum(axis=1)]
     times, weights = gauss_legendre(60)
 
@@ -160,7 +160,7 @@ def test_a_network_may_know_the_masked_share_but_not_the_raw_time(x):
 
 
 def test_smdm_toy():
-    """A network with a closed form, given the tokens 1, 2, 3: SMDM's evaluation of the tokens 4, 5, 6, 7."""
+    """A closed-form network with the prompt 1, 2, 3, as SMDM evaluates the tokens 4, 5, 6, 7."""
     vocab, prefix, x = 8, [1, 2, 3], np.array([4, 5, 6, 7])
     weights = np.cos(0.7 * np.arange(72)).reshape(9, 8)
 
@@ -181,8 +181,8 @@ def test_smdm_toy():
     assert smdm == pytest.approx(8.00916, abs=5e-6)
 
 
-def test_block_of_one_with_masks_ahead_is_autoregression():
-    """Masked diffusion of one token given clean ones costs -log p of it: blocks of size 1 add up to the chain rule."""
+def test_blocks_of_one_are_autoregression():
+    """Masked diffusion of one token given clean ones costs its -log p: blocks of size 1 add up to the chain rule."""
     for x in SOME:
         total = 0.0
         for position in range(L):
@@ -196,7 +196,8 @@ def test_block_of_one_with_masks_ahead_is_autoregression():
         assert total == pytest.approx(-log(TOY.probability[tuple(x)]), rel=1e-12)
 
 
-def test_independent_tokens_cost_the_same_in_every_order():
+def test_independent_tokens_have_no_best_order():
+    """Every order costs the same."""
     marginal = np.array([0.1, 0.2, 0.7])
     toy = ToyDistribution(np.einsum("a,b,c->abc", marginal, marginal, marginal))
     each = order_nats(table_network(np.log(conditionals(toy))), V, np.array([2, 0, 1]))

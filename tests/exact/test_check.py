@@ -31,7 +31,7 @@ FEW = ("any_order", "gidd", "masked in blocks")  # the others take a minute
 @pytest.mark.parametrize(
     "variant", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS]
 )
-def test_every_objective_keeps_its_promises(variant):
+def test_every_objective_passes_the_check(variant):
     overrides = [f"--config.objective.{override}" for override in VARIANTS[variant]]
     rows = check_promises(maker(variant.split()[0], "configs/base.py", overrides), vocab=3, length=2, draws=4000)
     assert len(rows) >= 4
@@ -82,14 +82,14 @@ def exit_code(capsys, *arguments) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize("mistake", WRONG)
-def test_a_mistake_is_found_in_an_objective_of_ones_own(mistake, tmp_path, capsys):
+def test_mistakes_in_user_objectives_are_found(mistake, tmp_path, capsys):
     path = tmp_path / "mine.py"
     path.write_text(IMPORTS + textwrap.dedent(WRONG[mistake]))
     code, out, _ = exit_code(capsys, f"{path}:make", "--draws=20000")
     assert code == 1 and "FAILS" in out
 
 
-def test_a_right_one_passes(tmp_path, capsys):
+def test_correct_user_objective_passes(tmp_path, capsys):
     path = tmp_path / "mine.py"
     path.write_text(IMPORTS + "def make(mask_id):\n    return udlm(mask_id, linear())\n")
     code, out, _ = exit_code(capsys, f"{path}:make", "--draws=4000")

@@ -43,7 +43,7 @@ def phi_of(objective):
 
 @pytest.mark.few(6)
 @pytest.mark.parametrize(("objective", "nodes", "tolerance"), TIGHT.values(), ids=TIGHT)
-def test_the_best_network_is_tight_for_every_sequence(objective, nodes, tolerance):
+def test_best_network_is_tight_for_every_sequence(objective, nodes, tolerance):
     objective_params = phi_of(objective)
     value = bounds(
         objective, best_network(objective, TOY, objective_params), TOY.tokens, *tanh_sinh(nodes), objective_params
@@ -62,7 +62,7 @@ BLOCKS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 4])
 @pytest.mark.parametrize("objective", BLOCKS.values(), ids=BLOCKS)
-def test_blocks_of_every_size_are_tight_for_every_sequence(objective, size):
+def test_blocks_of_every_size_are_tight(objective, size):
     objective_params = {"power": jnp.array([-0.5, 1.0])} if objective.surrogate is not None else ()
     blocks = block(objective, size, LONG.length)
     some = [0, 5, 11, 14]
@@ -73,8 +73,8 @@ def test_blocks_of_every_size_are_tight_for_every_sequence(objective, size):
 
 
 @pytest.mark.parametrize("name", ["uniform", "hybrid", "gidd", "absorbing"])
-def test_the_posterior_that_counts_the_position_itself_is_not_what_a_plug_in_asks_for(name):
-    """p(x_i | all of z) where p(x_i | z without z_i) is meant: then only masks are scored right."""
+def test_plug_in_needs_the_leave_one_out_distribution(name):
+    """With p(x_i | all of z) in place of p(x_i | z without z_i) only masks have the right loss."""
     objective = {
         "uniform": udlm(V, linear()),
         "hybrid": score_entropy(plug_in(hybrid(V, linear(), 0.4)), timed=True),
@@ -97,9 +97,8 @@ def test_the_posterior_that_counts_the_position_itself_is_not_what_a_plug_in_ask
 
 
 @pytest.mark.parametrize("process", [uniform(V, linear()), hybrid(V, linear(), 0.4)], ids=["uniform", "hybrid"])
-def test_the_same_error_in_a_chain_of_many_steps(process):
-    """D3PM's plug-in, T = 64: the chain with the right distribution is near the entropy, with the plain posterior far
-    above."""
+def test_d3pm_needs_the_leave_one_out_distribution(process):
+    """At T = 64 the leave-one-out distribution is near the entropy, and the full posterior is far above it."""
     objective = d3pm(process, 64, 0.0)
     wrong = objective._replace(parameterization=lambda objective_params: full_posterior(process))
     steps = np.arange(1, 65) / 64, np.full(64, 1 / 64)
@@ -111,7 +110,8 @@ def test_the_same_error_in_a_chain_of_many_steps(process):
     assert plain > left_out + 0.05
 
 
-def test_without_evidence_of_the_others_it_is_the_marginal_and_with_all_of_it_the_conditional():
+def test_leave_one_out_spans_marginal_to_conditional():
+    """It is the marginal without evidence, and the conditional when all other tokens are visible."""
     toy = random_toy_distribution(2, V, length=3)
     np.testing.assert_allclose(
         leave_one_out(jnp.asarray(toy.probability), jnp.ones((3, V)))[1], toy.probability.sum((0, 2)), rtol=1e-6
@@ -122,8 +122,8 @@ def test_without_evidence_of_the_others_it_is_the_marginal_and_with_all_of_it_th
     )
 
 
-def test_evidence_that_comes_in_parts_is_multiplied():
-    """Independent noisy readings of one token: Bayes by hand for two positions."""
+def test_leave_one_out_is_bayes_rule():
+    """Noisy evidence of the other token, by hand for two positions."""
     joint = ToyDistribution(np.array([[0.3, 0.1], [0.2, 0.4]]))
     seen = np.array([[0.9, 0.2], [0.5, 0.7]])
     probs = leave_one_out(jnp.asarray(joint.probability), jnp.asarray(seen))

@@ -36,8 +36,8 @@ def bound(chain, length):
 
 
 @pytest.mark.parametrize("chain", CHAINS)
-def test_conditionals_need_only_the_nearest_revealed_tokens(chain):
-    """Against Bayes' rule over all sequences, for every partly masked one; visible positions: leave-one-out."""
+def test_conditionals_need_only_the_nearest_tokens(chain):
+    """Against Bayes' rule over all sequences, for every partly masked one. Visible positions are leave-one-out."""
     length, mask = 5, len(chain[0])
     table = conditionals(world_of(*chain, length))
     for partial in itertools.product(range(mask + 1), repeat=length):
@@ -46,12 +46,12 @@ def test_conditionals_need_only_the_nearest_revealed_tokens(chain):
 
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("length", [1, 2, 6])
-def test_entropy_is_that_of_the_enumerated_chain(chain, length):
+def test_entropy_matches_enumeration(chain, length):
     assert markov_entropy(*chain, length) == pytest.approx(entropy(world_of(*chain, length)), rel=1e-12)
 
 
 @pytest.mark.parametrize("noised", [0.1, 0.5, 1.0])
-def test_optimal_nats_at_one_noise_level_are_the_enumerated_ones(noised):
+def test_optimal_nats_match_enumeration(noised):
     length, chain = 6, CHAINS[0]
     toy, mask = world_of(*chain, length), 3
     table = conditionals(toy)
@@ -67,12 +67,12 @@ def test_optimal_nats_at_one_noise_level_are_the_enumerated_ones(noised):
 
 @pytest.mark.parametrize("chain", [*CHAINS, markov_chain(16, 0.3, 2)])
 @pytest.mark.parametrize("length", [1, 2, 6, 7, 64])
-def test_optimal_bound_is_the_entropy_at_any_length(chain, length):
+def test_optimal_bound_is_the_entropy(chain, length):
     assert bound(chain, length) == pytest.approx(markov_entropy(*chain, length), rel=1e-10)
 
 
 def test_entropy_rate_is_an_integral_over_gaps():
-    """A token in the middle of an endless chain: gaps d1, d2 at the share t have probability t^(d1+d2-2) (1-t)^2.
+    """A token in the middle of an endless chain has gaps d1, d2 with probability t^(d1+d2-2) (1-t)^2 at mask rate t.
 
     The integral over t is 2 (n-2)! / n! (n-1)^-1 .. = 2 / ((n-1) n (n+1)) with n = d1 + d2, cut off at 400.
     """
@@ -90,7 +90,8 @@ def test_entropy_rate_is_an_integral_over_gaps():
     assert total == pytest.approx(entropy_rate(*chain), abs=1e-3 * far)
 
 
-def test_all_hidden_costs_the_marginals_and_few_hidden_the_neighbours():
+def test_nats_at_both_ends_of_the_mask_rate():
+    """At rate 1 each token costs its marginal entropy, and at rate 0 nothing is masked."""
     chain, length = CHAINS[0], 10
     assert markov_masked_nats(*chain, length, 1.0) == pytest.approx(length * markov_entropy(*chain, 1), rel=1e-12)
     assert markov_masked_nats(*chain, length, 0.0) == 0

@@ -16,7 +16,8 @@ from mdlm_jax.processes.mixture import uniform
 from mdlm_jax.schedules import cosine, linear
 
 
-def test_forward_backward_without_a_positions_own_evidence_is_enumeration():
+def test_leave_one_out_matches_enumeration():
+    """Forward-backward without a position's own evidence."""
     vocab, length = 3, 5
     stationary, transitions = markov_chain(vocab, 0.5, seed=1)
     joint = stationary
@@ -39,8 +40,8 @@ OBJECTIVES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_it_reaches_the_entropy_of_a_row(objective):
-    """Mean nats over rows drawn from the chain, noised once each, at evenly spread levels."""
+def test_best_network_reaches_the_entropy(objective):
+    """Mean nats over rows drawn from the chain, each noised once, at evenly spread levels."""
     chain, num = markov_chain(VOCAB, 0.4, seed=0), 40_000
     rows = jnp.asarray(sample_rows(*chain, (7,), np.arange(num), LENGTH))
     arrays = [jnp.asarray(part, jnp.float32) for part in chain]

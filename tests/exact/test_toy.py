@@ -9,7 +9,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.exact import ToyDistribution, conditionals, entropy, nats, random_toy_distribution
 
 
-def test_sequences_and_probabilities_are_in_one_order():
+def test_tokens_and_nats_share_one_order():
     toy = random_toy_distribution(0, vocab=3, length=4)
     assert toy.tokens.shape == (81, 4) and toy.vocab == 3 and toy.length == 4
     for tokens, minus_log in zip(toy.tokens, nats(toy), strict=True):
@@ -27,7 +27,7 @@ def test_entropy_of_known_distributions():
 
 
 def test_conditionals_are_bayes_rule():
-    """Every entry of the table, by adding up the sequences that agree with the visible tokens."""
+    """Every entry of the table is a sum over the sequences that agree with the visible tokens."""
     toy = random_toy_distribution(1, vocab=3, length=3)
     table, probs, mask = conditionals(toy), toy.probability.ravel(), 3
     for partial in itertools.product(range(mask + 1), repeat=3):
@@ -38,7 +38,7 @@ def test_conditionals_are_bayes_rule():
             assert table[(*partial, position, token)] == pytest.approx(expected, rel=1e-12)
 
 
-def test_conditionals_of_the_impossible_are_uniform():
+def test_impossible_conditionals_are_uniform():
     certain = np.zeros((2, 2))
     certain[1, 0] = 1
     table = conditionals(ToyDistribution(certain))
@@ -55,6 +55,6 @@ def test_conditionals_of_the_impossible_are_uniform():
         (np.full((4,) * 9, 4.0**-9), "smaller V or L"),
     ],
 )
-def test_what_is_no_toy_is_refused(probability, complaint):
+def test_invalid_distribution_is_refused(probability, complaint):
     with pytest.raises(UserError, match=complaint):
         conditionals(ToyDistribution(probability))

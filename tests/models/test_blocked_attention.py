@@ -20,7 +20,7 @@ def arrays(*shapes):
 @pytest.mark.parametrize("documents", [False, True], ids=["one", "documents"])
 @pytest.mark.parametrize("mask", [full, causal])
 @pytest.mark.parametrize("length", [5, BLOCK, 2 * BLOCK + 44, 5 * BLOCK, 8 * BLOCK])
-def test_equals_the_plain_formula(length, mask, documents):
+def test_equals_plain_attention(length, mask, documents):
     q, k, v, weights = arrays((2, length, 4, 8), (2, length, 2, 8), (2, length, 2, 8), (2, length, 4, 8))
     segments = jnp.broadcast_to(jnp.arange(length) // 100, (2, length)) if documents else None
     seen = allowed(mask, jnp.arange(length), length, segments)
@@ -39,8 +39,8 @@ def test_equals_the_plain_formula(length, mask, documents):
 
 @pytest.mark.parametrize("backend", ["blocked", "library"])
 @pytest.mark.parametrize("documents", [False, True], ids=["one", "documents"])
-def test_equals_the_plain_formula_on_a_noised_and_a_clean_half(backend, documents):
-    """The dead tiles of block diffusion are never computed; what is left must be all there is."""
+def test_equals_plain_attention_under_the_block_mask(backend, documents):
+    """The dead tiles of block diffusion are skipped and all others are computed."""
     length = 5 * BLOCK
     mask = block_mask(16, length)
     q, k, v, weights = arrays(*[(1, 2 * length, 2, 8)] * 4)
@@ -56,9 +56,12 @@ def test_equals_the_plain_formula_on_a_noised_and_a_clean_half(backend, document
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6), slopes(backend), slopes("einsum"))
 
 
-def test_the_library_is_asked_for_three_eighths_of_the_pairs_of_block_diffusion():
-    """A quarter and a little may look. Four spans a half ask for a square of their own and 1 + 2 + 3 + 4 of the clean
-    positions, noised, and for 1 + 2 + 3 + 4 clean: 24 of 64. Of a mask that hides nothing all are asked for."""
+def test_library_computes_three_eighths_of_block_pairs():
+    """The mask allows slightly over a quarter of the pairs.
+
+    Each half has four spans. The noised half computes one square per span and 1 + 2 + 3 + 4 squares of clean keys,
+    and the clean half 1 + 2 + 3 + 4: 24 of 64. A full mask computes all pairs.
+    """
     length = 8 * BLOCK
     mask, shape = block_mask(16, length), jax.ShapeDtypeStruct((1, 2 * length, 1, 8), jnp.float32)
 
@@ -70,7 +73,8 @@ def test_the_library_is_asked_for_three_eighths_of_the_pairs_of_block_diffusion(
     np.testing.assert_allclose(flops(mask) / flops(full), 24 / 64, rtol=0.02)
 
 
-def test_halves_are_taken_and_given():
+def test_bfloat16_stays_bfloat16():
+    """Values and gradients agree with float32."""
     q, k, v, weights = (x.astype(jnp.bfloat16) for x in arrays(*[(2, 4 * BLOCK, 2, 16)] * 4))
 
     def slopes(backend, *inputs):
@@ -84,14 +88,14 @@ def test_halves_are_taken_and_given():
         assert apart < 0.01  # a bfloat16 has 8 bits
 
 
-def test_a_cache_longer_than_the_queries():
+def test_cache_may_be_longer_than_the_queries():
     q, k, v = arrays((1, 3, 4, 8), (1, 9, 2, 8), (1, 9, 2, 8))
     seen = allowed(causal, 4 + jnp.arange(3), 9, None)
     blocked, plain = (attend(q, k, v, causal, seen, backend) for backend in ("blocked", "einsum"))
     np.testing.assert_allclose(blocked, plain, rtol=1e-5, atol=1e-6)
 
 
-def test_memory_is_that_of_a_few_blocks():
+def test_memory_is_below_plain_attention():
     shape = jax.ShapeDtypeStruct((1, 2048, 2, 16), jnp.float32)
 
     def temporary(backend):

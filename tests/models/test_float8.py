@@ -20,8 +20,11 @@ def exactly(found):
 
 
 @pytest.mark.parametrize("dtype, bits, smallest", [("float8_e4m3fn", 3, 2.0**-9), ("float8_e5m2", 2, 2.0**-16)])
-def test_the_nearest_number_of_the_format_whatever_the_scale(dtype, bits, smallest):
-    """Half a unit of the last bit of mantissa, or half the smallest number there is, of a largest of 448 or 57,344."""
+def test_rounds_to_nearest_at_any_scale(dtype, bits, smallest):
+    """The error is at most half a unit of the last mantissa bit or half the smallest number, relative to the largest.
+
+    The largest number is 448 (e4m3) or 57,344 (e5m2).
+    """
     dtype = jnp.dtype(dtype)
     for scale in (1e-6, 1.0, 1e6):
         x = scale * jax.random.normal(jax.random.key(0), (4000,)) ** 5
@@ -35,7 +38,8 @@ def test_the_nearest_number_of_the_format_whatever_the_scale(dtype, bits, smalle
         assert (exactly(rounded(jnp.array([0.0, tiny]), dtype)) <= tiny).all()
 
 
-def test_the_product_and_its_gradients_are_those_of_rounded_arrays():
+def test_product_uses_rounded_arrays():
+    """Value and gradients are those of the product of the rounded arrays."""
     keys = jax.random.split(jax.random.key(1), 3)
     x, w, slope = (jax.random.normal(key, shape) for key, shape in zip(keys, ((5, 7), (7, 3), (5, 3)), strict=True))
     out, pull = jax.vjp(lambda x, w: float8_product(x, w, OVER_INNER), x, w)
@@ -47,8 +51,8 @@ def test_the_product_and_its_gradients_are_those_of_rounded_arrays():
     assert float(jnp.abs(out - x @ w).max()) > 1e-3
 
 
-def test_rows_of_several_axes_are_rows():
-    """As where a mesh splits positions; in bfloat16, summed in float32."""
+def test_leading_axes_are_flattened():
+    """A mesh that splits positions keeps two leading axes. bfloat16 arrays are summed in float32."""
     keys = jax.random.split(jax.random.key(1), 3)
     shapes = (2, 5, 7), (7, 3), (2, 5, 3)
     x, w, slope = (jax.random.normal(key, shape, jnp.bfloat16) for key, shape in zip(keys, shapes, strict=True))
@@ -60,8 +64,8 @@ def test_rows_of_several_axes_are_rows():
         np.testing.assert_array_equal(found.reshape(expected.shape), expected)
 
 
-def test_gpus_are_given_products_of_8_bits():
-    """Lowered for one that is not here: the one that goes forward and the two that go back."""
+def test_gpus_multiply_in_8_bits():
+    """The lowering for CUDA has one forward and two backward products."""
     x, w = jnp.ones((16, 32), jnp.bfloat16), jnp.ones((32, 16), jnp.bfloat16)
 
     def loss(x, w):
@@ -72,7 +76,7 @@ def test_gpus_are_given_products_of_8_bits():
     assert len(products) == 3 and all(line.count("xf8E") == 2 for line in products)
 
 
-def test_the_network_computes_nearly_the_same():
+def test_network_output_stays_close():
     architecture = Architecture(11, 2, 64, 4, 4, 96)
     plain, eighth = (transformer(architecture, Execution(use_segments=False, float8=on)) for on in (False, True))
     params = plain.init(jax.random.key(0))
@@ -83,6 +87,6 @@ def test_the_network_computes_nearly_the_same():
     assert 1e-4 < apart < 0.1  # rounding moves an operand by up to 6%, by 2 to 3% in the mean square
 
 
-def test_refused_where_the_chip_has_none():
+def test_unsupported_chip_is_refused():
     with pytest.raises(UserError, match="config.train.float8 is True, on a cpu; accepted: False, or a GPU"):
         check_float8(jax.devices("cpu")[0])

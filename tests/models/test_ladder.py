@@ -23,13 +23,13 @@ def test_sizes_are_well_formed():
     assert counts[0] < 5e3 and counts[-1] > 2e7
 
 
-def test_architecture_sets_the_vocabulary_and_overrides():
+def test_architecture_applies_vocabulary_and_overrides():
     size = architecture("6M", 50257, qk_norm=True)
     assert size == SMDM["6M"]._replace(vocab_size=50257, qk_norm=True)
     assert architecture("4k", 256).vocab_size == 256
 
 
-def test_what_is_unknown_is_named():
+def test_unknown_size_or_field_is_refused():
     with pytest.raises(UserError, match="unknown model size '7M'; known: 0.53k, 1k"):
         architecture("7M", 256)
     with pytest.raises(UserError, match="unknown field 'depth'.*layers"):

@@ -37,8 +37,8 @@ def assert_equal(found, expected):
 
 @pytest.mark.parametrize("documents", [False, True], ids=["one", "documents"])
 @pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
-def test_equals_the_plain_formula(mask, documents):
-    """Two heads that share keys; documents end inside a tile."""
+def test_equals_plain_attention(mask, documents):
+    """Two heads share keys, and documents end inside a tile."""
     segments = (jnp.arange(POSITIONS) % LENGTH // 50)[None] if documents else None
     seen = allowed(mask, jnp.arange(POSITIONS), POSITIONS, segments)
     arguments = inputs()
@@ -48,7 +48,7 @@ def test_equals_the_plain_formula(mask, documents):
     )
 
 
-def test_over_a_mesh_each_device_has_its_rows():
+def test_equals_plain_attention_over_a_mesh():
     mesh = make_mesh(jax.devices()[:1], data=1, fsdp=1)
     arguments = inputs(batch=2)
     segments = jnp.ones((2, POSITIONS), jnp.int32)
@@ -59,7 +59,7 @@ def test_over_a_mesh_each_device_has_its_rows():
 
 
 @pytest.mark.parametrize(("platform", "positions", "told"), [("gpu", 256, "on a gpu: einsum"), ("tpu", 100, "of 128")])
-def test_what_it_can_not_do_is_told_in_one_line(platform, positions, told):
+def test_unsupported_use_is_refused(platform, positions, told):
     with pytest.raises(UserError, match=told):
         check_backend("splash", platform, positions)
     check_backend("splash", "tpu", 256)

@@ -30,16 +30,16 @@ def config(**objective):
     return given
 
 
-def test_the_embedding_is_that_of_dit_and_sedd():
-    """`timestep_embedding(1000 t, 256)` and `timestep_embedding(sigma, 256)` of their code, by its formula."""
+def test_embedding_matches_dit_and_sedd():
+    """`timestep_embedding(1000 t, 256)` and `timestep_embedding(sigma, 256)` of their code, written out."""
     frequencies = np.exp(-np.log(10000) * np.arange(128) / 128)
     for level in (1000 * 0.3, 2.5):
         expected = np.concatenate([np.cos(level * frequencies), np.sin(level * frequencies)])
         np.testing.assert_allclose(sinusoids(jnp.float32(level)), expected, atol=3e-5)
 
 
-def test_a_network_sees_sigma_of_the_schedule():
-    """It answers to t as one that embeds the level itself answers to sigma."""
+def test_network_reads_sigma_of_the_schedule():
+    """Its output at t equals that of a network that embeds the level itself at sigma(t)."""
     objective = masked(V, cosine())
     view = objective.view((), jax.random.key(0), ROW, jnp.float32(0.4))
     by_time, by_level = (
@@ -61,8 +61,8 @@ def sigma_config():
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "geometric", "mdlm_cosine", "square_root"])
-def test_what_is_reported_shows_the_time_at_which_its_share_is_masked(name):
-    """The k-form masks a share k / n: the network sees the time at which training masks that share."""
+def test_evaluation_shows_the_time_of_its_mask_rate(name):
+    """The k-form masks a share k / n, and the network reads the time at which training masks that share."""
     schedule = SCHEDULES[name]()
     reported = masked(V, schedule).evaluate
     views = jax.vmap(lambda u: reported.view((), jax.random.key(0), ROW, u))(jnp.arange(6) / 6 + 0.05)
@@ -71,7 +71,7 @@ def test_what_is_reported_shows_the_time_at_which_its_share_is_masked(name):
     np.testing.assert_allclose(schedule(views.t[:, 0, 0]), np.clip(share, *ends), atol=1e-6)
 
 
-def test_the_complementary_view_has_its_own_time():
+def test_complementary_view_has_its_own_time():
     schedule = cosine()
     view = masked(V, schedule, complementary=True).view((), jax.random.key(0), ROW, jnp.float32(0.3))
     np.testing.assert_allclose(schedule(view.t[1]), 1 - schedule(view.t[0]), atol=1e-6)
@@ -88,12 +88,12 @@ def test_the_complementary_view_has_its_own_time():
         {"name": "masked", "block_size": 4},
     ],
 )
-def test_objectives_that_may_have_it(objective):
+def test_objectives_with_time_conditioning(objective):
     assert plan(config(**objective)).architecture.time_conditioning
 
 
 @pytest.mark.parametrize("name", ["ar", "any_order_causal", "masked_lm"])
-def test_objectives_of_one_noise_level_are_refused(name):
+def test_objectives_of_one_noise_level_refuse_it(name):
     with pytest.raises(
         UserError, match=f"time_conditioning is True; accepted: False: {name} trains at one noise level"
     ):

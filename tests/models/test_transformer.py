@@ -65,14 +65,14 @@ def awake(params):
 
 
 @pytest.mark.parametrize("name", SMDM)
-def test_all_thirty_sizes_have_the_parameters_of_the_paper(name):
-    """The shapes that `init` makes, counted; the closed form of them is checked against the paper in test_ladder."""
+def test_smdm_sizes_match_the_paper(name):
+    """Counts the shapes that `init` makes; test_ladder checks the closed form against the paper."""
     params = jax.eval_shape(transformer(SMDM[name], Execution(scan_layers=True)).init, jax.random.key(0))
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters(SMDM[name]).total
 
 
 @pytest.mark.parametrize("options", [*OPTIONS.values(), {"input_width": 5}], ids=[*OPTIONS, "vectors"])
-def test_every_option_has_the_parameters_of_the_closed_form(options):
+def test_options_match_the_closed_form(options):
     architecture = SMALL._replace(**options)
     params = initial(architecture)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters(architecture).total
@@ -80,7 +80,8 @@ def test_every_option_has_the_parameters_of_the_closed_form(options):
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_scan_remat_and_the_library_kernel_change_nothing(options):
+def test_execution_options_keep_the_output(options):
+    """Scanned layers, rematerialisation and the library kernel."""
     architecture = SMALL._replace(**options)
     params = awake(initial(architecture))
     view = whole_view(jnp.arange(24).reshape(2, 12) % 12, segments=jnp.array([[1] * 5 + [2] * 7, [1] * 10 + [0] * 2]))
@@ -90,7 +91,8 @@ def test_scan_remat_and_the_library_kernel_change_nothing(options):
             np.testing.assert_allclose(logits_of(architecture, execution, params, view, mask), expected, atol=2e-5)
 
 
-def test_bfloat16_is_near_float32_and_keeps_float32_weights():
+def test_bfloat16_is_near_float32():
+    """The weights stay in float32."""
     params = jax.jit(transformer(SMALL, Execution(compute_dtype=jnp.bfloat16)).init)(jax.random.key(0))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     view = whole_view(jnp.arange(24).reshape(2, 12) % 12)
@@ -109,7 +111,7 @@ def changed_positions(mask, segments, position):
     return np.flatnonzero(np.abs(after - before).max(axis=-1)[0] > 0)
 
 
-def test_a_position_sees_what_its_mask_and_its_segment_allow():
+def test_attention_obeys_mask_and_segments():
     one, two = jnp.ones((1, 8), jnp.int32), jnp.array([[1, 1, 1, 2, 2, 2, 2, 0]])
     assert changed_positions(full, one, 3).tolist() == list(range(8))
     assert changed_positions(causal, one, 3).tolist() == [3, 4, 5, 6, 7]
@@ -117,8 +119,8 @@ def test_a_position_sees_what_its_mask_and_its_segment_allow():
     assert changed_positions(causal, two, 4).tolist() == [4, 5, 6]
 
 
-def test_rotary_positions_are_relative_and_the_coordinates_of_a_pair_are_independent():
-    """Shifting all coordinates changes nothing; a query's target position matters, which a key's does not have."""
+def test_rotary_positions_are_relative():
+    """Shifting all coordinates changes nothing. A query's target position matters, and keys have none."""
     params = initial(SMALL)
     view = whole_view(jnp.arange(12)[None] % 11)
     shifted = view._replace(positions=view.positions + 5, key_positions=view.key_positions + 5)
@@ -129,8 +131,8 @@ def test_rotary_positions_are_relative_and_the_coordinates_of_a_pair_are_indepen
     )
 
 
-def test_any_order_causal_is_told_its_target():
-    """Two orders that read the same tokens and differ only in the last target give different last logits only."""
+def test_any_order_causal_reads_its_target():
+    """Two orders that read the same tokens and differ only in the last target differ only in the last logits."""
     params = initial(SMALL)
     objective = OBJECTIVES["any_order_causal"](11)
     example = Example(jnp.arange(6), jnp.ones(6, jnp.int32), jnp.zeros(6, bool))
@@ -141,7 +143,7 @@ def test_any_order_causal_is_told_its_target():
 
 
 def test_smdm_forward_reference_case():
-    """Logits of SMDM's own code (commit 583aa47) on weights filled by a formula, float32 rotary tables."""
+    """Logits of SMDM's own code (commit 583aa47) with weights filled by a formula and float32 rotary tables."""
     architecture = Architecture(128, layers=2, width=32, heads=4, key_value_heads=2, mlp_width=128)
     names = ["lm_head.weight"]
     for layer in "01":
@@ -199,7 +201,7 @@ def test_smdm_forward_reference_case():
     np.testing.assert_allclose(nats, [5.673242, 5.554620, 5.371327], rtol=1e-5)
 
 
-def test_one_noise_level_is_the_same_at_every_position():
+def test_one_noise_level_applies_to_all_positions():
     architecture = SMALL._replace(layers=1, time_conditioning=True)
     params, tokens = awake(initial(architecture)), jnp.arange(24).reshape(2, 12) % 12
     t = jnp.array([[0.2], [0.7]])
@@ -211,7 +213,7 @@ def test_one_noise_level_is_the_same_at_every_position():
     assert float(jnp.abs(once - other).max()) > 0.01
 
 
-def test_a_network_with_an_input_width_reads_vectors_and_no_tokens():
+def test_input_width_reads_vectors_instead_of_tokens():
     architecture = SMALL._replace(layers=1, input_width=5)
     params, view = initial(architecture), whole_view(jnp.arange(12)[None] % 11)
     assert "embedding" not in params["ends"]
@@ -222,8 +224,8 @@ def test_a_network_with_an_input_width_reads_vectors_and_no_tokens():
     assert bool((before == other_tokens).all()) and float(jnp.abs(before - other_vectors).max()) > 0.01
 
 
-def test_dropout_belongs_to_the_example():
-    """Two examples together draw what each draws alone."""
+def test_dropout_depends_only_on_the_example():
+    """Two examples in one batch draw what each draws alone."""
     architecture = SMALL._replace(dropout=0.5)
     model = transformer(architecture, Execution())
     params, keys = initial(architecture), jax.random.split(jax.random.key(1), 2)
@@ -236,13 +238,13 @@ def test_dropout_belongs_to_the_example():
     assert min(float(jnp.abs(both - x).max()) for x in (still, other)) > 0.1
 
 
-def test_dropout_of_the_two_branches_of_a_block_is_independent():
+def test_dropout_of_both_branches_is_independent():
     x, keys = jnp.ones((2, 64, 64)), jax.random.split(jax.random.key(0), 2)
     attention, mlp = (_dropout(x, keys, 0.5, branch) for branch in (0, 1))
     assert abs(float(jnp.mean(attention * mlp)) - 1.0) < 0.1  # 2 if they were one mask, with what is kept doubled
 
 
-def test_two_coordinates_share_the_frequencies_of_one():
+def test_two_coordinates_split_the_frequencies():
     """Each coordinate turns its own d / 4 pairs by base^(-i / (d / 4)), against complex numbers in float64."""
     d, base = 16, 10_000.0
     rng = np.random.default_rng(0)

@@ -42,8 +42,8 @@ def diffusion(schedule=None):
 
 
 @pytest.mark.parametrize("x", SOME)
-def test_blocks_of_one_token_are_autoregression(x):
-    """For any network: -log p(x_i | clean x_<i, one mask), summed."""
+def test_block_size_one_is_autoregression(x):
+    """For any network the nats are the sum of -log p(x_i | clean x_<i, one mask)."""
     logits = np.random.default_rng(0).normal(size=(V,) * L + (L, V))
 
     def network(view):  # position i reads the clean tokens before it, and knows no others
@@ -63,7 +63,8 @@ def test_blocks_of_one_token_are_autoregression(x):
     assert value == pytest.approx(chain, rel=1e-13)
 
 
-def test_one_block_of_all_is_masked_diffusion():
+def test_one_block_is_masked_diffusion():
+    """One block as long as the row gives the bound of masked diffusion."""
     network = table(1, V + 1, L, V)
     logits = np.random.default_rng(1).normal(size=(V + 1,) * L + (L, V))
     value = bounds(block(diffusion(), L, L), network, SOME, *gauss_legendre(L // 2 + 1))
@@ -87,7 +88,7 @@ def reads_blocks(size):
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_the_bound_does_not_depend_on_the_schedule(size):
+def test_bound_is_schedule_invariant(size):
     values = [
         bounds(block(diffusion(schedule), size, L), reads_blocks(size), SOME, *tanh_sinh(40))
         for schedule in (linear(), cosine(), polynomial(2.0))
@@ -96,7 +97,8 @@ def test_the_bound_does_not_depend_on_the_schedule(size):
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_with_the_best_network_every_size_is_tight_for_every_sequence(size):
+def test_best_network_is_tight_at_every_size(size):
+    """With the best network the bound is -log p(x) for every sequence."""
     objective = block(diffusion(), size, L)
     value = bounds(objective, best_network(objective, TOY), TOY.tokens, *gauss_legendre(4))
     np.testing.assert_allclose(value, nats(TOY), rtol=1e-12)
@@ -122,8 +124,8 @@ def weights_and_times(size, low, high):
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (0.3, 0.8), (0.45, 0.95)])
-def test_blocks_of_one_token_may_be_clipped(low, high):
-    """Each token's mean weight is 1 for any range, with variance ln(high / low) / (high - low) - 1."""
+def test_clipping_is_unbiased_at_block_size_one(low, high):
+    """Each token's mean weight is 1 for any range, and its variance is ln(high / low) / (high - low) - 1."""
     weight, t, hidden = weights_and_times(1, low, high)
     assert (t >= low - 1e-6).all() and (t <= high + 1e-6).all()
     np.testing.assert_allclose(weight, np.where(hidden, 1 / t, 0), rtol=1e-5)
@@ -138,8 +140,8 @@ def test_blocks_of_one_token_may_be_clipped(low, high):
     assert clipped.bound == ("none" if low > 0 else "upper") and clipped.evaluate.bound == "upper"
 
 
-def test_clipping_changes_the_value_of_larger_blocks():
-    """So it is no bound: what is reported draws from [0, 1]."""
+def test_clipping_biases_larger_blocks():
+    """A clipped range is no bound, so evaluation draws its times from [0, 1]."""
     network, times = reads_blocks(2), gauss_legendre(10)
     whole = bounds(block(diffusion(), 2, L), network, SOME, *times)
     part = bounds(block(diffusion(), 2, L), network, SOME, 0.45 + 0.5 * times[0], times[1])
@@ -150,9 +152,10 @@ def test_clipping_changes_the_value_of_larger_blocks():
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_one_pass_over_both_halves_is_the_pass_over_each_block_alone(size):
-    """A real transformer: the noised block after the clean blocks before it, [x_<b ; z_b], each clean block seeing
-    those up to its own.
+def test_one_pass_equals_a_pass_per_block(size):
+    """A real transformer gives the same logits in one pass and for each noised block after its clean prefix.
+
+    A clean block sees the clean blocks up to its own.
     """
     length = 3 * size
     model = transformer(Architecture(V, 2, 16, 2, 2, 32), Execution())
@@ -186,7 +189,7 @@ DRAWN = {
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2])
 @pytest.mark.parametrize("objective", DRAWN.values(), ids=DRAWN)
-def test_mean_nats_of_any_wrapped_objective_are_the_entropy(objective, size):
+def test_mean_nats_in_blocks_are_the_entropy(objective, size):
     blocks = block(objective.evaluate or objective, size, L)  # under uniform times the variance may be infinite
     objective_params = objective.init(jax.random.key(0))
     mean, error = expected_nats(blocks, best_network(blocks, TOY, objective_params), TOY, jax.random.key(3), 40_000)
@@ -195,8 +198,8 @@ def test_mean_nats_of_any_wrapped_objective_are_the_entropy(objective, size):
 
 # one token alone has a chain that is exact, however few its steps
 @pytest.mark.parametrize("size", [2, 4])
-def test_a_chain_of_steps_in_blocks_is_above_the_entropy_and_tends_to_it(size):
-    """T steps with the best network: decreasing to the entropy as T grows."""
+def test_discrete_steps_in_blocks_tend_to_the_entropy(size):
+    """With the best network the nats of T steps decrease to the entropy as T grows."""
     probability = TOY.probability.ravel()
     values = []
     for steps in (2, 8, 32):
@@ -207,8 +210,8 @@ def test_a_chain_of_steps_in_blocks_is_above_the_entropy_and_tends_to_it(size):
     assert values[2] - entropy(TOY) < 0.2 * (values[0] - entropy(TOY)) + 1e-6
 
 
-def test_the_optimal_denoiser_of_a_row_is_not_needed_to_be_told_where_blocks_end():
-    """At a mask the best answer is the conditional of what is visible: clean blocks before, the block's own tokens."""
+def test_optimal_denoiser_needs_no_block_boundaries():
+    """At a mask the best prediction is the conditional given earlier clean blocks and the block's visible tokens."""
     objective = block(diffusion(), 2, L)
     oracle = best_network(objective, TOY)
     view = jax.tree.map(lambda field: field[0], objective.view((), jax.random.key(0), EXAMPLE, 0.5))

@@ -60,7 +60,7 @@ SCORED = [
 
 @pytest.mark.few(3)
 @pytest.mark.parametrize(("process", "parameterization"), SCORED)
-def test_score_entropy_and_rates_are_their_sums(process, parameterization):
+def test_score_entropy_and_rates_equal_their_sums(process, parameterization):
     with jax.enable_x64(True):
         read = parameterization(process)
         logits, x, z, t = positions(process)
@@ -86,7 +86,7 @@ def test_score_entropy_and_rates_are_their_sums(process, parameterization):
 
 @processes
 @pytest.mark.parametrize("s_over_t", [0.0, 0.3, 0.999])
-def test_the_divergence_of_a_step_is_its_sum(process, s_over_t):
+def test_step_divergence_equals_its_sum(process, s_over_t):
     with jax.enable_x64(True):
         logits, x, z, t = positions(process)
         assert_same(
@@ -98,8 +98,8 @@ def test_the_divergence_of_a_step_is_its_sum(process, s_over_t):
 
 
 @pytest.mark.parametrize("num_steps", [100, 10_000, 1_000_000])
-def test_float32_keeps_the_nats_of_masking_steps(num_steps):
-    """Against float64 at random steps, the first and the last; a plain difference is 4% off at a million steps."""
+def test_masking_steps_are_accurate_in_float32(num_steps):
+    """Agrees with float64 at random steps, the first and the last. A plain difference is 4% off at a million steps."""
     step = np.append(np.random.default_rng(0).integers(1, num_steps, 500), [1, 2, num_steps])
 
     def nats():
@@ -116,7 +116,7 @@ def test_float32_keeps_the_nats_of_masking_steps(num_steps):
     np.testing.assert_allclose(single, double, rtol=2e-6, atol=1e-6)
 
 
-def test_log1p_sum_has_the_slopes_of_the_sum():
+def test_log1p_sum_matches_value_and_gradient():
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
         arguments = [jnp.asarray(rng.normal(size=shape)) for shape in ((2, 3, V), (2, 3))]
@@ -135,8 +135,8 @@ def test_log1p_sum_has_the_slopes_of_the_sum():
 @pytest.mark.few(2)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("t", [1e-6, 1 - 1e-6])
-def test_losses_and_slopes_are_finite_in_float32_at_both_ends(process, t):
-    """At V = 1,000 and with a network that is sure, right or wrong."""
+def test_losses_and_gradients_are_finite_at_both_ends(process, t):
+    """Holds in float32 at V = 1,000 with a confident network, right or wrong."""
     vocab = 1000
     make = {
         "absorbing": lambda: mixture.absorbing(vocab, cosine()),
@@ -164,7 +164,7 @@ def test_losses_and_slopes_are_finite_in_float32_at_both_ends(process, t):
     assert all(np.isfinite(value).all() for value in jax.tree.leaves(found))
 
 
-def test_score_entropy_of_a_process_that_does_not_mix_is_refused():
+def test_score_entropy_refuses_a_process_without_mixture():
     other = PROCESSES["uniform"]._replace(mixture=None)
     with pytest.raises(UserError, match="process: accepted is one that mixes"):
         score_entropy(parameterizations.full_posterior(other), timed=True)

@@ -67,8 +67,8 @@ def backward_steps(process, table, num_steps):
 
 @pytest.mark.few(2)
 @pytest.mark.parametrize("name", PROCESSES)
-def test_the_bound_is_its_definition_by_paths(name):
-    """L_vb = E_q[log q(x_1 .. x_T | x_0) - log p(x_0 .. x_T)] over all paths, for a network that is wrong."""
+def test_bound_equals_the_sum_over_paths(name):
+    """L_vb = E_q[log q(x_1 .. x_T | x_0) - log p(x_0 .. x_T)] over all paths, for an arbitrary network."""
     num_steps = 3
     process = PROCESSES[name]()
     table, network = arbitrary_network(process.states, num_steps)
@@ -95,7 +95,8 @@ def test_the_bound_is_its_definition_by_paths(name):
 
 @pytest.mark.parametrize("num_steps", [2, 8])
 @pytest.mark.parametrize("name", ["absorbing", "uniform", "hybrid"])
-def test_the_model_is_a_distribution_and_the_bound_is_above_its_nats(name, num_steps):
+def test_bound_is_above_the_model_nats(name, num_steps):
+    """The model's probabilities sum to 1, and the bound is at least -log p(x)."""
     process = PROCESSES[name]()
     table, network = arbitrary_network(process.states, num_steps)
     every, ours = backward_steps(process, table, num_steps)
@@ -110,9 +111,8 @@ def test_the_model_is_a_distribution_and_the_bound_is_above_its_nats(name, num_s
 
 
 @pytest.mark.parametrize("schedule", [linear, cosine])
-def test_absorbing_is_the_weighted_cross_entropy_of_hidden_tokens(schedule):
-    """KL_t = (alpha_s - alpha_t) / (1 - alpha_t) sum over hidden positions of -log p_x, as `masked` of T steps
-    weighs."""
+def test_absorbing_is_weighted_cross_entropy(schedule):
+    """KL_t = (alpha_s - alpha_t) / (1 - alpha_t) times the sum of -log p_x over the masked positions."""
     num_steps = 5
     x = np.array([1, 0])
     table, network = arbitrary_network(V + 1, num_steps)
@@ -127,8 +127,8 @@ def test_absorbing_is_the_weighted_cross_entropy_of_hidden_tokens(schedule):
     np.testing.assert_allclose(bound_of(objective, network, x, *steps(num_steps)), total, rtol=1e-12)
 
 
-def test_masked_in_steps_weighs_as_d3pm_does():
-    """At every u, the nats per hidden token: T (1 - alpha_s' - ..): the same step, the same weight."""
+def test_masked_steps_weigh_like_d3pm():
+    """At every u a masked token weighs T (alpha_s - alpha_t) / (1 - alpha_t) of the same step."""
     num_steps, key = 5, jax.random.key(0)
     example = Example(jnp.zeros(50, int), jnp.ones(50, int), jnp.zeros(50, bool))
     for u in (0.01, 0.5, 0.99):
@@ -153,10 +153,11 @@ def limit_terms():
     return table_network(logits), x, bound
 
 
-def test_the_bound_tends_to_its_limit_as_one_over_t():
-    """Slope 1 in T, Richardson's extrapolation 2 L_2T - L_T, and for the linear schedule the constant itself:
+def test_bound_converges_as_one_over_steps():
+    """The gap to the limit halves as T doubles, and 2 L_2T - L_T (Richardson) is the limit.
 
-    T (L_T - L_inf) -> (f(1) - f(0)) / 2, f(t) = E_t[sum of CE] / t. For one x its sign may be either.
+    For the linear schedule T (L_T - L_inf) -> (f(1) - f(0)) / 2, f(t) = E_t[sum of CE] / t. For one x it may have
+    either sign.
     """
     network, x, bound = limit_terms()
     limit = any_order_bound(network, V, x)
@@ -168,8 +169,8 @@ def test_the_bound_tends_to_its_limit_as_one_over_t():
     np.testing.assert_allclose(256 * gap[256], (at_end - at_start) / 2, rtol=0.02)
 
 
-def test_the_best_network_gains_from_every_step():
-    """Averaged over x: T = 1 costs the sum of H(x_i), more steps less, the limit is H(x)."""
+def test_more_steps_lower_the_optimal_bound():
+    """Averaged over x, T = 1 costs the sum of H(x_i), more steps cost less, and the limit is H(x)."""
     toy = random_toy_distribution(3, V, L)
     probability = toy.probability.ravel()
     table = jnp.log(jnp.asarray(conditionals(toy)))
@@ -188,9 +189,8 @@ def test_the_best_network_gains_from_every_step():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["uniform", pytest.param("hybrid", marks=pytest.mark.slow)])
-def test_the_optimum_is_the_leave_one_out_distribution_and_not_the_posterior(name):
-    """With p(x_0 | all OTHER positions) plugged in the bound is nearly tight; with p(x_0 | all positions) it is far
-    off."""
+def test_optimum_is_the_leave_one_out_distribution(name):
+    """The bound is nearly tight with p(x_0 | all OTHER positions) and far off with p(x_0 | all positions)."""
     toy, num_steps = random_toy_distribution(0, 3, L), 64
     process = {"uniform": lambda: uniform(3, linear()), "hybrid": lambda: hybrid(3, linear(), 0.4)}[name]()
     objective = d3pm(process, num_steps, 0.0)
@@ -205,7 +205,7 @@ def test_the_optimum_is_the_leave_one_out_distribution_and_not_the_posterior(nam
 
 
 @pytest.mark.slow
-def test_the_discretised_gaussian_gains_from_every_step():
+def test_more_steps_lower_the_gaussian_bound():
     toy = random_toy_distribution(1, 3, L)
     costs = []
     for num_steps in (4, 16):
@@ -215,7 +215,8 @@ def test_the_discretised_gaussian_gains_from_every_step():
     assert entropy(toy) < costs[1] < costs[0]
 
 
-def test_the_auxiliary_loss_is_lambda_times_the_mean_cross_entropy():
+def test_auxiliary_loss_is_weighted_cross_entropy():
+    """The auxiliary loss adds lambda times the mean cross-entropy, and evaluation leaves it out."""
     num_steps, weight = 4, 0.3
     process = PROCESSES["hybrid"]()
     table, network = arbitrary_network(process.states, num_steps)
@@ -233,8 +234,8 @@ def test_the_auxiliary_loss_is_lambda_times_the_mean_cross_entropy():
 
 
 @pytest.mark.parametrize("num_steps", [1, 4])
-def test_steps_end_at_their_times(num_steps):
-    """The stratified u of a batch draws each of the steps 1 to T equally often, and a view has the time of its end."""
+def test_stratified_times_draw_steps_equally(num_steps):
+    """The u of a batch draws each of the steps 1 to T equally often. A view's time is the end of its step."""
     example = Example(jnp.zeros(L, jnp.int32), jnp.ones(L, jnp.int32), jnp.zeros(L, bool))
     view = d3pm(absorbing(V, linear()), num_steps, 0.0).view
     grid = (jnp.arange(3 * num_steps) + 0.5) / (3 * num_steps)

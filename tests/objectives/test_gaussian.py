@@ -73,8 +73,8 @@ def knows(probs):
 
 
 @pytest.mark.parametrize(("objective_params", "step"), [(on_a_line, 0.2), (on_a_circle, 0.25)], ids=["line", "circle"])
-def test_the_bound_of_one_token_is_its_entropy_where_the_network_knows_its_distribution(objective_params, step):
-    """What the position shows is multiplied in, so that its distribution alone is the network's logits."""
+def test_one_token_bound_is_the_entropy(objective_params, step):
+    """The best logits are the token distribution alone: the objective adds the evidence of the noisy vector."""
     with jax.enable_x64(True):
         num = len(objective_params()["embedding"])
         probs = PROBS[:num] / PROBS[:num].sum()
@@ -82,7 +82,7 @@ def test_the_bound_of_one_token_is_its_entropy_where_the_network_knows_its_distr
         assert found == pytest.approx(entropy(ToyDistribution(probs)), abs=2e-3)
 
 
-def test_a_network_that_says_nothing_costs_log_v():
+def test_uniform_network_costs_log_v():
     with jax.enable_x64(True):
         found = exact_nats(on_a_circle(), knows(np.ones(3) / 3), ToyDistribution(PROBS), 60, 0.25)
         assert found == pytest.approx(np.log(3), abs=2e-3)
@@ -100,7 +100,8 @@ def of_two_positions(joint, vectors):
     return logits
 
 
-def test_the_bound_of_two_tokens_is_their_entropy_with_the_best_network_and_more_with_another():
+def test_two_token_bound_is_tight_when_optimal():
+    """The bound is the entropy with the best network and larger with two others."""
     with jax.enable_x64(True):
         toy = random_toy_distribution(1, vocab=2, length=2)
         best = of_two_positions(toy.probability, embedding(on_a_line()))
@@ -115,8 +116,8 @@ def test_the_bound_of_two_tokens_is_their_entropy_with_the_best_network_and_more
         assert min(apart, confident) > found + 0.01
 
 
-def test_the_draws_of_the_objective_have_the_entropy_as_their_mean():
-    """The same toy distribution by the views of the objective itself, in 16 dimensions with random vectors."""
+def test_drawn_nats_average_to_the_entropy():
+    """The objective draws its own views of the toy distribution, in 16 dimensions with random vectors."""
     toy, objective, key = random_toy_distribution(2, vocab=3, length=2), gaussian(3), jax.random.key(0)
     vectors = embedding(objective.init(key))
     best = of_two_positions(toy.probability, vectors)
@@ -129,7 +130,7 @@ def test_the_draws_of_the_objective_have_the_entropy_as_their_mean():
 
 
 @pytest.mark.parametrize("log_snr", [-2.0, 0.0, 2.0, 4.0])
-def test_the_nats_of_reading_the_last_vectors_are_bounded_without_a_draw(log_snr):
+def test_readout_nats_are_an_upper_bound(log_snr):
     """E[-log softmax(evidence)_x] <= 2 log sum_v exp(-SNR |e(x) - e(v)|^2 / 8), by quadrature over z."""
     with jax.enable_x64(True):
         vectors = embedding(on_a_circle())
@@ -150,7 +151,8 @@ def rows() -> Example:
     return Example(tokens, segments, jnp.array([[False] * 6, [True, True] + [False] * 4]))
 
 
-def test_a_view_is_noised_vectors_and_shows_what_is_given_and_padding_without_noise():
+def test_view_keeps_prompts_and_padding_clean():
+    """All other vectors are alpha e(x) + sigma noise."""
     objective, key = gaussian(5, embedding_width=4), jax.random.key(0)
     objective_params = objective.init(key)
     np.testing.assert_allclose((embedding(objective_params) ** 2).sum(axis=1), 4, rtol=1e-5)
@@ -182,8 +184,8 @@ def small_network(key) -> tuple[Model, dict]:
     return model._replace(hidden=hidden, head=lambda params, hidden: hidden @ params["ends"]["head"]), params
 
 
-def test_the_gradient_by_the_vectors_is_that_of_finite_differences():
-    """They act on what the network reads, on what a position shows, on the mean that is compared and on its target."""
+def test_embedding_gradient_matches_finite_differences():
+    """The vectors act on the network's input, on a position's evidence, on the predicted mean and on its target."""
     with jax.enable_x64(True):
         objective, key = gaussian(5, embedding_width=4), jax.random.key(1)
         model, params = small_network(key)
@@ -215,8 +217,8 @@ def train_step_of(vocab_size: int, architecture: Architecture, batch_size: int, 
 
 
 @pytest.mark.slow
-def test_the_train_step_learns_the_distribution_of_a_token_and_moves_the_vectors():
-    """Tokens are 0 or 1 in equal parts and never 2, 3 or 4: log 2 nats instead of log 5."""
+def test_train_step_learns_tokens_and_vectors():
+    """Tokens 0 and 1 are equally likely and 2, 3 and 4 never occur: log 2 nats instead of log 5."""
     architecture = Architecture(5, 1, 16, 2, 2, 32, input_width=16, time_conditioning=True)
     step, make_state = train_step_of(5, architecture, batch_size=32, chunk=3)
     state, step = jax.jit(make_state)(), jax.jit(step)
@@ -231,8 +233,8 @@ def test_the_train_step_learns_the_distribution_of_a_token_and_moves_the_vectors
     assert float(jnp.abs(state.objective_params["embedding"] - before).max()) > 0.01
 
 
-def test_memory_of_the_train_step_at_32000_tokens():
-    """What the compiler reserves for a step, in chunks of 64 positions, is less than two arrays of logits [B, L, V]."""
+def test_train_step_memory_at_32000_tokens():
+    """In chunks of 64 positions a step reserves less memory than two arrays of logits [B, L, V]."""
     vocab_size, length = 32000, 1024
     architecture = Architecture(vocab_size, 1, 64, 4, 4, 64, input_width=16, time_conditioning=True)
     step, make_state = train_step_of(vocab_size, architecture, batch_size=2, chunk=64)
@@ -242,6 +244,6 @@ def test_memory_of_the_train_step_at_32000_tokens():
     assert compiled.memory_analysis().temp_size_in_bytes < 2 * (2 * length * vocab_size * 4)
 
 
-def test_vectors_of_no_width_are_refused():
+def test_zero_embedding_width_is_refused():
     with pytest.raises(UserError, match="at least 1"):
         gaussian(5, embedding_width=0)

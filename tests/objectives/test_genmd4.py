@@ -39,10 +39,11 @@ def float64():
         yield
 
 
-def test_it_is_the_limit_of_a_chain_of_many_steps():
-    """The KLs of T steps, the network's distribution read as p(x_0 | all positions): their excess halves as T doubles.
+def test_bound_is_the_limit_of_many_steps():
+    """The excess of a chain of T steps halves as T doubles.
 
-    (Where all powers are above 1: the first steps add log(T) / T at 1, and T^-w below it.)
+    The chain reads the network's distribution as p(x_0 | all positions). All powers are above 1: the first steps add
+    log(T) / T at 1, and T^-w below it.
     """
     power = np.array([2.0, 2.5, 3.0])
     network = table(1, V + 1, 2, V)
@@ -63,8 +64,8 @@ def test_it_is_the_limit_of_a_chain_of_many_steps():
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
-def test_with_one_power_for_all_it_is_masked_diffusion_at_every_time(power):
-    """-alpha' / (1 - alpha) = w / t nats per nat of a hidden token."""
+def test_equal_powers_give_masked_diffusion(power):
+    """A masked token weighs -alpha' / (1 - alpha) = w / t."""
     t, z = 0.3, jnp.array([V, V, 1])
     logits = np.random.default_rng(0).normal(size=(3, V))
     example = Example(jnp.array([0, 2, 1]), jnp.ones(3, int), jnp.zeros(3, bool))
@@ -75,8 +76,8 @@ def test_with_one_power_for_all_it_is_masked_diffusion_at_every_time(power):
     np.testing.assert_allclose(value, expected, rtol=1e-7, atol=1e-12)
 
 
-def test_a_network_that_does_not_see_the_time_is_not_the_best():
-    """With p(x_i | what is visible), the optimum of masked diffusion, the mean is above the entropy."""
+def test_optimal_network_depends_on_the_time():
+    """With p(x_i | visible tokens), the optimum of masked diffusion, the mean is above the entropy."""
     log_distribution = np.log(conditionals(TOY))
     objective_params = phi_of(POWER)
     blind = bounds(
@@ -111,9 +112,10 @@ def enumerated_draws(objective_params, x, t):
     return pairs, chance[first] * chance[second]
 
 
-def test_the_gradient_of_the_draw_is_unbiased():
-    """Through the loss that training takes: the mean over all pairs of draws of its gradient by the powers is the
-    gradient of the exact mean, of which the score term is a part that counts.
+def test_surrogate_gradient_is_unbiased():
+    """The training loss's gradient by the powers, averaged over all pairs of draws, is that of the exact mean.
+
+    Without the surrogate's score term it is biased.
     """
     x, t = jnp.array([0, 2]), jnp.float64(0.4)
     network, objective_params = table(2, V + 1, 2, V), phi_of(POWER)
@@ -141,7 +143,7 @@ def test_the_gradient_of_the_draw_is_unbiased():
     assert np.abs(mean_gradient(False) - exact).max() > 0.01
 
 
-def test_the_views_of_a_step_share_the_time_and_differ_in_the_draw():
+def test_paired_views_share_only_the_time():
     example = Example(jnp.zeros((4, 64), int), jnp.ones((4, 64), int), jnp.zeros((4, 64), bool))
     views = look(OBJECTIVE, phi_of(POWER), jax.random.split(jax.random.key(0), 4), example, jnp.linspace(0.3, 0.8, 4))
     pairs = views.tokens.reshape(4, 2, 64)
@@ -150,15 +152,16 @@ def test_the_views_of_a_step_share_the_time_and_differ_in_the_draw():
 
 
 @pytest.mark.parametrize("power", [2.0, 3.0])
-def test_the_share_of_masks_keeps_its_digits_in_float32(power):
-    """t^w, not 1 - alpha: at t = 1e-3 the latter has lost one per cent for w = 2 and everything for w = 3."""
+def test_mask_rate_is_accurate_in_float32(power):
+    """The rate is t^w. At t = 1e-3, 1 - alpha has lost 1% for w = 2 and everything for w = 3."""
     process = powers(1, jnp.full(1, power, jnp.float32))
     share = process.forward(jnp.ones(1, jnp.float32), jnp.float32(1e-3))[-1]
     assert share.dtype == jnp.float32
     assert float(share) == pytest.approx(1e-3**power, rel=1e-5)
 
 
-def test_the_powers_that_are_learned_start_equal():
+def test_learned_powers_start_equal():
+    """While the powers are equal, the bound does not depend on their value."""
     power = jax.nn.softplus(OBJECTIVE.init(jax.random.key(0))["power"])
     np.testing.assert_allclose(power, 1, rtol=1e-6)
     # of a bound that does not depend on the powers while they are equal, only on how they differ

@@ -89,7 +89,8 @@ def evenly(process, here, there, t):
 @pytest.mark.slow
 @over_processes
 @pytest.mark.parametrize("seed", [1, 2])
-def test_tauldr_is_score_entropy_in_the_mean_for_any_network_at_every_time_and_sequence(process, seed):
+def test_tauldr_is_score_entropy_in_expectation(process, seed):
+    """Holds for any network at every time and sequence."""
     network = table(seed, process.states, L, V)
     for t, x in zip(TIMES, TOY.tokens[[0, 5, 7]], strict=True):
         value = enumerated(tauldr(process), network, x, t, by_rates)
@@ -98,8 +99,8 @@ def test_tauldr_is_score_entropy_in_the_mean_for_any_network_at_every_time_and_s
 
 
 @pytest.mark.slow
-def test_tauldr_vanishes_on_average_less_what_no_network_knows_at_the_true_reverse_rates():
-    """The mean over x of bound minus its least value: 0 at the best network, above 0 for any other."""
+def test_tauldr_is_least_at_the_true_rates():
+    """Averaged over x, the bound minus its least value is 0 at the best network and above 0 at another."""
     process, t = PROCESSES["uniform"], 0.5
     objective, scores = tauldr(process), sedd(process, "denoiser")
     best = best_network(objective, TOY)
@@ -115,8 +116,8 @@ def test_tauldr_vanishes_on_average_less_what_no_network_knows_at_the_true_rever
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["uniform", "gidd"])
-def test_one_pass_over_the_neighbour_alone_is_biased(name):
-    """The reverse rates out of x' instead of those out of x: cheaper, and another value."""
+def test_one_pass_over_the_neighbour_is_biased(name):
+    """The reverse rates out of x' are cheaper than those out of x, but have another mean."""
     process, t, x = PROCESSES[name], 0.5, TOY.tokens[5]
     objective, network = tauldr(process), table(1, process.states, L, V)
     parameterization = objective.parameterization(())
@@ -168,8 +169,8 @@ def importance(t):
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("t", TIMES)
-def test_implicit_concrete_score_matching_is_the_explicit_one_less_a_constant(t):
-    """explicit - implicit = E sum c_p^2, where the way back is drawn as training draws it."""
+def test_implicit_csm_is_explicit_csm_minus_constant(t):
+    """explicit - implicit = E sum c_p^2, with the jump back drawn as in training."""
     objective = csm(V, cosine(), "implicit")
     for seed in (1, 2):
         network = table(seed, V, L, V, scale=0.5)
@@ -180,7 +181,7 @@ def test_implicit_concrete_score_matching_is_the_explicit_one_less_a_constant(t)
 
 
 @pytest.mark.parametrize("t", TIMES)
-def test_denoising_concrete_score_matching_is_the_explicit_one_and_a_constant(t):
+def test_denoising_csm_is_explicit_csm_plus_constant(t):
     """E sum (s - q(y | x) / q(z | x))^2 - E_{p_t} sum (c - c_p)^2 is the same for any two networks."""
     objective = csm(V, cosine(), "denoising")
     left = []
@@ -191,8 +192,8 @@ def test_denoising_concrete_score_matching_is_the_explicit_one_and_a_constant(t)
     assert left[0] == pytest.approx(left[1], rel=1e-12)
 
 
-def test_the_true_ratios_are_the_least_of_both_forms():
-    """Explicit 0 there; a step away in any direction costs its square."""
+def test_true_ratios_minimise_both_csm_forms():
+    """The explicit form is 0 there, and a small shift either way raises the implicit and the denoising form."""
     t = 0.5
     best = jax.jit(best_network(csm(V, cosine(), "implicit"), TOY))
     beside = [lambda view, shift=shift: best(view) + shift for shift in (-0.02, 0.02)]
@@ -210,8 +211,8 @@ def test_the_true_ratios_are_the_least_of_both_forms():
         assert mean(best) < min(mean(near) for near in beside)
 
 
-def test_ratios_of_neighbours_determine_the_distribution():
-    """All sequences hang together by neighbours: from the ratios alone, along a spanning tree, the distribution."""
+def test_neighbour_ratios_determine_the_distribution():
+    """Neighbours connect all sequences, so the ratios along a spanning tree rebuild the distribution."""
     probs, true = ratios(0.5)
     rebuilt = np.zeros((V, V))
     for z in itertools.product(range(V), repeat=L):

@@ -43,7 +43,8 @@ BOUNDS = {"ar": "exact", "masked_lm": "none", "masked_plain": "none", "csm": "no
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_what_is_no_bound_names_the_one_that_is_reported(name):
+def test_every_objective_reports_a_bound(name):
+    """An objective that is no bound names one in `evaluate`."""
     config = load_config("configs/base.py", [f"--config.objective.name={name}"])
     objective = objective_of(config, V)
     assert objective.bound == BOUNDS.get(name, "upper")
@@ -60,8 +61,8 @@ def test_mean_nats_are_the_entropy(objective, oracle, draws):
     assert (error < rounding) == (oracle is not MASKED)
 
 
-def test_masked_lm_costs_the_hidden_tokens_alone():
-    """One of three tokens hidden, at three nats per nat: sum_i H(x_i | the others), below the entropy."""
+def test_masked_lm_costs_only_masked_tokens():
+    """One of three tokens is masked, with weight 3: sum_i H(x_i | the others), below the entropy."""
     mean, error = expected_nats(masked_lm(V, rate=1 / 3), MASKED, TOY, jax.random.key(0), DRAWS)
     others = sum(entropy(TOY) - entropy(ToyDistribution(TOY.probability.sum(axis))) for axis in range(3))
     assert abs(mean - others) < 3 * error and others < 0.9 * entropy(TOY)
@@ -72,8 +73,8 @@ def test_masked_lm_costs_the_hidden_tokens_alone():
     [CASES["ar"], CASES["any_order"], CASES["any_order_causal"]],
     ids=["ar", "any_order", "any_order_causal"],
 )
-def test_given_a_prompt_it_is_the_conditional_entropy(objective, oracle, draws):
-    """H(x_2, x_3 | x_1) with the first token frozen."""
+def test_prompted_nats_are_the_conditional_entropy(objective, oracle, draws):
+    """H(x_2, x_3 | x_1), where the first token is the prompt."""
     prompt = jnp.array([True, False, False])
     prompted = objective._replace(
         view=lambda objective_params, key, example, u: objective.view(
@@ -86,7 +87,7 @@ def test_given_a_prompt_it_is_the_conditional_entropy(objective, oracle, draws):
 
 
 @pytest.mark.parametrize("rate", [0.25, 0.6])
-def test_a_dropped_prompt_costs_what_follows_it_without_it(rate):
+def test_dropped_prompts_mix_both_entropies(rate):
     """(1 - rate) H(x_2, x_3 | x_1) + rate H(x_2, x_3): the best network knows both distributions."""
     prompt = jnp.array([True, False, False])
     trained = dropped_prompt(any_order(V), V, rate)
@@ -104,7 +105,7 @@ def test_a_dropped_prompt_costs_what_follows_it_without_it(rate):
 
 
 def test_impossible_sequences_cost_nothing():
-    """Mass on two of nine sequences only: no 0 x infinity in the mean."""
+    """Only two of nine sequences have probability: no 0 x infinity in the mean."""
     probs = np.zeros((3, 3))
     probs[0, 1], probs[2, 2] = 0.25, 0.75
     toy = ToyDistribution(probs)

@@ -62,13 +62,13 @@ def times_from(low, nodes=60):
     return np.exp(log_times), weights * np.exp(log_times)
 
 
-def test_without_epsilon_it_is_the_bound():
+def test_no_epsilon_gives_the_bound():
     assert expected_by_quadrature(masked(V, linear()), linear()) == pytest.approx(BOUND, rel=1e-6)
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-2])
-def test_price_of_the_smdm_convention(epsilon):
-    """p in [eps, 1], weight 1 / p: off by eps (bound - nats of one hidden token at a time), to first order."""
+def test_bias_of_the_smdm_convention(epsilon):
+    """p in [eps, 1], weight 1 / p: to first order the bias is eps (bound - nats of one masked token at a time)."""
     value = expected_by_quadrature(masked(V, linear(), time_epsilon=epsilon), linear())
     first_order = epsilon * (BOUND - ONE_HIDDEN)
     assert abs(value - BOUND - first_order) < 20 * epsilon**2
@@ -78,8 +78,8 @@ def test_price_of_the_smdm_convention(epsilon):
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-2])
-def test_price_of_the_mdlm_convention(epsilon):
-    """t in [eps, 1], hidden with (1 - eps) t, weight 1 / t: the shares above 1 - eps are missing as well."""
+def test_bias_of_the_mdlm_convention(epsilon):
+    """t in [eps, 1], mask rate (1 - eps) t, weight 1 / t: mask rates above 1 - eps are missing too."""
     value = expected_by_quadrature(masked(V, linear(epsilon), time_epsilon=epsilon), linear(epsilon))
     first_order = epsilon * (BOUND - ONE_HIDDEN - ALL_HIDDEN)
     assert abs(value - BOUND - first_order) < 20 * epsilon**2
@@ -89,8 +89,8 @@ def test_price_of_the_mdlm_convention(epsilon):
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-2])
-def test_price_of_the_md4_convention(epsilon):
-    """Shares from eps to 1 - eps, and log V for each token that is hidden before them or visible after."""
+def test_bias_of_the_md4_convention(epsilon):
+    """Mask rates from eps to 1 - eps, and log V for each token masked before them or visible after."""
     schedule = with_ends(linear(), epsilon)
     value = expected_by_quadrature(masked(V, schedule), schedule)
     share, weight = gauss_legendre(L, epsilon, 1 - epsilon)
@@ -99,8 +99,8 @@ def test_price_of_the_md4_convention(epsilon):
     np.testing.assert_allclose(constant, 2 * epsilon * L * np.log(V), rtol=1e-5)
 
 
-def test_a_complementary_view_hides_the_rest_and_has_the_same_mean():
-    """In the second view a token is hidden with what is shown in the first; its mean is the bound by itself."""
+def test_complementary_view_has_the_same_mean():
+    """The second view masks the tokens that the first shows, and its mean alone is the bound."""
     objective = masked(V, linear(), complementary=True)
     u, weights = gauss_legendre(12)
     keys = jax.random.split(jax.random.key(0), 2000)
@@ -114,7 +114,7 @@ def test_a_complementary_view_hides_the_rest_and_has_the_same_mean():
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 1e-3])
-def test_each_token_is_hidden_with_the_probability_of_its_time(epsilon):
+def test_mask_rate_follows_the_time(epsilon):
     objective = masked(V, linear(epsilon), time_epsilon=epsilon)
     keys, u = jax.random.split(jax.random.key(2), 40_000), jnp.array([0.0, 0.03, 0.5, 0.999])
     views = jax.jit(jax.vmap(jax.vmap(objective.view, (None, 0, None, None)), (None, None, None, 0)))(
@@ -131,7 +131,7 @@ def second_moment_of_counts():
 
 
 def test_fixed_counts_have_finite_variance():
-    """The k-form's second moment is an average over sets; the drawn one agrees."""
+    """The k-form's second moment is an average over sets, and the drawn one agrees."""
     second = second_moment_of_counts()
     n = 200_000
     each = sampled_nats(any_order(V), (jnp.arange(n) + 0.5) / n)
@@ -158,8 +158,8 @@ def test_independent_masks_have_infinite_variance():
         assert abs(squares.mean() - second_moment(low)) < 5 * squares.std() / n**0.5
 
 
-def test_times_of_training_are_unbiased():
-    """The expected nats at u, averaged over the u of a batch and over steps: the bound, with less noise."""
+def test_stratified_times_are_unbiased():
+    """Averaged over the u of a batch and over steps, the nats are the bound, with less noise than independent times."""
     batch_size, steps = 8, 4000
     index = jnp.arange(batch_size)
     seed = jax.random.key_data(jax.random.key(4))
@@ -184,25 +184,26 @@ def test_independent_times_ignore_the_stratified_ones():
 
 
 @pytest.mark.parametrize("arguments", [{"complementary": True}, {"time_epsilon": 1e-3}])
-def test_a_chain_of_steps_has_no_second_view_and_no_earliest_time(arguments):
+def test_discrete_steps_refuse_continuous_time_options(arguments):
     with pytest.raises(UserError, match="num_steps=8; accepted: 0 with time_epsilon"):
         masked(V, linear(), num_steps=8, **arguments)
 
 
-def test_a_schedule_that_falls_is_refused():
+def test_decreasing_schedule_is_refused():
     with pytest.raises(UserError, match="schedule"):
         masked(V, lambda t: t * (1 - t))
 
 
-def test_a_power_that_float32_cannot_tell_from_0_costs_nothing():
+def test_underflowing_mask_rate_has_finite_weight():
+    """t^10 at t = 5e-5 is indistinguishable from 0 in float32."""
     for objective in (masked(V, polynomial(10.0), complementary=True), masked(V, polynomial(10.0))):
         view = objective.view((), jax.random.key(0), EXAMPLE, 5e-5)
         assert jnp.isfinite(view.weight).all()
 
 
 @pytest.mark.parametrize("schedule", [linear(), polynomial(2.0)])
-def test_a_step_weighs_as_in_md4s_code(schedule):
-    """-T expm1(g_t - g_s) alpha_s, g the log odds of survival: T (alpha_s - alpha_t) / (1 - alpha_t)."""
+def test_step_weights_match_md4(schedule):
+    """MD4's -T expm1(g_t - g_s) alpha_s, g the log odds of survival, is T (alpha_s - alpha_t) / (1 - alpha_t)."""
     num_steps = 10
     objective = masked(V, schedule, num_steps=num_steps)
     for step in range(2, num_steps):  # at the ends the odds are 0 or infinite
@@ -218,8 +219,8 @@ def test_a_step_weighs_as_in_md4s_code(schedule):
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "square_root", "polynomial", "geometric", "with ends"])
 @pytest.mark.parametrize("num_steps", [10, 10_000, 1_000_000, MOST_STEPS])
-def test_float32_keeps_the_digits_of_a_steps_weight(name, num_steps):
-    """(p_t - p_s) / (p_t (t - s)) against the plain difference in float64, at random, first and last steps."""
+def test_step_weights_are_accurate_in_float32(name, num_steps):
+    """(p_t - p_s) / (p_t (t - s)) equals the plain difference in float64 at random, first and last steps."""
     schedule = {"polynomial": lambda: polynomial(3.0), "with ends": lambda: with_ends(cosine(), 1e-4)}.get(
         name, SCHEDULES.get(name)
     )()
@@ -238,8 +239,8 @@ def test_steps_finer_than_float32_are_refused():
         masked(V, linear(), num_steps=10**7)
 
 
-def test_two_plain_views_score_every_token_once():
-    """Their mean over loss tokens is a plain cross-entropy: log V for uniform logits, and the mask rate without."""
+def test_complementary_plain_views_cover_every_token():
+    """With uniform logits two views cost log V in the mean, and one view costs log V times the mask rate."""
     both, one = masked_plain(V, linear(), complementary=True), masked_plain(V, linear())
 
     def nats(objective, key, u):

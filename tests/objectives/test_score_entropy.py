@@ -101,7 +101,7 @@ def entropy_forms(process, oracle, t):
 @pytest.mark.few(3)
 @scored_by_ratios
 @pytest.mark.parametrize("t", TIMES)
-def test_denoising_and_implicit_score_entropy_differ_from_the_explicit_one_by_what_no_network_changes(name, t):
+def test_score_entropy_forms_differ_by_constants(name, t):
     """DSE - SE = E[K(r)] - K(E r) >= 0 with K(a) = a (log a - 1), and SE - ISE is the same for two networks."""
     process = PROCESSES[name]
     objective = sedd(process, "raw")
@@ -122,7 +122,7 @@ def test_score_entropy_is_zero_at_the_true_ratios(name):
 
 
 @scored_by_ratios
-def test_up_to_an_earlier_end_it_is_the_nats_less_what_is_still_known_then(name):
+def test_partial_integral_misses_the_remaining_divergence(name):
     """integral over [0, T] + KL(q_T(. | x) || p_T) = -log p(x), with the true scores, for every x."""
     process, end = PROCESSES[name], 0.7
     objective = sedd(process, "raw")
@@ -137,7 +137,7 @@ def test_up_to_an_earlier_end_it_is_the_nats_less_what_is_still_known_then(name)
 
 @pytest.mark.parametrize("kind", ["denoiser", "scaled"])
 @pytest.mark.parametrize("t", TIMES)
-def test_of_the_absorbing_state_it_is_the_weighted_cross_entropy(kind, t):
+def test_absorbing_is_weighted_cross_entropy(kind, t):
     """-alpha' / (1 - alpha) x -log c at a mask, at every t, z and x, if the scores are c / (e^sigma - 1), sum c = 1.
 
     Scaled logits are log(V c), so that zeros are a distribution.
@@ -154,8 +154,8 @@ def test_of_the_absorbing_state_it_is_the_weighted_cross_entropy(kind, t):
 
 @pytest.mark.parametrize("kind", ["raw", "scaled"])
 @pytest.mark.parametrize("total", [0.3, 1.0, 4.0])
-def test_scores_that_do_not_sum_to_what_they_should_cost_extra(kind, total):
-    """Z c instead of c: sigma' (Z - 1 - log Z) / (e^sigma - 1) more for each mask."""
+def test_unnormalised_scores_cost_extra(kind, total):
+    """Scores Z c instead of c add sigma' (Z - 1 - log Z) / (e^sigma - 1) at each mask."""
     process, t = PROCESSES["absorbing"], 0.4
     view, logits = every_case(process, t)
     noised, weight = (float(value) for value in noise_rate(COSINE, jnp.float64(t)))
@@ -167,8 +167,8 @@ def test_scores_that_do_not_sum_to_what_they_should_cost_extra(kind, total):
 
 
 @pytest.mark.parametrize("t", TIMES)
-def test_of_uniform_noise_it_is_the_mean_over_tokens(t):
-    """sigma' (1 / V) sum over y != z of [s - r log s + r (log r - 1)], as SEDD's code has it."""
+def test_uniform_noise_matches_sedd_code(t):
+    """sigma' (1 / V) sum over y != z of [s - r log s + r (log r - 1)], as in SEDD's code."""
     process = PROCESSES["uniform"]
     view, logits = every_case(process, t)
     forward = transitions(process, t)
@@ -182,9 +182,8 @@ def test_of_uniform_noise_it_is_the_mean_over_tokens(t):
 
 @over_processes
 @pytest.mark.parametrize("t", TIMES)
-def test_the_ratio_follows_from_the_posterior_with_or_without_the_position_itself(process, t):
-    """p_t(y) / p_t(z) = sum_x p(x | all) q(y | x) / q(z | x) = (distribution without the position, noised)_y /
-    (same)_z."""
+def test_ratio_follows_from_either_posterior(process, t):
+    """p_t(y) / p_t(z) = sum_x p(x | all) q(y | x) / q(z | x) = (u Q)_y / (u Q)_z with u = p(x | other positions)."""
     forward = transitions(process, t)
     probs = forward.T @ TOY.probability @ forward
     for z in np.ndindex(probs.shape):
@@ -199,7 +198,8 @@ def test_the_ratio_follows_from_the_posterior_with_or_without_the_position_itsel
             np.testing.assert_allclose(counted, true, rtol=1e-12)
 
 
-def test_raw_scores_need_a_mask_that_stays_a_mask():
+def test_raw_scores_refuse_gidd():
+    """GIDD moves masked tokens to other states, which raw scores cannot express."""
     with pytest.raises(UserError, match="accepted: denoiser"):
         sedd(PROCESSES["gidd"], "raw")
 
@@ -215,7 +215,7 @@ ANSWERS = {
 @pytest.mark.few(12)
 @pytest.mark.parametrize("parameterization", ANSWERS.values(), ids=ANSWERS)
 @pytest.mark.parametrize("t", TIMES)
-def test_what_a_network_says_is_read_as_what_was_meant(parameterization, t):
+def test_parameterizations_round_trip(parameterization, t):
     """logits -> distribution and logits -> ratios undo distribution -> logits, wherever z leaves any token possible."""
     process = parameterization.process
     own = likelihood(process, jnp.arange(process.states), jnp.full(process.states, t))
@@ -272,7 +272,7 @@ def test_gidd_is_a_weight_times_two_divergences(t, gamma):
 
 @pytest.mark.parametrize("t", TIMES)
 def test_gidd_without_uniform_noise_is_masked_diffusion(t):
-    """The integrand tends to -log p / t at a mask; to 0 where a token is visible."""
+    """The integrand tends to -log p / t at a mask, and to 0 where a token is visible."""
     objective = gidd(V, LINEAR, 1e-9, 2.0)
     view, logits = every_case(mixture.absorbing(V, LINEAR), t)
     surprise = -log_softmax(np.asarray(logits), axis=-1)[np.arange(len(logits)), view.targets]
@@ -302,8 +302,8 @@ def test_udlm_and_duo_have_the_published_integrand(name, t):
 
 
 @pytest.mark.parametrize("kind", ["uniform", "hybrid"])
-def test_the_bound_of_any_network_does_not_depend_on_the_schedule(kind):
-    """A network that is not told t has the same integral under every schedule, Duo's included."""
+def test_bound_is_schedule_invariant(kind):
+    """A network that does not read t has the same integral under every schedule, Duo's included."""
     schedules = {"linear": LINEAR, "cosine": COSINE, "square": polynomial(2.0)}
     network = table(3, V + 1, 2, V)
     processes = [
@@ -317,8 +317,8 @@ def test_the_bound_of_any_network_does_not_depend_on_the_schedule(kind):
     np.testing.assert_allclose(values, np.broadcast_to(values[0], (len(values), 3)), rtol=2e-6)
 
 
-def test_a_clipped_schedule_leaves_out_what_is_clipped():
-    """Noise in [0.1, 0.9] of the linear schedule is the integral over that range alone."""
+def test_clipped_schedule_covers_only_its_range():
+    """The linear schedule clipped to noise in [0.1, 0.9] gives the integral over that range."""
     process = mixture.absorbing(V, LINEAR)
     network = table(4, V + 1, 2, V)
     some = TOY.tokens[[0, 5]]
@@ -329,7 +329,7 @@ def test_a_clipped_schedule_leaves_out_what_is_clipped():
     np.testing.assert_allclose(bounds(part, network, some, times, weights) - prior, inside, rtol=1e-9)
 
 
-def test_spread_times_are_weighed_by_how_thin_they_lie():
+def test_importance_sampled_times_are_unbiased():
     """The weight is dt/dv, so that the mean over v is the mean over t."""
     example = Example(jnp.array([0, 1], jnp.int32), jnp.ones(2, jnp.int32), jnp.zeros(2, bool))
     spread = udlm(3, linear()).evaluate

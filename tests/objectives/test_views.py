@@ -75,7 +75,8 @@ def one_view(objective, example):
 
 @pytest.mark.parametrize("objective", HIDING.values(), ids=HIDING)
 @rows
-def test_only_hidden_tokens_are_scored_and_nothing_given_or_padded_is_hidden(objective, row):
+def test_exactly_the_masked_tokens_have_a_loss(objective, row):
+    """No prompt token or padding is ever masked."""
     example = example_of(row)
     eligible = eligible_of(example)
     views = many_views(objective, example)
@@ -92,7 +93,7 @@ def test_only_hidden_tokens_are_scored_and_nothing_given_or_padded_is_hidden(obj
 
 @rows
 def test_any_order_weighs_each_token_once(row):
-    """The weights of a draw add up to the number of tokens, and the expected weight of each token is 1."""
+    """The weights of a draw add up to the number of tokens, and each token's expected weight is 1."""
     example = example_of(row)
     eligible = eligible_of(example)
     views = many_views(HIDING["any_order"], example)
@@ -104,7 +105,7 @@ def test_any_order_weighs_each_token_once(row):
 
 
 @pytest.mark.parametrize("objective", ["masked cosine", "masked square"])
-def test_masked_weighs_each_token_by_the_total_rate(objective):
+def test_masked_weighs_each_token_once(objective):
     """The expected weight is the integral of -alpha' / (1 - alpha) x (1 - alpha) = 1."""
     example = example_of(ROWS["all at once"])
     views = many_views(HIDING[objective], example)
@@ -112,7 +113,8 @@ def test_masked_weighs_each_token_by_the_total_rate(objective):
     assert (np.abs(views.weight.mean(axis=0) - eligible_of(example)) <= 5 * error).all()
 
 
-def test_any_order_hides_every_set_of_a_size_equally_often():
+def test_any_order_masks_sets_uniformly():
+    """Among the sets of one size every set is equally likely."""
     example = example_of(([1] * 5 + [0] * 7, []))
     hidden = many_views(HIDING["any_order"], example).tokens[:, :5] == V
     for size in range(1, 6):
@@ -126,7 +128,8 @@ def test_any_order_hides_every_set_of_a_size_equally_often():
 
 
 @pytest.mark.parametrize(("u", "all_of_them"), [(0.0, False), (np.nextafter(np.float32(1), np.float32(0)), True)])
-def test_any_order_hides_one_at_the_first_u_and_all_at_the_last(u, all_of_them):
+def test_any_order_mask_counts_at_both_ends(u, all_of_them):
+    """The first u masks one token and the last masks all."""
     num_tokens = jnp.array([1, 2, 3, 5, 7, 100, 1000, 1023, 1024, 2047, 2048])
 
     def view(num_tokens):
@@ -145,7 +148,7 @@ MASKED_LM = {rate: masked_lm(V, rate) for rate in (0.15, 0.5, 1.0)}
 
 @pytest.mark.parametrize("rate", MASKED_LM)
 @pytest.mark.parametrize("row", [*ROWS.values(), ([1] * 40, [])], ids=[*ROWS, "forty tokens"])
-def test_masked_lm_hides_its_share_exactly(rate, row):
+def test_masked_lm_masks_its_share_exactly(rate, row):
     example = example_of(row)
     num_tokens = eligible_of(example).sum()
     views = many_views(MASKED_LM[rate], example)
@@ -157,7 +160,7 @@ def test_masked_lm_hides_its_share_exactly(rate, row):
 
 
 @rows
-def test_ar_reads_what_comes_before_in_its_own_document(row):
+def test_ar_reads_only_its_own_document(row):
     example = example_of(row)
     view = one_view(AR, example)
     tokens, segments = np.asarray(example.tokens), np.asarray(example.segments)
@@ -168,7 +171,7 @@ def test_ar_reads_what_comes_before_in_its_own_document(row):
     np.testing.assert_array_equal(view.weight, eligible_of(example))
 
 
-def test_ar_without_start_reads_one_token_and_predicts_the_next():
+def test_ar_without_start_predicts_the_next_token():
     example = example_of(([1] * 12, [0]))
     view = one_view(ar_without_start(V), example)
     np.testing.assert_array_equal(view.tokens, example.tokens[:-1])
@@ -177,8 +180,8 @@ def test_ar_without_start_reads_one_token_and_predicts_the_next():
 
 
 @rows
-def test_any_order_causal_reads_each_document_in_one_order(row):
-    """Position j predicts the token at `target`, having read the one before it in the order, which stands at `own`."""
+def test_any_order_causal_orders_each_document(row):
+    """Position j predicts the token at `target` after it read the previous one in the order, at `own`."""
     example = example_of(row)
     tokens, segments, prompt_mask = map(np.asarray, example)
     views = many_views(CAUSAL, example)
@@ -201,7 +204,7 @@ def test_any_order_causal_reads_each_document_in_one_order(row):
             np.testing.assert_array_equal(order[: len(given)], given)
 
 
-def test_any_order_causal_takes_every_order_equally_often():
+def test_any_order_causal_draws_orders_uniformly():
     example = example_of(([1] * 3 + [2] + [0] * 8, []))
     views = many_views(CAUSAL, example)
     orders, counts = np.unique(views.positions[:, :3, 1], axis=0, return_counts=True)
@@ -210,7 +213,7 @@ def test_any_order_causal_takes_every_order_equally_often():
 
 @pytest.mark.parametrize("objective", [*HIDING.values(), AR, CAUSAL], ids=[*HIDING, "ar", "any_order_causal"])
 def test_token_loss_is_weighted_cross_entropy(objective):
-    """Against log softmax; nothing given, padded or visible costs anything, whatever the logits."""
+    """Agrees with log softmax; prompts, padding and visible tokens cost nothing, whatever the logits."""
     view = one_view(objective, example_of(ROWS["all at once"]))
     logits = 30 * np.random.default_rng(0).normal(size=(12, V)).astype(np.float32)
     expected = -log_softmax(np.float64(logits), axis=1)[np.arange(12), view.targets] * view.weight
@@ -234,8 +237,8 @@ NOISING |= {f"{name}, blocks": block(NOISING[name], 4, 12) for name in ("udlm", 
 
 @pytest.mark.few(4)
 @pytest.mark.parametrize("name", NOISING)
-def test_what_is_given_or_padded_is_shown_as_it_is_and_costs_nothing(name):
-    """At every time, in every view, whatever the logits; and a row with nothing to score costs nothing at all."""
+def test_prompts_and_padding_stay_clean_and_free(name):
+    """Holds at every time, in every view, for any logits. A row without loss tokens costs nothing at all."""
     objective = NOISING[name]
     objective_params = objective.init(jax.random.key(0))
     keys, u = jax.random.split(jax.random.key(1), 100), jnp.linspace(0, 1, 100, endpoint=False)
@@ -261,6 +264,6 @@ def test_what_is_given_or_padded_is_shown_as_it_is_and_costs_nothing(name):
             assert (shown != np.asarray(example.tokens))[..., eligible].any()
 
 
-def test_causal_mask_has_the_diagonal():
+def test_causal_mask_includes_the_diagonal():
     query, key = np.arange(4)[:, None], np.arange(4)[None]
     np.testing.assert_array_equal(AR.mask(query, key), np.tril(np.ones((4, 4), bool)))

@@ -31,8 +31,8 @@ def drawn(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-def test_signal_noise_velocity_and_score_are_told_from_one_another():
-    """z = alpha x + sigma eps; with v = alpha eps - sigma x: x = alpha z - sigma v and eps = sigma z + alpha v."""
+def test_predictions_convert_into_one_another():
+    """z = alpha x + sigma eps and v = alpha eps - sigma x give x = alpha z - sigma v and eps = sigma z + alpha v."""
     x, noise, log_snr = drawn(0, 3, 2), drawn(1, 3, 2), jnp.asarray(LEVELS)
     alpha, sigma = (np.asarray(factor)[:, None] for factor in alpha_sigma(log_snr))
     z = jnp.asarray(alpha * x + sigma * noise)
@@ -48,7 +48,7 @@ def test_signal_noise_velocity_and_score_are_told_from_one_another():
     np.testing.assert_allclose(gaussian_vectors.score(jnp.asarray(noise), log_snr), jax.grad(log_q)(z), atol=1e-12)
 
 
-def test_samples_have_the_mean_and_the_variance_of_the_process():
+def test_samples_have_the_process_moments():
     x, log_snr = jnp.asarray([[1.5, -0.5]]), jnp.asarray([0.7])
     alpha, sigma = (float(factor[0]) for factor in alpha_sigma(log_snr))
     z = np.asarray(gaussian_vectors.sample(jax.random.key(0), jnp.broadcast_to(x, (20_000, 2)), log_snr))
@@ -57,7 +57,7 @@ def test_samples_have_the_mean_and_the_variance_of_the_process():
 
 
 @pytest.mark.parametrize(("s", "t"), [(2.0, 1.0), (6.0, -6.0), (0.5, 0.4)])
-def test_the_posterior_is_the_rule_of_bayes(s, t):
+def test_posterior_is_bayes_rule(s, t):
     """q(z_s | z_t, x) = q(z_s | x) q(z_t | z_s) / q(z_t | x): precisions add up, and so do their means."""
     x, z = drawn(2, 1, 3), drawn(3, 1, 3)
     (alpha_s, sigma_s), (alpha_t, sigma_t) = (map(float, alpha_sigma(jnp.asarray(level))) for level in (s, t))
@@ -70,7 +70,7 @@ def test_the_posterior_is_the_rule_of_bayes(s, t):
     np.testing.assert_allclose(mean, expected, rtol=1e-12)
 
 
-def test_a_step_back_is_drawn_from_the_posterior():
+def test_reverse_step_samples_the_posterior():
     z, x = jnp.full((20_000, 1), 0.3), jnp.full((20_000, 1), -1.0)
     s, t = jnp.asarray([1.0]), jnp.asarray([0.0])
     mean, variance = gaussian_vectors.posterior(z, x, s, t)
@@ -79,8 +79,12 @@ def test_a_step_back_is_drawn_from_the_posterior():
     np.testing.assert_allclose(drawn.var(), variance[0], rtol=4 * (2 / 20_000) ** 0.5)
 
 
-def test_steps_back_with_the_best_estimate_recover_a_normal_distribution_at_a_rate_of_1_over_their_number():
-    """x ~ N(0, c^2), E[x | z] = alpha c^2 z / (alpha^2 c^2 + sigma^2): a step is linear in z, its variance known."""
+def test_reverse_steps_converge_as_one_over_steps():
+    """With the best estimate the reverse steps recover a normal distribution.
+
+    x
+     N(0, c^2), E[x | z] = alpha c^2 z / (alpha^2 c^2 + sigma^2): each step is linear in z with known variance.
+    """
     c, one = 0.6, jnp.ones((1, 1))
 
     def reached(num_steps):
@@ -98,7 +102,7 @@ def test_steps_back_with_the_best_estimate_recover_a_normal_distribution_at_a_ra
 
 
 @pytest.mark.parametrize("log_snr", LEVELS)
-def test_denoising_and_explicit_score_matching_differ_by_a_constant(log_snr):
+def test_score_matching_forms_differ_by_a_constant(log_snr):
     """E|s - score(z | x)|^2 - E|s - score(z)|^2 = d / sigma^2 - E|score(z)|^2 for all s; x is one of 3 points."""
     points, probs = drawn(4, 3, 2), np.array([0.5, 0.2, 0.3])
     alpha, sigma = map(float, alpha_sigma(jnp.asarray(log_snr)))
@@ -120,7 +124,7 @@ def test_denoising_and_explicit_score_matching_differ_by_a_constant(log_snr):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_likelihood_weighs_an_error_in_x_as_g_squared_weighs_the_one_in_the_score(name):
+def test_likelihood_weights_agree_for_x_and_score(name):
     """-dSNR/dt |x - x_hat|^2 = g^2 |score(z | x) - score_hat|^2 with g^2 = d sigma^2/dt - 2 sigma^2 d log alpha/dt, the
     diffusion of the process."""
     schedule, t = SCHEDULES[name], jnp.asarray([0.1, 0.5, 0.8])
@@ -141,8 +145,11 @@ def test_the_likelihood_weighs_an_error_in_x_as_g_squared_weighs_the_one_in_the_
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("c", [0.5, 1.0, 2.0])
-def test_the_bound_of_a_normal_distribution_is_its_entropy_whatever_the_schedule_between_the_ends(name, c):
-    """KL to the prior + h(x | z_0) + 1/2 integral of MMSE dSNR = 1/2 log(2 pi e c^2), MMSE = c^2 / (1 + SNR c^2)."""
+def test_normal_bound_is_the_entropy(name, c):
+    """Holds for every schedule between the same ends.
+
+    KL to the prior + h(x | z_0) + 1/2 integral of MMSE dSNR = 1/2 log(2 pi e c^2), MMSE = c^2 / (1 + SNR c^2).
+    """
     schedule = SCHEDULES[name]
     nodes, weights = roots_hermitenorm(20)
     prior = (
@@ -155,7 +162,7 @@ def test_the_bound_of_a_normal_distribution_is_its_entropy_whatever_the_schedule
     assert float(prior) + readout + float(diffusion) == pytest.approx(0.5 * np.log(2 * np.pi * np.e * c**2), abs=1e-4)
 
 
-def test_the_divergence_from_the_prior_is_that_of_two_normal_distributions():
+def test_prior_divergence_is_that_of_normals():
     """KL(N(m, s^2 I) || N(0, I)) = 1/2 (|m|^2 + d (s^2 - 1 - log s^2))."""
     x, log_snr = jnp.asarray(drawn(8, 3, 4)), jnp.asarray([-1.0, 0.0, 2.0])
     alpha, sigma = alpha_sigma(log_snr)
@@ -164,18 +171,18 @@ def test_the_divergence_from_the_prior_is_that_of_two_normal_distributions():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_schedules_fall_from_one_end_to_the_other(name):
+def test_schedules_decrease_between_their_ends(name):
     log_snr = np.asarray(SCHEDULES[name](jnp.linspace(0, 1, 101)))
     np.testing.assert_allclose(log_snr[[0, -1]], (HIGH, LOW), rtol=1e-9)
     assert (np.diff(log_snr) < 0).all()
 
 
-def test_alpha_of_the_cosine_is_the_cosine_of_an_angle_along_a_line():
+def test_cosine_alpha_is_cosine_of_linear_angle():
     alpha, _ = alpha_sigma(SCHEDULES["cosine"](jnp.linspace(0, 1, 101)))
     np.testing.assert_allclose(np.diff(np.arccos(alpha), 2), 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("schedule", [linear_log_snr, cosine_log_snr])
-def test_noise_that_does_not_grow_is_refused(schedule):
+def test_non_increasing_noise_is_refused(schedule):
     with pytest.raises(UserError, match="high above low"):
         schedule(-1.0, 1.0)

@@ -67,7 +67,7 @@ def generator(process, t) -> np.ndarray:
 
 
 @every
-def test_what_is_cumulative_is_the_product_of_the_steps(name):
+def test_forward_is_the_product_of_steps(name):
     process, product = make(name), np.eye(V, make(name).states)
     for step in range(T):
         one = transition(process, step / T, (step + 1) / T)
@@ -79,8 +79,8 @@ def test_what_is_cumulative_is_the_product_of_the_steps(name):
 
 
 @every
-def test_the_posterior_is_bayes_over_all_paths(name):
-    """q(x_2 | x_3 = z, x_0): every path x_0 x_1 x_2 x_3 by its probability; and mixed over a distribution of x_0."""
+def test_posterior_is_bayes_over_all_paths(name):
+    """q(x_2 | x_3 = z, x_0) from the probability of every path x_0 .. x_3; also mixed over a distribution of x_0."""
     process = make(name)
     steps = [transition(process, step / T, (step + 1) / T) for step in range(3)]
     probs = np.random.default_rng(1).dirichlet(np.ones(V))
@@ -102,7 +102,7 @@ def test_the_posterior_is_bayes_over_all_paths(name):
 
 @continuous
 @pytest.mark.parametrize("t", [0.2, 0.7])
-def test_the_rates_are_the_slope_of_the_transitions(name, t):
+def test_rates_are_the_slope_of_transitions(name, t):
     """Kolmogorov's forward equation, and P(s, t) for s near t, by central differences."""
     process, step = make(name), 1e-5
     rates = generator(process, t)
@@ -121,7 +121,7 @@ def test_the_rates_are_the_slope_of_the_transitions(name, t):
         ("absorbing", np.vstack([np.hstack([-np.eye(V), np.ones((V, 1))]), np.zeros((1, V + 1))])),
     ],
 )
-def test_closed_forms_are_the_exponentials_of_their_generators(name, generator_of):
+def test_closed_forms_are_matrix_exponentials(name, generator_of):
     """Q_t = expm(sigma(t) R), sigma = -log alpha; and `chain` of that generator is the process itself."""
     process = make(name)
     same = chain(generator_of, cosine() if name == "uniform" else linear(), vocab=V)
@@ -136,8 +136,8 @@ def test_closed_forms_are_the_exponentials_of_their_generators(name, generator_o
 
 @pytest.mark.few(2)
 @continuous
-def test_the_exact_reverse_rates_lead_back_to_the_data(name):
-    """dp/ds along Rhat(x, y) = R(y, x) p_t(y) / p_t(x), from p_1' at t = 0.9 down to 0.1, by Runge and Kutta's rule."""
+def test_exact_reverse_rates_recover_the_data(name):
+    """Runge-Kutta along dp/ds of Rhat(x, y) = R(y, x) p_t(y) / p_t(x), from p_1' at t = 0.9 down to 0.1."""
     process, probs = make(name), np.random.default_rng(2).dirichlet(np.ones(V))
 
     def reverse_generator(t):
@@ -162,7 +162,7 @@ def test_the_exact_reverse_rates_lead_back_to_the_data(name):
 
 
 @every
-def test_draws_have_the_distribution_that_forward_says(name):
+def test_samples_follow_forward(name):
     process, t, num = make(name), 0.5, 40_000
     x = jnp.tile(jnp.arange(V), num)
     z = np.asarray(process.sample(jax.random.key(3), x, jnp.full(1, t)))
@@ -171,7 +171,7 @@ def test_draws_have_the_distribution_that_forward_says(name):
 
 
 @continuous
-def test_jumps_have_the_distribution_of_the_rates(name):
+def test_jumps_follow_the_rates(name):
     process, t, num = make(name), 0.5, 40_000
     rates = generator(process, t)
     np.fill_diagonal(rates, 0)
@@ -191,7 +191,7 @@ def assert_drawn(counts, probs, num):
 
 
 @every
-def test_prior_and_reconstruction_loss_is_the_divergence_of_the_end_from_the_prior(name):
+def test_prior_loss_is_the_terminal_divergence(name):
     process = make(name)
     ends, prior = cumulative(process, 1.0), np.asarray(process.prior)
     np.testing.assert_allclose(prior.sum(), 1, atol=1e-12)
@@ -199,12 +199,13 @@ def test_prior_and_reconstruction_loss_is_the_divergence_of_the_end_from_the_pri
     np.testing.assert_allclose(process.prior_and_reconstruction_loss(jnp.arange(V)), known.sum(axis=1), atol=1e-12)
 
 
-def test_a_schedule_that_stops_short_costs_log_v_for_each_token_that_is_left():
+def test_unfinished_schedule_costs_log_v_per_token():
+    """A token that is still visible at t = 1 costs log V."""
     process = absorbing(V, lambda t: 0.9 * t)
     np.testing.assert_allclose(process.prior_and_reconstruction_loss(jnp.arange(V)), 0.1 * np.log(V), atol=1e-12)
 
 
-def test_absorbing_reveals_with_the_share_of_the_noise_that_goes():
+def test_absorbing_unmask_probability():
     """P(unmask in (s, t]) = (alpha_s - alpha_t) / (1 - alpha_t)."""
     process, s, t = absorbing(V, cosine()), 0.3, 0.6
     probs = jnp.full((1, V), 1 / V)
@@ -235,8 +236,8 @@ def test_gidd_is_the_published_family(uniform_share, gamma):
     np.testing.assert_allclose(middle[1][:V].sum(), uniform_share, atol=1e-14)
 
 
-def test_beyond_gamma_2_a_rate_of_gidd_is_negative():
-    """So it is refused: the same amounts by hand have rates below 0, and at 2 they do not."""
+def test_gidd_rates_are_negative_beyond_gamma_2():
+    """So gidd refuses a larger gamma: amounts written by hand have negative rates at 2.1 and none at 2."""
 
     def by_hand(gamma):
         def amounts(t):
@@ -253,7 +254,8 @@ def test_beyond_gamma_2_a_rate_of_gidd_is_negative():
         gidd(V, linear(), 0.3, 2.1)
 
 
-def test_the_discretised_gaussian_is_doubly_stochastic_and_ends_uniform():
+def test_discretised_gaussian_is_doubly_stochastic():
+    """Its last distribution is uniform."""
     process = discretised_gaussian(16, 50)
     for t in (0.02, 0.5, 1.0):
         step = np.asarray(process.forward(jnp.eye(16), jnp.full(16, t)))
@@ -263,8 +265,8 @@ def test_the_discretised_gaussian_is_doubly_stochastic_and_ends_uniform():
     np.testing.assert_allclose(process.prior, 1 / 16)
 
 
-def test_noise_keeps_its_digits_in_float32():
-    """t^w at w = 3, t = 1e-3: 1 - alpha formed as 1 - (1 - t^w) has none left."""
+def test_noise_is_accurate_in_float32():
+    """t^w at w = 3, t = 1e-3: 1 - alpha computed as 1 - (1 - t^w) has no correct digit."""
     with jax.enable_x64(False):
         process = powers(V, jnp.array([1.0, 2.0, 3.0]))
         lost = process.forward(jnp.eye(V), jnp.full(V, 1e-3))[:, V]
@@ -300,13 +302,13 @@ def test_bad_input_is_refused_by_name(message):
     assert str(refused.value).startswith(message) and "\n" not in str(refused.value)
 
 
-def test_every_process_of_the_package_is_among_these():
+def test_every_process_is_tested_here():
     assert set(PROCESSES) <= set(ALL)
 
 
 @pytest.mark.parametrize("name", ["absorbing", "uniform", "hybrid"])
-def test_a_schedule_that_begins_above_0_pays_for_reading_the_first_token(name):
-    """The entropy of x_0 given what it is at t = 0, all tokens alike: Bayes over the distribution of that."""
+def test_noise_at_time_0_costs_reconstruction(name):
+    """The loss is the entropy of x_0 given the state at t = 0, by Bayes' rule with a uniform prior."""
     arguments = (0.3,) if name == "hybrid" else ()
     with jax.enable_x64(True):
         process = PROCESSES[name](V, clipped(linear(), 0.1, 1.0), *arguments)
@@ -317,7 +319,8 @@ def test_a_schedule_that_begins_above_0_pays_for_reading_the_first_token(name):
         np.testing.assert_allclose(clean.prior_and_reconstruction_loss(jnp.arange(V)), 0, atol=1e-12)
 
 
-def test_a_distribution_that_rules_out_what_is_seen_leaves_it():
+def test_posterior_keeps_a_visible_token():
+    """A distribution that rules out the visible token does not change it."""
     probs = posterior(
         absorbing(3, linear()), jnp.array([0, 3]), jnp.array([[0.0, 1.0, 0.0]] * 2), *jnp.array([0.2, 0.5])
     )

@@ -44,8 +44,8 @@ def examples() -> Example:
 @pytest.mark.parametrize("chunk", [1, 8, 10, LENGTH])
 @pytest.mark.parametrize("options", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("name", ["ar", "masked"])
-def test_chunks_change_neither_value_nor_gradient(name, options, chunk):
-    """Against the logits of all positions at once, differentiated by JAX."""
+def test_chunks_keep_value_and_gradient(name, options, chunk):
+    """The reference computes the logits of all positions at once, differentiated by JAX."""
     model, objective = transformer(SMALL._replace(**options), Execution()), objective_of(name)
     params = model.init(jax.random.key(1))
     params = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params)
@@ -65,7 +65,8 @@ def test_chunks_change_neither_value_nor_gradient(name, options, chunk):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * scale), chunked_slope, slope)
 
 
-def test_the_nats_of_each_view_carry_no_gradient_and_equal_those_without_one():
+def test_nats_per_view_carry_no_gradient():
+    """Their sum is the total."""
     model, objective = transformer(SMALL, Execution()), objective_of("ar")
     params = model.init(jax.random.key(1))
     view = look(objective, (), jax.random.split(jax.random.key(2), BATCH), examples(), jnp.zeros(BATCH))
@@ -81,8 +82,8 @@ def test_chunks_divide_the_length(length, at_most, found):
     assert largest_divisor(length, at_most) == found
 
 
-def test_memory_of_the_loss_at_32000_outputs():
-    """What the compiler reserves for the loss and its gradient, in chunks of 128 positions against all 2048 at once."""
+def test_loss_memory_at_32000_outputs():
+    """Memory of the loss and its gradient in chunks of 128 positions, against all 2048 at once."""
     vocab_size, length, width = 32000, 2048, 256
     whole = transformer(Architecture(vocab_size, 1, width, 4, 4, width), Execution())
     params = jax.eval_shape(whole.init, jax.random.key(0))
@@ -121,7 +122,7 @@ def most_logits(jaxpr) -> int:
 
 
 @pytest.mark.parametrize("name", ["ar", "masked"])
-def test_the_step_never_holds_the_logits(name):
+def test_step_never_holds_all_logits(name):
     model, objective = transformer(SMALL, Execution()), objective_of(name)
     optimizer = adamw(
         decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False

@@ -50,19 +50,19 @@ def assert_same(keys: dict, meshes) -> None:
 
 
 @pytest.mark.slow
-def test_losses_are_the_same_where_rows_positions_and_heads_are_split():
+def test_split_rows_positions_and_heads_keep_losses():
     assert_same(OBJECTIVES["blocks"], [(1, 2, 2, 2)])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tensor", (1, 2, 4, 8))
-def test_losses_are_the_same_on_every_mesh_of_eight_devices(tensor):
+def test_every_mesh_of_eight_keeps_losses(tensor):
     assert_same(OBJECTIVES["masked"], [sizes for sizes in ALL if sizes[3] == tensor])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", ("ar", "blocks"))
-def test_so_are_those_of_other_masks(objective):
+def test_other_masks_keep_losses(objective):
     assert_same(OBJECTIVES[objective], [(8, 1, 1, 1), (1, 2, 4, 1), (1, 2, 1, 4), (2, 1, 2, 2)])
 
 
@@ -81,7 +81,7 @@ OTHERS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("objective", OTHERS)
-def test_losses_of_every_objective_are_the_same_with_split_rows(objective):
+def test_split_rows_keep_losses_of_every_objective(objective):
     assert_same({"objective.name": objective} | OTHERS[objective], [(2, 4, 1, 1)])
 
 
@@ -99,7 +99,7 @@ VARIANTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_losses_are_the_same_whatever_else_is_asked_for(variant):
+def test_other_options_keep_losses(variant):
     assert_same(VARIANTS[variant], [(2, 1, 2, 2)])
 
 
@@ -109,7 +109,7 @@ def test_losses_are_the_same_whatever_else_is_asked_for(variant):
     [("ar", 2, 2, (1, 2, 1, 2)), ("blocks", 4, 1, (1, 2, 2, 1)), ("masked", 4, 1, (1, 1, 4, 1))],
     ids=["2 processes, heads inside each", "4 processes, two for a row", "4 processes, all for a row"],
 )
-def test_losses_are_the_same_in_several_processes(tmp_path, free_port, objective, processes, devices, sizes):
+def test_several_processes_keep_losses(tmp_path, free_port, objective, processes, devices, sizes):
     keys = {key.replace(".", "__"): value for key, value in OBJECTIVES[objective].items()}
     mesh = {f"train__mesh_{axis}": size for axis, size in zip(AXES, sizes, strict=True)}
     runs.train(tmp_path / "one", steps=4, **keys)
@@ -153,7 +153,7 @@ def mesh_of_hosts(sizes, per_process: int) -> Mesh:
         ({"mesh_tensor": 2, "runner": "pmap"}, "runner is 'pmap'; accepted: jit, where mesh_sequence"),
     ],
 )
-def test_what_a_mesh_does_not_divide_is_refused_in_one_line(keys, message):
+def test_indivisible_mesh_is_refused(keys, message):
     architecture = Architecture(32, 1, 24, heads=6, key_value_heads=3, mlp_width=96)
     config = base.get_config()
     config.train.batch_size, config.train.mesh_fsdp = 8, 1
@@ -165,7 +165,7 @@ def test_what_a_mesh_does_not_divide_is_refused_in_one_line(keys, message):
 
 
 @pytest.mark.parametrize(("sequence", "tensor"), [(3, 1), (1, 0), (0, 1), (-1, 1)])
-def test_a_mesh_is_all_devices(sequence, tensor):
+def test_mesh_must_use_all_devices(sequence, tensor):
     with pytest.raises(
         UserError, match=f"1 x -1 x {sequence} x {tensor}; accepted: a product of 1, as many as devices"
     ):
@@ -181,7 +181,7 @@ def test_a_mesh_is_all_devices(sequence, tensor):
         ((1, 1, 8, 1), 4, [(0, 1), (0, 1)]),
     ],
 )
-def test_processes_that_hold_the_same_rows_read_the_same(monkeypatch, sizes, per_process, shares):
+def test_processes_with_equal_rows_read_equal_data(monkeypatch, sizes, per_process, shares):
     mesh = mesh_of_hosts(sizes, per_process)
     for process, expected in enumerate(shares):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)

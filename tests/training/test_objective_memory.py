@@ -32,7 +32,7 @@ FEW = ("sedd uniform", "udlm", "tauldr uniform")
 
 
 @pytest.mark.parametrize("name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in MAKE])
-def test_a_longer_row_takes_no_more_memory_for_its_logits(name):
+def test_memory_does_not_grow_with_row_length(name):
     objective = MAKE[name]()
     architecture = Architecture(V, 1, WIDTH, 4, 4, WIDTH, input_width=objective.inputs)
     model = transformer(architecture, Execution())

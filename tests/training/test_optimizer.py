@@ -22,18 +22,18 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize(("step", "published"), [(4677.5, 1.751353e-4), (9355, 1.114272e-4), (18710, 2.0e-5)])
-def test_cosine_is_that_of_smdm(step, published):
-    """170M at 1e19 FLOPs: 18,710 steps, 187 of warm-up, 2e-4 to 2e-5 (their iterations are quarters of a step)."""
+def test_cosine_matches_smdm(step, published):
+    """170M at 1e19 FLOPs: 18,710 steps, 187 of warm-up, 2e-4 to 2e-5. SMDM's iterations are quarters of a step."""
     found = 2e-4 * learning_rate_shape("cosine", 0.1, step, warmup_steps=187, total_steps=18710)
     np.testing.assert_allclose(found, published, rtol=1e-5)
 
 
-def test_warm_up_is_linear_from_the_first_step_to_the_peak():
+def test_warm_up_is_linear():
     shape = [float(learning_rate_shape("cosine", 0.1, step, 4, 100)) for step in range(5)]
     np.testing.assert_allclose(shape, [0.25, 0.5, 0.75, 1.0, 1.0], rtol=1e-6)
 
 
-def test_wsd_stays_then_falls_over_the_last_tenth():
+def test_wsd_decays_in_the_last_tenth():
     shape = [float(learning_rate_shape("wsd", 0.1, step, 10, 200)) for step in (10, 100, 180, 190, 200)]
     np.testing.assert_allclose(shape, [1, 1, 1, 0.55, 0.1], rtol=1e-6)
 
@@ -41,15 +41,15 @@ def test_wsd_stays_then_falls_over_the_last_tenth():
 @pytest.mark.parametrize(
     ("iteration", "published"), [(0, 0), (1, 2.6738e-7), (374, 1e-4), (748, 2e-4), (37420, 1.114272e-4)]
 )
-def test_warm_up_from_zero_is_that_of_smdm(iteration, published):
-    """Its iterations are quarters of a step: 748 of warm-up of 74,840."""
+def test_warm_up_from_zero_matches_smdm(iteration, published):
+    """SMDM's iterations are quarters of a step: 748 of 74,840 are warm-up."""
     found = 2e-4 * learning_rate_shape("cosine", 0.1, iteration, 748, 74840, warmup_from_zero=True)
     np.testing.assert_allclose(found, published, rtol=2e-5)
 
 
 @pytest.mark.parametrize("form", ["linear", "cosine", "exponential", "minus_sqrt"])
-def test_wsd_is_that_of_megatron(form):
-    """MegaDLMs: 2e-4 to 2e-5, 2,000 steps of warm-up, the decay in the last 1,000 (`optimizer_param_scheduler.py`)."""
+def test_wsd_matches_megatron(form):
+    """MegaDLMs: 2e-4 to 2e-5, 2,000 steps of warm-up, decay in the last 1,000 (`optimizer_param_scheduler.py`)."""
     total, warmup, last = 20_000, 2000, 1000
 
     def megatron(step):
@@ -71,7 +71,7 @@ def test_wsd_is_that_of_megatron(form):
         np.testing.assert_allclose(found, megatron(step), rtol=1e-5, atol=1e-12)
 
 
-def test_an_unknown_decay_is_refused():
+def test_unknown_decay_is_refused():
     with pytest.raises(UserError, match="optim.decay is 'exponential'; accepted: cosine, wsd, constant"):
         learning_rate_shape("exponential", 0.1, 0, 1, 2)
 
@@ -89,7 +89,7 @@ def begun(optimizer, params, **numbers):
 
 
 @pytest.mark.parametrize("decay_everything", [False, True])
-def test_the_first_update_is_the_sign_of_the_gradient_and_the_decay_of_matrices(decay_everything):
+def test_first_update_by_formula(decay_everything):
     """Adam's first step is lr * g / (|g| + epsilon); decoupled decay adds lr * decay * weight (arXiv 1711.05101)."""
     optimizer = adamw(**SETTINGS | {"decay_everything": decay_everything})
     gradients = jax.tree.map(lambda leaf: 0.01 * jnp.ones_like(leaf), params())
@@ -102,8 +102,8 @@ def test_the_first_update_is_the_sign_of_the_gradient_and_the_decay_of_matrices(
         np.testing.assert_allclose(leaf, decayed if decay_everything else plain, rtol=1e-5)
 
 
-def test_the_gradient_is_clipped_by_its_global_norm():
-    """Two steps, the first with a gradient 100 times too long: its second moment is that of the clipped one."""
+def test_gradient_is_clipped_by_global_norm():
+    """The gradient is 100 times too long, and the second moment is that of the clipped one."""
     optimizer = adamw(**SETTINGS)
     start = {"kernel": jnp.zeros((2, 2))}, ()
     long = {"kernel": jnp.full((2, 2), 50.0)}, ()
@@ -112,7 +112,8 @@ def test_the_gradient_is_clipped_by_its_global_norm():
     np.testing.assert_allclose(second_moment, 0.05 * 0.5**2, rtol=1e-5)
 
 
-def test_its_numbers_are_leaves_so_that_one_compiled_step_serves_many_runs():
+def test_hyperparameters_are_leaves():
+    """So one compiled step serves runs with other hyperparameters."""
     optimizer = adamw(**SETTINGS)
     assert set(optimizer.init(params()).hyperparams) == set(NUMBERS)
     gradients = jax.tree.map(jnp.ones_like, params())

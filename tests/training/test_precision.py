@@ -43,7 +43,7 @@ def step_of(attention: str, **options):
 
 @pytest.mark.parametrize("attention", ["einsum", "blocked", "library"])
 def test_norms_softmax_and_loss_sum_in_float32(attention):
-    """And products of bfloat16 whose results are sums over keys or over V ask for float32."""
+    """Products of bfloat16 that sum over keys or over V return float32 too."""
     step, state, batch = step_of(attention, qk_norm=True, time_conditioning=True)
     found = list(equations(jax.make_jaxpr(step)(state, batch).jaxpr))
     sums = [equation for equation in found if equation.primitive.name in SUMS]
@@ -58,7 +58,7 @@ def test_norms_softmax_and_loss_sum_in_float32(attention):
     assert jnp.dtype("float32") in logits
 
 
-def test_gradients_are_accumulated_and_kept_in_float32():
+def test_gradients_accumulate_in_float32():
     step, state, batch = step_of("einsum")
     jaxpr = jax.make_jaxpr(step)(state, batch).jaxpr
     carried = []

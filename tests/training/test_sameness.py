@@ -51,7 +51,7 @@ def test_one_loss_sequence(tmp_path, plain, devices, keys):
 
 @pytest.mark.slow
 def test_two_processes(tmp_path, plain, free_port):
-    """Real processes joined by jax.distributed, each with half of every batch."""
+    """Real processes joined by jax.distributed each hold half of every batch."""
     shared = ("--coordinator", f"localhost:{free_port}", "--processes", "2", "--process")
     processes = [runs.start(tmp_path / "run", *shared, str(rank), steps=STEPS) for rank in range(2)]
     for process in processes:

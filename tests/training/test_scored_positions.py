@@ -38,7 +38,7 @@ FEW = ("masked", "gidd, blocks")
 
 
 @pytest.mark.parametrize("name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in MAKE])
-def test_changes_neither_value_nor_gradient(name):
+def test_scored_only_keeps_value_and_gradient(name):
     objective = MAKE[name]()
     architecture = Architecture(V, 1, 8, 1, 1, 8, input_width=objective.inputs)
     model = transformer(architecture, Execution())
@@ -58,8 +58,8 @@ def test_changes_neither_value_nor_gradient(name):
 
 
 @pytest.mark.parametrize(("num_scored", "chunks"), [(0, 0), (1, 1), (8, 1), (9, 2), (64, 8)])
-def test_the_head_reads_as_many_chunks_as_the_scored_positions_fill(num_scored, chunks):
-    """From none to all: no number of them is too large. 2 positions of 4 views make a chunk of 8."""
+def test_head_reads_only_filled_chunks(num_scored, chunks):
+    """2 positions of 4 views make a chunk of 8. Any number of loss positions works, from none to all."""
     weight = jnp.zeros(BATCH * LENGTH).at[jax.random.permutation(jax.random.key(0), 64)[:num_scored]].set(1.0)
     ids = jnp.zeros((BATCH, LENGTH), jnp.int32)
     view = View(ids, ids, weight.reshape(BATCH, LENGTH), ids[:, :1], ids, ids, ids, jnp.zeros(BATCH))

@@ -36,7 +36,7 @@ def start(objective, **options):
 
 @pytest.mark.parametrize("prompt", [0, 2, 5])
 def test_prompt_tokens_do_not_divide_the_loss(prompt):
-    """With uniform logits every token with a loss has ln V nats, whatever is given."""
+    """With uniform logits every token with a loss has ln V nats, for any prompt length."""
     state, step = start(ar(V))
     state = state._replace(params=jax.tree.map(jnp.zeros_like, state.params))
     _, metrics = step(state, batch(prompt))
@@ -44,8 +44,8 @@ def test_prompt_tokens_do_not_divide_the_loss(prompt):
     np.testing.assert_allclose(metrics["loss"], math.log(V), rtol=1e-6)
 
 
-def test_the_average_of_weights_by_formula():
-    """e' = d e + (1 - d) w with d = min(decay, (1 + n) / (10 + n)) at step n, counted from 1 (as RADD)."""
+def test_weight_average_by_formula():
+    """e' = d e + (1 - d) w with d = min(decay, (1 + n) / (10 + n)) at step n, counted from 1, as in RADD."""
     decay = 0.2
     state, step = start(ar(V), ema_decay=decay)
     expected = jax.tree.map(np.float64, state.params)
@@ -62,7 +62,8 @@ def steep():
     return ar(V)._replace(init=lambda key: {"phi": jnp.float32(0)}, surrogate=surrogate)
 
 
-def test_an_infinite_gradient_with_a_finite_loss_is_bad():
+def test_infinite_gradient_is_bad():
+    """The loss is finite."""
     state, step = start(steep())
     _, metrics = step(state, batch())
     assert math.isfinite(metrics["loss"]) and not math.isfinite(metrics["gradient_norm"]) and metrics["bad"]
@@ -70,7 +71,7 @@ def test_an_infinite_gradient_with_a_finite_loss_is_bad():
     assert not step(state, batch())[1]["bad"]
 
 
-def test_a_skipped_step_advances_and_changes_nothing_else():
+def test_skipped_step_only_advances():
     state, step = start(steep(), skip_bad=True, ema_decay=0.5, spike_deviations=7.0)
     after, metrics = step(state, batch())
     assert metrics["bad"] and int(after.step) == int(state.step) + 1
