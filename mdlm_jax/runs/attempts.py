@@ -1,8 +1,9 @@
-"""Who trains a run: `attempts/1.json`, `attempts/2.json`, .. in its folder, so that no run is trained twice at once.
+"""Which process trains a run: `attempts/1.json`, `attempts/2.json`, .. in its folder prevent two from doing so at once.
 
-An attempt is claimed by linking a whole file to the next number, which one process alone can do, on any disk that
-machines share. Its owner touches the file while it lives and writes into it how it ended. An owner is dead if its
-process is gone from this machine or, on another machine, if the file has not been touched for LEASE_SECONDS.
+A process claims an attempt by linking a complete file to the next number. Only one process can succeed, on any disk
+that machines share. The owner touches the file while it runs, and writes into it how the attempt ended. An owner counts
+as dead if its process is gone from this machine or, on another machine, if the file has not been touched for
+LEASE_SECONDS.
 """
 
 import json
@@ -17,26 +18,28 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 
 FOLDER, CANCELLED = "attempts", "cancelled"
-BEAT_SECONDS, LEASE_SECONDS = 15.0, 180.0  # disks on a network show what is touched up to a minute late
-HELD = "MDLM_JAX_HELD"  # in the environment of what an owner starts: the owner holds the folders for it
-JOIN_SECONDS = 300.0  # for so long jax.distributed waits for all its processes
+BEAT_SECONDS, LEASE_SECONDS = 15.0, 180.0  # network disks show a touch up to a minute late
+HELD = "MDLM_JAX_HELD"  # set in the environment of processes that an owner starts: it holds the folders for them
+JOIN_SECONDS = 300.0  # how long jax.distributed waits for all its processes
 
 
 class Owner(NamedTuple):
-    """A process that would train a run."""
+    """A process that trains a run, or wants to."""
 
     host: str
-    machine: str  # kernel and process space in which `pid` counts; empty where it is unknown
+    machine: str  # the kernel and process namespace of `pid`; empty if unknown
     pid: int
-    began: str  # by that kernel's clock: a number is given to another process later
-    job: str  # what a scheduler calls it; empty without one
-    restart: int  # how often that scheduler has started the job again
+    began: str  # start time by that kernel's clock, because pids are reused
+    job: str  # the scheduler's id of the job; empty without a scheduler
+    restart: int  # how often the scheduler has restarted the job
 
 
 NOBODY = Owner("", "", 0, "", "", 0)
 
 
 class Attempt(NamedTuple):
+    """One attempt to train a run."""
+
     number: int  # from 1
     owner: Owner
     started: float  # time.time()
@@ -69,16 +72,17 @@ def _began(pid: int) -> str:
 
 
 def path_of(folder: pathlib.Path, number: int) -> pathlib.Path:
+    """The file of an attempt in the folder of a run."""
     return folder / FOLDER / f"{number}.json"
 
 
 def count(folder: pathlib.Path) -> int:
-    """How many attempts there were at a run."""
+    """The number of the newest attempt; 0 if there is none."""
     return max((int(path.stem) for path in (folder / FOLDER).glob("*.json") if path.stem.isdigit()), default=0)
 
 
 def last_attempt(folder: pathlib.Path) -> Attempt | None:
-    """The newest attempt of a run; a failed one, whose cause names its file, where that can not be read."""
+    """The newest attempt of a run. If its file cannot be read, it counts as failed and its cause names the file."""
     if not (number := count(folder)):
         return None
     path = path_of(folder, number)
@@ -90,13 +94,19 @@ def last_attempt(folder: pathlib.Path) -> Attempt | None:
 
 
 def is_alive(folder: pathlib.Path, attempt: Attempt, now: float) -> bool:
-    """Whether its owner still trains. `now` is the time by the clock of the disk."""
+    """Whether the owner of an attempt still trains.
+
+    Args:
+        folder: the run's.
+        attempt: the attempt.
+        now: the time by the clock of the disk, in seconds.
+    """
     if attempt.outcome:
         return False
     if attempt.owner.machine and attempt.owner.machine == _machine():
         return _began(attempt.owner.pid) == attempt.owner.began
     try:
-        return abs(now - path_of(folder, attempt.number).stat().st_mtime) < LEASE_SECONDS  # clocks may differ, little
+        return abs(now - path_of(folder, attempt.number).stat().st_mtime) < LEASE_SECONDS  # clocks may differ a little
     except FileNotFoundError:
         return False
 
@@ -108,10 +118,20 @@ def is_running(folder: pathlib.Path) -> bool:
 
 
 def claim(folder: pathlib.Path, owner: Owner, forgiven: int) -> Attempt | None:
-    """The next attempt, this owner's from now on; None where the run is another's, or has ended.
+    """Claims the next attempt of a run.
 
-    Attempts up to number `forgiven` do not count as its end, however they ended: whoever launched this one knew them.
-    An earlier life of the same job is over, whatever it left. Raises UserError where the folder can not be written.
+    An attempt by the same job before the scheduler restarted it counts as over.
+
+    Args:
+        folder: the run's.
+        owner: the process that claims it.
+        forgiven: attempts up to this number do not end the run, however they ended: the launcher knew of them.
+
+    Returns:
+        The attempt, or None if another process holds the run or it has ended.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     last = last_attempt(folder)
     mine = Attempt(last.number + 1 if last else 1, owner, time.time())
@@ -140,23 +160,34 @@ def _is_free(folder: pathlib.Path, last: Attempt, owner: Owner, forgiven: int, n
 
 
 def is_mate(attempt: Attempt, owner: Owner) -> bool:
-    """Whether `owner` is another process of the job that holds the attempt, in time to train with it."""
+    """Whether `owner` belongs to the job that holds the attempt, and starts early enough to join it."""
     same_job = owner.job != "" and (attempt.owner.job, attempt.owner.restart) == (owner.job, owner.restart)
     return same_job and not attempt.outcome and time.time() - attempt.started < JOIN_SECONDS
 
 
 def beat(folder: pathlib.Path, attempt: Attempt) -> None:
-    """Tells others that the owner lives."""
+    """Touches the attempt's file, so that others see that the owner is alive."""
     os.utime(path_of(folder, attempt.number))
 
 
 def is_superseded(folder: pathlib.Path, attempt: Attempt) -> bool:
-    """Whether others took the owner for dead, as when its machine stood still."""
+    """Whether another process has claimed the run, as can happen when the owner's machine was suspended."""
     return path_of(folder, attempt.number + 1).exists()
 
 
 def end(folder: pathlib.Path, attempt: Attempt, outcome: str, exit_code: int, cause: str) -> Attempt:
-    """Writes how it ended; returns the attempt as it is now."""
+    """Records how an attempt ended.
+
+    Args:
+        folder: the run's.
+        attempt: the attempt.
+        outcome: done, failed or stopped.
+        exit_code: of the process; negative: the signal that ended it.
+        cause: of a failure or stop.
+
+    Returns:
+        The attempt with its end.
+    """
     ended = attempt._replace(outcome=outcome, exit_code=exit_code, cause=cause, ended=time.time())
     write_whole(path_of(folder, attempt.number), _to_json(ended))
     return ended

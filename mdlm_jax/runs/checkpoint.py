@@ -1,5 +1,4 @@
-"""Checkpoints by Orbax: the state and, because data is a function of the step, with its step the position in the
-data."""
+"""Checkpoints by Orbax. They hold the state; its step also gives the position in the data."""
 
 import pathlib
 import shutil
@@ -17,20 +16,28 @@ from mdlm_jax.runs.say import say
 from mdlm_jax.training.sharding import shapes
 from mdlm_jax.training.step import State
 
-logging.set_verbosity(logging.FATAL)  # what goes wrong is raised
+logging.set_verbosity(logging.FATAL)  # Orbax raises its errors; its log only repeats them
 
-CONFIG = "config.json"  # of the run; a copy is in each of its checkpoints
-EXTENSIONS = "extensions.json"  # of a run whose length has changed since
+CONFIG = "config.json"  # the run's config; each checkpoint has a copy
+EXTENSIONS = "extensions.json"  # the record of a run whose length has changed
 LENGTH = ("budget", "budget_counter", "steps")  # keys that an extension changes
-LAST_SAVED = "last_checkpoint"  # in the run's folder: the step that was saved last, wherever its checkpoint is now
-UNFINISHED = ".orbax-checkpoint-tmp"  # ends the name of a checkpoint that is being written
+LAST_SAVED = "last_checkpoint"  # a file in the run's folder with the last saved step, even if its checkpoint is gone
+UNFINISHED = ".orbax-checkpoint-tmp"  # suffix of a checkpoint that is being written
 
 
 def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -> ocp.CheckpointManager:
-    """For training: saved asynchronously, whole or not at all, and sealed with digests; what is damaged is removed.
+    """Opens a run's checkpoints for training.
 
-    The last two stay, one to fall back on, and of those at multiples of `every` the last `num_every`. Raises UserError
-    where all are damaged.
+    Saving is asynchronous and atomic, and seals each checkpoint with digests. Damaged checkpoints are removed. The last
+    two are kept, so that there is one to fall back on.
+
+    Args:
+        folder: the checkpoints'.
+        every: also keep checkpoints at multiples of this step.
+        num_every: how many of those to keep, the newest.
+
+    Raises:
+        UserError: all checkpoints are damaged.
     """
     folder = folder.resolve()
     _drop_damaged(folder)
@@ -48,14 +55,14 @@ def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policies.AnyPreservationPolicy(kept),
         cleanup_tmp_directories=True,
-        # called before the name is changed to the final one: no checkpoint is without digests
+        # called before the folder gets its final name, so that every checkpoint has digests
         async_options=ocp.AsyncOptions(post_finalization_callback=sealed),
     )
     return ocp.CheckpointManager(folder, options=options)
 
 
 def save(checkpoints: ocp.CheckpointManager, step: int, state: State) -> None:
-    """Starts saving, in the background."""
+    """Starts saving a state in the background, unless its step is saved."""
     if checkpoints.latest_step() != step:
         checkpoints.save(step, args=ocp.args.StandardSave(_stored(state)))
 
@@ -66,12 +73,16 @@ def saved_steps(folder: pathlib.Path) -> list[int]:
 
 
 def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[str]]:
-    """(the newest step whose files all are as they were written, what is wrong with every newer one).
+    """Finds the newest checkpoint whose files match their digests.
 
-    None where there is no checkpoint. Raises UserError where there are some and none is whole.
+    Returns:
+        Its step (None if there is no checkpoint), and a line of damage for every newer checkpoint.
+
+    Raises:
+        UserError: there are checkpoints and all are damaged.
     """
     steps, damaged = saved_steps(folder), []
-    # none is sealed in a run from before there were digests; else one that is not is half removed
+    # a run from before digests has none sealed; in any other run an unsealed checkpoint is half removed
     unsealed = not any(seal.is_sealed(folder / str(step)) for step in steps)
     for step in reversed(steps):
         if unsealed or not (damage := seal.damage(folder / str(step))):
@@ -83,7 +94,7 @@ def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[str]]:
 
 
 def _drop_damaged(folder: pathlib.Path) -> None:
-    """Says which checkpoints are damaged and removes them: training takes their steps again."""
+    """Reports damaged checkpoints and removes them. Training repeats their steps."""
     if jax.process_index() == 0:
         newest, damaged = newest_whole(folder)
         for line in damaged:
@@ -94,7 +105,7 @@ def _drop_damaged(folder: pathlib.Path) -> None:
 
 
 def drop_after(folder: pathlib.Path, last: int) -> None:
-    """Removes the checkpoints of steps after `last`, the newest first; a half removed one has another name."""
+    """Removes the checkpoints of steps after `last`, the newest first. Each is renamed before it is deleted."""
     for step in reversed(saved_steps(folder)):
         if step > last:
             unfinished = folder / f"{step}{UNFINISHED}"
@@ -105,7 +116,8 @@ def drop_after(folder: pathlib.Path, last: int) -> None:
 def restore(checkpoints: ocp.CheckpointManager, step: int, abstract: State) -> State:
     """The state of a step, with the shapes and shardings of `abstract`, on any number of devices.
 
-    Raises UserError where the checkpoint is of another network.
+    Raises:
+        UserError: the checkpoint is of another network.
     """
     try:
         stored = checkpoints.restore(step, args=ocp.args.StandardRestore(_stored(abstract)))
@@ -130,7 +142,7 @@ def restore_step(folder: pathlib.Path, step: int, abstract: State) -> State:
 
 
 def check_config(folder: pathlib.Path, step: int) -> None:
-    """Compares the config of a run with the one in its checkpoint; one from before checkpoints kept it passes.
+    """Compares the config of a run with the copy in its checkpoint. A checkpoint from before copies were kept passes.
 
     Raises:
         UserError: the run's config.json is not the one that the checkpoint was saved with.
@@ -150,7 +162,18 @@ def check_config(folder: pathlib.Path, step: int) -> None:
 
 
 def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, State]:
-    """(step, state) of a run's newest whole checkpoint, for evaluation and sampling; `state` gives the shapes."""
+    """Restores a run's newest undamaged checkpoint on one device, for evaluation and sampling.
+
+    Args:
+        folder: the checkpoints'.
+        state: a state with the right shapes.
+
+    Returns:
+        (step, state).
+
+    Raises:
+        UserError: there is no undamaged checkpoint, or it is of another network.
+    """
     step, damaged = newest_whole(folder)
     if step is None:
         raise UserError(f"{folder}: no checkpoint; accepted: a run that has saved one")
@@ -161,7 +184,7 @@ def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, Stat
         return step, restore(checkpoints, step, shapes(state, device))
 
 
-STORED_NAMES = {"objective_params": "phi"}  # names on disk that differ from the field's
+STORED_NAMES = {"objective_params": "phi"}  # field -> its name on disk, where they differ
 
 
 def _stored(state: State) -> dict:

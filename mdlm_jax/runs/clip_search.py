@@ -1,5 +1,6 @@
-"""From which noise levels should block diffusion train? The range of least variance (BD3-LM, arXiv 2503.09573,
-section 5).
+"""Finds the range of noise levels in which the loss of block diffusion has least variance (BD3-LM, arXiv 2503.09573).
+
+Section 5 of that paper trains on the range found here.
 """
 
 import pathlib
@@ -20,14 +21,16 @@ from mdlm_jax.runs.held_out import open_held_out
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.training.loss import look, nats
 
-STEP, NARROWEST = 0.1, 0.3  # of the grid of ranges; a narrower one hardly trains the other levels
+STEP, NARROWEST = 0.1, 0.3  # the grid of ranges; a narrower range would hardly train the other levels
 
 
 class Clip(NamedTuple):
+    """A range of noise levels and the loss in it."""
+
     low: float
     high: float
-    mean: float  # nats per token of the training loss with times in this range; no bound unless it is [0, 1]
-    variance: float  # of a row's nats per token, over rows and noise
+    mean: float  # training loss with times in this range, nats per token; a bound only for [0, 1]
+    variance: float  # variance of a row's nats per token, over rows and noise
 
 
 def clip_variances(
@@ -40,9 +43,18 @@ def clip_variances(
     draws: int,
     chunk: int,
 ) -> list[Clip]:
-    """Mean and variance of the loss for every range of the grid, the least variance first.
+    """Mean and variance of the loss for every range of the grid, sorted by variance.
 
-    Every range sees the same rows with the same keys.
+    Every range is evaluated on the same rows with the same keys.
+
+    Args:
+        model: The network.
+        objective_of_clip: (low, high) -> the objective clipped to this range.
+        params: The parameters of the network.
+        objective_params: The objective's own parameters.
+        rows: The text, fields [n, L].
+        draws: Noise draws per row.
+        chunk: Positions of a row whose logits exist at once.
     """
     found = []
     num_scored = np.maximum(np.asarray(loss_mask(rows)).sum(axis=1), 1)
@@ -68,13 +80,22 @@ def clip_variances(
 
 
 def ranges() -> list[tuple[float, float]]:
-    """Every [low, high] of the grid that is wide enough, [0, 1] among them."""
+    """Every [low, high] of the grid that is wide enough, including [0, 1]."""
     edges = np.round(np.arange(0, 1 + STEP / 2, STEP), 10)
     return [(float(low), float(high)) for low in edges for high in edges if high - low >= NARROWEST - 1e-9]
 
 
 def search_run(folder: pathlib.Path, *, draws: int, sequences: int) -> list[Clip]:
-    """The ranges for a trained run in blocks. Raises UserError for a run without blocks."""
+    """The ranges for a run that was trained in blocks.
+
+    Args:
+        folder: The run's.
+        draws: Noise draws per row.
+        sequences: Held-out rows.
+
+    Raises:
+        UserError: The run has no blocks, or cannot be opened.
+    """
     run = open_run(folder)
     config = run.config
     if not config.objective.block_size:

@@ -1,4 +1,4 @@
-"""One line for a disk that cannot be written to."""
+"""A one-line error for a disk that cannot be written."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 
 @contextlib.contextmanager
 def one_line_on_disk_faults(folder: pathlib.Path) -> Iterator[None]:
-    """Turns what Python, Orbax and TensorStore raise when writing fails into a UserError with the cause."""
+    """Turns errors of Python, Orbax and TensorStore when writing fails into a UserError with the cause."""
     try:
         yield
     except UserError:
@@ -28,7 +28,7 @@ def one_line_on_disk_faults(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _cause(error: BaseException | None) -> str:
-    """The system's message, from the error or one that led to it; TensorStore has it in its text."""
+    """The system's message for an error or one that caused it. TensorStore has the message in its text."""
     while error is not None:
         for number in FAULTS:
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):

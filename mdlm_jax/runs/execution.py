@@ -1,7 +1,7 @@
-"""How a run is executed may change when it resumes; which run it is may not.
+"""A resumed run may change how it is executed, and nothing else.
 
-config.json is the config that a run was first started with. execution.json lists what changed since in how it is
-executed: devices, microbatches, logging, where its data lies. None of that is part of the run's identity.
+config.json is the config that a run was first started with. execution.json lists later changes of its execution:
+devices, microbatches, logging, the paths of its data. They are not part of the run's identity.
 """
 
 import json
@@ -20,7 +20,7 @@ MAY_CHANGE = frozenset(name for name, key in KEYS.items() if key.execution or ke
 
 
 def config_of_run(folder: pathlib.Path) -> ConfigDict:
-    """The config that a run has now: as it was first started, with every change of execution since.
+    """The current config of a run: the first one with every later change of execution.
 
     Raises:
         UserError: there is no run in the folder, or its files are damaged.

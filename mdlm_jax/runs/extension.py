@@ -1,4 +1,4 @@
-"""A run that is made longer than it was planned: the user declares it, and states its schedule."""
+"""Extending a run beyond its planned length. The user requests it and chooses the schedule of the learning rate."""
 
 import json
 import pathlib
@@ -23,11 +23,11 @@ class Extension(NamedTuple):
     steps_before: int
     steps: int
     schedule: str  # hold: the last learning rate stays; replan: the schedule of a run of the new length
-    schedule_steps: int  # that the learning rate's schedule is planned for
+    schedule_steps: int  # steps that the learning rate's schedule is planned for
 
 
 def extend(config: ConfigDict, folder: pathlib.Path, schedule: str) -> None:
-    """Makes the run in `folder` one of the length that `config` has. Its checkpoints stay.
+    """Extends the run in `folder` to the length that `config` has. Its checkpoints stay.
 
     Args:
         config: the run's config with another `steps` or `budget`.
@@ -35,7 +35,7 @@ def extend(config: ConfigDict, folder: pathlib.Path, schedule: str) -> None:
         schedule: what the learning rate does, a value of SCHEDULES.
 
     Raises:
-        UserError: the config differs in more than its length, is not longer, or the schedule is none.
+        UserError: the config differs in more than its length or is not longer, or the schedule is unknown.
     """
     if schedule not in SCHEDULES:
         raise UserError(f"--extend={schedule}; accepted: hold (the last learning rate) or replan (the longer schedule)")
@@ -56,7 +56,7 @@ def extend(config: ConfigDict, folder: pathlib.Path, schedule: str) -> None:
 
 
 def read_extensions(folder: pathlib.Path) -> list[Extension]:
-    """Those of a run so far, in order.
+    """The extensions of a run so far, in order.
 
     Raises:
         UserError: the file is damaged.
@@ -77,7 +77,7 @@ def schedule_steps(folder: pathlib.Path) -> int | None:
 
 
 def with_schedule(config: ConfigDict, folder: pathlib.Path, built: Build) -> Build:
-    """The same build with the learning rate's schedule as the run's last extension declared it."""
+    """The build with the learning rate's schedule of the run's last extension; unchanged if there is none."""
     if (steps := schedule_steps(folder)) is None:
         return built
     numbers = hyperparameters(config.optim.lr, config.optim.weight_decay, warmup_steps(config, steps), steps)

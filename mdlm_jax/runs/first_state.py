@@ -22,7 +22,7 @@ def first_state(
     """(steps taken, state) of a run, placed as its runner needs it.
 
     Raises:
-        UserError: a checkpoint is damaged or belongs to another network, or a parent is not there.
+        UserError: a checkpoint is damaged or belongs to another network, or the parent is missing.
     """
     step = checkpoints.latest_step()
     if step is None and not config.branch_from:
@@ -40,7 +40,7 @@ def first_state(
 
 def _with_hyperparameters(state: State, numbers: dict[str, Any]) -> State:
     """The state with the learning rate, decay and schedule of the config: a branch or an extension may change them."""
-    # copies: a step donates the state, and a rewind reads the numbers again
+    # copied, because a step donates the state and a rewind reads the hyperparameters again
     copies = jax.tree.map(np.array, numbers)
     placed = jax.tree.map(lambda new, old: jax.device_put(new, old.sharding), copies, state.opt_state.hyperparams)
     return state._replace(opt_state=state.opt_state._replace(hyperparams=placed))

@@ -1,4 +1,4 @@
-"""Training never begins anew unasked: a run that lost its checkpoints is refused, or set aside by a flag."""
+"""A run that lost its checkpoints is not restarted from step 0 unless the user requests it with --fresh."""
 
 import contextlib
 import json
@@ -8,16 +8,16 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.runs.checkpoint import LAST_SAVED, saved_steps
 from mdlm_jax.runs.rewind import read_rewinds
 
-KEPT = ("config.json", "attempts", "cancelled", "log.txt")  # what stays when a run is set aside
+KEPT = ("config.json", "attempts", "cancelled", "log.txt")  # files that stay when a run is set aside
 
 
 def refuse_lost(folder: pathlib.Path) -> None:
     """Refuses a run that has saved checkpoints and has none left.
 
-    A run that was killed before it saved one begins again: it takes the same steps.
+    A run that was killed before its first checkpoint may start again: it takes the same steps.
 
     Raises:
-        UserError: training would begin anew.
+        UserError: the run had checkpoints and has none now.
     """
     checkpoints, metrics = folder / "checkpoints", folder / "metrics.jsonl"
     if saved_steps(checkpoints) or (rewinds := read_rewinds(folder)) and rewinds[-1].step == 0:
@@ -31,7 +31,11 @@ def refuse_lost(folder: pathlib.Path) -> None:
 
 
 def set_aside(folder: pathlib.Path) -> pathlib.Path | None:
-    """Moves all that a run has written into a folder inside it, but for its config; None where there is nothing."""
+    """Moves everything that a run has written, except the files in KEPT, into a new folder inside the run's folder.
+
+    Returns:
+        The new folder, or None if there was nothing to move.
+    """
     written = [path for path in folder.glob("*") if path.name not in KEPT and not path.name.startswith("set-aside-")]
     if not written:
         return None

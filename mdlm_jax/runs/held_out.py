@@ -19,7 +19,7 @@ class DataOptions(NamedTuple):
     source: str | None = None
     validation_path: str | None = None
     field: str | None = None
-    sequence_length: int | None = None  # tokens of a row, at most those of the run's own rows
+    sequence_length: int | None = None  # tokens of a row, at most as many as in the run's own rows
 
 
 OWN_DATA = DataOptions()
@@ -29,8 +29,8 @@ class HeldOut(NamedTuple):
     """Rows of text that no step was trained on."""
 
     rows: Example
-    bytes_per_token: float | None  # of that text; None for the states of a synthetic source
-    described: dict  # which rows these are, for people and for the record
+    bytes_per_token: float | None  # UTF-8 bytes of that text per token; None for a synthetic source
+    described: dict  # source, path, number and digest of the rows, as the results show them
 
 
 def open_held_out(
@@ -57,7 +57,7 @@ def open_held_out(
         raise UserError(f"--length={length}; accepted: {accepted}")
     config.data.update({key: value for key, value in options._asdict().items() if value is not None})
     if options.path is not None and options.validation_path is None:
-        config.data.validation_path = ""  # what was held out of the run's own corpus lies elsewhere
+        config.data.validation_path = ""  # that of the run's own corpus does not apply
     try:
         data = open_rows(config)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""One process at a time trains a run: it holds the run's folder while it does."""
+"""Holds the folder of a run while a process trains it, so that no other process trains the run at the same time."""
 
 import contextlib
 import os
@@ -15,9 +15,11 @@ from mdlm_jax.runs.say import say
 
 @contextlib.contextmanager
 def hold(folders: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, tuple[str, str]]]:
-    """Holds the folders, and shows others on any machine that their owner lives.
+    """Holds the folders, and shows processes on any machine that their owner is alive.
 
-    Yields a dict for (outcome, cause) of each folder, which are recorded at the end; a folder without one stopped.
+    Yields:
+        A dict from folder to (outcome, cause). Its entries are recorded at the end; a folder without one is recorded as
+        stopped.
 
     Raises:
         UserError: another process trains one of these runs.
@@ -42,7 +44,7 @@ def hold(folders: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, tuple[s
 
 
 def _claim(folder: pathlib.Path) -> attempts.Attempt:
-    # an earlier attempt that failed or was done is no obstacle: the user asked for another
+    # earlier attempts that ended do not matter: the user requested a new one
     attempt = attempts.claim(folder, attempts.this_process(), forgiven=attempts.count(folder))
     if attempt is None:
         last = attempts.last_attempt(folder)

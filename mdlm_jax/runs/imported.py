@@ -13,7 +13,7 @@ from mdlm_jax.weights.description import Description
 from mdlm_jax.weights.load import load_params
 from mdlm_jax.weights.source import open_source
 
-LONGEST = 8192  # tokens of a row: counting the pairs that attend takes long beyond that
+LONGEST = 8192  # tokens of a row; for longer rows it takes long to count the pairs that attend
 BATCH_SIZE = 8  # sequences evaluated at once
 
 
@@ -41,7 +41,7 @@ def open_imported(folder: pathlib.Path) -> tuple[ConfigDict, Network, Any]:
 
 
 def _config(description: Description, folder: pathlib.Path) -> ConfigDict:
-    """What a run would have been configured with to have this network."""
+    """The config of a run that would have this network."""
     config, architecture = base.get_config(), description.architecture
     config.objective.name = description.objective
     config.objective.block_size = description.block_size

@@ -1,6 +1,6 @@
-"""What a run was trained with besides its config: inputs.json and its tokenizer, in the run's folder.
+"""The inputs of a run besides its config: inputs.json and the tokenizer, in the run's folder.
 
-A run can then be sampled where its corpus is not, and is not resumed on another corpus by mistake.
+With them a run can be sampled without its corpus, and is not resumed on another corpus by mistake.
 """
 
 import json
@@ -31,7 +31,7 @@ class Inputs(NamedTuple):
 
 
 def keep_inputs(config: ConfigDict, folder: pathlib.Path, built: Build) -> None:
-    """Writes a run's inputs into its folder at its first start, and compares them at every later one.
+    """Writes a run's inputs into its folder at the first start, and compares them at every later start.
 
     Raises:
         UserError: the run was started with other inputs, or the folder cannot be written.
@@ -74,19 +74,19 @@ def read_inputs(folder: pathlib.Path) -> Inputs | None:
 
 
 def changes(before: Inputs, now: Inputs) -> list[str]:
-    """One clause for each input that is not what it was."""
+    """One clause for each input that has changed."""
     pairs = [(name.replace("_", " "), then, getattr(now, name)) for name, then in before._asdict().items()]
     return [f"another {name} ({str(then)[:12]}, now {str(value)[:12]})" for name, then, value in pairs if then != value]
 
 
 def digest_of_corpus(config: ConfigDict) -> str:
-    """The digest of the corpus that a config names, by its content."""
+    """The digest of the content of a config's corpus."""
     data = config.data
     return corpus_digest(data.source, data.path, data.validation_path, data.field)
 
 
 def tokenizer_name(config: ConfigDict, folder: pathlib.Path) -> str:
-    """What `open_tokenizer` opens a run's tokenizer from: the run's own folder, else what its config names."""
+    """The name under which `open_tokenizer` finds a run's tokenizer: the run's own folder, else that in its config."""
     kept = folder / TOKENIZER
     return str(kept) if kept.is_dir() else config.data.tokenizer
 

@@ -1,7 +1,7 @@
-"""Where a run comes from: from scratch, branched off another run's checkpoint, or with another run's weights.
+"""The origin of a run: from scratch, a branch of another run's checkpoint, or another run's weights.
 
 A branch continues the whole state: step, weights, optimiser, noise and position in the data. A run that starts from
-weights takes nothing else: it begins at step 0 with a new optimiser. Both inherit what their parent was trained with.
+weights takes only those, and begins at step 0 with a new optimiser. Both inherit the tokens and FLOPs of their parent.
 """
 
 import json
@@ -23,23 +23,23 @@ FILE_NAME = "lineage.json"
 
 
 class Lineage(NamedTuple):
-    """A run's parent and what the run inherits, as lineage.json has it."""
+    """A run's parent and what the run inherits, as lineage.json stores it."""
 
     parent: str  # id of the parent; empty for a run from scratch
     kind: str  # branch | weights; empty for a run from scratch
-    birth_step: int  # of the parent, at which this run began
-    inherited_tokens: int  # that the parent was trained on until then
-    inherited_flops: dict[str, float]  # by counter
+    birth_step: int  # the parent's step at which this run began
+    inherited_tokens: int  # tokens that the parent was trained on until then
+    inherited_flops: dict[str, float]  # the parent's FLOPs until then, by counter
 
 
 SCRATCH = Lineage("", "", 0, 0, {})
 
 
 def branch_point(config: ConfigDict) -> tuple[pathlib.Path, int]:
-    """(folder, step) that `branch_from` names.
+    """(folder, step) of the checkpoint in `branch_from`.
 
     Raises:
-        UserError: it names none, or that checkpoint is not there.
+        UserError: the value is no FOLDER@STEP, or there is no such checkpoint.
     """
     folder, _, step = config.branch_from.rpartition("@")
     if not folder or not step.isdigit():
@@ -53,10 +53,10 @@ def branch_point(config: ConfigDict) -> tuple[pathlib.Path, int]:
 
 
 def check_parent(config: ConfigDict, folder: pathlib.Path) -> None:
-    """Checks that the parent of a run is there, unless the run keeps its lineage.
+    """Checks that the parent of a run exists, unless the run has stored its lineage.
 
     Raises:
-        UserError: the parent is not there or has no such checkpoint, or the run has two.
+        UserError: the parent or its checkpoint is missing, or the run has two parents.
     """
     if read_lineage(folder) is None:
         _parent(config)
@@ -78,7 +78,7 @@ def _parent(config: ConfigDict) -> tuple[pathlib.Path, int] | None:
 
 
 def keep_lineage(config: ConfigDict, folder: pathlib.Path) -> Lineage:
-    """The lineage of a run; at its first start it is written into the run's folder, so that the parent may go.
+    """The lineage of a run. The first start writes it into the run's folder, so that the parent may be deleted later.
 
     Raises:
         UserError: as `check_parent` does.
@@ -98,7 +98,7 @@ def keep_lineage(config: ConfigDict, folder: pathlib.Path) -> Lineage:
 
 
 def read_lineage(folder: pathlib.Path) -> Lineage | None:
-    """The lineage that a run keeps; None for a run from scratch.
+    """The lineage in the folder of a run; None for a run from scratch.
 
     Raises:
         UserError: the file is damaged.
