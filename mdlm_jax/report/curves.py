@@ -22,10 +22,10 @@ def learning_curve(path: str | os.PathLike, points: int = POINTS) -> tuple[np.nd
     Lines that are cut short or lack a finite value of either are passed over.
     """
     rows = []
-    for line in pathlib.Path(path).read_text(encoding="utf-8").splitlines():
+    for line in pathlib.Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         flops, loss = (row.get(key) for key in ("flops", "loss")) if isinstance(row, dict) else (None, None)
         if isinstance(flops, int | float) and isinstance(loss, int | float) and flops > 0 and math.isfinite(loss):
@@ -43,7 +43,7 @@ def learning_curve(path: str | os.PathLike, points: int = POINTS) -> tuple[np.nd
 def learning_curves(runs: Sequence[Result], folders: Mapping[str, pathlib.Path], counter: str) -> dict:
     """(FLOPs of `counter`, training loss) by run id, for the runs whose folder has a metrics.jsonl."""
     paths = {run.run_id: folders[run.run_id] / "metrics.jsonl" for run in runs if run.run_id in folders}
-    paths = {run_id: path for run_id, path in paths.items() if path.exists()}
+    paths = {run_id: path for run_id, path in paths.items() if path.is_file()}
     points = min(POINTS, MOST_POINTS // max(len(paths), 1))
     found = {}
     for run in runs:

@@ -66,7 +66,7 @@ def read_samples(runs: Sequence[Result], folders: Mapping[str, pathlib.Path]) ->
             continue
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             problems.append(f"{path}: not whole JSON ({error})")
             continue
         if mistake := _mistake(fields):

@@ -61,6 +61,8 @@ def read_stored(path: str | os.PathLike) -> tuple[list[Result], list[str]]:
         raise UserError(f"{path}: cannot be read ({error}); accepted: a file that --store wrote") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not whole JSON, line {error.lineno} ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON that can be read ({error})") from error
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path}: expected a list of results, as --store writes it")
     results, problems = {}, []

@@ -162,7 +162,7 @@ def _is_free(folder: pathlib.Path, last: Attempt, owner: Owner, forgiven: int, n
 def is_mate(attempt: Attempt, owner: Owner) -> bool:
     """Whether `owner` belongs to the job that holds the attempt, and starts early enough to join it."""
     same_job = owner.job != "" and (attempt.owner.job, attempt.owner.restart) == (owner.job, owner.restart)
-    return same_job and not attempt.outcome and time.time() - attempt.started < JOIN_SECONDS
+    return same_job and not attempt.outcome and abs(time.time() - attempt.started) < JOIN_SECONDS
 
 
 def beat(folder: pathlib.Path, attempt: Attempt) -> None:

@@ -47,7 +47,7 @@ def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator
         yield Writer(lambda scalars: None, lambda: None)
         return
     path = folder / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
     write_whole(path, "".join(line + "\n" for line in lines if _is_kept(line, start_step)))
     file = path.open("a", encoding="utf-8", buffering=1)
     sinks = [SINKS[name](folder, start_step) for name in filter(None, loggers.split(","))]
@@ -76,7 +76,7 @@ def _is_kept(line: str, start_step: int) -> bool:
     """Whether a line is whole and of a step that is not taken again. A kill may leave a line without its end."""
     try:
         return json.loads(line)["step"] <= start_step
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return False
 
 

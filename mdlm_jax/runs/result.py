@@ -133,6 +133,8 @@ def read_result(path: str | os.PathLike) -> Result:
         raise UserError(f"{path}: cannot be read ({error})") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not whole JSON, line {error.lineno} ({error.msg})") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise UserError(f"{path}: not JSON that can be read ({error})") from error
     if not isinstance(fields, dict):
         raise UserError(f"{path}: holds a {type(fields).__name__}, expected an object with the keys of a result")
     return validate(fields, str(path))

@@ -20,15 +20,20 @@ from mdlm_jax.runs.inputs import FILE_NAME as INPUTS
 from mdlm_jax.runs.lineage import SCRATCH, read_lineage, totals
 from mdlm_jax.runs.result import FILE_NAME, SCHEMA_VERSION, Result, read_result
 
+METRICS = "metrics.jsonl"
+
 
 def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
     """Whether the folder holds this run already. How a run is executed, and how its paths are spelt, may differ.
 
     Raises:
-        UserError: the folder holds another run, has no name, or cannot be made.
+        UserError: the folder holds another run, has no name, cannot be made, or has a folder where a file belongs.
     """
     if not folder.name:
         raise UserError(f"--run={str(folder)!r}; accepted: the folder of one run, by its name")
+    for name in (METRICS, FILE_NAME):
+        if (folder / name).is_dir():
+            raise UserError(f"{folder / name}: is a folder; accepted: the file that training writes, or none")
     path = folder / "config.json"
     if not path.exists():
         _check_can_be_made(folder)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -26,11 +27,14 @@ def last_metrics(folder: pathlib.Path) -> dict[str, Any]:
     for line in reversed(tail(folder / "metrics.jsonl", 4096)):
         with contextlib.suppress(ValueError, RecursionError):
             metrics = json.loads(line)
-            if isinstance(metrics, dict) and all(
-                isinstance(metrics.get(name), int | float) for name in ("step", "loss")
-            ):
-                return metrics
+            if isinstance(metrics, dict) and all(_is_finite(metrics.get(name)) for name in ("step", "loss")):
+                left = metrics.get("seconds_left")
+                return metrics if _is_finite(left) else {"step": metrics["step"], "loss": metrics["loss"]}
     return {}
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 class Pace(NamedTuple):

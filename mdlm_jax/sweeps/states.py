@@ -44,7 +44,7 @@ def state_of(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> RunStat
     if result is not None and result.run_id == folder.name:
         return RunState("done", "", number, 0.0, metrics, result)
     if last and attempts.is_alive(folder, last, time.time()):
-        return RunState("running", "", number, time.time() - last.started, metrics, None)
+        return RunState("running", "", number, max(time.time() - last.started, 0.0), metrics, None)
     state, cause = _at_rest(folder, last, in_queue)
     return RunState(state, _broken_result(folder) or cause, number, 0.0, metrics, None, folder in in_queue)
 

@@ -144,7 +144,7 @@ def _read_result(folder: pathlib.Path) -> dict:
     """result.json; nothing where there is none that can be read."""
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return result if isinstance(result, dict) else {}
 

@@ -40,6 +40,23 @@ def test_execution_changes_are_recorded(run, whole):
     assert config_of_run(run).train.microbatches == 2 and open_run(run).config.train.remat == "full"
 
 
+@pytest.mark.parametrize("name", ["result.json", "metrics.jsonl"])
+def test_a_folder_where_a_file_belongs_is_refused(run, name):
+    """Before anything is trained, which could not be reported."""
+    (run / name).unlink(missing_ok=True)
+    (run / name).mkdir()
+    with pytest.raises(UserError, match=f"{name}: is a folder; accepted: the file that training writes"):
+        train_here(run, **KEYS)
+
+
+def test_metrics_that_are_no_text_are_dropped(run):
+    kept = losses_of(run)[:4]
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b'\xff\xfe\n[1]\n{"step":')
+    train_here(run, **KEYS)
+    assert losses_of(run)[:4] == kept and len(losses_of(run)) == KEYS["steps"]
+
+
 def test_science_is_refused(run):
     with pytest.raises(UserError, match="differs in optim.lr: 0.01 -> 0.02; choose another"):
         train_here(run, **KEYS | {"optim__lr": 0.02, "train__microbatches": 2})

@@ -12,6 +12,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.attempts import LEASE_SECONDS, Owner, this_process
 from mdlm_jax.sweeps import work
+from mdlm_jax.sweeps.states import state_of
 from tests import run_folders as runs
 
 ELSEWHERE = Owner("another host", "another kernel", 1, "1", "", 0)
@@ -107,6 +108,19 @@ def test_an_owner_on_another_machine_is_believed_dead_once_it_is_silent(tmp_path
     assert not attempts.is_superseded(tmp_path, first)
     assert claim(tmp_path).number == 2
     assert attempts.is_superseded(tmp_path, first), "which it is told if it wakes"
+
+
+def test_a_time_in_the_future_is_no_life(tmp_path):
+    """Of a machine whose clock was wrong: neither the file nor the record keeps a silent owner alive."""
+    claim(tmp_path, ELSEWHERE)
+    age(tmp_path, 1, -LEASE_SECONDS - 30)
+    assert not attempts.is_running(tmp_path)
+    assert state_of(tmp_path, {}).state == "stopped"
+    assert claim(tmp_path).number == 2
+    ahead = attempts.last_attempt(tmp_path)._replace(started=time.time() + 1e6)
+    attempts.path_of(tmp_path, 2).write_text(attempts._to_json(ahead))
+    assert state_of(tmp_path, {}).state == "running" and state_of(tmp_path, {}).seconds == 0
+    assert not attempts.is_mate(ahead, ahead.owner)
 
 
 @pytest.mark.parametrize(("outcome", "free"), [("done", False), ("failed", False), ("stopped", True)])

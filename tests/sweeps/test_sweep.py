@@ -156,6 +156,28 @@ def test_files_that_are_not_whole_are_named_and_the_others_are_shown(tmp_path, e
     assert found["cause"][names[2]] == f"{folder / names[2] / 'result.json'}: is the result of {names[3]}"
 
 
+BROKEN = {"folder": None, "bytes": b"\xff\xfe", "digits": b"[" + b"9" * 5000 + b"]", "nested": b"[" * 20_000}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_every_verb_survives_files_that_cannot_be_read(tmp_path, experiment, run, kind):
+    """A result or metrics file that is a folder, not text, or JSON beyond what Python reads."""
+    folder = tmp_path / "runs"
+    run(experiment, folder)
+    first, second, *_ = experiment.run_ids
+    for path in (folder / first / "result.json", folder / second / "metrics.jsonl"):
+        path.unlink(missing_ok=True)
+        path.mkdir() if BROKEN[kind] is None else path.write_bytes(BROKEN[kind])
+    found = status(folder)
+    assert sorted(found["state"].values()).count("done") == 3
+    assert f"{folder / first / 'result.json'}: " in found["cause"][first]
+    assert f"{first}/result.json: " in "".join(sweep.report(experiment, folder)[1])
+    assert f"{first}/result.json: " in "".join(sweep.report_stored(folder, tmp_path)[1])
+    assert sweep.cancel(folder) == 1
+    if BROKEN[kind] is not None:
+        assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
+
+
 def test_what_is_called_off_does_not_start_until_it_is_run_again(tmp_path, experiment, run):
     folder = tmp_path / "runs"
     sweep.prepare(plan_runs(experiment.configs), folder)
