@@ -1,4 +1,4 @@
-"""What a config describes of an objective: values for the parameters of factories, by name."""
+"""Maps the keys of a config to the parameters of objective and process factories, by name."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ from mdlm_jax.plugins import FORM, is_plugin, load_function
 from mdlm_jax.processes import PROCESSES, Process
 from mdlm_jax.schedules import SCHEDULES, Schedule, geometric_sigma, total_noise, with_ends
 
-DISCRETE_STEPS = 1000  # of d3pm, where `objective.num_steps` is 0
-# the schedules of MDLM's code, and whether its epsilon is a part of them
+DISCRETE_STEPS = 1000  # T of d3pm if `objective.num_steps` is 0
+# the schedules of MDLM's code, and whether they take its epsilon
 MDLM_SCHEDULES = {
     **dict.fromkeys(("linear", "log_linear", "mdlm_cosine", "cosine_squared"), True),
     **dict.fromkeys(("linear_sigma", "geometric"), False),
@@ -30,7 +30,7 @@ class Described(NamedTuple):
 
 
 def objective_factory(name: str) -> Callable[..., Objective]:
-    """The function that makes the objective: one of the package, or a user's own (see `plugins`).
+    """The factory of an objective: one of the package, or a user's own (see `plugins`).
 
     Raises:
         UserError: There is no such objective.
@@ -39,7 +39,16 @@ def objective_factory(name: str) -> Callable[..., Objective]:
 
 
 def factory_of(key: str, name: str, options: Mapping[str, Callable]) -> Callable:
-    """One of `options`, or a user's own function; refuses the value `name` of `key` where it is neither."""
+    """The factory of this name.
+
+    Args:
+        key: The key of the config, for the message.
+        name: A key of `options`, or a user's own function.
+        options: The factories of the package.
+
+    Raises:
+        UserError: There is no such factory.
+    """
     if is_plugin(name):
         return load_function(name)
     if name not in options:
@@ -54,7 +63,17 @@ def keys_of(factory: Callable) -> set[str]:
 
 
 def made(name: str, factory: Callable, config: ConfigDict, mask_id: int) -> Any:
-    """What the factory makes of those of its parameters that a config describes; the others keep their defaults."""
+    """Calls a factory with the parameters that a config describes; the others keep their defaults.
+
+    Args:
+        name: The factory's name, for the message.
+        factory: The factory.
+        config: The config.
+        mask_id: V.
+
+    Raises:
+        UserError: A parameter without a default is not described, or a user's own factory fails.
+    """
     parameters = inspect.signature(factory).parameters
     for parameter in parameters.values():
         required = parameter.default is parameter.empty and parameter.kind in (
@@ -91,7 +110,7 @@ def schedule_of(config: ConfigDict) -> Schedule:
 
 
 def noise_level_of(config: ConfigDict) -> Schedule | None:
-    """What time conditioning embeds of a time: sigma = -log alpha, or None for the time itself.
+    """The noise level that time conditioning embeds: sigma = -log alpha, or None for the time itself.
 
     Raises:
         UserError: The objective has no schedule.
@@ -131,7 +150,7 @@ def _as_given(*keys: str) -> dict[str, Described]:
     return {key: Described((key,), lambda config, _, key=key: config.objective[key]) for key in keys}
 
 
-# what a factory of an objective or a process may have as a parameter
+# the parameters that a factory of an objective or a process may have
 DESCRIBED: dict[str, Described] = {
     "mask_id": Described((), lambda config, mask_id: mask_id),
     "vocab": Described((), lambda config, mask_id: mask_id),

@@ -1,4 +1,4 @@
-"""The mesh of devices that a config describes, and what it has to divide."""
+"""The mesh of devices that a config describes, and the checks that it divides what it splits."""
 
 from collections.abc import Sequence
 

@@ -98,7 +98,7 @@ def refuse_unread_by(name: str, config: ConfigDict) -> None:
 
 
 def objective_label(config: ConfigDict) -> str:
-    """The objective's name with what distinguishes it from others of that name.
+    """The objective's name, with the options that distinguish it from others of that name.
 
     For example `d3pm-uniform`, `masked-T1000-block4`, or `mine.make` for the function `make` of mine.py.
     """

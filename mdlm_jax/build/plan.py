@@ -1,4 +1,4 @@
-"""What a config describes and costs, computed before any data is read or anything is compiled."""
+"""The steps, FLOPs and shapes of a config, computed before any data is read or anything is compiled."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 class Plan(NamedTuple):
-    """What a config describes and costs."""
+    """What a config trains and what it costs."""
 
     architecture: Architecture
     objective: Objective
@@ -49,7 +49,7 @@ def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
         vocab_size: V, where it is known; by default it is that of the config's tokenizer or source.
 
     Raises:
-        UserError: a key has a value that cannot be; the message names the key.
+        UserError: a key has an invalid value; the message names the key.
     """
     validate(config)
     if is_plugin(config.objective.name):

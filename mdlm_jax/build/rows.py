@@ -1,4 +1,4 @@
-"""What an objective makes of the rows of a corpus: which tokens are given, and which are not there for it."""
+"""The rows of a corpus as an objective reads them: which tokens are a prompt, and which are dropped."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,13 @@ from mdlm_jax.data.pipeline import Data
 
 
 def rows_of(config: ConfigDict) -> Callable[[Example], Example]:
-    """A function of a row, by which its prompt is given. Of SMDM's rows of L + 1 tokens, `ar` is given the first, the
-    others drop the last.
+    """A function of a row that sets its prompt mask.
 
-    Raises UserError where no token is left to learn.
+    With rows of L + 1 tokens (SMDM), `ar` has the first token in its prompt mask, and the other objectives drop the
+    last.
+
+    Raises:
+        UserError: No token is left to learn.
     """
     prompt, length = config.data.prompt_tokens, config.data.sequence_length
     if length < 1:
@@ -46,6 +49,6 @@ def with_rows(data: Data, rows: Callable[[Example], Example]) -> Data:
 
 
 def blank_row(config: ConfigDict) -> Example:
-    """A row as the corpus has them, of zeros: a plan needs its shape."""
+    """A row of zeros with the shape of the corpus's rows, which a plan needs."""
     length = config.data.sequence_length + config.data.extra_token
     return Example(np.zeros(length, np.int32), np.ones(length, np.int32), np.zeros(length, bool))

@@ -1,4 +1,4 @@
-"""What training needs beside the network: data, a mesh of devices, the optimiser and its state."""
+"""What training needs besides the network: data, a mesh of devices, the optimiser and its state."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -50,14 +50,14 @@ class Build(NamedTuple):
 
 
 def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Build:
-    """Everything that a config describes. What is below takes plain arguments and knows of no config.
+    """Builds everything that a config describes. The rooms below take plain arguments and no config.
 
     Args:
         config: a config with the keys of configs/base.py.
         devices: the devices to train on; None for all of this machine, or of all processes together.
 
     Raises:
-        UserError: the config, its data or its mesh cannot be; the message names the key.
+        UserError: the config, its data or its mesh is invalid; the message names the key.
     """
     mesh = open_mesh(config, plan(config), devices)
     net = network(config, mesh)
@@ -142,7 +142,7 @@ def state_of(
 
 
 def open_rows(config: ConfigDict, mesh: Mesh | None = None) -> Data:
-    """The rows of a config's corpus as its objective reads them; with a mesh only this process's share of a batch.
+    """The rows of a config's corpus as its objective reads them. With a mesh, only this process's share of a batch.
 
     Raises:
         UserError: the corpus cannot be read.

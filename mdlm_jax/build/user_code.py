@@ -1,4 +1,4 @@
-"""A user's own code: it runs where what it raises becomes one line."""
+"""Runs a user's own code so that its errors become one line."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,6 +1,6 @@
-"""Finds the range of noise levels in which the loss of block diffusion has least variance (BD3-LM, arXiv 2503.09573).
+"""Finds the range of noise levels in which the loss of block diffusion has the least variance.
 
-Section 5 of that paper trains on the range found here.
+Reference: BD3-LM, arXiv 2503.09573, section 5.
 """
 
 import pathlib

@@ -34,10 +34,10 @@ def train(config: ConfigDict, folder: pathlib.Path, *, fresh: bool = False, exte
         config: what to train. In a folder that holds the run already, only how it is executed may differ.
         folder: the run's.
         fresh: set aside what the folder holds, and train from step 0.
-        extension: make a run longer, to the length of `config`: what its learning rate does then, `hold` or `replan`.
+        extension: extend the run to the length of `config`; `hold` or `replan` is what its learning rate does then.
 
     Returns:
-        The result, also of a run that failed; None where a signal ended it, its state saved.
+        The result, even if the run failed; None if a signal ended it after its state was saved.
 
     Raises:
         UserError: the config cannot be run, or the folder holds another run, is being trained by another process, or
@@ -51,7 +51,21 @@ def train(config: ConfigDict, folder: pathlib.Path, *, fresh: bool = False, exte
 def train_all(
     configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], *, fresh: bool = False
 ) -> list[Result | None]:
-    """Trains several runs: those that can be are one program, the others follow. A signal ends all of them."""
+    """Trains several runs. Those that can share a program run together, and groups run one after another.
+
+    A signal ends all of them.
+
+    Args:
+        configs: one for each run.
+        folders: one for each run.
+        fresh: as in `train`.
+
+    Returns:
+        The result of each run, as in `train`; None for runs that did not start.
+
+    Raises:
+        UserError: as in `train`.
+    """
     results: list[Result | None] = [None] * len(configs)
     for config, folder in zip(configs, folders, strict=True):
         check_folder(config, folder)
@@ -96,7 +110,7 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], fresh
 
 
 def _members(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[Member]:
-    """Several have one network, so that each thing is compiled once, and are spread over devices, each on one."""
+    """Builds the runs. Several share one network and one compiled program, and each runs on one device."""
     devices = jax.devices()[:1] if len(configs) > 1 else None
     first, *others = [build(config, devices) for config in configs]
     names = ("model", "validation_model", "objective", "optimizer", "make_state")
@@ -106,7 +120,7 @@ def _members(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> 
 
 
 def _prepared(member: Member, fresh: bool) -> Member:
-    """The member, once its folder is checked and held."""
+    """Prepares the held folder of a member: its config, inputs and lineage."""
     config, built, folder = member
     claim_folder(config, folder)  # again: another process may have been here before this one held the folder
     if jax.process_index() == 0:
@@ -119,7 +133,7 @@ def _prepared(member: Member, fresh: bool) -> Member:
 
 
 def _run(members: Sequence[Member]) -> list[Ended]:
-    """All steps, with as many rewinds as a run alone needs."""
+    """Takes all steps. A run that is alone may rewind and continue."""
     config, built, folder = members[0]
     make_runner, axis_name = RUNNERS[config.train.runner]
     train_step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)

@@ -1,4 +1,4 @@
-"""What a run reports: metrics.jsonl always, one live line, TensorBoard and Weights & Biases where configured."""
+"""The metrics of a run: metrics.jsonl always, one live line, TensorBoard and Weights & Biases where configured."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from mdlm_jax.files import write_whole
 
 
 class Writer(NamedTuple):
-    """Where numbers go. Only the first process of several writes."""
+    """Writes metrics. Of several processes only the first writes."""
 
     write: Callable[[dict], None]  # scalars by name, with `step`
     close: Callable[[], None]
@@ -36,9 +36,14 @@ def _step(line: str) -> float:
 
 @contextlib.contextmanager
 def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator[Writer]:
-    """Opens metrics.jsonl in `folder`, and the loggers named, separated by commas.
+    """Opens metrics.jsonl and the loggers.
 
-    What an interrupted run wrote after its last checkpoint is dropped: those steps are taken again.
+    Lines that an interrupted run wrote after its last checkpoint are dropped, because the run repeats those steps.
+
+    Args:
+        folder: the run's.
+        loggers: keys of SINKS, separated by commas.
+        start_step: steps taken so far.
 
     Raises:
         UserError: a logger is not installed.
@@ -73,14 +78,14 @@ def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator
 
 
 def _is_kept(line: str, start_step: int) -> bool:
-    """Whether a line is whole and of a step that is not taken again. A kill may leave a line without its end."""
+    """Whether a line is complete and its step is not repeated. A kill may leave a line without its end."""
     try:
         return json.loads(line)["step"] <= start_step
     except (ValueError, TypeError, KeyError, RecursionError):
         return False
 
 
-# name in metrics.jsonl -> name for loggers, which group by what stands before the slash
+# name in metrics.jsonl -> name for loggers, which group by the part before the slash
 GROUPS = {
     **{name: f"train/{name}" for name in ("loss", "loss_mean", "gradient_norm", "learning_rate", "flops")},
     **{name: f"speed/{name}" for name in ("tokens_per_second", "mfu", "data_wait_seconds", "compile_seconds")},
@@ -95,8 +100,8 @@ def _tensorboard(folder: pathlib.Path, start_step: int) -> Writer:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise UserError("config.train.loggers has tensorboard; it needs: pip install 'mdlm-jax[loggers]'") from error
-    # TensorBoard drops the points after `start_step`, whose steps are taken again. It reads the files by name, which
-    # without a number would be one name within a second
+    # TensorBoard drops the points after `start_step`, because those steps are repeated. It reads files in the order of
+    # their names; the number keeps the names of two files written within a second apart
     number = len(list((folder / "tensorboard").glob("*tfevents*")))
     board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1, filename_suffix=f".{number:04}")
 
@@ -117,7 +122,7 @@ def _wandb(folder: pathlib.Path, start_step: int) -> Writer:
     if not identity.exists():
         write_whole(identity, uuid.uuid4().hex)
     run = wandb.init(project="mdlm-jax", name=folder.name, id=identity.read_text(), resume="allow", dir=str(folder))
-    # W&B's own step only ever rises; along a metric, what is logged later for a step that is taken again counts
+    # W&B's own step can only rise; with a step metric, the later point of a repeated step counts
     run.define_metric("step")
     run.define_metric("*", step_metric="step")
     return Writer(run.log, run.finish)
@@ -129,10 +134,16 @@ SINKS = {"tensorboard": _tensorboard, "wandb": _wandb}
 def progress(
     steps: int, tokens_per_step: int, flops_per_step: float, peak: Peak, shown: bool
 ) -> Generator[dict, tuple, None]:
-    """A generator that is sent (step, loss) and gives scalars: the mean of ten reports, tokens/s, MFU, seconds left.
+    """A generator that receives (step, loss) and yields scalars: mean loss of ten reports, tokens/s, MFU, seconds left.
 
-    Prints them where they are to be `shown`: over one another in a terminal, as lines elsewhere. The rate is that since
-    the last report. MFU is None where the peak that was measured is exceeded.
+    Rates cover the time since the last report. MFU is None if it would exceed the measured peak.
+
+    Args:
+        steps: steps of the run.
+        tokens_per_step: tokens of a step.
+        flops_per_step: FLOPs of a step.
+        peak: what the devices can reach together.
+        shown: print a live line in a terminal, or separate lines elsewhere.
     """
     live = sys.stderr.isatty()
     step, loss = yield {}

@@ -1,4 +1,4 @@
-"""The processes of one run end together: none waits for one that is gone."""
+"""Ends the processes of one run together, so that none waits for one that is gone."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ from mdlm_jax.runs.rewind import BadLoss, RunFailed
 
 @contextlib.contextmanager
 def end_together() -> Iterator[None]:
-    """Ends this process at once when another is gone, or when something goes wrong that the others do not know of.
+    """Ends this process at once if another is gone, or on an error that the others do not share.
 
-    To close checkpoints and to leave jax.distributed in order is to wait for the others, a minute or more. A lost
-    connection they notice in seconds. Does nothing where there is one process.
+    An orderly exit closes checkpoints and leaves jax.distributed, which waits for the others for a minute or more. The
+    others notice a lost connection in seconds. With one process this does nothing.
     """
     try:
         yield
-    except (BadLoss, RunFailed):  # of all processes, at the same step
+    except (BadLoss, RunFailed):  # every process raises these at the same step
         raise
     except Exception as error:
         if jax.process_count() == 1:

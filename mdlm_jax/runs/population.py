@@ -1,7 +1,7 @@
 """Several runs as one program: `vmap` of the train step over their states.
 
-Small networks leave a device idle between their kernels; sixteen of them in one program fill it, and compile once. Each
-member keeps its data, seed, learning rate and folder: it ends as if it had been trained alone.
+Small networks leave a device idle between kernels. Sixteen of them in one program fill it and compile once. Each member
+keeps its data, seed, learning rate and folder, and gives the same result as if it were trained alone.
 """
 
 import math
@@ -22,19 +22,19 @@ from mdlm_jax.runs import checkpoint
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
 
-# what members may differ in: data, the first state, and leaves of the optimiser's state
+# keys in which members may differ: they set the data, the first state, and leaves of the optimiser's state
 OWN = ("seed", "data.seed", "optim.lr", "optim.weight_decay", "optim.warmup_min", "optim.warmup_share")
 ONE_DEVICE = ("train.mesh_data", "train.mesh_fsdp", "train.mesh_sequence", "train.mesh_tensor")
 
 
 class Program(NamedTuple):
-    """How runs are stepped together. What it steps holds all of their states."""
+    """How runs are stepped together: as one joint state."""
 
-    join: Callable[[Sequence[State]], Any]
-    member: Callable[[Any, int], State]  # whole, as it is saved and evaluated
-    place: Callable[[Sequence[Batch]], Batch]  # a batch of each
-    step: Callable[[Any, Batch], tuple[Any, dict]]
-    metrics: Callable[[dict, int], dict]  # those of a member
+    join: Callable[[Sequence[State]], Any]  # the members' states -> the joint state
+    member: Callable[[Any, int], State]  # (joint state, member) -> its state, as it is saved and evaluated
+    place: Callable[[Sequence[Batch]], Batch]  # a batch of each member -> the joint batch
+    step: Callable[[Any, Batch], tuple[Any, dict]]  # (joint state, joint batch) -> (joint state, joint metrics)
+    metrics: Callable[[dict, int], dict]  # (joint metrics, member) -> its metrics
 
 
 def alone(runner: Runner) -> Program:
@@ -49,7 +49,7 @@ def alone(runner: Runner) -> Program:
 
 
 def together(step: Callable, num_members: int) -> Program:
-    """`jit` of `vmap`. The members lie spread over as many devices as divide their number."""
+    """`jit` of `vmap`. The members are spread evenly over the devices, as many as divide their number."""
     devices = jax.devices()[: math.gcd(num_members, jax.device_count())]
     spread = NamedSharding(Mesh(np.array(devices), ("members",)), P("members"))
 
@@ -70,9 +70,9 @@ def together(step: Callable, num_members: int) -> Program:
 
 
 def program_of(config: ConfigDict) -> tuple | None:
-    """Equal for configs whose runs can be one program; None for a run that has to be alone.
+    """A key that is equal for configs whose runs can share a program; None for a run that must be alone.
 
-    Alone is what goes back to earlier steps, and what is split over devices or processes itself.
+    A run must be alone if it can rewind, or is itself split over devices or processes.
     """
     values = dict(flatten(config))
     split = config.train.runner != "jit" or any(values[axis] > 1 for axis in ONE_DEVICE) or jax.process_count() > 1
@@ -82,7 +82,7 @@ def program_of(config: ConfigDict) -> tuple | None:
 
 
 def populations(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[list[int]]:
-    """The numbers of the runs that are one program: those of equal programs whose checkpoints are at the same step."""
+    """Groups runs, by index, that can share a program and whose newest checkpoints are at the same step."""
     found: dict[Any, list[int]] = {}
     for number, (config, folder) in enumerate(zip(configs, folders, strict=True)):
         program = program_of(config)

@@ -1,4 +1,4 @@
-"""From an autoregressive run to one in blocks: its weights, under another objective."""
+"""Converting an autoregressive run to block diffusion: a new run starts from its weights with another objective."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ from mdlm_jax.training.step import State
 from mdlm_jax.weights.source import holds_weights
 
 RECIPES = {
-    # arXiv 2510.06303: no shift, one noise level for all of a sample, the masked loss with its weights
+    # arXiv 2510.06303: no shift, one noise level for all blocks of a row, the weighted masked loss
     "sdar": {
         "objective.name": "masked",
         "objective.epsilon_convention": "smdm",
@@ -26,8 +26,8 @@ RECIPES = {
         "objective.block_size": 4,
         "objective.block_shared_level": True,
     },
-    # arXiv 2509.26328: a position still predicts the token after the one it reads; both a view and its complement; the
-    # plain mean over masked tokens
+    # arXiv 2509.26328: a position still predicts the token after the one it reads; a view and its complement; the plain
+    # mean over masked tokens
     "fastdllm_v2": {
         "objective.name": "masked_plain",
         "objective.complementary": True,
@@ -38,10 +38,15 @@ RECIPES = {
 
 
 def recipe_config(folder: pathlib.Path, recipe: str, overrides: Sequence[str]) -> ConfigDict:
-    """The config of the run in `folder` with what the recipe changes, then with `--config.key=value` overrides.
+    """The config of a run that a recipe makes of an autoregressive one.
 
-    Raises UserError for a recipe that is none, a run that is not autoregressive or has saved no checkpoint, or an
-    override that cannot be.
+    Args:
+        folder: the autoregressive run's.
+        recipe: a key of RECIPES.
+        overrides: `--config.key=value`, applied last.
+
+    Raises:
+        UserError: the recipe is unknown, the run is not autoregressive or has no checkpoint, or an override is invalid.
     """
     if recipe not in RECIPES:
         raise UserError(f"--recipe={recipe}; accepted: {', '.join(RECIPES)}")
@@ -61,23 +66,30 @@ def branch_config(point: str, overrides: Sequence[str]) -> ConfigDict:
 
     Args:
         point: FOLDER@STEP.
-        overrides: `--config.key=value`, what the branch does otherwise.
+        overrides: `--config.key=value`, what the branch changes.
 
     Raises:
-        UserError: there is no such checkpoint, or an override cannot be.
+        UserError: there is no such checkpoint, or an override is invalid.
     """
     folder, _, step = point.rpartition("@")
     if not folder or not step.isdigit():
         raise UserError(f"--branch={point}; accepted: RUN@STEP, a run's folder and the step of one of its checkpoints")
     config = config_of_run(pathlib.Path(folder))
-    config.start_from = ""  # of the parent's own birth
+    config.start_from = ""  # that key describes the parent's own start
     return override(config, [f"--config.branch_from={os.path.abspath(folder)}@{step}", *overrides])
 
 
 def start_from(folder: pathlib.Path, built: Build, runner: Runner, state: State) -> State:
-    """The initial state with the weights of another run's newest checkpoint (the averaged ones where it kept them).
+    """The initial state with the weights of another run's newest checkpoint (the averaged ones if it has them).
 
-    Raises UserError where there is none, or its network is another.
+    Args:
+        folder: the other run's.
+        built: this run's build.
+        runner: this run's runner.
+        state: this run's initial state, placed.
+
+    Raises:
+        UserError: the other run has no checkpoint, or another network.
     """
     donor = open_run(folder)
     if donor.plan.architecture != built.plan.architecture:

@@ -1,4 +1,4 @@
-"""What a run reports of each step and each validation."""
+"""Reports of each step and each validation."""
 
 import contextlib
 import math
@@ -21,6 +21,8 @@ REPORTED = ("loss", "gradient_norm", "data_wait_seconds", "compile_seconds")
 
 
 class Report(NamedTuple):
+    """The functions by which a run reports."""
+
     step: Callable[[int, dict], None]  # waits for the metrics of a step; raises BadLoss unless such steps are skipped
     validation: Callable[[int, Likelihood], None]
     say: Callable[[str], None]
@@ -36,7 +38,16 @@ def _memory() -> dict[str, int]:
 def open_report(
     config: ConfigDict, built: Build, folder: pathlib.Path, *, start: int, peak: Peak, shown: bool
 ) -> Iterator[Report]:
-    """Reports on a run that resumes after `start` steps, on devices that could reach `peak` together."""
+    """Opens the reports of a run.
+
+    Args:
+        config: the run's.
+        built: its build.
+        folder: the run's.
+        start: steps taken so far.
+        peak: what the devices can reach together.
+        shown: print progress.
+    """
     plan, numbers, flops_per_step = built.plan, built.initial[1], float(built.plan.flops_per_step.exact)
     with open_writer(folder, config.train.loggers, start) as writer:
         rates = progress(plan.steps, plan.tokens_per_step, flops_per_step, peak, shown and jax.process_index() == 0)

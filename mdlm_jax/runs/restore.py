@@ -1,4 +1,4 @@
-"""A trained run, opened again for evaluation and sampling. Its corpus is not needed."""
+"""Opens a trained run for evaluation and sampling, without its corpus."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -32,12 +32,12 @@ class Run(NamedTuple):
     vocab_size: int  # V of the network
     tokenizer: Tokenizer
     step: int  # of the checkpoint
-    params: Any  # the averaged ones, where the run keeps them
+    params: Any  # the averaged ones if the run has them
     objective_params: Any
 
 
 def open_run(folder: pathlib.Path) -> Run:
-    """The run in `folder` at its newest checkpoint, on one device; or the public model in it, at step 0.
+    """Opens the run in `folder` at its newest checkpoint, on one device; or a public model, at step 0.
 
     Raises:
         UserError: there is no run or no checkpoint, or it is damaged.
@@ -48,7 +48,7 @@ def open_run(folder: pathlib.Path) -> Run:
     config, inputs = config_of_run(folder), read_inputs(folder)
     for axis in AXES:  # one device is enough, whatever mesh it was trained on
         config.train[f"mesh_{axis}"] = 1
-    config.train.float8 = False  # its scales belong to a whole batch: a row would depend on the others
+    config.train.float8 = False  # its scales are shared by a batch, so a row would depend on the other rows
     vocab_size = inputs.vocab_size if inputs is not None else None
     net = network(config, tokenizer=kept_tokenizer(folder), vocab_size=vocab_size)
     if inputs is not None and inputs.objective_source != objective_source_digest(config):

@@ -1,4 +1,4 @@
-"""result.json: the one contract between a run and its analysis."""
+"""result.json: the result of a run, which is all that an analysis reads of it."""
 
 import json
 import math
@@ -21,11 +21,11 @@ CHOICES = {
     "kinship": ("", "branch", "weights"),
     "budget_counter": COUNTERS,
 }
-MEASURED = ("loss", "loss_standard_error", "loss_monte_carlo_error")  # what a run that is done must have
+MEASURED = ("loss", "loss_standard_error", "loss_monte_carlo_error")  # not None if the run is done
 
 
 class Result(NamedTuple):
-    """One run. What a failed run did not get to is None."""
+    """The result of one run. Values that a failed run did not reach are None."""
 
     schema_version: int
     run_id: str
@@ -35,17 +35,17 @@ class Result(NamedTuple):
     seed: int
     parameters_non_embedding: int
     parameters_total: int
-    tokens: int  # D, repetitions and what is inherited included
+    tokens: int  # D, including repetitions and inherited tokens
     tokens_per_step: int
     steps: int
     unique_tokens: int
     epochs: float  # tokens / unique_tokens
-    flops: dict[str, float]  # of the whole run and what it inherits, by counter
-    budget: float  # FLOPs it was given, in
+    flops: dict[str, float]  # by counter, including inherited FLOPs
+    budget: float  # FLOPs configured, by the counter of the next field
     budget_counter: str
     loss: float | None  # validation nats per scored token
     loss_standard_error: float | None  # over validation sequences
-    loss_monte_carlo_error: float | None  # of that, the part due to noise draws; 0 for an exact likelihood
+    loss_monte_carlo_error: float | None  # the part of it from noise draws; 0 for an exact likelihood
     draws: int  # noise draws per validation sequence
     estimator: str
     bound: str
@@ -58,10 +58,10 @@ class Result(NamedTuple):
     versions: dict[str, str]
     status: str
     cause: str  # of a failure; empty where done
-    # of a run that continues another; results from before these fields have their defaults
+    # fields of a run that continues another; older results lack them and get the defaults
     parent: str = ""  # its run_id
     kinship: str = ""  # branch (the whole state) | weights
-    birth_step: int = 0  # of the parent
+    birth_step: int = 0  # the parent's step at which this run began
     inherited_tokens: int = 0  # part of `tokens`
     inherited_flops: dict[str, float] = {}  # part of `flops`
 
@@ -93,7 +93,15 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def validate(fields: dict[str, Any], where: str) -> Result:
-    """The Result that `fields` describe. Raises UserError naming `where` and the key at fault."""
+    """Checks the fields of a result.
+
+    Args:
+        fields: as in result.json.
+        where: the file, for the message.
+
+    Raises:
+        UserError: a field breaks the schema; the message names `where` and the key.
+    """
     if fields.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
             f"{where}: schema_version is {fields.get('schema_version')!r}, this version reads {SCHEMA_VERSION}"
@@ -118,7 +126,11 @@ def validate(fields: dict[str, Any], where: str) -> Result:
 
 
 def write_result(folder: str | os.PathLike, result: Result) -> pathlib.Path:
-    """Writes `folder`/result.json, whole or not at all. Raises UserError where a field breaks the schema."""
+    """Writes `folder`/result.json atomically and returns its path.
+
+    Raises:
+        UserError: a field breaks the schema.
+    """
     path = pathlib.Path(folder) / FILE_NAME
     validate(result._asdict(), str(path))
     write_whole(path, json.dumps(result._asdict(), indent=1, allow_nan=False) + "\n")
@@ -126,7 +138,11 @@ def write_result(folder: str | os.PathLike, result: Result) -> pathlib.Path:
 
 
 def read_result(path: str | os.PathLike) -> Result:
-    """The result in one file. Raises UserError naming the file, and the key at fault where it breaks the schema."""
+    """Reads one result.
+
+    Raises:
+        UserError: the file cannot be read or breaks the schema; the message names the file and the key.
+    """
     try:
         fields = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -141,9 +157,12 @@ def read_result(path: str | os.PathLike) -> Result:
 
 
 def read_results(folders: Iterable[str | os.PathLike]) -> tuple[list[Result], list[str]]:
-    """The results of these run folders, and one line for each that has none to read or that is a second one of a run.
+    """Reads the results of run folders.
 
-    Of two folders with the same run, the one that has its name is believed, else the first.
+    If two folders have a result of the same run, the one with the run's name is used, else the first.
+
+    Returns:
+        The results, and one line for each result that is missing, unreadable or a duplicate.
     """
     found: dict[str, tuple[pathlib.Path, Result]] = {}
     problems = []

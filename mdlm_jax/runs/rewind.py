@@ -1,7 +1,7 @@
-"""Going back from a loss that should not be, and on with other data (PaLM, arXiv 2204.02311, section 5.1).
+"""Rewinding from a bad loss and skipping the data around it (PaLM, arXiv 2204.02311, section 5.1).
 
-What was passed over is in rewinds.json, in the run's folder. The data of a step is a function of that file and the
-step, so a run that is killed meanwhile resumes as if it had not been.
+rewinds.json in the run's folder records the skipped data. The data of a step is a function of that file and the step,
+so a run that is killed in between resumes as if it had not been killed.
 """
 
 import json
@@ -35,7 +35,7 @@ class RunFailed(Exception):
 
 
 def cause_of(failure: BadLoss | RunFailed, folder: pathlib.Path) -> str:
-    """The cause in the result of a run that ends there."""
+    """The cause that the result of a failed run reports."""
     if isinstance(failure, RunFailed):
         return str(failure)
     saved = checkpoint.saved_steps(folder / "checkpoints")
@@ -43,13 +43,19 @@ def cause_of(failure: BadLoss | RunFailed, folder: pathlib.Path) -> str:
 
 
 class Rewind(NamedTuple):
-    step: int  # whose state was gone back to
-    batch: int  # of the data, with which it went on from there
+    """One rewind, as rewinds.json stores it."""
+
+    step: int  # the run went back to the state after this step
+    batch: int  # the number of the batch with which it continued
     cause: str
 
 
 def read_rewinds(folder: pathlib.Path) -> list[Rewind]:
-    """Those of a run so far, in order. Raises UserError where the file can not be read."""
+    """The rewinds of a run so far, in order.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     path = folder / FILE_NAME
     try:
         return [Rewind(**fields) for fields in json.loads(path.read_text(encoding="utf-8"))]
@@ -60,17 +66,23 @@ def read_rewinds(folder: pathlib.Path) -> list[Rewind]:
 
 
 def write_rewinds(folder: pathlib.Path, rewinds: Sequence[Rewind]) -> None:
-    """Keeps the rewinds of a run in its folder."""
+    """Writes the rewinds of a run into its folder."""
     write_whole(folder / FILE_NAME, json.dumps([past._asdict() for past in rewinds], indent=1) + "\n")
 
 
 def batch_number(rewinds: Sequence[Rewind], step: int) -> int:
-    """Which batch of the data is trained on after `step` steps. A later rewind overrides an earlier one."""
+    """The number of the batch that follows `step` steps. A later rewind overrides an earlier one."""
     return step + next((past.batch - past.step for past in reversed(rewinds) if past.step <= step), 0)
 
 
 def batches(from_batch: Callable[[int], Iterator[Any]], rewinds: Sequence[Rewind], start: int) -> Iterator[Any]:
-    """What is trained on after `start` steps, one batch a step; `from_batch` gives the data from a batch on."""
+    """The batches of the steps after `start`.
+
+    Args:
+        from_batch: gives the data from a batch number on.
+        rewinds: those of the run.
+        start: steps taken so far.
+    """
     turns = sorted({past.step for past in rewinds if past.step > start})
     for first, end in pairwise([start, *turns]):
         yield from islice(from_batch(batch_number(rewinds, first)), end - first)
@@ -78,7 +90,7 @@ def batches(from_batch: Callable[[int], Iterator[Any]], rewinds: Sequence[Rewind
 
 
 def num_kept(config: ConfigDict) -> int:
-    """How many checkpoints at multiples of `checkpoint_every` have to stay for `go_back` to find the one it wants."""
+    """How many checkpoints at multiples of `checkpoint_every` must be kept for `go_back` to find the one it needs."""
     every = config.train.checkpoint_every
     return 2 + config.optim.rewind_steps // every if every and config.optim.on_nonfinite == "rewind" else 0
 
@@ -91,11 +103,23 @@ def go_back(
     steps: int,
     max_steps: int | None,
 ) -> list[Rewind]:
-    """Makes the folder that of a run at least `rewind_steps` earlier, which passes over all data up to the bad step.
+    """Rewinds a run by at least `rewind_steps`, and skips all data up to the bad step.
 
-    `steps` are those of the run, `max_steps` those that there is data for. The checkpoint follows from the bad step
-    alone: a run that is killed and meets it again does the same. Raises RunFailed where the config says to stop, allows
-    no more rewinds, or leaves no other data.
+    The checkpoint depends only on the bad step, so a run that is killed and meets it again does the same.
+
+    Args:
+        config: the run's.
+        folder: the run's; later checkpoints are removed from it.
+        rewinds: those so far.
+        bad: the bad step.
+        steps: steps of the run.
+        max_steps: steps that the data allows; None: no limit.
+
+    Returns:
+        The rewinds, with the new one.
+
+    Raises:
+        RunFailed: the config requires a stop or allows no more rewinds, or no other data is left.
     """
     optim, every, checkpoints = config.optim, config.train.checkpoint_every, folder / "checkpoints"
     if optim.on_nonfinite == "stop":

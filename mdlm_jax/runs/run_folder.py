@@ -1,4 +1,4 @@
-"""What a run leaves on disk besides its metrics and checkpoints: config.json at the start, result.json at the end."""
+"""The folder of a run: config.json is written at the start, result.json at the end."""
 
 import contextlib
 import pathlib
@@ -24,7 +24,7 @@ METRICS = "metrics.jsonl"
 
 
 def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
-    """Whether the folder holds this run already. How a run is executed, and how its paths are spelt, may differ.
+    """Whether the folder holds this run already. The execution and the spelling of paths may differ.
 
     Raises:
         UserError: the folder holds another run, has no name, cannot be made, or has a folder where a file belongs.
@@ -38,7 +38,7 @@ def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
     if not path.exists():
         _check_can_be_made(folder)
         return False
-    # what the paths lead to is compared by content, where the run has kept its digest
+    # if the run has stored a digest of its data, that is compared and not the paths
     differing = differing_keys(from_json(path), config, paths=not (folder / INPUTS).exists())
     if differing:
         raise UserError(f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another --run")
@@ -46,7 +46,7 @@ def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
 
 
 def _check_can_be_made(folder: pathlib.Path) -> None:
-    """Makes the folder and removes it again: a config that is refused later leaves nothing behind."""
+    """Makes the folder and removes it again, so that a config that is refused later leaves nothing behind."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,17 @@ def describe(
     compile_seconds: float,
     cause: str,
 ) -> Result:
-    """The run as result.json has it."""
+    """The result of a run.
+
+    Args:
+        config: the run's.
+        built: its build.
+        folder: the run's.
+        found: the validation at the end; None if the run failed before it.
+        wall_seconds: of the process that finished the run.
+        compile_seconds: of the train step.
+        cause: of a failure; empty if the run is done.
+    """
     parameters, plan = num_parameters(built.plan.architecture), built.plan
     lineage = read_lineage(folder) or SCRATCH
     tokens, flops = totals(lineage, plan, plan.steps)

@@ -1,4 +1,4 @@
-"""One line to the person at the terminal."""
+"""Messages of one line for the user at the terminal."""
 
 import contextlib
 import sys
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 
 import jax
 
-FIRST_SECONDS, AGAIN_SECONDS = 2.0, 20.0  # what takes longer is reported, and then again at this interval
+FIRST_SECONDS, AGAIN_SECONDS = 2.0, 20.0  # a longer task is reported, then again at this interval
 
 
 def say(line: str) -> None:
-    """Prints a line of its own on standard error, where it does not mix with results."""
+    """Prints a line on standard error, where it does not mix with results."""
     print(f"mdlm-jax: {line}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def doing(what: str) -> Iterator[None]:
-    """Says what happens, and for how long, while something takes long and prints nothing."""
+    """Reports a task and its duration if it takes long."""
     started, ended = time.perf_counter(), threading.Event()
 
     def watch() -> None:

@@ -1,6 +1,6 @@
-"""Whether a checkpoint's files are what was written: their SHA-256, in a file beside them.
+"""Detects damaged checkpoints by the SHA-256 of their files, stored in a file beside them.
 
-Arrays lie compressed without a checksum: of one flipped bit, a restore would mostly make other weights and say nothing.
+Arrays are compressed without a checksum: after one flipped bit, a restore would usually give other weights silently.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import pathlib
 from mdlm_jax.files import write_whole
 
 FILE_NAME = "digests.json"
-# times and names, and the mark of a commit: Orbax writes them at the commit, after the digests; no restore needs them
+# metadata and the commit marker, which Orbax writes after the digests; a restore does not need them
 UNSEALED = ("_CHECKPOINT_METADATA", "commit_success.txt")
 
 
@@ -27,11 +27,12 @@ def _files(folder: pathlib.Path) -> list[str]:
 
 
 def is_sealed(folder: pathlib.Path) -> bool:
+    """Whether a checkpoint has digests."""
     return (folder / FILE_NAME).exists()
 
 
 def damage(folder: pathlib.Path) -> str:
-    """The first file of a sealed folder that is not as it was written, and how; empty where all are."""
+    """Names the first damaged file of a sealed folder and its damage; empty if all files match their digests."""
     try:
         digests = dict(json.loads((folder / FILE_NAME).read_text(encoding="utf-8")).items())
     except (OSError, ValueError, AttributeError):

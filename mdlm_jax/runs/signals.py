@@ -1,4 +1,4 @@
-"""Signals to end: SIGTERM from a scheduler, Ctrl-C from a person."""
+"""Signals that end a run: SIGTERM from a scheduler, Ctrl-C from the user."""
 
 import contextlib
 import signal
@@ -13,10 +13,10 @@ from mdlm_jax.interrupts import end_now
 
 @contextlib.contextmanager
 def stop_requested(checkpoints: ocp.CheckpointManager) -> Iterator[Callable[[int], bool]]:
-    """Gives a function, step -> whether a signal asks this run to end after it.
+    """Yields a function, step -> whether a signal requests that the run ends after it.
 
-    The function is called after every step. Ctrl-C before the first step ends the process at once, as a second one
-    does. Several processes agree on the step, through `jax.distributed`.
+    Call the function after every step. Ctrl-C before the first step ends the process at once, as does a second Ctrl-C.
+    Several processes agree on the step through `jax.distributed`.
     """
     if jax.process_count() > 1:
         yield checkpoints.reached_preemption

@@ -1,4 +1,4 @@
-"""The loop over steps, of one run or of several as one program: data, metrics, checkpoints, signals to end."""
+"""The loop over steps, for one run or several as one program: data, metrics, checkpoints, signals."""
 
 import math
 import pathlib
@@ -28,7 +28,7 @@ from mdlm_jax.training.step import State
 
 
 class Member(NamedTuple):
-    """One run of those that are stepped together."""
+    """One of the runs that are stepped together."""
 
     config: ConfigDict
     built: Build
@@ -36,7 +36,7 @@ class Member(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a run ended: with a likelihood, with a cause, or with neither where a signal ended it."""
+    """How a run ended: with a likelihood, with a cause of failure, or with neither if a signal ended it."""
 
     found: Likelihood | None = None  # validation at the end
     compile_seconds: float = 0.0  # of the first step
@@ -49,15 +49,15 @@ def take_steps(
     """Trains from the newest checkpoint to the last step.
 
     Args:
-        members: runs whose steps are one program.
-        runner: of one member by itself.
-        program: of all members.
-        peak: of all devices together.
-        rewinds: of a run that is alone.
+        members: the runs, which share a program.
+        runner: runs one member by itself.
+        program: steps all members together.
+        peak: what all devices can reach together.
+        rewinds: those of a single run.
 
     Raises:
-        BadLoss: a step of a run that is alone is bad and not skipped. One of several ends there, the others continue.
-        RunFailed: a run that is alone cannot continue.
+        BadLoss: a single run has a bad step that is not skipped. One of several runs ends there, the others continue.
+        RunFailed: a single run cannot continue.
     """
     kept = members[0].config.train.checkpoint_every, num_kept(members[0].config)
     with ExitStack() as stack:
@@ -72,7 +72,7 @@ def take_steps(
         reports = [
             stack.enter_context(open_report(*it, start=start, peak=peak, shown=it is members[0])) for it in members
         ]
-        # the last to be entered, so that it ends the process before anything is closed
+        # entered last, so that it ends the process before anything is closed
         stack.enter_context(end_together())
         stack.enter_context(one_line_on_disk_faults(members[0].folder))
         arriving = [batches(it.built.data.batches, rewinds, start) for it in members]
@@ -110,7 +110,7 @@ class _Group(NamedTuple):
         self.each(lambda i: checkpoint.save(self.checkpoints[i], step, self.program.member(state, i)))
 
     def validate(self, i: int, step: int, state: Any) -> Likelihood:
-        """The bound of one member on its held-out rows. Raises RunFailed where it is no number."""
+        """The bound of one member on its held-out rows. Raises RunFailed if it is not finite."""
         found = _validation(self.members[i], self.program.member(state, i), step)
         self.reports[i].validation(step, found)
         return found
@@ -177,7 +177,7 @@ def _due(every: int, step: int) -> bool:
 
 
 def _validation(member: Member, whole: State, step: int) -> Likelihood:
-    """The bound on the held-out rows, of the averaged weights where they are kept. Raises RunFailed for no number."""
+    """The bound on the held-out rows, for the averaged weights if there are any. Raises RunFailed if not finite."""
     config, built, _ = member
     found = evaluate(
         built.validation_model,
