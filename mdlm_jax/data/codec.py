@@ -23,7 +23,7 @@ SEPARATORS = (END_OF_TEXT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 
 
 class Codec(NamedTuple):
-    """Text to ids and back."""
+    """Converts text to ids and back."""
 
     pieces: Callable[[str], Iterator[str]]  # consecutive; their ids one after another are those of the text
     encode_batch: Callable[[list[str]], list[Integer[np.ndarray, "n"]]]

@@ -54,7 +54,11 @@ def _expand_one(pattern: pathlib.Path) -> list[pathlib.Path]:
 
 
 def read_files(files: tuple[pathlib.Path, ...], field: str) -> Iterator[str]:
-    """Documents in order; '' for a row without text. Raises UserError where a file has no text or cannot be read."""
+    """The documents of the files, in order; '' for a row without text.
+
+    Raises:
+        UserError: A file has no text or cannot be read.
+    """
     for file in files:
         some = False
         try:
@@ -68,7 +72,7 @@ def read_files(files: tuple[pathlib.Path, ...], field: str) -> Iterator[str]:
 
 
 def reads_field(file: pathlib.Path) -> bool:
-    """Whether the documents of this file stand in a field."""
+    """Whether the documents of this file are in a field of its rows."""
     return kind(file) != ".txt"
 
 

@@ -18,7 +18,11 @@ BETWEEN_DOCUMENTS = "\n\f\n"
 
 
 def as_text(where: str, content: Any) -> str:
-    """The text of a str or of UTF-8 bytes, and '' for None. Raises UserError, with `where`, for anything else."""
+    """The text of a str or of UTF-8 bytes; '' for None.
+
+    Raises:
+        UserError: The content is anything else; the message starts with `where`.
+    """
     if content is None:
         return ""
     if not isinstance(content, (str, bytes)):

@@ -29,7 +29,7 @@ KEPT_WORDS = 1 << 19
 
 
 def word_encoder(model: tokenizers.Tokenizer) -> Callable[[list[str]], list[Integer[np.ndarray, "n"]]]:
-    """Encodes each distinct word once: most of a long text are words that it had before."""
+    """Encodes each distinct word once: most words of a long text repeat earlier ones."""
     known: dict[str, bytes] = {}  # ids as int32: bytes are joined faster than numbers
     lock = threading.Lock()
 

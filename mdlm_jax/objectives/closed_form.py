@@ -20,7 +20,7 @@ TINY = 1e-30  # the least P(one certain token by uniform noise): below it the ra
 
 
 class Scores(NamedTuple):
-    """What a bound needs of the ratios s_y = p_t(y here) / p_t(z here)."""
+    """The sums of the ratios s_y = p_t(y here) / p_t(z here) that a bound needs."""
 
     total: Float[Array, "*n"]  # sum over tokens y != z of s_y
     log_total: Float[Array, "*n"]  # sum over tokens y != z of log s_y
@@ -29,12 +29,12 @@ class Scores(NamedTuple):
 
 
 def log(value: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """The logarithm, of 0 as well, with a slope of 0 there."""
+    """The logarithm; at 0 it is LEAST, with slope 0."""
     return jnp.where(value > 0, jnp.log(jnp.where(value > 0, value, 1)), LEAST)
 
 
 def at(values: Float[Array, "*n S"], state: Int[Array, "*n"]) -> Float[Array, "*n"]:
-    """values[state], 0 beyond them: by a masked sum, whose gradient fuses."""
+    """values[state], or 0 where the state is beyond S. It is a masked sum, whose gradient fuses."""
     return jnp.where(jnp.arange(values.shape[-1]) == state[..., None], values, 0).sum(axis=-1)
 
 
@@ -191,7 +191,7 @@ def _log1p_sum(logits, log_normaliser, scale):
 
 
 def _log1p_sum_backward(residuals, cotangent):
-    """One pass, written out: the derivative that JAX makes keeps arrays [.., V] between two passes."""
+    """The derivative in one pass. The one that JAX derives keeps arrays [.., V] between two passes."""
     logits, log_normaliser, scale = residuals
     p = jnp.exp(logits - log_normaliser[..., None])
     slope = p / (1 + scale[..., None] * p)

@@ -151,6 +151,6 @@ def _pair(here: View, moved: Array, position: Array, total: Array, constant: Arr
 
 
 def _both(view: View, of_all: Array, of_one: Array) -> Array:
-    """A position that is its own target sums over all neighbours, another takes the way back."""
+    """`of_all` where a position is its own target (the sum over neighbours), `of_one` elsewhere (the way back)."""
     stays = noisy_tokens(view) == view.targets
     return view.weight * jnp.where(stays, of_all, of_one)

@@ -26,7 +26,15 @@ SCORES = {"raw": score, "scaled": scaled_score, "denoiser": full_posterior}
 
 
 def score_entropy(parameterization: Parameterization, timed: bool) -> Objective:
-    """The bound above, with scores as `parameterization` reads them. Raises UserError unless the noise is a mixture."""
+    """The bound above.
+
+    Args:
+        parameterization: How scores are read from logits, and the process.
+        timed: The best network depends on t.
+
+    Raises:
+        UserError: The process is no mixture.
+    """
     process = parameterization.process
     if process.mixture is None:
         raise UserError("process: accepted is one that mixes: absorbing, uniform, hybrid or gidd")

@@ -166,7 +166,11 @@ def draw(key: Array, probs: Float[Array, "*n S"]) -> Int[Array, "*n"]:
 
 
 def check_time(name: str, t) -> None:
-    """Raises UserError for a time outside [0, 1]; a traced time passes."""
+    """Checks that times are in [0, 1]; traced times are not checked.
+
+    Raises:
+        UserError: A time is outside; the message starts with `name`.
+    """
     if isinstance(t, Tracer):
         return
     values = np.asarray(t)
@@ -175,7 +179,11 @@ def check_time(name: str, t) -> None:
 
 
 def check_distribution(name: str, probs) -> None:
-    """Raises UserError where the last axis holds no distribution; a traced array passes."""
+    """Checks that the last axis holds distributions; a traced array is not checked.
+
+    Raises:
+        UserError: An entry is negative or a sum is not 1; the message starts with `name`.
+    """
     if isinstance(probs, Tracer):
         return
     values = np.asarray(probs)

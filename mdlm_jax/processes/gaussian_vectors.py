@@ -17,15 +17,22 @@ LogSNR = Callable[[Float[Array, "*n"]], Float[Array, "*n"]]
 
 
 def linear_log_snr(high: float, low: float) -> LogSNR:
-    """t in [0, 1] -> l, falling from `high` to `low` along a line. Raises UserError unless high > low."""
+    """t in [0, 1] -> l, falling linearly from `high` to `low`.
+
+    Raises:
+        UserError: `high` is not above `low`.
+    """
     _check_falls(high, low)
     return lambda t: high + (low - high) * t
 
 
 def cosine_log_snr(high: float, low: float, centre: float = 0.0) -> LogSNR:
-    """t -> l = centre - 2 log tan(angle), with an angle along a line: alpha = cos(angle) where the centre is 0.
+    """t -> l = centre - 2 log tan(angle), falling from `high` to `low`; the angle is linear in t.
 
-    Half of all t lie within 1.8 of the centre. Raises UserError unless high > low.
+    With centre 0, alpha = cos(angle). Half of all t have a log SNR within 1.8 of the centre.
+
+    Raises:
+        UserError: `high` is not above `low`.
     """
     _check_falls(high, low)
     first, last = (math.atan(math.exp((centre - end) / 2)) for end in (high, low))
@@ -91,7 +98,7 @@ def snr_rate(schedule: LogSNR, t: Float[Array, "*n"]) -> Float[Array, "*n"]:
 
 def prior_nats(x: Float[Array, "*n d"], log_snr: Float[Array, "*#n"]) -> Float[Array, "*n"]:
     """KL(q(z | x) || N(0, I)) at the noisy end."""
-    # sigma^2 - 1 - log sigma^2 as the difference of what it consists of: both are about alpha^2
+    # sigma^2 - 1 - log sigma^2, written as softplus(l) - sigmoid(l): both terms are about alpha^2
     spread = jax.nn.softplus(log_snr) - jax.nn.sigmoid(log_snr)
     return 0.5 * (x.shape[-1] * spread + jax.nn.sigmoid(log_snr) * (x**2).sum(axis=-1))
 

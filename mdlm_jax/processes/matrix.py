@@ -172,7 +172,11 @@ def _from_transitions(
 
 
 def check_size(name: str, vocab: int) -> None:
-    """Raises UserError for a vocabulary too large for matrices."""
+    """Checks that a vocabulary is small enough for matrices.
+
+    Raises:
+        UserError: It is not; the message starts with `name`.
+    """
     if not 2 <= vocab <= LARGEST:
         raise UserError(
             f"{name}: V={vocab}; accepted: 2 to {LARGEST} tokens, as matrices of V x V are kept (uniform, absorbing "

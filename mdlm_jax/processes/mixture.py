@@ -23,12 +23,16 @@ LOG_FLOOR = -69.0  # of what is left at the ends: a power of 0 has an infinite s
 
 
 class Amounts(NamedTuple):
+    """The probabilities that a token is unchanged, uniform or masked at a time; they add up to 1."""
+
     kept: Float[Array, "*n"]
     uniform: Float[Array, "*n"]
     masked: Float[Array, "*n"]
 
 
 class Mixture(NamedTuple):
+    """The description of a mixture process."""
+
     amounts: Callable[[Array], Amounts]  # t -> how much of each, adding up to 1
     mask_absorbs: bool  # False: the mask is resampled like any token
 
@@ -65,10 +69,19 @@ def uniform(vocab: int, schedule: Schedule) -> Process:
 
 
 def hybrid(vocab: int, schedule: Schedule, mask_share: float) -> Process:
-    """Uniform resampling and absorption at once (D3PM, appendix A.2.6): `mask_share` of the noise in -log kept masks.
+    """Uniform resampling and absorption at once.
 
-    Untouched with 1 - schedule(t); not masked with (1 - schedule(t)) ** mask_share. Raises UserError for a share
-    outside (0, 1).
+    A token is unchanged with probability 1 - schedule(t), and not masked with (1 - schedule(t)) ** mask_share.
+
+    Args:
+        vocab: V.
+        schedule: P(noised) at each time.
+        mask_share: The part of -log P(unchanged) that comes from masking, in (0, 1).
+
+    Raises:
+        UserError: The share is out of range, or the schedule falls.
+
+    Reference: D3PM, arXiv 2107.03006, appendix A.2.6.
     """
     check_schedule("schedule", schedule)
     if not 0 < mask_share < 1:
@@ -87,10 +100,21 @@ def hybrid(vocab: int, schedule: Schedule, mask_share: float) -> Process:
 
 
 def gidd(vocab: int, schedule: Schedule, uniform_share: float, gamma: float = 1.0) -> Process:
-    """GIDD: mask noise with a bump of uniform noise, `uniform_share` of all mass at the middle (arXiv 2503.04482).
+    """GIDD: mask noise with a bump of uniform noise around the middle.
 
     With m = schedule(t) and c = B (m (1 - m))^(gamma / 2), B = 2^gamma p_u / (1 - p_u): kept (1 - m) / (1 + c), uniform
-    c / (1 + c), masked m / (1 + c). gamma <= 2, or the rate into the mask turns negative. Raises UserError otherwise.
+    c / (1 + c), masked m / (1 + c).
+
+    Args:
+        vocab: V.
+        schedule: m at each time.
+        uniform_share: p_u, the probability of uniform noise where m = 1/2, in (0, 1).
+        gamma: The shape of the bump, in (0, 2]; above 2 the rate into the mask would be negative.
+
+    Raises:
+        UserError: A value is out of range, or the schedule falls.
+
+    Reference: arXiv 2503.04482.
     """
     check_schedule("schedule", schedule)
     if not 0 < uniform_share < 1:
@@ -195,7 +219,7 @@ def between(
 
 
 def _reading_nats(vocab: int, kept: float, uniform: float, masked: float) -> float:
-    """E[-log p(x_0 | x)], x what x_0 is at t = 0, all tokens alike: 0 but for schedules that begin above 0."""
+    """E[-log p(x_0 | x at t = 0)], the same for all tokens: 0 unless the schedule starts above 0."""
     share = uniform / vocab
     return float(-xlogy(kept + share, kept + share) - (vocab - 1) * xlogy(share, share) + masked * math.log(vocab)) + (
         float(xlogy(kept + uniform, kept + uniform))
