@@ -28,10 +28,12 @@ class Encoded(NamedTuple):
 
 
 def encode_documents(source: str, path: str, validation_path: str, field: str, tokenizer: Tokenizer) -> Encoded:
-    """Encodes both splits of a source of documents, or reads them where they were encoded before.
+    """Encodes both splits of a source of documents, or reads them from the cache.
 
-    An entry of the cache is named by the digest of the corpus and that of the tokenizer. Raises UserError where the
-    corpus cannot be read.
+    The digests of the corpus and of the tokenizer name an entry of the cache.
+
+    Raises:
+        UserError: The corpus cannot be read.
     """
     documents = open_documents(source, path, validation_path, field)
     if BUILT_IN_FILE in tokenizer.files:  # its ids are the text itself

@@ -10,9 +10,14 @@ from mdlm_jax.processes.base import Process, check_time
 
 
 def powers(vocab: int, power: Float[Array, "V"]) -> Process:
-    """Token v is the mask at t with probability t ** power[v], power above 0. All are at t = 1.
+    """Masks token v with probability t ** power[v]. At t = 1 every token is masked.
 
-    Raises UserError for a power of 0 or less, where it is a number and not learned.
+    Args:
+        vocab: V.
+        power: The power of each token, above 0; traced values are not checked.
+
+    Raises:
+        UserError: A power is 0 or less.
     """
     if not isinstance(power, Tracer) and not bool((power > 0).all()):
         raise UserError(f"power: from {float(power.min()):g}; accepted: above 0")
