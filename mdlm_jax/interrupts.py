@@ -7,6 +7,7 @@ import threading
 from types import FrameType
 
 EXIT_CODE = 130  # 128 + SIGINT, as shells have it
+SHOW_CURSOR = b"\x1b[?25h"  # tables that renew themselves hide it
 
 
 def end_on_interrupt() -> None:
@@ -27,6 +28,8 @@ def end_on_interrupt() -> None:
 
 def end_now(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
     """A handler that ends the process."""
+    if os.isatty(1):
+        os.write(1, SHOW_CURSOR)
     os.write(2, b"\nmdlm-jax: interrupted\n")
     os._exit(EXIT_CODE)
 
