@@ -19,7 +19,10 @@ from tests import run_folders as runs
 
 V = 7
 SMALL = Architecture(V, 1, 8, 2, 2, 16, time_conditioning=True, time_width=8)
-ROW = Example(jnp.arange(6) % V, jnp.ones(6, jnp.int32), jnp.zeros(6, bool))
+
+
+def row():
+    return Example(jnp.arange(6) % V, jnp.ones(6, jnp.int32), jnp.zeros(6, bool))
 
 
 def config(**objective):
@@ -41,7 +44,7 @@ def test_embedding_matches_dit_and_sedd():
 def test_network_reads_sigma_of_the_schedule():
     """Its output at t equals that of a network that embeds the level itself at sigma(t)."""
     objective = masked(V, cosine())
-    view = objective.view((), jax.random.key(0), ROW, jnp.float32(0.4))
+    view = objective.view((), jax.random.key(0), row(), jnp.float32(0.4))
     by_time, by_level = (
         transformer(SMALL._replace(time_embedding="sigma"), Execution(), level)
         for level in (noise_level_of(sigma_config()), None)
@@ -65,7 +68,7 @@ def test_evaluation_shows_the_time_of_its_mask_rate(name):
     """The k-form masks a share k / n, and the network reads the time at which training masks that share."""
     schedule = SCHEDULES[name]()
     reported = masked(V, schedule).evaluate
-    views = jax.vmap(lambda u: reported.view((), jax.random.key(0), ROW, u))(jnp.arange(6) / 6 + 0.05)
+    views = jax.vmap(lambda u: reported.view((), jax.random.key(0), row(), u))(jnp.arange(6) / 6 + 0.05)
     share = (views.tokens == V).mean(axis=-1)[:, 0]
     ends = schedule(jnp.array([0.0, 1.0]))
     np.testing.assert_allclose(schedule(views.t[:, 0, 0]), np.clip(share, *ends), atol=1e-6)
@@ -73,7 +76,7 @@ def test_evaluation_shows_the_time_of_its_mask_rate(name):
 
 def test_complementary_view_has_its_own_time():
     schedule = cosine()
-    view = masked(V, schedule, complementary=True).view((), jax.random.key(0), ROW, jnp.float32(0.3))
+    view = masked(V, schedule, complementary=True).view((), jax.random.key(0), row(), jnp.float32(0.3))
     np.testing.assert_allclose(schedule(view.t[1]), 1 - schedule(view.t[0]), atol=1e-6)
 
 
