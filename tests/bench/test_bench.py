@@ -24,11 +24,11 @@ def run_without(code: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_its_modules_import_nothing_of_data_or_configs():
+def test_bench_imports_neither_data_nor_configs():
     run_without("import mdlm_jax.cli.main, mdlm_jax.bench.suite, mdlm_jax.bench.tables")
 
 
-def test_every_case_differs_from_its_base_in_what_its_name_says():
+def test_cases_differ_from_their_base():
     for suite in SUITES.values():
         base, *others = suite.cases.values()
         assert base not in others and len(set(others)) == len(others)
@@ -36,7 +36,7 @@ def test_every_case_differs_from_its_base_in_what_its_name_says():
 
 
 @pytest.mark.slow
-def test_the_smallest_suite_tells_times_floors_and_what_it_left_out(tmp_path):
+def test_smallest_suite_reports_times_floors_and_omissions(tmp_path):
     command = ("bench", "--suite", "smallest", "--out", str(tmp_path))
     told = run_without("from mdlm_jax.cli.main import main; main()", *command)
     found = json.loads((tmp_path / "bench.json").read_text())

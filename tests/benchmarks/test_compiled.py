@@ -56,7 +56,7 @@ ENTRY %main (tokens: bf16[2,512,256]) -> f32[256] {
 """  # noqa: E501
 
 
-def test_a_loop_counts_as_often_as_it_runs():
+def test_loops_count_once_per_iteration():
     found = read_compiled(PROGRAM)
     assert found.flops == 6 * 2 * 2 * 512 * 256 * 256
     gathered, *others = found.collectives
@@ -64,8 +64,8 @@ def test_a_loop_counts_as_often_as_it_runs():
     assert [one.times for one in others] == [1, 1, 1, 1]
 
 
-def test_a_loop_may_say_how_often_it_runs():
-    """As a GPU's compiler writes it; the condition may then be anything."""
+def test_loops_may_declare_their_trip_count():
+    """GPU compilers write it so; the condition may then be anything."""
     told = PROGRAM.replace(
         "body=%body", 'body=%body, backend_config={"known_trip_count":{"n":"6"},"known_init_step":{}}'
     )
@@ -74,7 +74,7 @@ def test_a_loop_may_say_how_often_it_runs():
     assert read_compiled(told) == read_compiled(PROGRAM)
 
 
-def test_what_is_started_tells_what_goes_in_before_what_comes_out():
+def test_started_collectives_list_inputs_before_outputs():
     text = """ENTRY %main (x: f32[8]) -> f32[8] {
   %x = f32[8]{0} parameter(0)
   %a = ((f32[64]{0}, bf16[8,2]{0}), (f32[16]{0}, bf16[2,2]{0})) reduce-scatter-start(%x, %x), replica_groups=[2,4]<=[8]
@@ -86,7 +86,7 @@ def test_what_is_started_tells_what_goes_in_before_what_comes_out():
     assert read_compiled(text).bytes_by_kind() == expected
 
 
-def test_bytes_are_what_a_device_sends_on_a_ring():
+def test_bytes_are_those_sent_on_a_ring():
     assert read_compiled(PROGRAM).bytes_by_kind() == {
         "all-gather": 6 * 2 * 256 * 256 * 3 / 4,
         "all-reduce": 2 * 4 * 257 * 7 / 8,
@@ -104,7 +104,7 @@ def test_bytes_are_what_a_device_sends_on_a_ring():
         + (2 * 8 * 512 * 512 * 64,),
     ],
 )
-def test_a_convolution_is_the_product_it_was_made_of(labels, window, a, b, out, expected):
+def test_convolutions_count_as_matrix_products(labels, window, a, b, out, expected):
     text = f"""ENTRY %main (x: f32[1]) -> f32[1] {{
   %x = bf16[{a}]{{1,0}} parameter(0)
   %y = bf16[{b}]{{1,0}} parameter(1)
@@ -114,7 +114,7 @@ def test_a_convolution_is_the_product_it_was_made_of(labels, window, a, b, out, 
     assert read_compiled(text).flops == expected
 
 
-def test_products_of_a_scan_are_counted():
+def test_scan_products_are_counted():
     def step(x, w):
         return jnp.tanh(x @ w), None
 
@@ -122,7 +122,8 @@ def test_products_of_a_scan_are_counted():
     assert read_compiled(program.compile().as_text()).flops == 5 * 2 * 8 * 64 * 64
 
 
-def test_groups_of_a_mesh_in_another_order_are_read_and_others_refused():
+def test_reordered_mesh_groups_are_read():
+    """Groups in an unknown notation are refused."""
     groups = "mesh['axis_0'=4,'axis_1'=2] {'axis_0'}"
     assert groups in PROGRAM
     reordered = PROGRAM.replace(groups, "mesh['axis_0'=4,'axis_1'=2], device_ids=([2,4]T(1,0)) {'axis_0'}")

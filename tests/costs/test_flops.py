@@ -60,7 +60,7 @@ def smdm_flops(name: str, mask, length: int = 2048):
     )
 
 
-def test_all_smdm_sizes_have_the_published_parameters():
+def test_smdm_sizes_have_the_published_parameters():
     assert [row[0] for row in ROWS] == list(SMDM)
     for name, layers, heads, width, non_embedding, total, *_ in ROWS:
         size, parameters = SMDM[name], num_parameters(SMDM[name])
@@ -76,7 +76,7 @@ def test_smdm_steps_for_budget():
         assert steps == tuple(map(int, (six, ten, thirty, sixty, hundred))), name
 
 
-def test_a_budget_below_one_step_is_refused():
+def test_budget_below_one_step_is_refused():
     assert steps_for_budget(100.0, 100) == 1
     with pytest.raises(UserError, match="smaller than one step"):
         steps_for_budget(99.0, 100)
@@ -128,7 +128,7 @@ def test_radd_parameters(size, published):
     assert num_parameters(architecture).total + architecture.width + 1 == published
 
 
-def test_every_option_adds_what_it_should():
+def test_options_add_their_parameters():
     plain = Architecture(100, 2, 32, 4, 4, 64)
     count = lambda **options: num_parameters(plain._replace(**options))  # noqa: E731
     base = count()
@@ -170,8 +170,8 @@ def test_attended_pairs():
 
 @pytest.mark.parametrize("mlp", ["swiglu", "gelu"])
 @pytest.mark.parametrize("key_value_heads", [4, 2])
-def test_exact_flops_against_the_compiler(mlp, key_value_heads):
-    """The compiler counts the products of an unrolled network without the element-wise parts, there and back."""
+def test_exact_flops_match_the_compiler(mlp, key_value_heads):
+    """The compiler counts the matrix products of an unrolled forward and backward pass without element-wise parts."""
     a = Architecture(96, 2, 64, 4, key_value_heads, 128, mlp=mlp)
     positions, scored, head_width = 64, 48, a.head_width
     groups = a.heads // key_value_heads
@@ -229,7 +229,7 @@ def test_views_and_positions_count_in_exact_only():
 
 
 @pytest.mark.parametrize("noise_levels", [1, 8])
-def test_what_is_made_of_a_noise_level_is_counted_once_for_each(noise_levels):
+def test_time_conditioning_counts_once_per_noise_level(noise_levels):
     size = Architecture(96, 2, 64, 4, 4, 128)
     told = size._replace(time_conditioning=True, time_width=16)
     matrices = 2 * 16 * 6 * 64 + 16 * 2 * 64 + 256 * 16 + 16 * 16
@@ -237,7 +237,7 @@ def test_what_is_made_of_a_noise_level_is_counted_once_for_each(noise_levels):
     assert more == 3 * 2 * noise_levels * matrices
 
 
-def test_vectors_that_are_read_are_projected_and_scored_against_the_vocabulary():
+def test_input_vectors_count_projection_and_logits():
     size = Architecture(96, 2, 64, 4, 4, 128)
     vectors = size._replace(input_width=16)
     assert num_parameters(vectors).embedding == 0
@@ -246,8 +246,8 @@ def test_vectors_that_are_read_are_projected_and_scored_against_the_vocabulary()
 
 
 @pytest.mark.parametrize("noise_levels", [1, 64])
-def test_exact_flops_of_a_timed_network_that_reads_vectors_against_the_compiler(noise_levels):
-    """Three times what the compiler counts of the forward pass, whose element-wise parts are small at this width."""
+def test_exact_flops_of_vector_inputs_match_the_compiler(noise_levels):
+    """Training is three times the compiler's count of a forward pass; element-wise parts are small at this width."""
     a = Architecture(96, 2, 256, 4, 4, 512, time_conditioning=True, time_width=256, input_width=128)
     model = transformer(a, Execution())
     params = jax.eval_shape(model.init, jax.random.key(0))

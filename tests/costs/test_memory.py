@@ -39,7 +39,7 @@ def config(**keys):
     ],
     ids=["none", "none, long", "dots", "full", "accumulated", "blocks", "narrow MLP"],
 )
-def test_memory_that_xla_reserves(keys):
+def test_memory_matches_what_xla_reserves(keys):
     asked = config(**keys)
     built = build(asked)
     make_runner, axis_name = RUNNERS["jit"]
@@ -56,7 +56,7 @@ def test_memory_that_xla_reserves(keys):
     assert kept == pytest.approx(reserved.argument_size_in_bytes, rel=2e-3)
 
 
-def test_splits():
+def test_memory_splits_over_devices():
     (planned,) = plan_runs([config(train__compute_dtype="bfloat16", train__remat="full", optim__ema=0.999)])
     one, four = memory_of(planned, 1), memory_of(planned, 4)
     parameters = planned.parameters.total
@@ -81,8 +81,8 @@ def test_splits():
     assert parse_hardware("h200:8").memory == 141e9
 
 
-def test_memory_reserved_on_pods():
-    """By the compilers, in the programs of `benchmarks/ahead_of_time.py`; with cuDNN's attention less than planned."""
+def test_memory_matches_compiled_pod_programs():
+    """The programs are those of `benchmarks/ahead_of_time.py`; cuDNN's attention takes less than planned."""
     programs = stored()
     assert len(programs) > 50
     for name, found in programs.items():

@@ -77,7 +77,7 @@ def test_text_never_yields_the_separator(name):
         assert opened.encode_batch(["a b"])[0].tolist() == model.encode("a b", add_special_tokens=False).ids
 
 
-def test_the_token_of_unknown_text_is_no_separator():
+def test_unknown_token_is_no_separator():
     unknown = models.WordLevel({"a": 0, "</s>": 1}, unk_token="</s>")
     opened = open_codec(of_model(unknown, pre_tokenizers.WhitespaceSplit()).to_str())
     assert (opened.separator, opened.vocab_size) == (2, 3)
@@ -187,7 +187,7 @@ def test_gpt2_is_encoded_in_pieces(tmp_path):
     assert words.may_be_cut(json.loads(model.to_str()))
 
 
-def test_a_long_text_trains_as_its_words_do(tmp_path, monkeypatch):
+def test_training_in_pieces_matches_training_whole(tmp_path, monkeypatch):
     text = "".join(np.random.default_rng(0).choice(["low ", "lower", "\nnewest ", "wid", "er, "], 5000))
     train_bpe([text], 290, tmp_path / "whole.json")
     monkeypatch.setattr(words, "PIECE_CHARACTERS", 50)

@@ -57,8 +57,8 @@ def as_built(folder):
 
 
 @pytest.mark.parametrize("length", [1, 100, corpus.CHUNK - 1, corpus.CHUNK, 10_000])
-def test_rows_equal_those_of_the_text(text, built, length):
-    """The sequence length is chosen when reading: rows may lie in one record or in four."""
+def test_rows_match_the_text(text, built, length):
+    """The sequence length is chosen when reading: a row may span one record or four."""
     from_text, from_shards = open_rows("text", text, length), open_rows("tokens", as_built(built[0]), length)
     for step in range(4):
         for left, right in zip(from_text.batch(step).example, from_shards.batch(step).example, strict=True):
@@ -88,7 +88,7 @@ def test_manifest(text, built):
     assert not list(output.parent.glob("*.incomplete"))
 
 
-def test_the_number_of_workers_changes_nothing(text, built, tmp_path):
+def test_number_of_workers_changes_nothing(text, built, tmp_path):
     build_corpus(tmp_path / "one", source="text", **text, tokenizer="bytes", workers=1)
     shards = sorted(file.name for file in built[0].glob("*.array_record*"))
     assert shards
@@ -130,7 +130,7 @@ def running(pid):
 
 
 @pytest.mark.slow
-def test_a_build_killed_half_way_is_never_read_and_starts_again(text, built, tmp_path):
+def test_killed_build_is_never_read_and_restarts(text, built, tmp_path):
     output, script = tmp_path / "corpus", tmp_path / "half.py"
     script.write_text(STOP_HALF_WAY)
     command = [sys.executable, str(script), str(output), text["path"], text["validation_path"]]
@@ -161,7 +161,7 @@ def test_a_build_killed_half_way_is_never_read_and_starts_again(text, built, tmp
             assert (output / file.name).read_bytes() == file.read_bytes()
 
 
-def test_damaged_text_is_found_before_anything_is_written(text, tmp_path):
+def test_damaged_text_is_found_before_writing(text, tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
     for changed in ({"path": f"{tmp_path}/bad.txt"}, {"validation_path": f"{tmp_path}/bad.txt"}):
         with pytest.raises(UserError, match="bad.txt is not UTF-8"):
@@ -169,7 +169,7 @@ def test_damaged_text_is_found_before_anything_is_written(text, tmp_path):
         assert [file.name for file in tmp_path.iterdir()] == ["bad.txt"]
 
 
-def test_a_corpus_is_never_overwritten(text, built, tmp_path):
+def test_corpus_is_never_overwritten(text, built, tmp_path):
     with pytest.raises(UserError, match="exists"):
         build_corpus(built[0], source="text", **text, tokenizer="bytes", workers=1)
     with pytest.raises(UserError, match="workers=0"):
@@ -178,7 +178,7 @@ def test_a_corpus_is_never_overwritten(text, built, tmp_path):
         build_corpus(tmp_path / "corpus", source="markov", **text, tokenizer="bytes", workers=1)
 
 
-def test_a_corpus_is_read_with_its_own_tokenizer(text, tmp_path):
+def test_corpus_needs_its_own_tokenizer(text, tmp_path):
     tokenizer = str(tmp_path / "bpe.json")
     train_bpe([pathlib.Path(text["path"]).read_text()], 270, tokenizer)
     output = tmp_path / "corpus"

@@ -142,7 +142,7 @@ DAMAGE["small vocabulary"] = manifest_with("tokenizer", "vocab_size", value=100)
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damage_is_one_line(built, tmp_path, damage):
+def test_damage_is_reported_in_one_line(built, tmp_path, damage):
     folder = tmp_path / "corpus"
     shutil.copytree(built, folder)
     damage(folder)
@@ -154,7 +154,7 @@ def test_damage_is_one_line(built, tmp_path, damage):
     assert str(folder) in message and len(message.splitlines()) == 1 and len(message) < 500, message
 
 
-def test_a_whole_corpus_of_an_earlier_version(built, tmp_path):
+def test_earlier_corpora_without_shard_sizes_open(built, tmp_path):
     folder = pathlib.Path(shutil.copytree(built, tmp_path / "corpus"))
     manifest_with("shards", value=KeyError)(folder)
     splits = corpus.open_corpus(str(folder), "bytes", 50)

@@ -29,7 +29,7 @@ def of_text(path, validation_path="", field="text"):
     return corpus_digest("text", str(path), str(validation_path), field)
 
 
-def test_spelling_and_place_do_not_count(folder, tmp_path, monkeypatch):
+def test_path_spelling_and_location_do_not_count(folder, tmp_path, monkeypatch):
     expected = of_text(f"{folder}/*")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -39,7 +39,7 @@ def test_spelling_and_place_do_not_count(folder, tmp_path, monkeypatch):
         assert of_text(path) == expected
 
 
-def test_content_counts(folder):
+def test_content_and_file_order_count(folder):
     digests = {
         of_text(f"{folder}/*"),
         of_text(f"{folder}/*", field="body"),
@@ -62,7 +62,7 @@ def test_synthetic_and_library_text():
     assert corpus_digest("stdlib", "", "", "text") == corpus_digest("stdlib", "x", "y", "z")
 
 
-def test_a_built_corpus_keeps_its_digest_where_it_goes(folder, tmp_path):
+def test_moved_corpus_keeps_its_digest(folder, tmp_path):
     def built(name, path):
         build_corpus(
             tmp_path / name, source="text", path=path, validation_path="", field="text", tokenizer="bytes", workers=1
@@ -76,7 +76,7 @@ def test_a_built_corpus_keeps_its_digest_where_it_goes(folder, tmp_path):
     assert built("other", f"{folder}/b.jsonl,{folder}/a.txt") != first
 
 
-def test_a_large_file_is_hashed_once(tmp_path, monkeypatch):
+def test_large_file_is_hashed_once(tmp_path, monkeypatch):
     file = tmp_path / "large.txt"
     file.write_bytes(b"a" * digest.SMALL)
     first = file_digest(file)
@@ -92,7 +92,7 @@ def test_a_large_file_is_hashed_once(tmp_path, monkeypatch):
     assert file_digest(file) not in ("kept", first), "the same size and time of modification, but another change"
 
 
-def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+def test_unwritable_cache_is_ignored(tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file where the folder would be")
     monkeypatch.setattr(digest, "SETTLED_SECONDS", -1)
     (tmp_path / "large.txt").write_bytes(b"a" * digest.SMALL)

@@ -31,7 +31,7 @@ def assert_equal(one, other):
         assert left.tokens.dtype == right.tokens.dtype and left[1:] == right[1:]
 
 
-def test_the_second_reading_is_the_first(corpus, monkeypatch):
+def test_second_reading_comes_from_the_cache(corpus, monkeypatch):
     read, cache = corpus
     first = read()
     assert len(list(cache.iterdir())) == 2
@@ -39,7 +39,7 @@ def test_the_second_reading_is_the_first(corpus, monkeypatch):
     assert_equal(read(), first)
 
 
-def test_what_changes_is_encoded_again(corpus, tmp_path):
+def test_changed_text_or_tokenizer_is_encoded_again(corpus, tmp_path):
     read, cache = corpus
     read()
     (tmp_path / "text.jsonl").write_text('{"text": "low"}\n' * 40)
@@ -53,7 +53,7 @@ def test_what_changes_is_encoded_again(corpus, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".json", ".npy"])
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"[[1, 2, 3, 4], [5, 6, 7, 8]]", b"\x93NUMPY"])
-def test_a_damaged_entry_is_encoded_again(corpus, suffix, content):
+def test_damaged_entry_is_encoded_again(corpus, suffix, content):
     read, cache = corpus
     first = read()
     (entry,) = cache.glob(f"*{suffix}")
@@ -65,7 +65,7 @@ def test_a_damaged_entry_is_encoded_again(corpus, suffix, content):
     assert_equal(encoded._read(entry), first)
 
 
-def test_the_cache_is_bounded(corpus, tmp_path, monkeypatch):
+def test_cache_size_is_bounded(corpus, tmp_path, monkeypatch):
     read, cache = corpus
     read()
     (size,) = (file.stat().st_size for file in cache.glob("*.npy"))

@@ -106,14 +106,14 @@ def test_folders_and_globs_of_mixed_kinds(tmp_path):
 
 
 @pytest.mark.parametrize(("field", "expected"), [("text.en", "dotted"), ("text.de", "German"), ("text.x.y", "deep")])
-def test_a_key_comes_before_a_path(tmp_path, field, expected):
+def test_keys_take_precedence_over_paths(tmp_path, field, expected):
     row = {"text": {"en": "nested", "de": "German", "x.y": "deep"}, "text.en": "dotted"}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "b.parquet")
     assert read(tmp_path, field) == [expected] * 2
 
 
-def test_globs_are_sorted_and_hold_a_file_once(tmp_path):
+def test_globs_are_sorted_without_duplicates(tmp_path):
     for name in ("b.txt", "a.txt", "deep/c.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -184,7 +184,7 @@ def test_parquet_columns(tmp_path):
             list(read_files((path,), "body"))
 
 
-def test_globs_that_name_nothing(tmp_path):
+def test_globs_without_matches_are_refused(tmp_path):
     (tmp_path / "notes.md").write_text("a")
     for patterns, what in [("", "accepted"), (f"{tmp_path}/*.txt", "no file matches"), (f"{tmp_path}/*", "notes.md")]:
         with pytest.raises(UserError, match=f"data.path.*{what}"):

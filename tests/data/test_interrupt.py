@@ -75,7 +75,7 @@ def check_interrupted(process, folder):
 
 
 @pytest.mark.slow
-def test_a_build_is_interrupted(text, tmp_path):
+def test_build_can_be_interrupted(text, tmp_path):
     process = start("build", "--path", text, "--out", f"{tmp_path}/corpus", "--workers", "2")
     wait_until(lambda: list(tmp_path.glob("*.incomplete/*.array_record*")))
     check_interrupted(process, tmp_path)
@@ -86,16 +86,16 @@ def test_a_build_is_interrupted(text, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [2, 6])
-def test_training_a_tokenizer_is_interrupted(text, tmp_path, seconds):
-    """While it reads, and while the library merges."""
+def test_tokenizer_training_can_be_interrupted(text, tmp_path, seconds):
+    """While it reads the text, and while the library merges."""
     process = start("tokenizer", "--path", text, "--out", f"{tmp_path}/bpe.json", "--size", "200000")
     wait_until(lambda: processor_seconds(process.pid) > seconds, seconds=120)
     check_interrupted(process, tmp_path)
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_line(text, tmp_path):
-    """A limit on the size of files fails as a full disk does: in write(), after part of a shard."""
+def test_full_disk_is_reported_in_one_line(text, tmp_path):
+    """A file size limit fails as a full disk does: in write(), after part of a shard."""
     limit = (2_000_000, 2_000_000)
     options = ["--path", text, "--out", f"{tmp_path}/corpus", "--workers", "1"]
     process = start("build", *options, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))

@@ -43,7 +43,7 @@ def test_rows_follow_the_chain():
     assert chi2.sf(((pairs - expected) ** 2 / expected).sum(), 15) > 1e-3
 
 
-def test_rows_are_addressed():
+def test_rows_depend_on_their_index_alone():
     chain = markov_chain(8, 0.5, seed=0)
     rows = sample_rows(*chain, (0,), np.arange(50), 12)
     np.testing.assert_array_equal(sample_rows(*chain, (0,), np.array([41, 3]), 12), rows[[41, 3]])
@@ -51,7 +51,7 @@ def test_rows_are_addressed():
     assert (sample_rows(*chain, (1,), np.arange(50), 12) != rows).mean() > 0.5
 
 
-def test_held_out_rows_are_others_of_the_same_chain():
+def test_held_out_rows_come_from_the_same_chain():
     splits = open_markov("vocab=5, concentration=1, seed=2", 32)
     some = np.arange(2000)
     train, validation = splits.train.read(some), splits.validation.read(some)
@@ -77,6 +77,6 @@ def test_description():
         "vocab=4,concentration=1,order=2",
     ],
 )
-def test_wrong_descriptions_say_what_is_accepted(path):
+def test_bad_descriptions_are_refused_with_an_example(path):
     with pytest.raises(UserError, match="vocab=16,concentration=0.3"):
         parse_markov(path)

@@ -58,7 +58,7 @@ def assert_equal(batch, other):
 
 @pytest.mark.parametrize("source", ["text", "markov"])
 @pytest.mark.parametrize("hosts", [1, 2, 4])
-def test_any_number_of_hosts_reads_the_same_batches_after_any_restart(numbered, source, hosts):
+def test_batches_do_not_depend_on_hosts_or_restarts(numbered, source, hosts):
     changed = (numbered if source == "text" else MARKOV) | {"random_length_rate": 0.5, "keep_documents": True}
     alone = open_small(**changed)
     together = [open_small(**changed, process_index=p, process_count=hosts) for p in range(hosts)]
@@ -89,7 +89,7 @@ def test_prefetched_batches_equal_batch(numbered):
         assert_equal(batch, data.batch(step))
 
 
-def test_prefetching_ends_with_its_reader(numbered):
+def test_prefetching_stops_with_its_reader(numbered):
     before = threading.active_count()
     batches = open_small(**numbered).batches(0)
     next(batches)
@@ -100,7 +100,7 @@ def test_prefetching_ends_with_its_reader(numbered):
     assert threading.active_count() <= before
 
 
-def test_an_epoch_holds_every_row_once_and_the_next_is_shuffled_anew(numbered):
+def test_epochs_have_every_row_once_in_new_order(numbered):
     data = open_small(**numbered)
     stream = list(itertools.chain.from_iterable(numbers(data, data.batch(step)) for step in range(25)))
     first, second = stream[:100], stream[100:]
@@ -119,7 +119,7 @@ def test_epochs_end(numbered):
         open_small(**numbered, epochs=1, batch_size=128)
 
 
-def test_unique_tokens_are_nested_and_the_same_for_every_seed(numbered):
+def test_unique_tokens_are_nested_and_shared_by_seeds(numbered):
     kept = {}
     for count in (8, 24, 60):
         for seed in (0, 1):
@@ -159,8 +159,8 @@ def test_documents_kept(tmp_path):
     assert (joined.segments == 1).all()
 
 
-def test_random_lengths_are_uniform_and_come_at_their_rate():
-    """SMDM: mean length L (1 - r) + (L + 1) / 2 r."""
+def test_random_lengths_are_uniform_at_their_rate():
+    """SMDM: the mean length is L (1 - r) + (L + 1) / 2 r."""
     rate, length = 0.25, 8
     data = open_small(**MARKOV, random_length_rate=rate, batch_size=64)
     lengths = np.concatenate([(data.batch(step).example.segments > 0).sum(axis=1) for step in range(200)])
@@ -217,6 +217,6 @@ def test_stdlib_opens_in_about_a_second():
         ({"tokenizer": "none.json"}, "none.json"),
     ],
 )
-def test_errors_say_what_and_where(numbered, changed, what):
+def test_errors_name_the_option_or_file(numbered, changed, what):
     with pytest.raises(UserError, match=what):
         open_small(**(numbered | changed))

@@ -16,13 +16,13 @@ def test_a_separator_follows_every_document():
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(255, np.uint8), (257, np.uint16), (100_000, np.uint32)])
-def test_tokens_are_kept_in_the_smallest_type(vocab_size, dtype):
+def test_tokens_have_the_smallest_type(vocab_size, dtype):
     tokenizer = state_tokenizer(vocab_size)._replace(separator=vocab_size - 1)
     assert join(["0 1"], tokenizer).tokens.dtype == dtype
 
 
-def test_group_texts():
-    """MDLM's _group_texts at block 6, arXiv 2406.07524: rows of 4 between the two marks it puts around each."""
+def test_rows_match_mdlm_group_texts():
+    """MDLM's _group_texts (arXiv 2406.07524) at block 6: rows of 4 tokens between the two marks that it adds."""
     tokenizer = state_tokenizer(100)._replace(separator=99)
     tokens = join(["10 11 12", "20 21 22 23 24", "30 31"], tokenizer).tokens
     rows = cut(tokens, 4, "three documents")
@@ -36,6 +36,6 @@ def test_rows_may_be_read_in_any_order():
     assert rows.read(np.array([5, 0])).tolist() == [[15, 16, 17], [0, 1, 2]]
 
 
-def test_less_than_one_row():
+def test_less_than_one_row_is_refused():
     with pytest.raises(UserError, match="short.txt: 5 tokens are fewer than one row of 6"):
         cut(np.arange(5), 6, "short.txt")

@@ -24,7 +24,7 @@ def test_stdlib_is_split_by_file():
 
 
 @pytest.mark.parametrize("documents", [["x" * 1000], list("abcdefghij" * 10), ["a" * 10, "b" * 985, "c" * 5]])
-def test_the_last_twentieth_is_held_out(documents):
+def test_last_twentieth_is_held_out(documents):
     head, tail = hold_out_tail(lambda: iter(documents))
     assert "".join([*head(), *tail()]) == "".join(documents)
     assert len("".join(tail())) == len("".join(documents)) // 20
@@ -33,7 +33,7 @@ def test_the_last_twentieth_is_held_out(documents):
     assert len(whole) >= len(documents) - 1, "at most one document is cut"
 
 
-def test_text_with_its_own_held_out_files(tmp_path):
+def test_text_may_name_its_held_out_files(tmp_path):
     (tmp_path / "train.txt").write_text("one\n\f\ntwo")
     (tmp_path / "valid.jsonl").write_text('{"body": "three"}\n')
     documents = open_documents("text", f"{tmp_path}/train.txt", f"{tmp_path}/valid.jsonl", "body")
@@ -41,7 +41,7 @@ def test_text_with_its_own_held_out_files(tmp_path):
     assert [file.name for file in documents.files] == ["train.txt", "valid.jsonl"]
 
 
-def test_compressed_text_is_split_at_form_feeds(tmp_path):
+def test_compressed_text_splits_at_form_feeds(tmp_path):
     novels = tmp_path / "novels.txt.xz"
     novels.write_bytes(lzma.compress("Émile\nle premier\n\f\ntwo\f\n\f\nthree".encode()))
     documents = open_documents("text", str(novels), str(novels), "")
@@ -96,7 +96,7 @@ def test_tfds_holds_out_its_validation_split(tmp_path):
             list(open_documents("tfds", folder, validation_path, field).train())
 
 
-def test_unknown_sources_and_datasets(tmp_path):
+def test_unknown_sources_and_datasets_are_refused(tmp_path):
     with pytest.raises(UserError, match="stdlib, text, tfds"):
         open_documents("web", "", "", "")
     for path, what in (

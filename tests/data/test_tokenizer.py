@@ -37,7 +37,7 @@ def test_bytes():
 
 
 def test_gpt2(tmp_path):
-    """Ids that OpenAI's encoder gives."""
+    """The ids match OpenAI's encoder."""
     tokenizer = open_tokenizer(str(write_gpt2(tmp_path)))
     check_round_trip(tokenizer)
     assert tokenizer.vocab_size == 50257 and tokenizer.separator == 50256
@@ -77,7 +77,7 @@ def test_json_without_a_separator_gets_one(tmp_path):
     assert tokenizer.encode("a b b").tolist() == [0, 1, 1], "neither padded nor truncated"
 
 
-def test_json_adds_no_marks_of_its_own(tmp_path):
+def test_json_post_processor_is_ignored(tmp_path):
     train_bpe(["abc " * 10], 258, tmp_path / "plain.json")
     model = tokenizers.Tokenizer.from_file(str(tmp_path / "plain.json"))
     end = ("<|endoftext|>", model.token_to_id("<|endoftext|>"))
@@ -92,7 +92,7 @@ def test_states():
     assert ids.tolist() == [0, 11, 3] and tokenizer.decode(ids) == "0 11 3"
 
 
-def test_a_saved_tokenizer_is_the_same(tmp_path):
+def test_saved_tokenizer_is_the_same(tmp_path):
     train_bpe(["low lower lowest " * 20], 262, tmp_path / "bpe.json")
     folder = str(write_gpt2(tmp_path))
     opened = [byte_tokenizer(), state_tokenizer(7), open_tokenizer(tmp_path / "bpe.json"), open_tokenizer(folder)]

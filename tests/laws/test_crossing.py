@@ -51,14 +51,15 @@ def test_no_crossing(shift, expected):
     assert (found.epochs, found.low, found.high) == (expected,) * 3
 
 
-def test_crossing_for_good():
+def test_last_crossing_is_reported():
+    """The second curve dips below the first once before it stays below."""
     dipping = runs_of(lambda x: 2.0 + np.where(x == 1, -0.1, 0.05 * (4.5 - x)), error=1e-6)
     assert epochs_crossing(runs_of(level), dipping, seed=0).epochs == pytest.approx(2**4.5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 4])
-def test_the_interval_holds_its_rate(seeds):
+def test_interval_has_its_nominal_coverage(seeds):
     generator = np.random.default_rng(0)
     noise = {"noise": 0.004, "seeds": seeds, "generator": generator}
     studies = [epochs_crossing(runs_of(level, **noise), runs_of(falling, **noise), s, 400) for s in range(300)]

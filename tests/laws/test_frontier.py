@@ -29,7 +29,7 @@ def test_frontier_is_the_lower_envelope():
 
 
 @pytest.mark.parametrize("noise, tolerance", [(0.0, 1e-3), (0.01, 5e-3)])
-def test_learning_curves_give_the_laws_of_their_surface(noise, tolerance):
+def test_frontier_recovers_the_laws_of_its_surface(noise, tolerance):
     """The closed form of the optimum (Hoffmann et al. 2022, eq. 4); N* steps from size to size, L* does not."""
     best, truth = smoothed_frontier(curves(noise)), allocation(LAW, "six_nonembedding")
     used = best.interior & (best.flops > 1e17) & (best.flops < 1e20)
@@ -45,14 +45,14 @@ def test_learning_curves_give_the_laws_of_their_surface(noise, tolerance):
     np.testing.assert_allclose(best.loss[used], least, rtol=1e-3 + 2 * noise)
 
 
-def test_the_ends_of_the_grid_of_sizes_are_not_interior():
+def test_ends_of_the_size_grid_are_not_interior():
     best = smoothed_frontier(curves())
     assert not best.interior[0] and not best.interior[-1]
     assert np.all(best.parameters[best.interior] > 1e6)
 
 
-def test_smoothing_takes_noise_and_keeps_the_slope():
-    """The least of many noisy curves lies below all of them; smoothed, by a small part of that."""
+def test_smoothing_removes_noise_and_keeps_the_slope():
+    """The minimum of many noisy curves lies below all of them. Smoothing leaves a small part of that bias."""
     clean, noisy = (smoothed_frontier(curves(noise, sizes=10)) for noise in (0.0, 0.03))
     low = np.log(noisy.loss / clean.loss)[clean.interior]
     assert -0.02 < low.mean() < 0.005

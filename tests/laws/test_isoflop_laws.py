@@ -42,7 +42,7 @@ def surface(compute_scale=1.0, noise=0.0, seed=0, sizes=4, budgets=BUDGETS, erro
     return curves
 
 
-def test_a_parabola_is_recovered():
+def test_parabola_is_recovered():
     x = np.array([1e4, 2e4, 5e4, 9e4])
     minimum = isoflop_minimum(x, 2.0 + 0.3 * np.log(x / 3e4) ** 2)
     assert minimum.interior
@@ -50,7 +50,7 @@ def test_a_parabola_is_recovered():
 
 
 @pytest.mark.parametrize("centre", [5e3, 2e5])
-def test_a_minimum_at_the_edge_is_not_interior(centre):
+def test_minimum_at_the_edge_is_not_interior(centre):
     x = np.array([1e4, 2e4, 5e4, 9e4])
     loss = 2.0 + 0.3 * np.log(x / centre) ** 2
     minimum = isoflop_minimum(x, loss)
@@ -58,18 +58,18 @@ def test_a_minimum_at_the_edge_is_not_interior(centre):
     assert (minimum.parameters, minimum.loss) == (x[np.argmin(loss)], loss.min())
 
 
-def test_a_maximum_is_no_minimum():
+def test_maximum_is_no_minimum():
     x = np.array([1e4, 2e4, 5e4])
     assert not isoflop_minimum(x, 2.0 - np.log(x / 2e4) ** 2).interior
 
 
 @pytest.mark.parametrize("minimum", [isoflop_minimum, akima_minimum])
-def test_two_sizes_have_no_minimum_between(minimum):
+def test_two_sizes_have_no_minimum(minimum):
     refusal = minimum(np.array([1e4, 1e4, 2e4]), np.array([2.0, 2.1, 2.2]))
     assert isinstance(refusal, Refusal) and "2 sizes" in refusal.reason
 
 
-def test_akima_passes_through_the_sizes_and_averages_their_seeds():
+def test_akima_interpolates_seed_averages():
     """A parabola of ln L in ln N, sampled evenly around its vertex: Akima's slopes there are the parabola's own."""
     x = np.geomspace(1e4, 9e4, 7)
     minimum = akima_minimum(
@@ -81,7 +81,7 @@ def test_akima_passes_through_the_sizes_and_averages_their_seeds():
     assert not edge.interior and (edge.parameters, edge.loss) == pytest.approx((x[0], np.log(x[0])))
 
 
-def test_power_law_error_is_that_of_least_squares():
+def test_power_law_error_matches_least_squares():
     generator = np.random.default_rng(1)
     x = np.geomspace(1, 1e3, 12)
     y = 3 * x**-0.4 * np.exp(0.05 * generator.standard_normal(12))
@@ -95,8 +95,8 @@ def test_power_law_error_is_that_of_least_squares():
         power_law(x[:1], y[:1])
 
 
-def test_held_out_errors_are_residuals_over_one_less_the_leverage():
-    """The identity of least squares."""
+def test_held_out_errors_match_the_leverage_identity():
+    """A least-squares residual divided by one minus its leverage is the error when its point is left out."""
     generator = np.random.default_rng(2)
     x = np.geomspace(1e18, 1e21, 5)
     y = 3 * x**0.5 * np.exp(0.1 * generator.standard_normal(5))
@@ -108,7 +108,7 @@ def test_held_out_errors_are_residuals_over_one_less_the_leverage():
         held_out_errors(x[:2], y[:2])
 
 
-def test_extrapolation_ends_after_a_decade_and_a_half():
+def test_extrapolation_ends_after_one_and_a_half_decades():
     law = power_law(np.array([1e10, 1e12]), np.array([3.0, 2.0]))
     assert isinstance(law_at(law, 3e13), float)
     assert isinstance(law_at(law, 4e13), Refusal)
@@ -117,7 +117,7 @@ def test_extrapolation_ends_after_a_decade_and_a_half():
     assert "decades outside" in compute_at(law, 1.0).reason
 
 
-def test_a_surface_is_recovered():
+def test_surface_is_recovered():
     best = optima(surface(), seed=0)
     assert isinstance(best, Optima)
     assert best.loss_law.exponent == pytest.approx(-0.12, abs=1e-9)
@@ -127,7 +127,7 @@ def test_a_surface_is_recovered():
     assert best.tokens == pytest.approx(np.array(BUDGETS) / (6 * best.parameters))
 
 
-def test_a_multiplier_is_recovered():
+def test_multiplier_is_recovered():
     multiplier = compute_multiplier(optima(surface(), seed=0), optima(surface(5.0), seed=1))
     assert isinstance(multiplier, Multiplier)
     assert multiplier.value == pytest.approx(np.full(33, 5.0))
@@ -136,7 +136,7 @@ def test_a_multiplier_is_recovered():
     assert multiplier.loss[[0, -1]] == pytest.approx([losses[1].min(), losses[0].max()])
 
 
-def test_each_budget_range_may_be_its_own():
+def test_budget_ranges_may_differ():
     later = surface(5.0, budgets=(1e11, 5e11, 2e12))
     assert compute_multiplier(optima(surface(), seed=0), optima(later, seed=1)).mean == pytest.approx(5.0)
 
@@ -157,7 +157,7 @@ def test_intervals_cover_the_truth():
     assert all(count >= 180 for count in covered.values()), covered
 
 
-def test_intervals_are_the_same_twice_and_narrow_with_seeds():
+def test_intervals_repeat_and_narrow_with_seeds():
     pair = lambda seeds: [  # noqa: E731
         optima(surface(scale, 0.01, seed=i, seeds=seeds), seed=i) for i, scale in enumerate((1.0, 3.0))
     ]
@@ -166,7 +166,7 @@ def test_intervals_are_the_same_twice_and_narrow_with_seeds():
     assert many.mean_high / many.mean_low < one.mean_high / one.mean_low
 
 
-def test_monte_carlo_error_is_the_least_noise():
+def test_monte_carlo_error_bounds_noise_from_below():
     exact, noisy = (
         compute_multiplier(*[optima(surface(scale, error=error), seed=i) for i, scale in enumerate((1.0, 3.0))])
         for error in (0.0, 0.01)
@@ -175,7 +175,7 @@ def test_monte_carlo_error_is_the_least_noise():
     assert noisy.mean_high / noisy.mean_low > 1.02
 
 
-def test_a_multiplier_is_refused():
+def test_multiplier_is_refused_without_support():
     plain = optima(surface(), seed=0)
     apart = compute_multiplier(plain, optima(surface(1e4), seed=1))
     assert isinstance(apart, Refusal) and "do not overlap" in apart.reason
@@ -192,7 +192,7 @@ def test_a_multiplier_is_refused():
 
 
 @pytest.mark.parametrize("share, refused", [(0.02, False), (0.046, False), (0.054, True), (0.2, True)])
-def test_lost_replicates(share, refused):
+def test_too_many_lost_replicates_are_refused(share, refused):
     """A parabola of noise s has no minimum with probability Phi(-curvature / (s |w|)). At most 5% may be lost."""
     curves = surface(sizes=9)
     per_budget = 1 - (1 - share) ** (1 / len(curves))
@@ -207,7 +207,7 @@ def test_lost_replicates(share, refused):
         assert np.isnan(sample.loss_exponent).mean() == pytest.approx(share, abs=0.004)
 
 
-def test_losses_that_are_not_positive_have_no_law():
+def test_nonpositive_losses_have_no_law():
     curves = [curve._replace(loss=curve.loss - 10) for curve in surface()]
     assert "budget 1e+10: the least loss, -7.48, is not positive" in optima(curves, seed=0).reason
 
@@ -224,7 +224,7 @@ def one_size(curve: IsoFlop) -> IsoFlop:
         (lambda curve: curve._replace(counter="exact"), "counted in exact, the others in six_nonembedding"),
     ],
 )
-def test_a_budget_that_no_law_can_use_is_left_out_and_named(spoil, reason):
+def test_unusable_budgets_are_left_out_and_named(spoil, reason):
     curves = surface()
     curves[1] = spoil(curves[1])
     best = optima(curves, seed=0)
@@ -236,7 +236,7 @@ def test_a_budget_that_no_law_can_use_is_left_out_and_named(spoil, reason):
     assert isinstance(refusal, Refusal) and f"budget 3e+10: {reason}" in refusal.reason
 
 
-def test_a_multiplier_between_counters_is_refused():
+def test_multiplier_between_counters_is_refused():
     other = [curve._replace(counter="exact") for curve in surface(5.0)]
     refusal = compute_multiplier(optima(surface(), seed=0), optima(other, seed=1))
     assert "counted in six_nonembedding and in exact" in refusal.reason

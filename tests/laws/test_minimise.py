@@ -19,7 +19,7 @@ def ridged(x):
 
 
 @pytest.mark.parametrize("objective, best", [(rosenbrock, np.ones(3)), (ridged, CENTRE)])
-def test_minima_are_found_from_many_starts_at_once(objective, best):
+def test_minima_are_found_from_many_starts(objective, best):
     with jax.enable_x64(True):
         starts = jnp.asarray(np.random.default_rng(0).normal(size=(20, 3)))
         found = jax.vmap(lambda start: minimise(objective, start, 1e-14))(starts)
@@ -28,7 +28,7 @@ def test_minima_are_found_from_many_starts_at_once(objective, best):
 
 
 @pytest.mark.slow
-def test_it_ends_where_the_l_bfgs_of_optax_ends():
+def test_minimum_matches_lbfgs_of_optax():
     objective = lambda x: jnp.sum(jnp.cosh(x - CENTRE) * jnp.array([1.0, 10.0, 100.0])) + jnp.exp(x.sum())  # noqa: E731
     optimiser = optax.lbfgs()
     value_and_gradient = optax.value_and_grad_from_state(objective)
@@ -47,7 +47,7 @@ def test_it_ends_where_the_l_bfgs_of_optax_ends():
         np.testing.assert_allclose(minimise(objective, jnp.zeros(3), 1e-14).point, point, atol=1e-6)
 
 
-def test_a_step_to_nowhere_is_shortened():
+def test_steps_to_nan_are_shortened():
     """ln x is NaN beyond 0, where the first step leads."""
     with jax.enable_x64(True):
         found = minimise(lambda x: jnp.sum(x - 1e-3 * jnp.log(x)), jnp.ones(1), 1e-14)

@@ -70,8 +70,8 @@ def test_published_exponents_of_porian():
         assert weighted.exponent == pytest.approx(float(fit["n_exponent_weighted"]), abs=5e-5)
 
 
-def test_akima_minima_of_raw_runs_give_the_exponents_of_porian():
-    """From the isoFLOP points themselves; the published minima are medians over a bootstrap of seed noise."""
+def test_akima_minima_give_the_exponents_of_porian():
+    """The minima come from the isoFLOP points; the published ones are medians over a bootstrap of seed noise."""
     points, published = porian("isoflop_points"), porian("expected_fits")
     pairs = porian("optimal_pairs")
     for fit in published:

@@ -62,7 +62,7 @@ def loss_of(law, coordinates, runs):
     ],
     ids=["chinchilla", "muennighoff", "quokka"],
 )
-def test_the_parameters_of_a_surface_without_noise_are_recovered(law, coordinates, runs):
+def test_noise_free_surfaces_are_recovered(law, coordinates, runs):
     fitted = fit_law(law, runs, loss_of(law, coordinates, runs))
     np.testing.assert_allclose(fitted.values, named(law, coordinates), rtol=1e-6)
     assert fitted.scale < 1e-9
@@ -70,20 +70,20 @@ def test_the_parameters_of_a_surface_without_noise_are_recovered(law, coordinate
 
 
 @pytest.mark.parametrize("estimator", ["fitted_scale", "squares"])
-def test_every_estimator_recovers_it(estimator):
+def test_every_estimator_recovers_the_surface(estimator):
     fitted = fit_law(CHINCHILLA, runs_of_both(), loss_of(CHINCHILLA, CHINCHILLA_TRUTH, runs_of_both()), estimator)
     np.testing.assert_allclose(fitted.values, named(CHINCHILLA, CHINCHILLA_TRUTH), rtol=1e-5)
 
 
-def test_absolute_deviations_pass_over_wild_runs():
-    """Least absolute deviations fit 20 of 25 runs exactly whatever the other five are."""
+def test_absolute_deviations_ignore_outliers():
+    """Least absolute deviations fit 20 of 25 runs exactly, whatever the loss of the other five."""
     loss = loss_of(CHINCHILLA, CHINCHILLA_TRUTH, runs_of_both())
     loss[::6] *= 1.2  # one of each size, one of each token count
     fitted = fit_law(CHINCHILLA, runs_of_both(), loss, "fitted_scale")
     np.testing.assert_allclose(fitted.values, named(CHINCHILLA, CHINCHILLA_TRUTH), rtol=1e-3)
 
 
-def test_objectives_of_one_irreducible_loss_are_fitted_together():
+def test_objectives_may_share_the_irreducible_loss():
     one = runs_of_both()
     runs = GroupedRuns(np.tile(one.parameters, 2), np.tile(one.tokens, 2), np.repeat([0, 1], 25))
     law = shared_law(("ar", "masked"))
@@ -95,7 +95,7 @@ def test_objectives_of_one_irreducible_loss_are_fitted_together():
 
 
 @pytest.mark.slow
-def test_what_an_objective_lacks_even_beside_the_other_is_named():
+def test_undetermined_parameters_of_an_objective_are_named():
     """Five sizes at one token count determine an objective's A and alpha beside a known E, but not its B and beta."""
     one, few = runs_of_both(), slice(0, 5)
     law = shared_law(("ar", "masked"))
@@ -107,7 +107,7 @@ def test_what_an_objective_lacks_even_beside_the_other_is_named():
     assert "B_masked and beta_masked apart" in refusal.reason and "_ar" not in refusal.reason
 
 
-def test_nothing_counts_less_before_it_repeats():
+def test_fresh_data_follows_chinchilla():
     """Fresh runs no larger than optimal for their tokens follow Chinchilla's law, whatever the decays."""
     runs = RepeatedRuns(*grid(np.array([1e6, 4e6]), np.array([1e9, 4e9])), np.full(4, 4e9))
     plain = loss_of(CHINCHILLA, AUTOREGRESSIVE[:5], Runs(runs.parameters, runs.tokens))
@@ -116,7 +116,7 @@ def test_nothing_counts_less_before_it_repeats():
         np.testing.assert_allclose(loss_of(MUENNIGHOFF, coordinates, runs), plain, rtol=1e-12)
 
 
-def test_repeats_are_worth_at_most_their_decay():
+def test_repeated_data_saturates_at_its_decay():
     """Effective tokens tend to U (1 + R_D) (Muennighoff et al. 2023, eq. 5), and to D where nothing decays."""
     unique, parameters = np.full(1, 1e9), np.full(1, 1e6)
     many = RepeatedRuns(parameters, 1e5 * unique, unique)
@@ -127,8 +127,8 @@ def test_repeats_are_worth_at_most_their_decay():
     np.testing.assert_allclose(loss_of(MUENNIGHOFF, slow, many), plain, rtol=1e-6)
 
 
-def test_quokkas_best_number_of_epochs_is_where_its_paper_puts_it():
-    """e_p (gain / decay)^(1 / decay): its effective tokens fall beyond, and rise before."""
+def test_quokka_has_its_published_best_epochs():
+    """The best is e_p (gain / decay)^(1 / decay): effective tokens rise before it and fall after it."""
     peak = 254.35 * 1e9**0.39 / 1e9**0.55 * (1.49 / 0.40) ** (1 / 0.40)
     epochs = peak * np.array([0.8, 0.9, 1.0, 1.1, 1.2])
     loss = loss_of(QUOKKA, QUOKKA_TRUTH, RepeatedRuns(np.full(5, 1e9), epochs * 1e9, np.full(5, 1e9)))
@@ -144,7 +144,7 @@ def two_stage_runs() -> RepeatedRuns:
 
 
 @pytest.mark.slow
-def test_both_stages_recover_base_and_decays():
+def test_two_stage_fit_recovers_base_and_decays():
     runs = two_stage_runs()
     fitted = fit_two_stage(runs, loss_of(MUENNIGHOFF, AUTOREGRESSIVE, runs))
     assert fitted.free.tolist() == 5 * [False] + 2 * [True]
@@ -156,7 +156,7 @@ def fit_of(coordinates, runs) -> Fit:
     return Fit(MUENNIGHOFF, "squares", runs, loss, np.ones(7, bool), coordinates, values, 0.0, 0.0)
 
 
-def test_diffusion_gets_below_where_the_curves_meet():
+def test_crossover_is_where_the_curves_meet():
     """With one E, a worse start and slower decay, masked diffusion crosses the autoregressive law at some compute."""
     runs = repeated_runs()
     first, second = (fit_of(coordinates, runs) for coordinates in (AUTOREGRESSIVE, DIFFUSION))
@@ -171,27 +171,27 @@ def test_diffusion_gets_below_where_the_curves_meet():
     assert "the first: parameters 1e+11 lies 3.0 decades outside" in crossover(first, second, far).reason
 
 
-def test_one_size_leaves_what_it_cannot_tell_apart_named():
+def test_undetermined_parameters_of_one_size_are_named():
     runs = Runs(np.full(25, 1e8), np.geomspace(1e8, 1e10, 25))
     refusal = fit_law(CHINCHILLA, runs, loss_of(CHINCHILLA, CHINCHILLA_TRUTH, runs))
     assert isinstance(refusal, Refusal)
     assert "cannot tell" in refusal.reason and "A and alpha" in refusal.reason and "beta" not in refusal.reason
 
 
-def test_no_more_runs_than_parameters_are_refused():
+def test_too_few_runs_are_refused():
     runs = Runs(np.geomspace(1e7, 1e9, 5), np.geomspace(1e8, 1e10, 5))
     refusal = fit_law(CHINCHILLA, runs, loss_of(CHINCHILLA, CHINCHILLA_TRUTH, runs))
     assert isinstance(refusal, Refusal) and "5 runs do not determine 5 parameters" in refusal.reason
 
 
-def test_a_term_that_does_nothing_is_refused_by_name():
+def test_term_without_effect_is_refused_by_name():
     runs = runs_of_both()
     refusal = fit_law(CHINCHILLA, runs, 400 * runs.parameters**-0.3 + 900 * runs.tokens**-0.35, "squares")
     assert isinstance(refusal, Refusal) and "E made no difference" in refusal.reason
 
 
 @pytest.mark.parametrize("name", ["parameters", "tokens"])
-def test_predictions_end_a_decade_and_a_half_beyond_the_runs(name):
+def test_predictions_end_one_and_a_half_decades_out(name):
     runs = runs_of_both()
     fitted = fit_law(CHINCHILLA, runs, loss_of(CHINCHILLA, CHINCHILLA_TRUTH, runs))
     one = Runs(np.array([1e8]), np.array([1e9]))
@@ -203,8 +203,8 @@ def test_predictions_end_a_decade_and_a_half_beyond_the_runs(name):
     assert "parameters x tokens" in loss_at(fitted, corner).reason
 
 
-def test_an_optimum_needs_fewer_tokens_where_they_count_for_more():
-    """dL/dN N = dL/dD D along the budget."""
+def test_optimum_balances_both_derivatives():
+    """N dL/dN = D dL/dD along the budget."""
     law = Chinchilla(1.7, 400.0, 1000.0, 0.33, 0.36)
     best = allocation(law, "six_total")
     parameters = best.parameters_coefficient * 1e20**best.parameters_exponent
@@ -227,8 +227,8 @@ def test_bad_arguments_are_named():
         fit_law(CHINCHILLA, runs._replace(tokens=tokens), np.full(25, 3.0))
 
 
-def test_slopes_do_not_hang_on_how_the_compiler_rounds():
-    """Without XLA's optimiser one term is computed twice, and the two need not be the same to the last bit."""
+def test_slopes_do_not_depend_on_compiler_rounding():
+    """Without XLA's optimiser one term is computed twice, and the two may differ in the last bit."""
     program = """
 import numpy as np
 from mdlm_jax.laws import CHINCHILLA, Runs

@@ -37,7 +37,7 @@ def fitted():
     return fit_law(CHINCHILLA, *study(), "squares")
 
 
-def test_rows_are_drawn_as_often_as_there_are_rows():
+def test_row_resamples_keep_the_number_of_rows():
     weights = row_resamples(30, 4000, seed=0)
     assert np.all(weights.sum(axis=1) == 30) and np.all(weights >= 0)
     np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.08)
@@ -46,7 +46,7 @@ def test_rows_are_drawn_as_often_as_there_are_rows():
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 8])
-def test_means_of_resampled_seeds_vary_as_means_of_seeds_do(seeds):
+def test_seed_resamples_have_the_variance_of_seed_means(seeds):
     """Over many sets of runs the bootstrap's variance of a mean is sigma^2 / n, with no factor (n - 1) / n."""
     cells = np.repeat(np.arange(2000), seeds)
     values = np.random.default_rng(0).standard_normal(len(cells))
@@ -56,13 +56,13 @@ def test_means_of_resampled_seeds_vary_as_means_of_seeds_do(seeds):
     assert means.var(axis=0, ddof=1).mean() == pytest.approx(1 / seeds, rel=0.06)
 
 
-def test_a_cell_of_one_seed_is_refused():
+def test_cell_of_one_seed_is_refused():
     with pytest.raises(UserError, match="cell 7 holds one run"):
         seed_resamples(np.array([3, 3, 7]), 10, seed=0)
 
 
-def test_a_weighted_replicate_is_a_fit_of_the_rows_it_drew(fitted):
-    """From all starts, to the rows repeated: the one start of a bootstrap ends where they do."""
+def test_weighted_replicate_fits_the_rows_it_drew(fitted):
+    """The bootstrap's single start ends where a fit of the repeated rows from all starts does."""
     weights = row_resamples(len(fitted.loss), 3, seed=0)
     sample = bootstrap(fitted, weights)
     for replicate, counts in enumerate(weights.astype(int)):
@@ -72,8 +72,8 @@ def test_a_weighted_replicate_is_a_fit_of_the_rows_it_drew(fitted):
 
 
 @pytest.mark.parametrize("name", ["E", "alpha"])
-def test_profile(fitted, name):
-    """Of a nearly linear law: lowest at the fit, its ends those of the t distribution around the estimate."""
+def test_profile_matches_the_t_interval(fitted, name):
+    """In a nearly linear law the profile is lowest at the fit, and its ends are those of the t distribution."""
     found = profile(fitted, name)
     estimate, middle = getattr(fitted.values, name), len(found.values) // 2
     assert found.values[middle] == pytest.approx(estimate)
@@ -86,8 +86,8 @@ def test_profile(fitted, name):
     assert found.interval == pytest.approx((estimate - half, estimate + half), abs=0.04 * half)
 
 
-def test_profile_of_a_linear_law_is_students():
-    """With both exponents held, E is the constant of a linear regression, whose interval is exact."""
+def test_profile_of_a_linear_law_is_exact():
+    """With both exponents fixed, E is the constant of a linear regression, whose interval is known."""
     runs, loss = study()
     free = np.array([True, True, True, False, False])
     linear = fit_law(CHINCHILLA, runs, loss, "squares", TRUTH[None], free)
@@ -101,13 +101,13 @@ def test_profile_of_a_linear_law_is_students():
     assert found.interval == pytest.approx((best[0] - half, best[0] + half), abs=1e-4 * half)
 
 
-def test_a_profile_of_a_positive_parameter_is_asked_and_answered_in_its_own_units(fitted):
+def test_profile_has_the_units_of_its_parameter(fitted):
     found = profile(fitted, "A", np.geomspace(fitted.values.A / 20, fitted.values.A * 20, 41))
     assert found.values[20] == pytest.approx(fitted.values.A)
     assert found.interval[0] < fitted.values.A < found.interval[1]
 
 
-def test_an_interval_beyond_the_grid_is_refused_in_words(fitted):
+def test_interval_beyond_the_grid_is_refused(fitted):
     narrow = profile(fitted, "alpha", fitted.values.alpha + np.linspace(-1e-4, 1e-4, 41))
     assert isinstance(narrow.interval, Refusal)
     assert narrow.interval.reason.startswith("alpha is not bounded below nor above: at 0.3")
@@ -115,14 +115,14 @@ def test_an_interval_beyond_the_grid_is_refused_in_words(fitted):
     assert "alpha is not bounded above:" in profile(fitted, "alpha", up).interval.reason
 
 
-def test_what_has_no_profile_is_said(fitted):
+def test_missing_profiles_are_explained(fitted):
     with pytest.raises(UserError, match="parameter 'gamma': expected one of E, A, B, alpha, beta"):
         profile(fitted, "gamma")
     with pytest.raises(UserError, match="'huber_sum' is no likelihood.*fitted_scale, squares"):
         profile(fitted._replace(estimator="huber_sum"), "alpha")
 
 
-def test_a_true_law_predicts_the_budget_left_out(fitted):
+def test_true_law_predicts_the_budget_left_out(fitted):
     held = leave_one_budget_out(fitted, BUDGETS)
     np.testing.assert_array_equal(held.budgets, np.unique(BUDGETS))
     relative = NOISE / fitted.loss.min()
@@ -131,15 +131,15 @@ def test_a_true_law_predicts_the_budget_left_out(fitted):
         leave_one_budget_out(fitted, np.ones(len(BUDGETS)))
 
 
-def test_what_is_left_without_a_budget_must_determine_the_law(fitted):
-    """Of two labels, the second with all runs but three."""
+def test_remaining_budgets_must_determine_the_law(fitted):
+    """Of two labels, the second has all runs but three."""
     refusal = leave_one_budget_out(fitted, np.where(np.arange(40) < 3, 1e18, 1e20))
     assert isinstance(refusal, Refusal)
     assert refusal.reason == "without the budget 1e+20: 3 runs do not determine 5 parameters; it takes more"
 
 
-def test_the_largest_budget_shows_a_law_that_does_not_extrapolate():
-    """Loss that stops falling after the third budget."""
+def test_largest_budget_shows_failed_extrapolation():
+    """The loss stops falling after the third budget."""
     runs, loss = study()
     loss[BUDGETS[-1] == BUDGETS] += 0.1
     held = leave_one_budget_out(fit_law(CHINCHILLA, runs, loss, "squares"), BUDGETS)
@@ -147,7 +147,7 @@ def test_the_largest_budget_shows_a_law_that_does_not_extrapolate():
 
 
 @pytest.mark.slow
-def test_intervals_of_a_surface_cover_it():
+def test_intervals_of_a_surface_cover_the_truth():
     """50 studies: of 95% intervals, 42 (0.84) are 3.6 standard errors too few; `benchmarks/fit_coverage.py` has 300."""
     covered = dict.fromkeys(("bootstrap", "profile"), 0)
     for number in range(50):
@@ -160,8 +160,8 @@ def test_intervals_of_a_surface_cover_it():
 
 
 @pytest.mark.slow
-def test_a_decay_that_few_epochs_hardly_show_has_a_flat_profile():
-    """Runs of up to 4 epochs with a decay of 500: any far slower one fits as well, and the profile says so."""
+def test_undetermined_decay_has_a_flat_profile():
+    """Runs of up to 4 epochs do not determine a decay of 500: the profile shows that any slower one fits as well."""
     axes = np.geomspace(1e6, 1e8, 5), np.geomspace(1e8, 5e9, 3), np.array([0.5, 1.0, 2.0, 4.0])
     parameters, unique, epochs = (axis.ravel() for axis in np.meshgrid(*axes))
     few = RepeatedRuns(parameters, unique * epochs, unique)

@@ -93,7 +93,7 @@ def test_mixed_counters():
 
 
 def test_mixed_bounds():
-    """One objective whose losses are not of one kind: the runs that differ from the first are named."""
+    """The runs of an objective whose kind of loss differs from that of its first run are named."""
     results = quickstart()
     odd = results[8]._replace(bound="none")
     analysis = analyse([*results[:8], odd, *results[9:]])

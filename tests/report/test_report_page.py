@@ -71,15 +71,15 @@ def test_narrow_page(narrow):
 
 
 @pytest.mark.slow
-def test_loss_and_status_are_in_sight(shown):
-    """Beside the name of the run, without scrolling; and no title is there twice."""
+def test_loss_and_status_are_visible(shown):
+    """They stand beside the run's name without scrolling, and no title appears twice."""
     seen = shown[1]["seen"]
     assert seen[:3] == ["run", "status", "loss (nats)"] and "D" in seen
     assert shown[1]["titles"] == []
 
 
 @pytest.mark.slow
-def test_every_figure_is_drawn_and_fits_the_page(shown):
+def test_every_figure_is_drawn_and_fits(shown):
     _, told, *_ = shown
     names = {name for name, _, _ in told["drawn"]}
     assert names == {
@@ -92,13 +92,13 @@ def test_every_figure_is_drawn_and_fits_the_page(shown):
 
 
 @pytest.mark.slow
-def test_nothing_complains_and_nothing_is_fetched(shown):
+def test_page_has_no_errors_or_requests(shown):
     _, told, console, _ = shown
     assert (console, told["wrong"], told["requests"]) == ([], [], [])
 
 
 @pytest.mark.slow
-def test_a_click_on_a_heading_sorts(shown):
+def test_clicking_a_heading_sorts(shown):
     results, told, *_ = shown
     tokens = [f"{run.tokens:,}" for run in sorted(results, key=lambda run: run.tokens)]
     assert told["D"] == [tokens, tokens[::-1]]

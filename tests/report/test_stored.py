@@ -13,13 +13,13 @@ from tests.synthetic import failed, sweep
 RESULTS = sweep("ar", 1.0, (1e10,), bound="exact")
 
 
-def test_what_is_stored_is_read_again(tmp_path):
+def test_stored_results_are_read_back(tmp_path):
     results = [*RESULTS[1:], failed(RESULTS[0], "out of memory")]
     write_stored(tmp_path / "made" / "results.json", results)
     assert read_stored(tmp_path / "made" / "results.json") == (results, [])
 
 
-def test_one_bad_entry_is_named_and_the_others_are_read(tmp_path):
+def test_bad_entries_are_named_and_others_read(tmp_path):
     path = tmp_path / "results.json"
     write_stored(path, [*RESULTS, RESULTS[1]._replace(seed=3)])
     entries = json.loads(path.read_text())
@@ -37,20 +37,20 @@ def test_one_bad_entry_is_named_and_the_others_are_read(tmp_path):
     ("text", "named"),
     [('[{"run_id": "a"', "not whole JSON, line 1"), ("{}", "expected a list of results"), ("[1]", "a list of results")],
 )
-def test_a_file_that_is_no_list_of_results_is_refused(tmp_path, text, named):
+def test_file_without_a_list_of_results_is_refused(tmp_path, text, named):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(UserError, match=named):
         read_stored(tmp_path / "results.json")
 
 
-def test_a_file_that_is_not_there_is_refused(tmp_path):
+def test_missing_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
         read_stored(tmp_path / "results.json")
 
 
 @pytest.mark.parametrize("name", ["isoflop_small", "data_constrained", "objectives"])
-def test_the_results_of_the_project_are_those_of_its_experiments(name):
-    """A key of the configs that came later has not made them another's."""
+def test_stored_results_match_their_experiments(name):
+    """Config keys that were added later have not changed the hashes."""
     results, problems = read_stored(runs.ROOT / "experiments" / "results" / name / "results.json")
     configs = load_experiment(runs.ROOT / "experiments" / f"{name}.py").configs
     assert results and not problems
@@ -60,7 +60,7 @@ def test_the_results_of_the_project_are_those_of_its_experiments(name):
 
 
 @pytest.mark.parametrize("name", ["isoflop_small", "data_constrained", "objectives", "quickstart"])
-def test_every_stored_experiment_opens_by_folder_and_file(name):
+def test_stored_experiments_open_by_folder_and_file(name):
     folder = runs.ROOT / "experiments" / "results" / name
     by_folder, by_file = (find_stored(path) for path in (folder, folder / "results.json"))
     assert by_folder[0] and by_folder[:2] == by_file[:2] and by_folder[1] == []

@@ -54,7 +54,7 @@ def test_many_steps_give_the_joint_after_a_prompt():
     assert int(trace.evaluations.max()) == L - 1
 
 
-def test_one_step_gives_the_product_of_the_marginals():
+def test_one_step_gives_product_of_marginals():
     probs = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
     tokens, trace = sample(jax.random.key(2), ORACLE, (), EMPTY, Ancestral(steps=1), L)
     assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
@@ -71,9 +71,8 @@ def test_two_steps_have_their_exact_distribution(schedule, chance_first):
 
 
 @pytest.mark.parametrize("surest_first", [True, False])
-def test_one_token_at_a_time_is_exact_in_an_order_that_depends_on_what_came(surest_first):
-    """Which position comes next is any function of the tokens so far: here the one of the largest (or smallest)
-    p(v)."""
+def test_adaptive_order_of_single_tokens_is_exact(surest_first):
+    """The next position is any function of the tokens so far: here the one with the largest (or smallest) p(v)."""
 
     def distribution_from(partial):
         hidden = [position for position in range(L) if partial[position] == V]
@@ -94,7 +93,8 @@ def test_one_token_at_a_time_is_exact_in_an_order_that_depends_on_what_came(sure
     assert len({position for partial, position in orders if partial.count(V) == L - 1}) > 1
 
 
-def test_a_mask_is_unmasked_with_the_chance_of_the_reverse_step():
+def test_unmasking_probability_is_the_reverse_step():
+    """(alpha_s - alpha_t) / (1 - alpha_t) of the masks that are left."""
     steps, length = 5, 40_000
     noised = cosine()(jnp.linspace(1.0, 0.0, steps + 1))
     unmasked = np.asarray(unmask_steps(jax.random.key(4), noised, jnp.arange(length)))
@@ -106,8 +106,8 @@ def test_a_mask_is_unmasked_with_the_chance_of_the_reverse_step():
         assert abs((unmasked == step).sum() / waiting - chance) < 4 * error + 1e-6
 
 
-def test_the_network_runs_only_where_something_is_unmasked():
-    """n (1 - (1 - 1/n)^l) evaluations in the mean, for l tokens in n steps (RADD, arXiv 2406.03736)."""
+def test_network_runs_only_in_unmasking_steps():
+    """A row has n (1 - (1 - 1/n)^l) evaluations on average, for l tokens in n steps (RADD, arXiv 2406.03736)."""
     steps, length, rows = 6, 4, 4000
     model = ORACLE._replace(hidden=lambda params, view, mask, cache=None: (jnp.zeros((*view.tokens.shape, V)), None))
     _, trace = sample(jax.random.key(5), model, (), jnp.zeros((rows, 0), int), Ancestral(steps=steps), length)
@@ -118,7 +118,8 @@ def test_the_network_runs_only_where_something_is_unmasked():
 
 
 @pytest.mark.slow
-def test_each_step_draws_from_what_training_scores():
+def test_steps_draw_from_the_training_distribution():
+    """A step's log-probabilities are those of a training view with the same masks at the same time."""
     length, vocabulary, given, steps = 9, 11, 2, 4
     architecture = Architecture(vocabulary, 2, 32, 4, 2, 48, time_conditioning=True)
     model = transformer(architecture, Execution(scan_layers=True))
@@ -143,7 +144,7 @@ def test_each_step_draws_from_what_training_scores():
     assert int(tokens.max()) < vocabulary
 
 
-def test_what_is_drawn_around_given_tokens_has_their_conditional_distribution():
+def test_infilling_has_the_conditional_distribution():
     prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
     tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Ancestral(steps=100_000), L)
     follows = STATES[:, 1] == 1
@@ -151,7 +152,7 @@ def test_what_is_drawn_around_given_tokens_has_their_conditional_distribution():
     assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE
 
 
-def test_hitting_times_fall_and_belong_to_their_positions():
+def test_hitting_times_fall_and_match_their_positions():
     """Each row's step k unmasks the position with the k-th largest of its own uniform numbers, at that time."""
     masked = jnp.array([[True, False, True, True, True], [False, True, True, False, True]])
     keys, positions = jax.random.split(jax.random.key(3), 2), jnp.tile(jnp.arange(5), (2, 1))

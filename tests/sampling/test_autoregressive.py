@@ -56,7 +56,7 @@ def log_probabilities(model, params, view):
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize(("key_value_heads", "scan_layers"), [(4, True), (2, False)])
-def test_cached_logits_are_those_of_one_whole_pass(key_value_heads, scan_layers):
+def test_cached_logits_match_one_full_pass(key_value_heads, scan_layers):
     model, params = network(key_value_heads=key_value_heads, scan_layers=scan_layers)
     tokens = jax.random.randint(jax.random.key(2), (B, LENGTH), 0, VOCABULARY)
     view = seen_by(LEFT_TO_RIGHT, tokens)
@@ -78,7 +78,7 @@ def test_cached_logits_are_those_of_one_whole_pass(key_value_heads, scan_layers)
 
 
 @pytest.mark.parametrize("given", [0, 5])
-def test_left_to_right_draws_from_what_training_scores(given):
+def test_left_to_right_draws_from_the_training_distribution(given):
     model, params = network()
     prompt = jax.random.randint(jax.random.key(3), (B, given), 0, VOCABULARY)
     tokens, trace = sample(jax.random.key(4), model, params, prompt, Autoregressive(temperature=0.7), LENGTH)
@@ -90,7 +90,8 @@ def test_left_to_right_draws_from_what_training_scores(given):
     np.testing.assert_array_equal(trace.evaluations, LENGTH - given)
 
 
-def test_without_start_symbol_the_first_token_is_read_at_position_one():
+def test_first_token_without_start_symbol():
+    """The network then reads the first token at position one."""
     model, params = network()
     prompt = jnp.array([[3], [4]])
     tokens, trace = sample(
@@ -101,7 +102,7 @@ def test_without_start_symbol_the_first_token_is_read_at_position_one():
 
 
 @pytest.mark.slow
-def test_a_random_order_draws_from_what_training_scores():
+def test_random_order_draws_from_the_training_distribution():
     given = 3
     model, params = network()
     prompt = jax.random.randint(jax.random.key(3), (B, given), 0, VOCABULARY)
@@ -117,7 +118,7 @@ def test_a_random_order_draws_from_what_training_scores():
     np.testing.assert_allclose(got[:, given:], expected[:, given:], atol=1e-5)
 
 
-def test_random_orders_are_uniform_and_keep_the_prompt_first():
+def test_random_orders_are_uniform_after_the_prompt():
     _, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Ordered(), L)
     orders, seen = np.unique(trace.step, axis=0, return_counts=True)
     assert len(orders) == 6 and chisquare(seen).pvalue > RARE
@@ -143,7 +144,7 @@ def test_exact_conditionals_give_the_joint_after_a_prompt(sampler):
     assert chisquare(counts(tokens)[follows], ROWS * probs).pvalue > RARE
 
 
-def test_temperature_sharpens_and_zero_takes_the_likeliest():
+def test_temperature_sharpens_and_zero_is_greedy():
     model, params = network()
     empty = jnp.zeros((B, 0), int)
     cold, _ = sample(jax.random.key(0), model, params, empty, Autoregressive(temperature=0.0), LENGTH)

@@ -14,8 +14,8 @@ from tests import run_folders as runs
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["logits", "distribution"])
-def test_the_tail_is_drawn_as_often_as_it_should(kind):
-    """1% of mass spread over all but one of GPT-2's tokens; the noise of the default mode draws 0.72%."""
+def test_tail_is_drawn_at_its_probability(kind):
+    """All of GPT-2's tokens but one share 1% of the mass; noise of JAX's default mode draws them in 0.72% of rows."""
     vocabulary, tail, rows = 50257, 0.01, 20_000
     command = [sys.executable, "-m", "tests.sampling.tail_share", kind, str(rows), str(tail), str(vocabulary)]
     # a thousand million numbers: in a process that compiles for speed
@@ -24,7 +24,7 @@ def test_the_tail_is_drawn_as_often_as_it_should(kind):
     assert abs(share - tail) < 3 * np.sqrt(tail * (1 - tail) / rows)
 
 
-def test_log_probability_is_that_of_temperature_one():
+def test_log_probability_is_at_temperature_one():
     logits = jnp.log(jnp.array([[0.5, 0.3, 0.2], [0.1, 0.8, 0.1]]))
     for temperature in (0.0, 0.5, 1.0):
         tokens, log_probability = draw(jax.random.split(jax.random.key(1), 2), logits, jnp.float32(temperature))

@@ -42,8 +42,8 @@ def exact_products():
         yield
 
 
-def test_every_stable_case_of_sdar_is_here():
-    """But one, whose confidences are all 1: which position comes first is up to the sort."""
+def test_every_stable_sdar_case_is_covered():
+    """One is left out: all its confidences are 1, so the sort alone decides which position comes first."""
     _, description = public_data.golden("sdar")
     stable = {name for name, case in description["cases"].items() if case.get("stable")}
     assert stable - {"greedy_static_b4_topk1"} == {*GREEDY, "greedy_dynamic_b4_topk1"}
@@ -57,9 +57,8 @@ def ranking_there(confidence, masked):
 
 @pytest.mark.few(5)
 @pytest.mark.parametrize("name", GREEDY)
-def test_sequences_of_sdar(monkeypatch, name):
-    """Its confidence is the probability in the distribution that is drawn from: what the head says is sharpened
-    beforehand."""
+def test_sdar_sequences(monkeypatch, name):
+    """SDAR's confidence is the probability in the distribution it draws from, so logits are filtered first."""
     if name in WRITES_OVER:
         monkeypatch.setattr(unmasking, "ranking", ranking_there)
     arrays, description = public_data.golden("sdar")
@@ -84,8 +83,8 @@ def test_sequences_of_sdar(monkeypatch, name):
 
 
 @pytest.mark.slow
-def test_of_one_token_sdar_is_sure():
-    """With top_k 1 all that is drawn has a probability of 1 there, and a block takes one step; here it does not."""
+def test_sdar_is_certain_with_top_k_one():
+    """In SDAR every drawn token then has probability 1, and a block takes one step; ours takes more."""
     arrays, _ = public_data.golden("sdar")
     model, params = sdar(arrays)
     plan = Confidence(top_k=1, rule="dynamic", limit=0.85, upstream_compat=True)
@@ -103,7 +102,7 @@ def test_of_one_token_sdar_is_sure():
     assert trace.evaluations[0] == 1 + 5 + 4 < trace_own.evaluations[0] and (own[:, :11] == arrays["prompt"]).all()
 
 
-def test_logits_of_sdar():
+def test_sdar_logits():
     arrays, _ = public_data.golden("sdar")
     model, params = sdar(arrays)
     tokens = jnp.asarray(arrays["logits_in"], jnp.int32)
@@ -119,7 +118,7 @@ def both(noised, clean) -> View:
     return reading(tokens, positions, positions, jnp.zeros(len(tokens)))
 
 
-def test_logits_of_bd3lm():
+def test_bd3lm_training_logits():
     arrays, _ = public_data.golden("bd3lm")
     model, params = bd3lm(arrays)
     out, _ = model.hidden(params, both(arrays["xt"], arrays["x0"]), block_mask(4, 16))
@@ -129,8 +128,8 @@ def test_logits_of_bd3lm():
     np.testing.assert_allclose(probs[masked], arrays["logp_subs"][masked][:, :-1], atol=1e-4)
 
 
-def test_logits_of_bd3lm_in_sampling():
-    """Without the clean half: three blocks, each of which sees those before."""
+def test_bd3lm_sampling_logits():
+    """Three blocks without the clean half; each sees those before it."""
     arrays, _ = public_data.golden("bd3lm")
     model, params = bd3lm(arrays)
     tokens = jnp.asarray(arrays["xt"][:, :12], jnp.int32)
@@ -140,7 +139,7 @@ def test_logits_of_bd3lm_in_sampling():
 
 
 @pytest.mark.parametrize("name", ["n8_b2", "n12_b4", "n16_b4", "n16_b16", "n8_b1"])
-def test_masks_of_bd3lm(name):
+def test_bd3lm_masks(name):
     arrays, _ = public_data.golden("bd3lm")
     length, size = (int(part[1:]) for part in name.split("_"))
     positions = np.arange(2 * length)
@@ -149,8 +148,8 @@ def test_masks_of_bd3lm(name):
 
 
 @pytest.mark.parametrize(("name", "lengths"), [("sdar_12_b4", (12,)), ("sdar_packed_8_6_b4", (8, 6))])
-def test_masks_of_sdar(name, lengths):
-    """There [x_t ; x_0] of one sample, then of the next."""
+def test_sdar_masks(name, lengths):
+    """SDAR packs [x_t ; x_0] of one sample, then of the next."""
     arrays, _ = public_data.golden("bd3lm")
     length = sum(lengths)
     segments = jnp.tile(np.repeat(np.arange(len(lengths)) + 1, lengths), 2)[None]
@@ -172,7 +171,7 @@ def below(logits, top_p: float):
 @pytest.mark.few(2)
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("name", ["first_hitting_p1.0", "first_hitting_p0.9", "ddpm_p1.0", "ddpm_p0.9"])
-def test_sequences_of_bd3lm_with_the_recorded_noise(name, cached):
+def test_bd3lm_sequences_with_recorded_noise(name, cached):
     """Four blocks of four behind a given first token: the pieces of a step, given the draws of the public code."""
     arrays, description = public_data.golden("bd3lm")
     prefix = f"sample/{name}_nokv"
@@ -223,7 +222,7 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses_of_bd3lm_with_the_recorded_noise(name):
+def test_bd3lm_losses_with_recorded_noise(name):
     """`resample`: blocks with a share of masks outside the bounds are drawn again until there are none."""
     arrays, description = public_data.golden("bd3lm")
     (low, high), (model, params), x = LOSSES[name], bd3lm(arrays), jnp.asarray(arrays["x0"], jnp.int32)
@@ -242,9 +241,8 @@ def test_losses_of_bd3lm_with_the_recorded_noise(name):
     np.testing.assert_allclose(nats, arrays[f"loss/{name}/nlls"], rtol=1e-4, atol=1e-5)
 
 
-def test_schedules_of_bd3lm():
-    """The chance of a mask and the weight of its loss. What it calls cosine is none of ours, and 1e-3 is added to the
-    chance in its weight alone."""
+def test_bd3lm_schedules():
+    """Masking probability and loss weight. BD3-LM's cosine is not ours; its weight alone adds 1e-3 to the rate."""
     arrays, _ = public_data.golden("bd3lm")
     t = jnp.asarray(arrays["noise/t"])
     schedules = {"loglinear": linear(), "square": polynomial(2.0), "square_root": square_root(), "log": logarithmic()}
@@ -257,7 +255,7 @@ def test_schedules_of_bd3lm():
 
 
 @pytest.mark.slow
-def test_training_of_sdar():
+def test_sdar_training_loss():
     """Two samples of 8 and 4 tokens in one row: there [x_t ; x_0] of the one, then of the other; here both halves of a
     row with segments. Attention does not mind the order."""
     arrays, description = public_data.golden("sdar")

@@ -79,7 +79,8 @@ def scores(objective_params):
 
 @pytest.mark.few(2)
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_what_is_kept_of_finished_blocks_changes_nothing(params, name):
+def test_cached_blocks_change_nothing(params, name):
+    """A network that keeps tokens instead of keys and values gives the same samples."""
     tokens, trace = drawn(params, name)
     plain, plain_trace = drawn(params, name, model=FORGETFUL)
     np.testing.assert_array_equal(tokens, plain)
@@ -90,7 +91,7 @@ def test_what_is_kept_of_finished_blocks_changes_nothing(params, name):
 
 @pytest.mark.few(2)
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_a_row_is_the_same_alone_and_in_any_company(params, name):
+def test_rows_do_not_depend_on_their_batch(params, name):
     together, trace = drawn(params, name)
     alone, trace_alone = drawn(params, name, PROMPT[:1])
     np.testing.assert_array_equal(together[:1], alone)
@@ -98,7 +99,7 @@ def test_a_row_is_the_same_alone_and_in_any_company(params, name):
     np.testing.assert_array_equal(together[:, :5], PROMPT)
 
 
-def test_each_step_draws_from_what_training_scores(params):
+def test_steps_draw_from_the_training_distribution(params):
     """[x_t ; x_0] through the mask of training, at the noise level of the step."""
     tokens, trace = drawn(params, "ancestral", key=4)
     start = LENGTH - SIZE  # the last block: its steps are behind all others
@@ -134,15 +135,15 @@ def test_processes_run_backwards_in_blocks(params, sampler):
     np.testing.assert_array_equal(tokens, plain)
 
 
-def test_evaluations_are_those_of_the_algorithm(params):
-    """Prompt of one block and a part, two blocks: one for the prompt, three hidden and one more, four hidden."""
+def test_evaluations_match_the_algorithm(params):
+    """One for the prompt; the two blocks have three and four masks, and the first is read once more."""
     _, trace = drawn(params, "first_hitting")
     np.testing.assert_array_equal(trace.evaluations, 1 + 3 + 1 + 4)
     _, trace = drawn(params, "first_hitting", PROMPT[:, :0])
     np.testing.assert_array_equal(trace.evaluations, 3 * 4 + 2)
 
 
-def test_one_block_of_all_tokens_has_the_joint_distribution():
+def test_one_block_of_all_tokens_gives_the_joint():
     blind = ORACLE._replace(hidden=lambda params, view, mask, cache: (ORACLE.hidden(params, view, mask)[0], cache))
     tokens, _ = sample(
         jax.random.key(0), blind, (), jnp.zeros((20_000, 0), int), FirstHitting(), L, Trained(block_size=L)
@@ -152,7 +153,7 @@ def test_one_block_of_all_tokens_has_the_joint_distribution():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [False, True])
-def test_a_prefix_cache_in_blocks_keeps_what_stands_before_a_sub_block(params, shift):
+def test_prefix_cache_keeps_what_precedes_a_sub_block(params, shift):
     """Positions are counted alike in every block: a text of one block has the nats of the same text as the second
     block, where nothing before it can be seen."""
     # of masks alone all positions are as sure: rounding would choose
@@ -177,7 +178,7 @@ def alone(size, shift):
     return mask
 
 
-def test_a_row_is_charged_for_what_it_needs_alone(params):
+def test_rows_count_only_their_own_evaluations(params):
     long, blank = jnp.arange(8)[None], jnp.full((1, 8), VOCABULARY)
     _, company = drawn(params, "first_hitting", jnp.concatenate([long, blank]))
     _, single = drawn(params, "first_hitting", long)
@@ -187,7 +188,7 @@ def test_a_row_is_charged_for_what_it_needs_alone(params):
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["static", "first_hitting", "shifted"])
-def test_prompts_of_any_lengths_are_what_they_are_alone(params, name):
+def test_prompts_of_mixed_lengths_match_single_rows(params, name):
     """Padding that is no whole block, and a length that ends inside one."""
     prompts, length = left_padded([PROMPT[0].tolist(), PROMPT[1, :2].tolist()]), 11
     trained = BLOCKS._replace(shift=name == "shifted")

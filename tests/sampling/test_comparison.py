@@ -54,7 +54,7 @@ def text_of(rows):
     return capture.get()
 
 
-def test_only_what_was_drawn_counts_and_compilation_is_apart():
+def test_only_drawn_tokens_count_and_compilation_is_separate():
     slow = contender("slow", [2, 4, 4, 6], first_seconds=0.4, seconds=0.05)
     found, quick = compare([slow, contender("quick", [1] * B)], jax.random.key(0), of_source, repeats=2)
     assert found[:5] == ("slow", 0.7, 0.9, "bfloat16", B) and found.evaluations == 4
@@ -65,7 +65,7 @@ def test_only_what_was_drawn_counts_and_compilation_is_apart():
     assert quick.evaluations == 1 and quick.quality == found.quality  # the keys, and so the tokens, are the same
 
 
-def test_all_are_compiled_before_any_is_timed_and_share_their_keys():
+def test_all_compile_before_timing_and_share_keys():
     log = []
     compare([contender(name, [1] * B, log=log) for name in "ab"], jax.random.key(0), of_source, repeats=2)
     assert [name for name, _ in log] == ["a", "b", "a", "a", "b", "b"]
@@ -73,7 +73,7 @@ def test_all_are_compiled_before_any_is_timed_and_share_their_keys():
     assert keys[0] == keys[1] and keys[2:4] == keys[4:6] and len(set(map(tuple, keys))) == 3
 
 
-def test_a_comparison_is_written(tmp_path):
+def test_comparison_is_written(tmp_path):
     rows = compare([contender("one", [3] * B), contender("two", [5] * B)], jax.random.key(0), of_source)
     write_comparison(rows, tmp_path / "new" / "folder")
     said = json.loads((tmp_path / "new" / "folder" / "compare.json").read_text())
@@ -87,7 +87,8 @@ def test_a_comparison_is_written(tmp_path):
         write_comparison(rows, tmp_path / "file")
 
 
-def test_infinity_is_null_in_json_and_an_arrow_in_the_picture(tmp_path):
+def test_infinity_in_json_and_figures(tmp_path):
+    """It is null in JSON, an arrow in the figure and a sign in the table."""
     source = {"source_entropy": 1.9, "divergence": Estimate(math.inf, math.nan)}
     never = row(source_nats=Estimate(math.inf, math.nan), impossible=3, **source)
     rows = [never, row(source_nats=Estimate(2.0, 0.1), impossible=0, **source)]
@@ -100,7 +101,8 @@ def test_infinity_is_null_in_json_and_an_arrow_in_the_picture(tmp_path):
     assert "∞" in text_of(rows) and "impossible tokens" in text_of(rows)
 
 
-def test_what_is_drawn_is_the_likelihood_that_is_known():
+def test_figure_shows_the_known_likelihood():
+    """Under the source, else under the judge, else entropy."""
     judged, sourced = {"judge_nats": Estimate(3.0, 0.1)}, {"source_nats": Estimate(2.0, 0.1), "source_entropy": 1.9}
     for known, words in (({}, "entropy"), (judged, "the judge"), (judged | sourced, "the source")):
         figure = draw_comparison([row(**known)])
@@ -110,8 +112,8 @@ def test_what_is_drawn_is_the_likelihood_that_is_known():
         assert name == "1   plan   (temperature 1, nucleus p 1, float32; entropy 1.200 ± 0.010)"
 
 
-def test_numbers_beside_points_cover_nothing():
-    """Ten points at nearly one place."""
+def test_point_labels_do_not_overlap():
+    """Ten points lie almost on top of each other."""
     cost = np.random.default_rng(0).uniform(0.97, 1.03, (10, 3))
     rows = [row(f"plan {i}", 30 * a, 0.1 * b, judge_nats=Estimate(2.0 * c, 0.005)) for i, (a, b, c) in enumerate(cost)]
     figure = draw_comparison([*rows, row("far", 300.0, 2.0, judge_nats=Estimate(4.0, 0.1))])
@@ -128,7 +130,7 @@ def test_numbers_beside_points_cover_nothing():
             assert not any(box.contains(*marker) for marker in markers)
 
 
-def test_every_row_of_the_table_says_how_it_was_sampled():
+def test_table_rows_show_how_they_were_sampled():
     rows = [row("one", judge_nats=Estimate(math.log(20), 0.1)), row("two", 16.0)._replace(top_p=0.9, dtype="bfloat16")]
     heading, one, two = text_of(rows).splitlines()
     for word in ("temperature", "nucleus p", "dtype", "evaluations", "entropy", "perplexity"):

@@ -35,9 +35,9 @@ def run(params, **arguments):
 
 
 @pytest.mark.parametrize("confidence", ["probability", "margin", "entropy", "random"])
-def test_one_token_at_a_time_has_the_joint_distribution_if_its_order_does_not_look_at_the_draw(confidence):
-    """The order may depend on what the network says, but not on the token that was drawn: of the probabilities of drawn
-    tokens the largest is taken, and likely tokens become likelier."""
+def test_one_token_at_a_time_gives_the_joint(confidence):
+    """The order may depend on the prediction but not on the drawn tokens: to unmask the most probable one first makes
+    likely tokens likelier."""
     tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Confidence(confidence=confidence), L)
     exact = chisquare(counts(tokens), ROWS * JOINT).pvalue
     assert exact < 1e-6 if confidence == "probability" else exact > RARE
@@ -51,7 +51,7 @@ def test_all_tokens_at_once_are_independent():
     np.testing.assert_array_equal(trace.evaluations, 1)
 
 
-def test_the_probability_is_the_one_at_temperature_1_of_what_was_read():
+def test_log_probability_is_at_temperature_one():
     tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Confidence(temperature=0.7), L)
     for row, step, nats in zip(*(np.asarray(field)[:50] for field in (tokens, *trace[:2])), strict=True):
         for position in range(L):
@@ -62,7 +62,7 @@ def test_the_probability_is_the_one_at_temperature_1_of_what_was_read():
 @pytest.mark.few(1)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
-def test_a_limit_that_none_reaches_positions_one_token_a_step(params, cache, temperature):
+def test_unreachable_limit_unmasks_one_token_a_step(params, cache, temperature):
     arguments = {"cache": cache, "temperature": temperature, "block_size": 4}
     one_by_one, trace = run(params, **arguments)
     strict, strict_trace = run(params, rule="threshold", limit=1.1, **arguments)
@@ -76,7 +76,7 @@ def test_a_limit_that_none_reaches_positions_one_token_a_step(params, cache, tem
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cache", ["prefix", "dual"])
-def test_a_cache_that_is_always_fresh_is_none(params, cache):
+def test_always_fresh_cache_changes_nothing(params, cache):
     """Blocks of one token, and blocks in one step, read everything anew; larger ones do not."""
     for arguments in ({"block_size": 1}, {"block_size": 4, "rule": "threshold", "limit": 0.0}):
         plain, plain_trace = run(params, **arguments)
@@ -98,8 +98,8 @@ def test_a_cache_that_is_always_fresh_is_none(params, cache):
         {"confidence": "random", "steps": 4, "cache": "prefix"},
     ],
 )
-def test_a_row_is_the_same_alone_and_in_any_company(params, arguments):
-    """Though rows need different numbers of steps."""
+def test_rows_do_not_depend_on_their_batch(params, arguments):
+    """Rows need different numbers of steps."""
     plan = Confidence(block_size=4, **arguments)
     together, trace = sample(jax.random.key(1), MODEL, params, PROMPT, plan, LENGTH)
     alone, trace_alone = sample(jax.random.key(1), MODEL, params, PROMPT[:1], plan, LENGTH)
@@ -120,8 +120,8 @@ def test_a_row_is_the_same_alone_and_in_any_company(params, arguments):
     ],
 )
 @pytest.mark.parametrize("prompts", ["with masks inside", "of several lengths"])
-def test_a_row_is_the_same_alone_wherever_others_begin(params, prompts, arguments):
-    """Positions before its first hidden one are read once by a cache, and its blocks share its steps."""
+def test_rows_do_not_depend_on_where_others_begin(params, prompts, arguments):
+    """A cache reads the positions before a row's first mask once, and the row's blocks share its steps."""
     random, plan = np.random.default_rng(0), Confidence(temperature=0.0, **arguments)
     text = random.integers(0, VOCABULARY, (2, 80))
     if prompts == "of several lengths":  # more than a bucket apart from the end of the longer one
@@ -137,15 +137,15 @@ def test_a_row_is_the_same_alone_wherever_others_begin(params, prompts, argument
     assert trace.evaluations[1] == own_trace.evaluations[0]
 
 
-def test_a_row_that_begins_inside_a_block_takes_no_more_steps_than_asked_for(params):
+def test_rows_that_begin_in_blocks_keep_steps(params):
     rows = np.array(PROMPT[:2])
     rows[0, 0] = rows[1, 1] = VOCABULARY
     _, trace = sample(jax.random.key(0), MODEL, params, rows, Confidence(block_size=4, steps=6), LENGTH)
     assert (trace.evaluations <= 6).all()
 
 
-def test_guidance_is_the_formula(params):
-    """Weight -1 leaves the logits without the prompt: then all rows with one key are one."""
+def test_guidance_of_minus_one_ignores_the_prompt(params):
+    """Weight -1 leaves the logits without the prompt, so all rows with one key are the same."""
     plan = Confidence(temperature=0.0, guidance=-1.0)
     tokens, _ = sample(jax.random.key(1), MODEL, params, PROMPT, plan, LENGTH)
     blank, _ = sample(jax.random.key(1), MODEL, params, PROMPT[:, :0], plan._replace(guidance=0.0), LENGTH)
@@ -154,7 +154,7 @@ def test_guidance_is_the_formula(params):
     assert (np.asarray(plain) != np.asarray(tokens)).any() and blank.shape == tokens.shape
 
 
-def test_suppressed_tokens_never_come_and_delayed_ones_last(params):
+def test_suppressed_tokens_never_come_delayed_ones_late(params):
     wild = {"temperature": 3.0}
     tokens, _ = run(params, suppress=(0, 1, 2), **wild)
     assert (np.asarray(tokens)[:, 4:] > 2).all()
@@ -168,7 +168,7 @@ def test_suppressed_tokens_never_come_and_delayed_ones_last(params):
     assert late.any() and (step[late] > step.max() / 2).mean() > step[~late].mean() / step.max()
 
 
-def test_a_delayed_token_that_is_all_there_is_comes_in_the_end(params):
+def test_certain_delayed_token_still_comes(params):
     head = jnp.where(jnp.arange(VOCABULARY) == 3, 9.0, 0.0)
     certain = MODEL._replace(head=lambda params, hidden: jnp.broadcast_to(head, (*hidden.shape[:-1], VOCABULARY)))
     plan = Confidence(temperature=0.0, delay=(3,), anneal=1.0)
@@ -176,7 +176,7 @@ def test_a_delayed_token_that_is_all_there_is_comes_in_the_end(params):
     assert (np.asarray(tokens)[:, 4:] == 3).all()
 
 
-def test_after_a_block_that_ends_the_rest_is_the_end(params):
+def test_blocks_after_the_stop_token_are_filled(params):
     many = jnp.tile(PROMPT, (20, 1))
     plan = Confidence(temperature=3.0, block_size=4)
     free, _ = sample(jax.random.key(3), MODEL, params, many, plan, 20)
@@ -190,7 +190,7 @@ def test_after_a_block_that_ends_the_rest_is_the_end(params):
         assert (row[last + 1 :] == stop).all() and evaluations == 4 * (last + 1)
 
 
-def test_filters_keep_the_likeliest():
+def test_filters_keep_the_likeliest_tokens():
     logits = jnp.log(jnp.array([0.05, 0.4, 0.25, 0.2, 0.1]))
     kept = {
         (1, None): [1],
@@ -206,7 +206,7 @@ def test_filters_keep_the_likeliest():
         np.testing.assert_array_equal(np.flatnonzero(np.isfinite(filtered(logits, top_k, top_p))), tokens)
 
 
-def test_candidates_have_the_distribution_of_their_temperature():
+def test_candidates_follow_the_temperature():
     probs = np.array([0.5, 0.3, 0.15, 0.05])
     logits = jnp.broadcast_to(jnp.log(probs), (40_000, 4))
     noise = jax.random.gumbel(jax.random.key(0), logits.shape, mode="high")
@@ -215,8 +215,8 @@ def test_candidates_have_the_distribution_of_their_temperature():
     assert (candidates(None, logits[:1], jnp.float32(0), None, None) == 0).all()
 
 
-def test_rules_by_enumeration():
-    """Every set of the k surest positions, for the largest k that the definition allows."""
+def test_entropy_bound_by_enumeration():
+    """The rule unmasks the k surest positions, for the largest k that its definition allows."""
     random = np.random.default_rng(0)
     for _ in range(50):
         probs = random.dirichlet(np.full(5, 0.3), size=6)
@@ -242,7 +242,7 @@ def test_rules_by_enumeration():
             assert entropy[found].max() <= entropy[hidden & ~np.asarray(found)].min(initial=np.inf)
 
 
-def test_confidences_are_their_definitions():
+def test_confidences_match_their_definitions():
     probs = jnp.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
     tokens, keys = jnp.array([1, 1], jnp.int32), jax.random.split(jax.random.key(0), 2)
     expected = {
@@ -254,7 +254,7 @@ def test_confidences_are_their_definitions():
         np.testing.assert_allclose(CONFIDENCES[name](keys, probs, tokens), values, rtol=1e-5)
 
 
-def test_what_is_drawn_around_given_tokens_has_their_conditional_distribution():
+def test_infilling_has_the_conditional_distribution():
     prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
     tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Confidence(confidence="random"), L)
     follows = STATES[:, 1] == 1
@@ -262,7 +262,7 @@ def test_what_is_drawn_around_given_tokens_has_their_conditional_distribution():
     assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE
 
 
-def test_guidance_draws_from_the_distribution_that_it_names():
+def test_guidance_draws_from_its_distribution():
     """With two positions to draw in random order each token has the distribution p(. | all)^(w + 1) / p(. | all but the
     prompt)^w.
 

@@ -12,7 +12,7 @@ from tests import public_data
 from tests.sampling.toys import ORACLE, L, V
 
 
-def test_counts_of_unidisc():
+def test_unidisc_counts():
     arrays, _ = public_data.golden("samplers_taped")
     names = [name for name in arrays if name.startswith("unidisc/adap_sche/")]
     assert len(names) == 45
@@ -22,7 +22,7 @@ def test_counts_of_unidisc():
         np.testing.assert_array_equal(found, arrays[name][0], err_msg=name)
 
 
-def test_counts_of_llada():
+def test_llada_counts():
     _, description = public_data.golden("llada_fastdllm_v1")
     for name, expected in description["llada_get_num_transfer_tokens"].items():
         assert COUNTS["linear"](*map(int, name.split("_"))).tolist() == expected
@@ -35,7 +35,7 @@ def test_dllm_rounds_half_to_even():
     assert COUNTS["dllm_linear"](2, 8).tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
-def test_the_cosine_of_dllm_is_its_definition():
+def test_dllm_cosine_is_its_definition():
     shares = [1 - np.sin(np.pi / 2 * s) / np.sin(np.pi / 2 * t) for t, s in ((1, 0.75), (0.75, 0.5), (0.5, 0.25))]
     left, expected = 100, []
     for share in shares:
@@ -44,13 +44,13 @@ def test_the_cosine_of_dllm_is_its_definition():
     assert COUNTS["dllm_cosine"](100, 4).tolist() == [*expected, left]
 
 
-def test_counts_of_smdm_are_rounded_down():
+def test_smdm_counts_round_down():
     """Its grid ends at 1e-5, so that an exact quotient falls just short."""
     assert COUNTS["smdm"](8, 4).tolist() == [1, 2, 2, 3] and COUNTS["smdm"](1, 4).tolist() == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_all_masks_go(name):
+def test_every_mask_is_counted(name):
     for masked in range(1, 20):
         for steps in range(1, 25):
             counts = COUNTS[name](masked, steps)
@@ -59,7 +59,7 @@ def test_all_masks_go(name):
 
 
 @pytest.mark.parametrize("name", ["dllm_cosine", "smdm", "arccos"])
-def test_the_sampler_unmasks_as_many(name):
+def test_sampler_unmasks_the_counts(name):
     model = ORACLE._replace(hidden=lambda params, view, mask, cache=None: (jnp.zeros((*view.tokens.shape, V)), None))
     sampler = Confidence(counts=name, steps=8, block_size=8, confidence="random")
     _, trace = sample(jax.random.key(0), model, (), np.zeros((2, 3), np.int32), sampler, 19)

@@ -127,8 +127,8 @@ def published(params, a, reuse):
 
 
 @pytest.mark.parametrize(("scan_layers", "share"), [(False, 0.25), (True, 0.25), (False, 0.0)])
-def test_hidden_states_of_every_step_are_the_published_ones(scan_layers, share):
-    """Thirteen steps: all four kinds, and both regions together once more. Share 0: at the intervals alone."""
+def test_hidden_states_match_the_published_algorithm(scan_layers, share):
+    """Thirteen steps cover all four kinds, and both regions twice. Share 0 updates at the intervals alone."""
     model, params = made(PLAIN, scan_layers=scan_layers)
     reuse, steps = Reuse(GIVEN, 4, 3, int((LENGTH - GIVEN) * share)), 13
     readers = [published(params, PLAIN, reuse) for _ in PROMPT]
@@ -143,7 +143,7 @@ def test_hidden_states_of_every_step_are_the_published_ones(scan_layers, share):
 
 
 @pytest.mark.slow
-def test_all_positions_of_the_response_are_the_whole_response():
+def test_updating_all_positions_recomputes_the_response():
     model, params = made(TIMED, scan_layers=True)
     share = read_all(model, params, Reuse(GIVEN, 4, 100, LENGTH - GIVEN), 6)
     whole = read_all(model, params, Reuse(GIVEN, 4, 1, 1), 6)
@@ -159,8 +159,8 @@ def test_all_positions_of_the_response_are_the_whole_response():
         (TIMED, {"attention": "library", "scan_layers": True}, {"temperature": 0.0, "guidance": 1.0}),
     ],
 )
-def test_intervals_of_one_step_are_no_cache(architecture, execution, arguments):
-    """Whatever the network, and though prompts differ in length."""
+def test_intervals_of_one_step_change_nothing(architecture, execution, arguments):
+    """Prompts differ in length."""
     model, params = made(architecture, **execution)
     prompt = left_padded([PROMPT[0].tolist(), PROMPT[1, 2:].tolist(), PROMPT[2].tolist()])
     plan = Confidence(**arguments)
@@ -183,8 +183,8 @@ def test_intervals_of_one_step_are_no_cache(architecture, execution, arguments):
         (PLAIN, {"scan_layers": True}, {"rule": "entropy_bound", "confidence": "entropy", "limit": 1.0, "steps": None}),
     ],
 )
-def test_a_row_is_the_same_alone_and_in_a_batch(architecture, execution, arguments):
-    """Though its prompt is shorter, which pads it with what no position sees, and others take more steps in a block."""
+def test_rows_do_not_depend_on_their_batch(architecture, execution, arguments):
+    """The row's prompt is shorter, so it is padded, and the other rows take more steps in a block."""
     model, params = made(architecture, **execution)
     prompts = [PROMPT[0, 2:].tolist(), *PROMPT[1:].tolist()]
     plan = Confidence(block_size=7, cache="features", prompt_interval=5, response_interval=3)
@@ -201,8 +201,8 @@ def test_a_row_is_the_same_alone_and_in_a_batch(architecture, execution, argumen
 
 
 @pytest.mark.parametrize("scan_layers", [False, True])
-def test_rows_keep_what_they_are_not_due(scan_layers):
-    """Rows whose clocks say: the whole prompt and response, some positions of the response, nothing since they wait."""
+def test_rows_keep_features_until_due(scan_layers):
+    """The clocks of three rows: the whole prompt and response; some positions of the response; none, the row waits."""
     model, params = made(PLAIN, scan_layers=scan_layers)
     network = Network(model, params, jnp.zeros((3, LENGTH), jnp.int32))
     positions = jnp.broadcast_to(jnp.arange(LENGTH)[:, None], (3, LENGTH, 1))
@@ -226,14 +226,14 @@ def _of_layer(layers, index, name):
     return np.asarray(getattr(layers, name)[index] if isinstance(layers, Layer) else getattr(layers[index], name))
 
 
-def test_rows_that_begin_at_several_positions_are_refused():
+def test_rows_that_begin_apart_are_refused():
     infilled = np.array(PROMPT)
     infilled[1, 3] = VOCABULARY
     with pytest.raises(UserError, match="from positions 3 and 6 on; accepted"):
         sample(jax.random.key(0), *made(PLAIN), infilled, Confidence(cache="features"), LENGTH)
 
 
-def test_nothing_given_is_all_response():
+def test_empty_prompt_is_all_response():
     model, params = made(PLAIN, scan_layers=True)
     plan = Confidence(cache="features", response_interval=4, update_share=0.5)
     tokens, trace = sample(jax.random.key(0), model, params, PROMPT[:, :0], plan, LENGTH)
@@ -242,8 +242,8 @@ def test_nothing_given_is_all_response():
 
 
 @pytest.mark.slow
-def test_what_a_step_costs():
-    """In a layer after the first, by the compiler: the FLOPs of the positions that its kind of step computes."""
+def test_step_flops_match_the_compiler():
+    """Each kind of step computes its positions alone, in every layer after the first."""
     wide, (prompt, length, updated) = Architecture(VOCABULARY, 2, 256, 4, 4, 512), (32, 64, 8)
     positions = jnp.arange(length)[None, :, None]
     view = reading(jnp.zeros((1, length), jnp.int32), positions, positions, jnp.zeros(1))
@@ -278,11 +278,11 @@ def test_what_a_step_costs():
         {"cache": "features", "update_share": 1.5},
     ],
 )
-def test_what_cannot_be_followed_is_refused(arguments):
+def test_bad_cache_options_are_refused(arguments):
     with pytest.raises(UserError, match="accepted"):
         sample(jax.random.key(0), *made(PLAIN), PROMPT, Confidence(**arguments), LENGTH)
 
 
-def test_a_network_trained_in_blocks_has_no_feature_cache():
+def test_block_networks_have_no_feature_cache():
     with pytest.raises(UserError, match="accepted: none, prefix, dual"):
         sample(jax.random.key(0), *made(PLAIN), PROMPT, Confidence(cache="features"), LENGTH, Trained(block_size=5))

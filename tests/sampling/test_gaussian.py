@@ -46,13 +46,13 @@ def total_variation(tokens, probs) -> float:
     return 0.5 * float(np.abs(np.bincount(index, minlength=probs.size) / len(index) - probs.ravel()).sum())
 
 
-def test_samples_have_the_distribution_of_the_toy_as_steps_grow():
+def test_samples_converge_to_the_toy_distribution():
     noise = 0.5 * np.sqrt(2 / np.pi * TOY.probability / ROWS).sum()  # of a total variation, from drawing alone
     few, many = (total_variation(sampled(steps, [], KEYS)[0], TOY.probability) for steps in (4, 40))
     assert many < 0.01 + 2 * noise and few > 3 * many
 
 
-def test_a_prompt_stays_and_the_rest_follows_from_it():
+def test_prompt_stays_and_the_rest_is_conditional():
     tokens, trace = sampled(50, [2], KEYS)
     assert (tokens[:, 0] == 2).all() and (trace.step == jnp.array([-1, 49])).all() and (trace.evaluations == 50).all()
     probs = TOY.probability[2] / TOY.probability[2].sum()
@@ -60,6 +60,6 @@ def test_a_prompt_stays_and_the_rest_follows_from_it():
     assert float(trace.log_probability[:, 0].max()) == 0 and float(jnp.exp(trace.log_probability).min()) > 0.99
 
 
-def test_a_row_is_the_same_whatever_the_others_are():
+def test_rows_do_not_depend_on_their_batch():
     together, alone = (sampled(8, [], keys)[0] for keys in (KEYS[:6], KEYS[5:6]))
     assert (alone[0] == together[5]).all()

@@ -47,7 +47,7 @@ def golden():
     return public_data.golden("llada_fastdllm_v1")
 
 
-def test_every_stable_case_is_here(golden):
+def test_every_stable_case_is_covered(golden):
     _, description = golden
     stable = "stable_under_1e-6_weight_perturbation"
     whole = {name for name, case in description["cases"].items() if case.get(stable)}
@@ -79,7 +79,7 @@ def test_logits(golden, prefix):
 
 @pytest.mark.parametrize(("cache", "width"), [("prefix", 16), ("dual", 8)])
 def test_logits_with_stale_keys_and_values(golden, cache, width):
-    """Two tokens of a block have changed since the whole row was read; the block is read again, and what follows it."""
+    """Two tokens of a block change after the whole row was read; the block is read again, alone or to the row's end."""
     arrays, _ = golden
     model, params = llada(arrays, "w")
     before, after = (jnp.asarray(arrays[name], jnp.int32) for name in ("logits_in", "stale_in"))
@@ -117,7 +117,7 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_sequences_with_the_recorded_noise(golden, name):
+def test_sequences_with_recorded_noise(golden, name):
     """Two blocks of 8, four steps each: the pieces of a step, given the uniform draws of the public code."""
     arrays, _ = golden
     (noise, temperature, delay), (model, params) = RECORDED[name], llada(arrays, "w")
@@ -136,9 +136,8 @@ def test_sequences_with_the_recorded_noise(golden, name):
     np.testing.assert_array_equal(tokens, arrays[f"seq/{name}"])
 
 
-def test_a_sequence_with_a_prefix_cache_and_the_recorded_noise(golden):
-    """Two blocks of 8 by the threshold 0.6. Numbers are drawn twice for all but the first step of a block there, and
-    the second ones are used."""
+def test_prefix_cache_sequence_with_recorded_noise(golden):
+    """Two blocks of 8, threshold 0.6. Fast-dLLM draws twice in all but a block's first step and uses the second."""
     arrays, _ = golden
     (model, params), name = llada(arrays, "w"), "fast_prefix_T1"
     calls = sum(key.startswith(f"noise/{name}/") for key in arrays)

@@ -9,7 +9,7 @@ from tests.sampling.toys import ORACLE, V
 
 
 @pytest.mark.parametrize(("ramp", "t"), [(False, 0.25), (True, 0.25), (True, 1.0), (True, 0.0)])
-def test_guidance_is_its_formula_at_every_time(ramp, t):
+def test_guidance_matches_its_formula(ramp, t):
     """u + (w + 1) (c - u), where a ramp multiplies w by 1 - t."""
     tokens, weight = jnp.array([[1, V, V], [0, 2, V]]), 1.5
     network = Network(ORACLE, (), tokens)

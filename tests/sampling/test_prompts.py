@@ -27,13 +27,13 @@ def test_masks_in_a_prompt(prompt, expected):
     assert ids.dtype == np.int32 and ids.tolist() == expected
 
 
-def test_without_a_declared_token_a_mask_is_text():
+def test_undeclared_mask_token_is_text():
     assert encode_prompt("a<mask>", BYTES).tolist() == list(b"a<mask>")
     assert encode_prompt("a[*]b[*:2]", BYTES, MASK, "[*]").tolist() == [97, MASK, 98, MASK, MASK]
 
 
 @pytest.mark.parametrize("prompt", ["<mask:0>", "<mask:100001>"])
-def test_a_count_of_masks_is_refused(prompt):
+def test_bad_mask_counts_are_refused(prompt):
     with pytest.raises(UserError, match="accepted: 1 to 100,000"):
         encode_prompt(prompt, BYTES, MASK, "<mask>")
 
@@ -43,7 +43,7 @@ def test_tokens_by_id_and_by_text():
     assert token_ids(". ", BYTES) == (46, 32)
 
 
-def test_where_a_text_ends():
+def test_end_of_text():
     tokens, step = np.frombuffer(b"a. b. c.", np.uint8).astype(np.int32), np.array([-1, -1, -1, 0, 1, 2, 3, 4])
     assert end_of_text(tokens, step, ord("."), BYTES) == 4  # what is given does not end it
     assert end_of_text(tokens, step, ". c", BYTES) == 4

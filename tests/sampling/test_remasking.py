@@ -61,8 +61,8 @@ def process_of(plan, schedule):
 @pytest.mark.parametrize("schedule", [linear(), cosine()])
 @pytest.mark.parametrize("name", BLIND)
 def test_noised_data_stays_noised_data(name, schedule):
-    """p_t M(s, t) = p_s for steps of any size: one place, two that know nothing of each other; and of two that do, each
-    by itself."""
+    """p_t M(s, t) = p_s for steps of any size, for one position and for two independent ones; for two dependent
+    ones the marginals agree."""
     with jax.enable_x64(True):
         plan = PLANS[name]
         process = process_of(plan, schedule)
@@ -94,8 +94,7 @@ def error(plan, num_steps):
 
 @pytest.mark.parametrize("name", ["cap", "rescale", "forward_backward"])
 def test_many_small_steps_give_the_joint(name):
-    """Where sigma is of the size of a step, so is the error: twice the steps, half of it. With a constant one it falls,
-    but slower: it ends as what there is to position does."""
+    """With sigma proportional to the step, twice the steps halve the error; with a constant one it falls slower."""
     with jax.enable_x64(True):
         plans = [PLANS[name]._replace(eta=4.0 / steps if name in ETA else None) for steps in (100, 200)]
         few, many = (error(plan, steps) for plan, steps in zip(plans, (100, 200), strict=True))
@@ -105,7 +104,7 @@ def test_many_small_steps_give_the_joint(name):
             assert 1.2 < error(constant, 100) / error(constant, 200) < 1.8
 
 
-def test_in_the_loop_the_network_is_told_the_time_of_its_noise():
+def test_loop_conditions_on_the_time_of_its_noise():
     schedule = cosine()
     noised, told = levels(PLANS["loop"], schedule, jnp.array([1.0, 0.9, 0.7, 0.5, 0.3, 0.1, 0.0]))
     np.testing.assert_allclose(noised[jnp.array([0, 2, 3, 4, 6])], [1, 0.2, 0.2, 0.2, 0], atol=1e-6)
@@ -163,8 +162,8 @@ def test_few_steps_have_their_exact_distribution(name):
     assert chisquare(counts(tokens), ROWS * without).pvalue < 1e-6
 
 
-def test_evaluations_are_the_times_the_network_was_run():
-    """With long rows most steps only take away, or do nothing: they need none. What is given stays."""
+def test_evaluations_count_network_calls():
+    """In long rows most steps only remask, or do nothing, and need no evaluation. Given tokens stay."""
     rows, prompt = [], jnp.array([[V, 1, V]])
     plan = Remasking(steps=60, eta=0.1)
     tokens, trace = sample(jax.random.key(4), ORACLE, (), prompt, plan, L, watch=lambda row: rows.append(row))
@@ -188,13 +187,13 @@ def test_evaluations_are_the_times_the_network_was_run():
         (Remasking(upstream_compat=True), "cap has no error .* accepted with loop, forward_backward"),
     ],
 )
-def test_what_cannot_be_followed_is_refused(plan, message):
+def test_bad_plans_are_refused(plan, message):
     with pytest.raises(UserError, match=message):
         sample(jax.random.key(0), ORACLE, (), EMPTY[:1], plan, L)
 
 
 @pytest.mark.slow
-def test_a_row_behind_padding_is_the_shorter_row_in_blocks_too():
+def test_padded_rows_match_shorter_rows_in_blocks():
     model = transformer(Architecture(11, 1, 32, 4, 4, 48), Execution())
     params, prompts = jax.jit(model.init)(jax.random.key(0)), [[1, 2, 3, 4, 5, 6, 7, 8], [3, 4, 5, 6]]
     plan = Remasking(eta=0.3, steps=24)

@@ -46,8 +46,8 @@ def error_of(sampler, parameterization, joint, num_steps, correctors=0):
 
 @every_process
 @pytest.mark.parametrize("sampler", ["posterior", "tweedie", "euler", "tau_leaping"])
-def test_the_error_falls_as_the_step(process, sampler):
-    """Total variation to the joint distribution C / T: halved where T is doubled."""
+def test_error_is_proportional_to_the_step(process, sampler):
+    """The total variation to the joint distribution is C / T: it halves where T doubles."""
     joint = random_toy_distribution(0, V, 2).probability
     with jax.enable_x64(True):
         errors = [error_of(sampler, PROCESSES[process], joint, num_steps) for num_steps in (128, 256, 512)]
@@ -55,8 +55,8 @@ def test_the_error_falls_as_the_step(process, sampler):
     assert errors[-1] > 1e-5 and abs(slopes[-1] - 1) < 0.06 and abs(slopes[0] - 1) < 0.1
 
 
-def test_a_chain_of_steps_begins_at_its_end():
-    """Neighbouring tokens part slowly there: no share of survivors says when to begin."""
+def test_discrete_chain_begins_at_its_last_step():
+    """In a discretised Gaussian no survival rate says when to begin."""
     assert latest_time(discretised_gaussian(64, 100)) == 1 and latest_time(uniform(V, linear())) < 1
 
 
@@ -79,7 +79,7 @@ def test_correctors_lower_the_error(process):
     ),
 )
 def test_few_steps_have_their_exact_distribution(process, sampler):
-    """The matrices of the steps, multiplied; the joint distribution is another."""
+    """The product of the step matrices gives the samples' distribution, which is not the joint."""
     parameterization, num_steps = PROCESSES[process], 3
     correctors = 2 if sampler == "predictor_corrector" else 0
     with jax.enable_x64(True):
@@ -116,7 +116,7 @@ PHI = {"genmd4": {"power": jnp.array([-0.5, 0.5, 2.0])}}
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", slow_but_for(["udlm", "csm"], OBJECTIVES))
-def test_many_steps_with_the_best_network_give_the_joint(name):
+def test_many_steps_give_the_joint(name):
     objective, sampler, steps = OBJECTIVES[name]
     objective_params = PHI.get(name, ())
     plan = SAMPLERS[sampler](steps=steps)
@@ -159,8 +159,8 @@ def test_many_steps_give_the_joint_after_a_prompt(sampler, steps):
         [("posterior", full_posterior), ("tweedie", score), ("euler", leave_one_out), ("tau_leaping", score)],
     ),
 )
-def test_no_mask_is_left_though_the_schedule_and_the_steps_leave_some(sampler, parameterization):
-    """1% of positions are clean at t = 1 and 1% masked at t = 0 in this schedule, and two steps jump too seldom."""
+def test_no_mask_is_left(sampler, parameterization):
+    """In this schedule 1% of positions are clean at t = 1 and 1% masked at t = 0, and two steps jump too seldom."""
 
     def of(objective_params):
         return parameterization(absorbing(V, lambda t: 0.01 + 0.98 * t))
@@ -173,8 +173,8 @@ def test_no_mask_is_left_though_the_schedule_and_the_steps_leave_some(sampler, p
     assert np.isfinite(np.asarray(trace.log_probability)).all()
 
 
-def test_the_trace_says_when_and_how_probably_a_mask_was_revealed():
-    """Under masks each position moves once: the conditionals of one order multiply to p(x)."""
+def test_trace_records_steps_and_log_probabilities():
+    """With masks each position moves once, so the conditionals of one order multiply to p(x)."""
     parameterization = PROCESSES["absorbing"]
     plan = Reverse("posterior", steps=300)
     tokens, trace = sample(

@@ -56,7 +56,7 @@ OF_TOKENS = [name for name in SAMPLERS if name != "gaussian"]
 
 @pytest.mark.few(2)
 @pytest.mark.parametrize("sampler", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in OF_TOKENS])
-def test_a_row_is_the_same_alone_and_in_any_company(sampler):
+def test_rows_do_not_depend_on_their_batch(sampler):
     key, chosen = jax.random.key(1), SAMPLERS[sampler]()
     batch = jax.random.randint(jax.random.key(2), (4, 3), 0, VOCABULARY)
     together, trace = sample(key, MODEL, PARAMS, batch, chosen, LENGTH, PROCESS)
@@ -87,7 +87,7 @@ PADDED = [
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("sampler", PADDED)
-def test_prompts_of_several_lengths_are_what_they_are_alone(sampler):
+def test_prompts_of_mixed_lengths_match_single_rows(sampler):
     """A row with two positions of padding is the shorter row, token for token, and shows its padding."""
     long, short = [3, 1, 4, 1], [5, 9]
     prompts = left_padded([long, short])
@@ -145,13 +145,13 @@ def test_temperatures_limits_and_weights_share_a_program():
     assert _run._cache_size() == programs
 
 
-def test_the_length_is_that_of_the_prompt_where_none_is_given():
+def test_length_defaults_to_the_prompt():
     prompt = jnp.array([[3, VOCABULARY, 1]])
     tokens, _ = sample(jax.random.key(0), MODEL, PARAMS, prompt, Ancestral())
     assert tokens.shape == (1, 3) and tokens[0, 0] == 3 and tokens[0, 2] == 1 and tokens[0, 1] < VOCABULARY
 
 
-def test_a_watcher_sees_every_evaluation():
+def test_watch_sees_every_evaluation():
     for sampler in (Autoregressive(), Ancestral(), Confidence(block_size=2)):
         seen = []
         prompt = jnp.array([[3, 1], [4, 1]])
@@ -209,7 +209,7 @@ BLOCKS = Trained(block_size=4)
         (Ancestral(temperature=float("nan")), EMPTY, "temperature nan"),
     ],
 )
-def test_a_bad_request_is_refused_in_one_line(sampler, prompt, message):
+def test_bad_requests_are_refused_in_one_line(sampler, prompt, message):
     with pytest.raises(UserError, match=message) as refused:
         sample(jax.random.key(0), MODEL, PARAMS, prompt, sampler, LENGTH)
     assert "\n" not in str(refused.value)
@@ -232,26 +232,26 @@ def test_a_bad_request_is_refused_in_one_line(sampler, prompt, message):
         (Autoregressive(), EMPTY, Trained(reads_start=False), "a first token in every row"),
     ],
 )
-def test_a_request_that_the_training_does_not_allow_is_refused(sampler, prompt, trained, message):
+def test_requests_outside_the_training_are_refused(sampler, prompt, trained, message):
     with pytest.raises(UserError, match=message):
         sample(jax.random.key(0), MODEL, PARAMS, prompt, sampler, LENGTH, trained)
 
 
 @pytest.mark.parametrize("prompt", [np.array([1, 2]), np.array([[1.5]])])
-def test_a_prompt_is_whole_numbers_in_rows(prompt):
+def test_prompts_are_integers_in_rows(prompt):
     with pytest.raises(UserError, match="dimensions; accepted: whole numbers"):
         check(Ancestral(), Request(prompt, LENGTH, VOCABULARY, Trained()))
 
 
-def test_no_length_leaves_nothing_to_draw():
+def test_length_zero_is_refused():
     with pytest.raises(UserError, match="leaves none of the 0"):
         sample(jax.random.key(0), MODEL, PARAMS, EMPTY, Ancestral(), 0)
 
 
 @pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["autoregressive", "ordered", "ancestral", "first_hitting", "confidence", "remasking"])
-def test_draws_are_from_the_likeliest(name):
-    """One token is the likeliest; a set of them leaves each of its tokens its share."""
+def test_filters_keep_relative_probabilities(name):
+    """With top_k 1 a draw is greedy; a larger set leaves each of its tokens its share."""
     # in a random order: the surest of drawn tokens would be the likeliest oftener
     sampler = Confidence(confidence="random") if name == "confidence" else SAMPLERS[name]()
     if name == "autoregressive":
@@ -270,7 +270,7 @@ def test_draws_are_from_the_likeliest(name):
 
 @pytest.mark.few(2)
 @pytest.mark.parametrize("sampler", [n for n in OF_TOKENS if n not in ("autoregressive", "ordered", *SLOW)])
-def test_what_is_given_stays_wherever_it_stands(sampler):
+def test_given_tokens_stay_at_any_position(sampler):
     hidden = jnp.array([[1, 0, 1, 1, 0, 0, 1, 0], [0, 0, 0, 1, 1, 1, 1, 1]], bool)
     given = jax.random.randint(jax.random.key(7), hidden.shape, 0, VOCABULARY)
     prompt = jnp.where(hidden, VOCABULARY, given)

@@ -23,7 +23,7 @@ PROMPTS = ["", "1 0 1"]
     [("ar", False), ("ar", True), ("masked", True), ("masked_lm", False), ("any_order", False)]
     + [("any_order_causal", False)],
 )
-def test_every_objective_is_sampled(tmp_path, objective, extra_token):
+def test_every_objective_can_be_sampled(tmp_path, objective, extra_token):
     runs.train(tmp_path, steps=2, objective__name=objective, data__extra_token=extra_token)
     prompts = PROMPTS[1:] if extra_token and objective == "ar" else PROMPTS
     shown = list(sample_run(tmp_path, prompts=prompts, count=2, length=12))
@@ -54,7 +54,7 @@ def test_every_objective_is_sampled(tmp_path, objective, extra_token):
         ("gidd", "euler", {}),
     ],
 )
-def test_noise_is_undone_with_the_network_of_a_run(tmp_path, objective, sampler, keys):
+def test_reverse_samplers_use_the_network_of_a_run(tmp_path, objective, sampler, keys):
     runs.train(tmp_path, steps=2, objective__name=objective, **keys)
     correctors = 1 if sampler == "predictor_corrector" else None
     for name, steps, extra in ((None, 5, None), (sampler, 5, correctors)):
@@ -68,7 +68,7 @@ def test_noise_is_undone_with_the_network_of_a_run(tmp_path, objective, sampler,
 
 
 @pytest.mark.slow
-def test_a_chain_of_steps_is_undone_in_its_own(tmp_path):
+def test_discrete_chain_is_sampled_in_its_own_steps(tmp_path):
     runs.train(tmp_path, steps=2, objective__name="d3pm", objective__num_steps=7, objective__process="hybrid")
     assert "7 network evaluations" in next(sample_run(tmp_path, prompts=[""]))
     with pytest.raises(UserError, match="steps 8: .* accepted: 7"):
@@ -79,7 +79,7 @@ def test_a_chain_of_steps_is_undone_in_its_own(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("objective", "sampler"), [("masked", "confidence"), ("sedd", "euler"), ("d3pm", "posterior")])
-def test_blocks_are_sampled_one_by_one(tmp_path, objective, sampler):
+def test_blocks_are_sampled_in_order(tmp_path, objective, sampler):
     keys = {"objective__num_steps": 3} if objective == "d3pm" else {}
     runs.train(tmp_path, steps=2, objective__name=objective, objective__block_size=4, **keys)
     fields = {} if objective == "d3pm" else {"steps": 8}
@@ -111,7 +111,7 @@ def test_samplers_are_compared_and_replayed(tmp_path):
     assert (tmp_path / "seen" / "1" / "replay.html").exists() and (tmp_path / "seen" / "0" / "replay.json").exists()
 
 
-def test_a_judge_has_the_same_tokens(monkeypatch, tmp_path):
+def test_judge_with_another_tokenizer_is_refused(monkeypatch, tmp_path):
     class Opened:
         """As much of a run as is asked for."""
 
@@ -130,13 +130,13 @@ def test_a_judge_has_the_same_tokens(monkeypatch, tmp_path):
         compare_runs._judge(tmp_path, 256, shifted)
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path):
+def test_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such file; accepted: the folder of a run"):
         list(sample_run(tmp_path, prompts=[""]))
 
 
-def test_the_schedule_is_the_one_of_the_training():
-    """Up to a factor: the mdlm convention hides (1 - epsilon) t."""
+def test_sampling_uses_the_training_schedule():
+    """Up to a factor: the mdlm convention masks (1 - epsilon) t."""
     t = jnp.linspace(0.1, 1.0, 10)
     for overrides, probs in {
         ("--config.objective.epsilon_convention=mdlm",): t,
@@ -155,7 +155,7 @@ def test_text_becomes_token_ids():
 
 
 @pytest.mark.slow
-def test_masks_are_filled_and_prompts_are_checked_first(tmp_path):
+def test_masks_are_filled_and_prompts_checked_first(tmp_path):
     runs.train(tmp_path, steps=2, objective__name="masked")
     (shown,) = sample_run(tmp_path, prompts=["1 0 <mask:3>1"], mask_token="<mask>")
     row = shown.splitlines()[1].split()
@@ -179,7 +179,7 @@ def test_tokens_are_named_by_id_and_by_text(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_block_model_takes_prompts_of_any_length(tmp_path):
+def test_block_models_take_prompts_of_any_length(tmp_path):
     runs.train(tmp_path, steps=2, objective__name="masked", objective__block_size=4)
     shown = list(sample_run(tmp_path, prompts=["1", "1 0 1 1 0"], new_tokens=5))
     assert [len(text.splitlines()[1].split()) for text in shown] == [6, 10]

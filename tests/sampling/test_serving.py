@@ -64,7 +64,7 @@ def test_every_sampler_serves_an_objective():
     assert "gaussian" not in in_blocks(tuple(SAMPLERS)) and "confidence" in in_blocks(tuple(SAMPLERS))
 
 
-def test_an_objective_without_a_known_process_has_no_sampler():
+def test_objectives_without_a_process_have_no_sampler():
     objective = masked(V, linear())._replace(parameterization=None)
     with pytest.raises(UserError, match="declares no noise process"):
         samplers_for(objective, ())

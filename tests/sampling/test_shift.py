@@ -73,7 +73,7 @@ def dream(params, prompt, steps):
 
 
 @pytest.mark.parametrize("steps", [19, 7])
-def test_a_whole_row_is_predicted_from_the_position_before(params, steps):
+def test_rows_are_predicted_from_the_position_before(params, steps):
     sampler = Confidence(temperature=0.0, steps=steps)
     tokens, _ = sample(jax.random.key(0), MODEL, params, PROMPT, sampler, LENGTH, DREAM)
     for row, prompt in zip(tokens, PROMPT, strict=True):
@@ -92,7 +92,7 @@ def test_a_whole_row_is_predicted_from_the_position_before(params, steps):
         {"cache": "features", "prompt_interval": 1, "response_interval": 1},
     ],
 )
-def test_a_cache_that_is_always_fresh_is_none(params, cache):
+def test_always_fresh_cache_changes_nothing(params, cache):
     block = {"block_size": cache.get("block_size")}
     plain, _ = sample(jax.random.key(0), MODEL, params, PROMPT, Confidence(temperature=0.0, **block), LENGTH, DREAM)
     cached, _ = sample(jax.random.key(0), MODEL, params, PROMPT, Confidence(temperature=0.0, **cache), LENGTH, DREAM)
@@ -101,7 +101,7 @@ def test_a_cache_that_is_always_fresh_is_none(params, cache):
 
 @pytest.mark.parametrize("sampler", [Ancestral(steps=6), Confidence(guidance=0.5)])
 @pytest.mark.parametrize("reads_start", [True, False])
-def test_a_row_behind_padding_is_the_shorter_row(params, sampler, reads_start):
+def test_padded_rows_match_shorter_rows(params, sampler, reads_start):
     trained = DREAM._replace(reads_start=reads_start)
     prompts = left_padded([PROMPT[0].tolist(), PROMPT[1, :3].tolist()])
     tokens, trace = sample(jax.random.key(1), MODEL, params, prompts, sampler, LENGTH, trained)
@@ -139,15 +139,15 @@ def fast_v2(params, prompt, limit, cached):
 
 @pytest.mark.parametrize("limit", [1.0, 0.5, 0.3])
 @pytest.mark.parametrize("cache", ["none", "sub_block"])
-def test_blocks_of_fast_dllm_v2(params, cache, limit):
-    """Without `lead` or with another cache the tokens are others."""
+def test_fast_dllm_v2_blocks(params, cache, limit):
+    """The sampler matches the plain loop with and without the sub-block cache."""
     sampler = Confidence(temperature=0.0, rule="dynamic", limit=limit, block_size=SUB, cache=cache, lead=True)
     tokens, _ = sample(jax.random.key(0), MODEL, params, PROMPT, sampler, LENGTH, FAST_V2)
     for row, prompt in zip(np.asarray(tokens), PROMPT, strict=True):
         np.testing.assert_array_equal(row, fast_v2(params, prompt, limit, cache == "sub_block"))
 
 
-def test_the_lead_and_the_cache_matter(params):
+def test_lead_and_cache_change_the_tokens(params):
     sampler = Confidence(temperature=0.0, rule="dynamic", limit=0.3, block_size=SUB, lead=True)
     many = np.random.default_rng(0).integers(0, V, (16, 5))
 
@@ -159,7 +159,7 @@ def test_the_lead_and_the_cache_matter(params):
     assert (drawn(sampler._replace(cache="sub_block")) != tokens).any()
 
 
-def test_a_row_of_sub_blocks_is_the_same_alone_and_in_a_batch(params):
+def test_sub_block_rows_do_not_depend_on_batch(params):
     sampler = Confidence(rule="dynamic", limit=0.4, block_size=SUB, cache="sub_block", lead=True)
     together, trace = sample(jax.random.key(2), MODEL, params, PROMPT, sampler, LENGTH, FAST_V2)
     alone, own = sample(jax.random.key(2), MODEL, params, PROMPT[:1], sampler, LENGTH, FAST_V2)
@@ -168,12 +168,12 @@ def test_a_row_of_sub_blocks_is_the_same_alone_and_in_a_batch(params):
 
 
 @pytest.mark.parametrize("field", [{"lead": True}, {"cache": "sub_block"}])
-def test_what_belongs_to_fast_dllm_v2_is_refused_elsewhere(params, field):
+def test_fast_dllm_v2_options_are_refused_elsewhere(params, field):
     with pytest.raises(UserError, match="accepted for networks trained in blocks with a shift"):
         sample(jax.random.key(0), MODEL, params, PROMPT, Confidence(**field), LENGTH, DREAM)
 
 
-def test_without_a_start_symbol_the_first_token_is_given(params):
+def test_first_token_is_required_without_start_symbol(params):
     prompt = PROMPT.copy()
     prompt[0, 0] = V
     with pytest.raises(UserError, match="accepted: a first token in every row"):

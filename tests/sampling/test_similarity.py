@@ -12,7 +12,7 @@ MODEL = transformer(Architecture(V, 2, 16, 2, 2, 24), Execution())
 PARAMS = MODEL.init(jax.random.key(0))
 
 
-def test_what_does_not_change_is_alike():
+def test_unchanged_frames_have_similarity_one():
     frame = np.full((2, L), V)
     keys, values = key_value_similarity(MODEL, PARAMS, [frame, frame])
     assert keys.shape == values.shape == (1, 2, L)
@@ -20,7 +20,7 @@ def test_what_does_not_change_is_alike():
     np.testing.assert_allclose(values, 1, rtol=1e-5)
 
 
-def test_the_first_layer_sees_its_own_token_alone():
+def test_first_layer_depends_on_its_own_token_alone():
     frame = np.full((2, L), V)
     other = frame.copy()
     other[:, 2] = 3

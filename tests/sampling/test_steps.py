@@ -82,8 +82,8 @@ def fits(seen, probs) -> bool:
 
 @pytest.mark.few(3)
 @every_answer
-def test_reverse_rates_are_those_of_the_enumerated_chain(process, parameterization):
-    """R_t(y, x) p_t(y) / p_t(x), where x and y differ in one place."""
+def test_reverse_rates_match_the_enumerated_chain(process, parameterization):
+    """R_t(y, x) p_t(y) / p_t(x), where x and y differ in one position."""
     with jax.enable_x64(True):
         made, joint, states = enumerated(process)
         probs, at_t = noised_distribution(made, joint, states, T_TIME), jnp.full(states.shape, T_TIME)
@@ -96,7 +96,7 @@ def test_reverse_rates_are_those_of_the_enumerated_chain(process, parameterizati
 
 
 @every_answer
-def test_forward_and_reverse_rates_together_leave_the_distribution_at_t(process, parameterization):
+def test_forward_plus_reverse_rates_leave_p_t_stationary(process, parameterization):
     """p_t (R + R') = 0, p_t(x) (R + R')(x, y) = p_t(y) (R + R')(y, x), and a long time of it forgets where it began."""
     with jax.enable_x64(True):
         made, joint, states = enumerated(process)
@@ -113,8 +113,8 @@ def test_forward_and_reverse_rates_together_leave_the_distribution_at_t(process,
 
 
 @pytest.mark.parametrize(("process", "parameterization"), [pair for pair in ASKED if pair.values[0] != "powers"])
-def test_tweedie_is_the_exact_distribution_of_one_position(process, parameterization):
-    """p(x_s of position i = y | x_t) = (ratio Q^-1)_y Q_yx, by enumeration of both; it sums to 1 as it is."""
+def test_tweedie_matches_each_position_exactly(process, parameterization):
+    """p(x_s of position i = y | x_t) = (ratio Q^-1)_y Q_yx, both by enumeration; it sums to 1 without normalisation."""
     with jax.enable_x64(True):
         made, joint, states = enumerated(process)
         at_s, at_t = (jnp.full(states.shape, time) for time in (S_TIME, T_TIME))
@@ -138,7 +138,7 @@ def test_tweedie_is_the_exact_distribution_of_one_position(process, parameteriza
         np.testing.assert_allclose(unnormalised.sum(axis=-1), 1, atol=1e-12)
 
 
-def test_staggered_scores_are_those_of_sedd():
+def test_staggered_scores_match_sedd():
     """With d = sigma_t - sigma_s: uniform, e^d s + (1 - e^d) / V sum s; absorbing, e^d s and 1 + (1 - e^d) sum of the
     tokens' scores for the mask."""
     with jax.enable_x64(True):
@@ -155,7 +155,7 @@ def test_staggered_scores_are_those_of_sedd():
 
 
 @pytest.mark.parametrize("distribution_of", ["posterior", "tweedie"])
-def test_under_masks_the_posterior_reveals_as_mdlm_does(distribution_of):
+def test_posterior_of_masks_matches_mdlm(distribution_of):
     """A mask is v with probability (alpha_s - alpha_t) / (1 - alpha_t) p(v), a token stays what it is."""
     with jax.enable_x64(True):
         made, joint, states = enumerated("absorbing")
@@ -176,8 +176,8 @@ def test_under_masks_the_posterior_reveals_as_mdlm_does(distribution_of):
 
 
 @pytest.mark.parametrize("process", ["absorbing", "uniform"])
-def test_of_one_position_tweedie_is_exact_for_steps_of_any_length(process):
-    """p_t M(s, t) = p_s for L = 1, and so for every grid."""
+def test_tweedie_is_exact_for_one_position(process):
+    """p_t M(s, t) = p_s for L = 1 and steps of any length."""
     with jax.enable_x64(True):
         made, joint = PROCESSES[process](), jnp.asarray(random_toy_distribution(1, V, 1).probability)
         distribution_at, step = one_position(made, joint, "tweedie")
@@ -187,7 +187,7 @@ def test_of_one_position_tweedie_is_exact_for_steps_of_any_length(process):
 
 @pytest.mark.parametrize("process", ["absorbing", "uniform"])
 @pytest.mark.parametrize("sampler", ["euler", "tau_leaping"])
-def test_of_one_position_the_others_err_by_the_square_of_the_step(process, sampler):
+def test_euler_and_tau_leaping_err_quadratically(process, sampler):
     with jax.enable_x64(True):
         made, joint = PROCESSES[process](), jnp.asarray(random_toy_distribution(1, V, 1).probability)
         parameterization, states, errors = score(made), states_of(made, 1), []
@@ -199,7 +199,7 @@ def test_of_one_position_the_others_err_by_the_square_of_the_step(process, sampl
     assert abs(np.log10(errors[0] / errors[1]) - 2) < 0.05
 
 
-def test_euler_stays_with_what_the_jumps_leave():
+def test_euler_stays_with_the_remaining_probability():
     with jax.enable_x64(True):
         made, joint, states = enumerated("uniform")
         log_ratio = best_log_ratios(score(made), joint, states, T_TIME)
@@ -228,8 +228,8 @@ def test_tau_leaping_rejects_more_than_one_jump():
         np.testing.assert_allclose(tau_leaping_distribution(made, x, log_ratio, t - 0.4, t)[0], expected, atol=1e-13)
 
 
-def test_ratios_beyond_any_number_give_distributions():
-    """A network that gives a token no chance at all says ratios of e^(+-1e30)."""
+def test_infinite_ratios_give_distributions():
+    """A network that gives a token probability 0 has ratios of e^(+-1e30)."""
     made = absorbing(V, linear())
     x, t = jnp.array([0, V, V]), jnp.full(3, 0.5)
     logits = jnp.array([[-1e30, 0.0, 0.0], [-1e30, 0.0, 0.0], [500.0, -500.0, 0.0]])
@@ -241,7 +241,7 @@ def test_ratios_beyond_any_number_give_distributions():
         np.testing.assert_array_equal(probs[0], [1, 0, 0, 0])
 
 
-def test_the_last_step_leaves_no_mask():
+def test_last_step_leaves_no_mask():
     made = gidd(V, linear(), 0.3)
     x, probs, clean = jnp.array([V, 1]), jnp.full((2, V + 1), 0.25), jnp.array([[0.5, 0.25, 0.25], [0.0, 0.0, 1.0]])
     np.testing.assert_array_equal(without_mask(made, x, probs, clean), [[0.5, 0.25, 0.25, 0], [0.25, 0.25, 0.25, 0]])
@@ -252,7 +252,7 @@ def test_the_last_step_leaves_no_mask():
 @pytest.mark.few(1)
 @pytest.mark.parametrize("process", ["absorbing", "uniform", "gidd"])
 def test_corrector_draws_with_its_probabilities(process):
-    """Also where they would exceed 1."""
+    """They are clipped where they would exceed 1."""
     with jax.enable_x64(True):
         made, joint, states = enumerated(process)
         parameterization, chosen, rows = leave_one_out(made), 2 * made.states + made.states - 1, 20_000
@@ -267,7 +267,7 @@ def test_corrector_draws_with_its_probabilities(process):
 
 
 @pytest.mark.slow
-def test_metropolis_leaves_the_distribution_as_it_is_and_draws_with_its_probabilities():
+def test_metropolis_is_stationary_and_draws_as_computed():
     """P(x, x') = min(1, p(x') / p(x)) / (L (V - 1)) for neighbours, p P = p, and p is where every start ends."""
     with jax.enable_x64(True):
         made, joint, states = enumerated("uniform")

@@ -55,7 +55,7 @@ def golden():
     return arrays, description["cases"]
 
 
-def test_every_case_is_here(golden):
+def test_every_case_is_covered(golden):
     _, cases = golden
     names = {f"remdm/{name}_p{share}" for name, share in REMDM} | {"remdm/dfm_p0.9"}
     names |= {f"radd/{probs}_{cut}_s{steps}_{noise}" for probs, cut, steps, noise in RADD}
@@ -100,8 +100,8 @@ def test_remdm(golden, name, share):
 
 
 def test_discrete_flow_matching(golden):
-    """ReMDM's `dfm` is remasking too: b (alpha_s - alpha_t) / alpha_t of the tokens go in a step, of its own size, from
-    the time to which the steps of 1 / 12 were cut (arXiv 2407.15595, appendix D)."""
+    """ReMDM's `dfm` is remasking too: a step masks b (alpha_s - alpha_t) / alpha_t of the tokens again. Steps of
+    1 / 12 are shortened where needed, and the next starts where the last ended (arXiv 2407.15595, appendix D)."""
     (arrays, cases), case = golden, "remdm/dfm_p0.9"
     plan = Remasking(strategy="cap")
 
@@ -132,7 +132,7 @@ def without_masks(arrays, tokens):
 @pytest.mark.few(4)
 @pytest.mark.parametrize(("probs", "cut", "steps", "noise"), RADD)
 def test_radd(golden, probs, cut, steps, noise):
-    """And the network need be run for a row only where the row changes: no oftener than there."""
+    """A row needs the network only where it changes: no more evaluations than RADD counts."""
     (arrays, cases), name = golden, f"radd/{probs}_{cut}_s{steps}_{noise}"
     process = absorbing(MASK, NOISE[noise])
     distribution_of, parameterization = jax.jit(partial(DISTRIBUTIONS[probs], process)), leave_one_out(process)
@@ -166,7 +166,7 @@ def test_radd(golden, probs, cut, steps, noise):
 @pytest.mark.few(6)
 @pytest.mark.parametrize(("rule", "temperature", "weight", "steps"), SMDM)
 def test_smdm(golden, rule, temperature, weight, steps):
-    """There the mask may be drawn, and the position stays hidden."""
+    """SMDM may draw the mask token; the position then stays masked."""
     (arrays, _), name = golden, f"smdm/{rule}_T{temperature}_cfg{weight}_s{steps}"
     tokens = jnp.full((1, LENGTH), MASK + 1).at[:, :5].set(arrays["smdm/prompt"])
     guidance = {"guidance": jnp.float64(weight), "prompt": tokens <= MASK} if weight else {}
@@ -191,8 +191,7 @@ def test_smdm(golden, rule, temperature, weight, steps):
 @pytest.mark.few(3)
 @pytest.mark.parametrize(("sampler", "weight"), UNIDISC)
 def test_unidisc(golden, sampler, weight):
-    """Six tokens of text are given, ten of an image are drawn. Guidance comes first, then the other modality's tokens
-    are ruled out."""
+    """Six text tokens are given, ten image tokens drawn. Guidance precedes excluding the other modality's tokens."""
     (arrays, _), name = golden, f"unidisc/{sampler}_cfg{weight}"
     tokens = jnp.asarray(arrays["unidisc/x0"]).at[:, 6:].set(MASK)
     guidance = {"guidance": jnp.float64(weight), "ramp": True, "prompt": tokens != MASK} if weight else {}

@@ -24,18 +24,18 @@ from mdlm_jax.sampling.text import as_text, build_sampler, fields, sampler_from
         ),
     ],
 )
-def test_a_text_is_a_sampler(text, sampler):
+def test_text_becomes_a_sampler(text, sampler):
     found = sampler_from(text)
     assert type(found) is type(sampler) and found == sampler
     assert [type(value) for value in found] == [type(value) for value in sampler]
 
 
-def test_fields_of_every_sampler_are_read():
+def test_every_sampler_has_readable_fields():
     for name in SAMPLERS:
         assert isinstance(build_sampler(name, {}), tuple) and "distribution" not in fields(name)
 
 
-def test_only_what_was_chosen_is_shown():
+def test_only_changed_fields_are_shown():
     assert as_text("euler", sampler_from("euler:steps=3")) == {"sampler": "euler", "steps": "3"}
     assert as_text("confidence", Confidence(temperature=1.0, delay=(3,))) == {"sampler": "confidence", "delay": "(3,)"}
 
@@ -80,7 +80,7 @@ def test_bad_text_is_refused_in_one_line(text, problem):
         ("ancestral", {"response_interval": 2}, "accepted with confidence"),
     ],
 )
-def test_a_field_of_another_sampler_is_refused(name, values, problem):
+def test_fields_of_other_samplers_are_refused(name, values, problem):
     with pytest.raises(UserError, match=problem):
         build_sampler(name, values)
 
@@ -108,7 +108,7 @@ def nothing():
 '''
 
 
-def test_a_sampler_from_a_file(tmp_path):
+def test_sampler_from_a_file(tmp_path):
     path = tmp_path / "own.py"
     path.write_text(OWN)
     assert sampler_from(f"{path}:Constant:token=4") == (4, 1.0)

@@ -43,7 +43,7 @@ def greedy(joint: np.ndarray, **arguments):
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_above_the_bound_all_at_once_is_one_by_one(n):
+def test_parallel_matches_sequential_above_the_bound(n):
     random, limit = np.random.default_rng(n), 1 - 1 / (n + 1)
     met = 0
     for _ in range(60):
@@ -61,8 +61,9 @@ def test_above_the_bound_all_at_once_is_one_by_one(n):
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_the_bound_is_tight(n):
-    """Every state with one other token has 1 / (n + 1), and so has the state of all likely tokens, but for a little."""
+def test_bound_is_tight(n):
+    """Each state with one other token has probability 1 / (n + 1), and so has the state of all likely tokens, up to
+    a small difference."""
 
     def toy(little: float) -> np.ndarray:
         joint = np.full((V,) * n, 1e-7)

@@ -18,7 +18,7 @@ CONFIDENCE = jnp.array([0.5, 0.75, 0.25, 0.5])
         ("entropy_bound", 0.5, [True, True, False, True]),  # sums to at most the limit: 0.25 + 0.25
     ],
 )
-def test_a_confidence_equal_to_the_limit(rule, limit, expected):
+def test_confidence_equal_to_the_limit(rule, limit, expected):
     confidence = CONFIDENCE if rule != "entropy_bound" else jnp.array([-0.25, -0.25, -1.0, -0.5])
     found = chosen(rule, confidence, jnp.ones(4, bool), jnp.int32(1), jnp.float32(limit))
     np.testing.assert_array_equal(found, expected)
@@ -29,5 +29,5 @@ def test_ties_go_to_the_left():
     np.testing.assert_array_equal(found, [False, True, True, False])
 
 
-def test_counts_are_spread_over_the_steps():
+def test_linear_counts_give_early_steps_more():
     assert [int(linear_count(jnp.int32(8), 3, jnp.int32(step))) for step in range(3)] == [3, 3, 2]

@@ -45,7 +45,8 @@ def style_at(text, position):
     return [str(span.style) for span in text.spans if span.start <= position < span.end][-1]
 
 
-def test_nothing_is_drawn_without_a_terminal_even_in_colour():
+def test_nothing_is_drawn_without_a_terminal():
+    """Colour may be forced without one."""
     console = console_of(io.StringIO())
     assert console.is_terminal
     with live_view(TOKENIZER, V, console) as watch:
@@ -53,7 +54,7 @@ def test_nothing_is_drawn_without_a_terminal_even_in_colour():
     assert console.file.getvalue() == ""
 
 
-def test_given_text_is_bold_and_colour_tells_when():
+def test_given_is_bold_and_colour_shows_the_step():
     shown = picture(seen_of("a____", "ab___", "abc__", "abcd_"), PIECES, V, 80, 24)
     counts, row = shown.plain.split("\n")
     assert (counts, row) == ("evaluation 4: 1 of 5 tokens masked", "abcd░")
@@ -62,16 +63,16 @@ def test_given_text_is_bold_and_colour_tells_when():
     assert styles == ["bold", "rgb(131,136,183)", "rgb(193,143,111)", "rgb(255,150,40)", "dim"]
 
 
-def test_a_row_that_begins_without_a_mask_is_noise():
+def test_row_that_begins_without_a_mask_is_noise():
     shown = picture(seen_of("xyz"), PIECES, V, 80, 24)
     assert style_at(shown, shown.plain.index("xyz")) == "rgb(70,130,255)"
 
 
-def test_tokens_that_are_hidden_again_are_new_when_they_come_back():
+def test_remasked_tokens_are_new_when_they_return():
     assert seen_of("a__", "ab_", "a__", "a_c", "abc").since.tolist() == [[-1, 4, 3]]
 
 
-def test_a_watched_array_may_be_used_again():
+def test_watched_array_may_be_reused():
     tokens, seen = row_of("a__")[None], None
     for position in range(3):
         tokens[0, position] = ord("z")
@@ -80,7 +81,7 @@ def test_a_watched_array_may_be_used_again():
 
 
 @pytest.mark.parametrize("taken, every", [(0.0, 4), (0.125, 72)])  # seconds of a drawing, frames to the next one
-def test_few_drawings_of_many_frames(monkeypatch, taken, every):
+def test_drawing_rate_is_limited(monkeypatch, taken, every):
     now, drawn = 128.0, []
 
     def draw(seen, *rest):
@@ -98,7 +99,7 @@ def test_few_drawings_of_many_frames(monkeypatch, taken, every):
     assert drawn == list(range(1, 201, every))
 
 
-def test_the_view_goes_away_and_gives_the_terminal_back():
+def test_view_restores_the_terminal():
     console = console_of(Terminal())
     with pytest.raises(KeyError), live_view(TOKENIZER, V, console) as watch:
         watch(row_of("one\ntwo__")[None])
@@ -109,7 +110,7 @@ def test_the_view_goes_away_and_gives_the_terminal_back():
     assert written.count("\x1b[?25h") == 1, "the cursor is back"
 
 
-def test_no_control_character_reaches_the_terminal():
+def test_control_characters_do_not_reach_the_terminal():
     tokens = np.arange(V + 1, dtype=np.int32)[None]
     tokens = np.concatenate([tokens, np.array([[0xC2, 0x9B, 0x1B, 0x5B]], np.int32)], axis=1)
     plain = picture(look(None, tokens, V), PIECES, V, 500, 24).plain
@@ -119,7 +120,7 @@ def test_no_control_character_reaches_the_terminal():
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 80])
 @pytest.mark.parametrize("height", [0, 1, 2, 3, 24])
 @pytest.mark.parametrize("rows", [1, 3, 30])
-def test_any_screen_is_enough(width, height, rows):
+def test_any_screen_size_works(width, height, rows):
     seen = look(None, np.tile(row_of("añ🙂_\t日本語\n\n___ and so on" * 3), (rows, 1)), V)
     lines = picture(seen, PIECES, V, width, height).plain.split("\n")
     assert len(lines) <= max(height, 1)
@@ -130,7 +131,7 @@ def test_any_screen_is_enough(width, height, rows):
         watch(seen.tokens)
 
 
-def test_a_long_row_is_followed():
+def test_long_rows_scroll_to_the_latest_change():
     seen = look(None, row_of("abcdefghijkl_m" + "_" * 16)[None], V)
     assert picture(seen, PIECES, V, 5, 4).plain.split("\n")[1:] == ["fghij", "kl░m░", "░░░░░"]
     assert picture(seen_of("abcdefghij"), PIECES, V, 2, 3).plain.split("\n")[1:] == ["ab", "cd"]
@@ -152,11 +153,11 @@ def test_rows_share_a_short_screen():
         ([256, 10, 27], ["␞", "\n", "␛"]),
     ],
 )
-def test_parts_of_a_character(tokens, expected):
+def test_partial_characters(tokens, expected):
     assert PIECES(np.array(tokens)) == expected
 
 
-def test_pieces_are_the_text_of_any_tokenizer(tmp_path):
+def test_pieces_join_to_the_text_of_any_tokenizer(tmp_path):
     text = "Señor 🙂🙃 日本語 said – “no”, 日本 語.\n"
     bpes = [train_bpe([text], size, tmp_path / f"{size}.json") for size in range(260, 290, 4)]
     for tokenizer in (TOKENIZER, *bpes):

@@ -18,18 +18,18 @@ def tokens_of(*texts):
     return np.stack([byte_tokenizer().encode(text) for text in texts]).astype(np.int32)
 
 
-def test_plain_text_where_there_is_no_terminal():
+def test_plain_text_without_a_terminal():
     tokens = tokens_of(TEXT, TEXT)
     shown = render(tokens, trace_of(tokens), byte_tokenizer())
     assert shown == "".join(f"--- {row}: 7 network evaluations\n{TEXT}\n" for row in range(2))
 
 
-def test_control_characters_are_shown_not_sent():
+def test_control_characters_are_shown_as_symbols():
     tokens = np.array([[65, 27, 0, 13, 127, 0xC2, 0x9B, 66]], np.int32)  # with both spellings of the escape sequence
     assert render(tokens, trace_of(tokens), byte_tokenizer()).splitlines()[1] == "A␛␀␍␡�B"
 
 
-def test_broken_characters_and_separators_do_not_shift_the_rest():
+def test_broken_characters_do_not_shift_the_rest():
     tokens = np.array([[0xC3, 65, 256, 66, 0xF0, 0x9F]], np.int32)
     assert render(tokens, trace_of(tokens), byte_tokenizer()).splitlines()[1] == "�AB�"
 

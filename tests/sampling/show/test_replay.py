@@ -82,7 +82,7 @@ def shown_by(row, num_frames):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_changes_give_every_frame(seed):
+def test_changes_reproduce_every_frame(seed):
     *frames, tokens = random_frames(seed)
     replayed = json.loads(json.dumps(replay(frames, tokens, trace_of(tokens, 0), TOKENIZER, V, {})))
     pieces = make_pieces(TOKENIZER, V)
@@ -93,7 +93,7 @@ def test_the_changes_give_every_frame(seed):
         assert row["changes"] == sorted(row["changes"]), "in the order of time"
 
 
-def test_only_what_changes_is_told():
+def test_only_changes_are_stored():
     frames = [np.array([[65, V, V]], np.int32), np.array([[65, V, 66]], np.int32)]
     tokens = np.array([[65, 67, 66]], np.int32)
     replayed = replay(frames, tokens, trace_of(tokens, [-1, 1, 0], [0, -0.123456, -np.inf]), TOKENIZER, V, {"a": 1.5})
@@ -108,13 +108,13 @@ def test_only_what_changes_is_told():
     assert replayed == {"heading": {"a": "1.5"}, "evaluations": 2, "rows": [row]}
 
 
-def test_what_was_filled_behind_the_end_was_not_given():
+def test_filled_positions_after_the_end_are_not_given():
     tokens = np.array([[65, 256]], np.int32)
     trace = trace_of(tokens, [-1, -1])
     assert replay([np.array([[65, V]], np.int32)], tokens, trace, TOKENIZER, V, {})["rows"][0]["given"] == [1, 0]
 
 
-def test_a_sampling_without_an_evaluation():
+def test_replay_without_evaluations():
     tokens = np.array([[65, 66]], np.int32)
     replayed = replay([], tokens, trace_of(tokens, -1), TOKENIZER, V, {})
     assert (replayed["evaluations"], replayed["rows"][0]["changes"]) == (0, [])
@@ -132,7 +132,7 @@ def hostile_replay():
     return frames, tokens, replay(frames, tokens, trace_of(tokens, when - 1), TOKENIZER, V, heading)
 
 
-def test_text_cannot_leave_the_data(tmp_path):
+def test_text_cannot_escape_the_data(tmp_path):
     _, _, replayed = hostile_replay()
     path = write_replay(tmp_path / "made" / "here", replayed)
     page = path.read_text(encoding="utf-8")
@@ -143,7 +143,7 @@ def test_text_cannot_leave_the_data(tmp_path):
     assert not re.search(r"https?:|//[a-z]", page), "no address of anything outside the file"
 
 
-def test_the_page_in_a_browser(tmp_path):
+def test_page_in_a_browser(tmp_path):
     frames, tokens, replayed = hostile_replay()
     page = write_replay(tmp_path, replayed)
     drive(page, DRIVE)
@@ -159,7 +159,7 @@ def test_the_page_in_a_browser(tmp_path):
     assert (result["playing"], result["ended"]) == (["Pause", 0], ["Play", 9])
 
 
-def test_the_page_opens_with_the_final_text(tmp_path):
+def test_page_opens_with_the_final_text(tmp_path):
     _, _, replayed = hostile_replay()
     dom, console = dump(write_replay(tmp_path, replayed), tmp_path)
     shown = re.findall(r'<span data-position="\d+"[^>]*>(.*?)</span>', dom, re.DOTALL)
