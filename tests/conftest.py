@@ -33,7 +33,7 @@ import pytest  # noqa: E402
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Of a test marked few(n), the first n parameters are of the default tier and the others of the slow one."""
+    """For a test marked few(n), keeps the first n parameters in the default tier and marks the others slow."""
     seen = Counter()
     for item in items:
         if few := item.get_closest_marker("few"):

@@ -1,4 +1,4 @@
-"""What a config can get wrong, said before anything is compiled: the key, the value and what would be accepted."""
+"""Config mistakes are reported before anything is compiled: the key, the value and what would be accepted."""
 
 import hashlib
 import json
@@ -42,14 +42,15 @@ def load(*overrides):
 
 
 @pytest.mark.parametrize("name", ["base", "quickstart", "smdm", "text8", "owt", "char"])
-def test_every_config_in_the_folder_loads_and_has_the_keys_of_base(name):
+def test_every_config_loads(name):
+    """Each config has exactly the keys of base."""
     config = load_config(str(ROOT / "configs" / f"{name}.py"))
     assert differing_keys(config, config) == []
     assert set(dict(flatten(config))) == set(dict(flatten(load())))
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_a_default_is_accepted_and_explained(name):
+def test_defaults_are_accepted_and_documented(name):
     key = KEYS[name]
     assert key.refusal(key.default) == "" and key.help and key.accepted
     for other, values in [*key.when.items(), *(one for when in key.choice_when.values() for one in when.items())]:
@@ -71,7 +72,7 @@ def test_a_default_is_accepted_and_explained(name):
         ("train.compute_dtype", COMPUTE_DTYPES),
     ],
 )
-def test_choices_are_those_of_the_code(name, table):
+def test_choices_match_the_code(name, table):
     assert set(KEYS[name].choices) == set(table)
 
 
@@ -155,13 +156,13 @@ def test_choices_are_those_of_the_code(name, table):
         (["steps"], "--config.steps: lacks a value; accepted: --config.steps=1000"),
     ],
 )
-def test_one_clear_line(overrides, message):
+def test_invalid_value_gives_one_line(overrides, message):
     with pytest.raises(UserError) as refused:
         plan(load(*overrides))
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_key_that_a_file_invents_is_refused(tmp_path):
+def test_unknown_key_in_file_is_refused(tmp_path):
     (tmp_path / "configs").mkdir()
     path = tmp_path / "configs" / "mine.py"
     path.write_text(
@@ -173,18 +174,18 @@ def test_a_key_that_a_file_invents_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("vocab_size", [4, 7])
-def test_a_head_narrower_than_the_data_is_refused(vocab_size):
+def test_too_small_vocabulary_is_refused(vocab_size):
     overrides = ["data.source=markov", "data.path=vocab=8,concentration=0.3", f"model.vocab_size={vocab_size}"]
     with pytest.raises(UserError, match=f"config.model.vocab_size is {vocab_size}; accepted: 0, or at least the 8"):
         build(load(*overrides))
 
 
-def test_a_missing_file_is_named():
+def test_missing_file_is_named():
     with pytest.raises(UserError, match="configs/none.py: no such file"):
         load_config("configs/none.py")
 
 
-def test_json_keeps_a_config_and_its_hash(tmp_path):
+def test_json_keeps_config_and_hash(tmp_path):
     config = load("optim.lr=0.003")
     (tmp_path / "config.json").write_text(to_json(config))
     again = from_json(tmp_path / "config.json")
@@ -192,7 +193,8 @@ def test_json_keeps_a_config_and_its_hash(tmp_path):
     assert differing_keys(load(), again) == ["optim.lr: 0.01 -> 0.003"]
 
 
-def test_a_run_from_before_a_key_came_keeps_its_hash(tmp_path):
+def test_later_keys_keep_old_hashes(tmp_path):
+    """A config without the later keys has the hash of a config with their defaults."""
     config = load()
     told = config.to_dict()
     for key in LATER_KEYS:
@@ -221,14 +223,14 @@ def test_a_run_from_before_a_key_came_keeps_its_hash(tmp_path):
         ("[" * 100_000, "not JSON"),
     ],
 )
-def test_a_broken_json_is_named(tmp_path, text, message):
+def test_broken_json_is_named(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=f"config.json: {message}") as refused:
         from_json(tmp_path / "config.json")
     assert "\n" not in str(refused.value)
 
 
-def test_a_stored_value_out_of_range_is_named(tmp_path):
+def test_stored_values_are_checked(tmp_path):
     (tmp_path / "config.json").write_text(to_json(load()).replace('"steps": 1000', '"steps": "1000"'))
     with pytest.raises(UserError, match="config.json: config.steps is '1000'; accepted: int"):
         from_json(tmp_path / "config.json")
@@ -245,13 +247,13 @@ def test_a_stored_value_out_of_range_is_named(tmp_path):
         ("yield", r"get_config\(\) returns <generator"),
     ],
 )
-def test_a_config_that_is_none(tmp_path, body, message):
+def test_invalid_config_file_is_refused(tmp_path, body, message):
     (tmp_path / "mine.py").write_text(f"def get_config():\n    {body}\n")
     with pytest.raises(UserError, match=message):
         load_config(str(tmp_path / "mine.py"))
 
 
-def test_execution_does_not_say_which_run_it_is():
+def test_execution_keys_do_not_identify_runs():
     other = load("train.remat=full", "train.mesh_fsdp=4", "eval.batch_size=7", "optim.lr=0.003")
     assert differing_keys(load(), other) == ["optim.lr: 0.01 -> 0.003"]
     assert len(differing_keys(load(), other, execution=True)) == 4
@@ -259,14 +261,14 @@ def test_execution_does_not_say_which_run_it_is():
     assert differing_keys(here, there, paths=False) == [] != differing_keys(here, there)
 
 
-def test_a_preset_by_name(monkeypatch, tmp_path):
+def test_preset_by_name(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert load_config("quickstart") == load_config(str(ROOT / "configs" / "quickstart.py"))
     with pytest.raises(UserError, match="--config=quick: no such file; accepted: .* base, char"):
         load_config("quick")
 
 
-def test_a_prompt_is_given_to_every_objective():
+def test_prompt_tokens_have_no_loss():
     for name in ("ar", "masked"):
         rows = rows_of(load(f"objective.name={name}", "data.prompt_tokens=5", "data.sequence_length=8"))
         row = Example(np.zeros(8, np.int32), np.ones(8, np.int32), np.zeros(8, bool))
@@ -283,13 +285,13 @@ def test_a_prompt_is_given_to_every_objective():
         (["objective.drop_prompt=0.1", "data.prompt_tokens=4", "objective.block_size=4"], "with blocks"),
     ],
 )
-def test_prompts_that_can_not_be_are_refused(keys, said):
+def test_invalid_prompts_are_refused(keys, said):
     with pytest.raises(UserError, match=said):
         plan(load(*keys))
 
 
-def test_smdm_blocks_score_the_same_number_of_tokens_for_both_objectives():
-    """Rows of L + 1: `ar` reads the first L and scores the last L, `masked` sees the first L."""
+def test_extra_token_equalises_token_counts():
+    """Rows of L + 1: `ar` reads the first L tokens and has a loss on the last L; `masked` sees the first L."""
     for name in ("ar", "masked"):
         planned = plan(load(f"objective.name={name}", "data.extra_token=True", "data.sequence_length=32"))
         assert planned.tokens_per_step == 64 * 32

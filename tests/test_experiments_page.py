@@ -1,4 +1,4 @@
-"""The tables of docs/theory/experiments.md say what the stored results say."""
+"""The tables of docs/theory/experiments.md match the stored results."""
 
 import pathlib
 from collections import defaultdict
@@ -21,7 +21,7 @@ def results_of(name):
     return results
 
 
-def test_compute_for_the_same_loss_and_exponents():
+def test_compute_multipliers_and_exponents():
     analysis = analyse(results_of("isoflop_small"))
     names = {("ar", "any_order"): "any-order over AR", ("ar", "masked"): "masked over AR"}
     for comparison in analysis.comparisons:

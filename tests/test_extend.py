@@ -28,7 +28,7 @@ def mine(tmp_path):
     return path
 
 
-def test_the_objective_bounds_what_it_should(mine):
+def test_objective_bound_is_tight(mine):
     """With the best network its mean loss is the entropy."""
     make = load_function(f"{mine}:many_masks")
     toy = mj.exact.random_toy_distribution(0, vocab=3, length=3)
@@ -38,8 +38,8 @@ def test_the_objective_bounds_what_it_should(mine):
     assert abs(mean - mj.exact.entropy(toy)) < 4 * error
 
 
-def test_the_process_is_a_chain_on_a_ring(mine):
-    """In a short time a token moves to each neighbour with rate 2, and to no other token."""
+def test_process_is_a_ring(mine):
+    """In a short time a token moves to each neighbour at rate 2, and to no other token."""
     process = load_function(f"{mine}:ring")(5)
     moved = np.asarray(process.forward(jax.nn.one_hot(jnp.array([2]), 5), jnp.array([1e-4])))[0]
     assert np.allclose(moved[[1, 3]], 2e-4, rtol=0.01)
@@ -47,7 +47,7 @@ def test_the_process_is_a_chain_on_a_ring(mine):
 
 
 @pytest.mark.slow
-def test_the_file_is_checked_trained_sampled_and_swept(mine):
+def test_check_train_sample_and_sweep(mine):
     folder = mine.parent
 
     def mdlm_jax(*arguments):

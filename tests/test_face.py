@@ -1,4 +1,4 @@
-"""`import mdlm_jax as mj`: light, complete, and the same whatever was imported before."""
+"""`import mdlm_jax as mj`: light, complete, and independent of earlier imports."""
 
 import ast
 import inspect
@@ -33,14 +33,14 @@ def test_every_name_resolves(name):
     assert name in dir(mj)
 
 
-def test_every_function_and_type_has_a_docstring():
+def test_public_names_have_docstrings():
     for name in mj.__all__:
         value = getattr(mj, name)
         if name != "__version__":
             assert inspect.getdoc(value) and "\n" in inspect.getsource(value), name
 
 
-def test_an_unknown_name_is_an_attribute_error():
+def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         mj.nonsense  # noqa: B018
 
@@ -62,20 +62,21 @@ def test_import_is_light():
         "import mdlm_jax; mdlm_jax.build; import mdlm_jax.build.objective",
     ],
 )
-def test_build_is_the_function_whatever_was_imported_first(first):
+def test_build_is_the_function(first):
+    """The result does not depend on the first import."""
     assert (
         python(f"{first}\nimport mdlm_jax as mj; print(type(mj.build).__name__, mj.build.__name__)") == "function build"
     )
 
 
-def test_static_names_are_the_lazy_ones():
-    """What editors read under TYPE_CHECKING, `__all__` and the table of homes agree."""
+def test_static_and_lazy_names_agree():
+    """The names that editors read under TYPE_CHECKING, `__all__` and the table of homes are the same."""
     (static,) = (node for node in ast.parse(inspect.getsource(mj)).body if isinstance(node, ast.If))
     listed = {alias.name for node in static.body for alias in node.names}
     assert listed == set(mj._HOMES) == set(mj.__all__) - {"__version__"}
 
 
-def test_version_is_that_of_the_package():
+def test_version_matches_the_package():
     from importlib.metadata import version
 
     assert mj.__version__ == version("mdlm-jax")
@@ -91,12 +92,12 @@ def shown_code():
             yield path.name, block
 
 
-def test_shown_code_imports_the_face_alone():
+def test_shown_code_imports_only_the_face():
     paths = {line.strip() for _, code in shown_code() for line in code.splitlines() if IMPORTED.match(line)}
     assert paths == {"import mdlm_jax as mj"}
 
 
-def test_shown_code_names_what_exists():
+def test_shown_code_uses_existing_names():
     wrong = []
     for where, code in shown_code():
         for chain in sorted(set(re.findall(r"\bmj((?:\.[A-Za-z_]\w*)+)", code))):

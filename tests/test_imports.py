@@ -1,4 +1,4 @@
-"""Rooms are ordered: none imports one above it."""
+"""Rooms are ordered: no room imports one above it."""
 
 import ast
 import pathlib

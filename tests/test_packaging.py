@@ -1,4 +1,4 @@
-"""A wheel, installed elsewhere, is all that a user needs."""
+"""An installed wheel is all that a user needs."""
 
 import os
 import pathlib
@@ -63,7 +63,7 @@ def site(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_wheel_holds_what_the_package_reads(site):
+def test_wheel_holds_the_data_files(site):
     for name in ("py.typed", "configs/base.py", "report/page.html", "sampling/show/replay.html"):
         assert (site / "mdlm_jax" / name).is_file(), name
     assert list(site.glob("*.dist-info/licenses/LICENSE"))
@@ -71,7 +71,9 @@ def test_a_wheel_holds_what_the_package_reads(site):
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_checks_trains_sweeps_and_reports(site, tmp_path):
+def test_installed_wheel_runs_every_command(site, tmp_path):
+    """It checks, trains, sweeps and reports."""
+
     def mdlm_jax(*arguments, code=("-m", "mdlm_jax")):
         environment = os.environ | {"PYTHONPATH": str(site), "XLA_FLAGS": CHEAP_FLAGS, "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Objectives, processes and schedules of a user's own: `FILE.py:FUNCTION` and `module:function`."""
+"""Custom objectives, processes and schedules: `FILE.py:FUNCTION` and `module:function`."""
 
 import inspect
 import subprocess
@@ -60,7 +60,7 @@ def config(**objective):
     return base
 
 
-def test_a_factory_gets_what_the_config_describes(mine):
+def test_factory_gets_config_values(mine):
     """The plug-in reads `schedule` and `independent_times` as `masked` does."""
     keys = {"schedule": "cosine", "independent_times": False}
     ours, theirs = (plan(config(name=name, **keys)).objective for name in ("masked", "mine.py:make"))
@@ -70,7 +70,7 @@ def test_a_factory_gets_what_the_config_describes(mine):
     assert read_keys("mine.py:make") == read_keys("masked") - {"objective.complementary", "objective.num_steps"}
 
 
-def test_a_process_and_a_schedule_of_ones_own(mine):
+def test_custom_process_and_schedule(mine):
     objective = objective_of(config(name="sedd", process="mine.py:noise"), 256)
     assert objective.parameterization(()).process.states == 256
     squared = objective_of(config(name="udlm", schedule="mine.py:square"), 256).parameterization(()).process
@@ -79,8 +79,8 @@ def test_a_process_and_a_schedule_of_ones_own(mine):
     assert objective_label(config(name="mine.py:make")) == "mine.make"
 
 
-def test_a_changed_file_is_another_objective(mine):
-    """Its digest, its function and its plan all change; while it stays, all stay."""
+def test_changed_file_changes_the_objective(mine):
+    """Its digest, its function and its plan change with the file, and only then."""
     first = config(name="mine.py:make")
     digest, function, planned = objective_source_digest(first), load_function("mine.py:make"), plan(first)
     assert load_function("mine.py:make") is function and plan(first).objective is planned.objective
@@ -90,7 +90,7 @@ def test_a_changed_file_is_another_objective(mine):
     assert objective_source_digest(config(name="masked")) == ""
 
 
-def test_a_changed_process_is_another_plan(mine):
+def test_changed_process_changes_the_plan(mine):
     first = config(name="sedd", process="mine.py:noise")
     before = plan(first).objective
     mine.write_text(MINE.replace("t**2", "t**3"))
@@ -99,7 +99,7 @@ def test_a_changed_process_is_another_plan(mine):
     assert kept == [0.75, 0.875]
 
 
-def test_an_installed_module(tmp_path, monkeypatch):
+def test_installed_module(tmp_path, monkeypatch):
     package = tmp_path / "theirs"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -138,7 +138,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_mistake_is_one_line(name, mine):
+def test_mistake_gives_one_line(name, mine):
     source, line = WRONG[name]
     mine.write_text(textwrap.dedent(source).lstrip())
     with pytest.raises(UserError) as refused:
@@ -159,13 +159,13 @@ def test_keys_of_every_objective():
     assert "objective.block_low" not in read_keys("masked", config().objective)
 
 
-def test_every_described_parameter_is_one_of_a_factory():
+def test_described_parameters_match_factories():
     factories = [*OBJECTIVES.values(), *PROCESSES.values()]
     assert set().union(*(inspect.signature(factory).parameters for factory in factories)) == set(DESCRIBED)
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_blocks_are_refused_where_no_key_of_them_is_read(name):
+def test_blocks_are_refused_without_block_keys(name):
     objective = objective_of(config(name=name), 4)
     if name in NEVER_IN_BLOCKS:
         with pytest.raises(UserError, match="block diffusion needs"):
@@ -174,8 +174,8 @@ def test_blocks_are_refused_where_no_key_of_them_is_read(name):
         block(objective, 4, 8)
 
 
-def test_the_command_trains_and_evaluates_it(mine, tmp_path):
-    """In a folder of its own, with a config by path."""
+def test_command_trains_and_evaluates(mine, tmp_path):
+    """The current folder is not the repository, and the config is given by path."""
     run = tmp_path / "run"
     corpus = tmp_path / "input.txt"
     corpus.write_text("the quick brown fox jumps over the lazy dog. " * 200)

@@ -1,4 +1,4 @@
-"""The README's code runs, and the numbers of the quickstart are those of its stored results."""
+"""The README's code runs, and the quickstart's figures match its stored results."""
 
 import pathlib
 import re
@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST_RUN = (ROOT / "docs" / "start" / "first-run.md").read_text(encoding="utf-8")
 
 
-def test_the_first_python_block_trains(monkeypatch):
+def test_first_python_block_trains(monkeypatch):
     monkeypatch.chdir(ROOT)
     block = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
     names = {}
@@ -19,7 +19,7 @@ def test_the_first_python_block_trains(monkeypatch):
     assert 5 < float(names["metrics"]["loss"]) < 6  # near ln 257 at the first step
 
 
-def test_the_numbers_are_those_of_the_stored_results():
+def test_figures_match_stored_results():
     results, problems = read_results(sorted((ROOT / "experiments" / "results" / "quickstart").iterdir()))
     analysis = analyse(results, problems)
     for name, best in analysis.optima.items():

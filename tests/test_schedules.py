@@ -49,7 +49,7 @@ def total_noise(schedule, times):
     return -np.log1p(-noised), rate * noised / (1 - noised)
 
 
-def test_log_linear_numbers_of_mdlm():
+def test_mdlm_log_linear_values():
     times = np.array([0, 0.001, 0.1, 0.5, 0.9, 1])
     sigma = -np.log1p(-exactly(linear(1e-3), times)[0])
     expected = [0, 0.00099950, 0.10524941, 0.69214767, 2.29362535, 6.90776825]  # float32
@@ -58,14 +58,14 @@ def test_log_linear_numbers_of_mdlm():
     np.testing.assert_allclose(slope, [0.9999989, 1.1098766, 1.9960042, 9.9008932, 999.01288], rtol=2e-5)
 
 
-def test_geometric_numbers_of_sedd():
+def test_sedd_geometric_values():
     sigma, slope = total_noise(geometric(1e-4, 20.0), np.array([0.0, 0.5, 1.0]))
     np.testing.assert_allclose(sigma, [1e-4, 0.04472136, 20], rtol=1e-6)
     assert slope[1] == pytest.approx(0.5458722, rel=1e-6)
 
 
-def test_closed_forms_of_md4():
-    """Its table 1: 1 - t^w, of weight w / t, and 1 - cos(pi (1 - t) / 2), of weight (pi / 2) tan(pi (1 - t) / 2)."""
+def test_md4_closed_forms():
+    """MD4, table 1: 1 - t^w with weight w / t; 1 - cos(pi (1 - t) / 2) with weight (pi / 2) tan(pi (1 - t) / 2)."""
     for power in (0.5, 1.0, 3.0):
         noised, rate = exactly(polynomial(power), TIMES)
         np.testing.assert_allclose(noised, TIMES**power, rtol=1e-12)
@@ -108,14 +108,14 @@ def test_slope_is_the_derivative(schedule):
 
 
 @pytest.mark.parametrize("schedule", [*ALL.values(), polynomial(3.0)], ids=[*ALL, "cube"])
-def test_float32_keeps_its_digits_near_zero(schedule):
-    """Where 1 - (1 - t^3) has none left: t = 1e-6 .. 1e-2."""
+def test_float32_precision_near_zero(schedule):
+    """At t = 1e-6 .. 1e-2, where 1 - (1 - t^3) has no digits left."""
     times = np.logspace(-6, -2, 50, dtype=np.float32)
     for single, double in zip(noise_rate(schedule, jnp.asarray(times)), exactly(schedule, times), strict=True):
         np.testing.assert_allclose(single, double, rtol=1e-5)
 
 
-def test_the_dict_names_them_all():
+def test_names():
     assert set(SCHEDULES) == {
         "linear",
         "log_linear",
@@ -138,7 +138,7 @@ NEW = {
 
 
 @pytest.mark.parametrize("name", NEW)
-def test_schedules_of_mdlm_and_bd3lm_by_their_formulas(name):
+def test_mdlm_and_bd3lm_formulas(name):
     noised, rate = exactly(SCHEDULES[name](), TIMES)
     np.testing.assert_allclose(noised, NEW[name](TIMES), rtol=1e-13, atol=1e-15)
     step = 1e-6
@@ -147,7 +147,8 @@ def test_schedules_of_mdlm_and_bd3lm_by_their_formulas(name):
     np.testing.assert_allclose((rate * noised)[inside], slope, rtol=1e-6)
 
 
-def test_a_clipped_schedule_is_its_part_stretched():
+def test_clipped_schedule():
+    """The range from low to high, stretched over all times."""
     noised, rate = exactly(clipped(linear(), 0.3, 0.8), np.array([0.0, 0.5, 1.0]))
     np.testing.assert_allclose(noised, [0.3, 0.55, 0.8])
     np.testing.assert_allclose(rate * noised, 0.5)
@@ -155,13 +156,13 @@ def test_a_clipped_schedule_is_its_part_stretched():
         clipped(linear(), 0.8, 0.3)
 
 
-def test_md4_cuts_epsilon_at_both_ends():
+def test_md4_epsilon_at_both_ends():
     noised, _ = exactly(with_ends(cosine(), 1e-4), np.array([0.0, 1.0]))
     np.testing.assert_allclose(noised, [1e-4, 1 - 1e-4], rtol=1e-12)
 
 
 @pytest.mark.parametrize("vocab", [2, 3, 100, 50257])
-def test_gaussian_argmax_is_the_integral_and_its_slope(vocab):
+def test_gaussian_argmax_matches_the_integral(vocab):
     """alpha = V / (V - 1) [integral of phi(z - mu) Phi(z)^(V - 1) dz - 1 / V], mu = a / sqrt(1 - a^2), a = 1 - t."""
 
     def integral(t):
@@ -176,7 +177,8 @@ def test_gaussian_argmax_is_the_integral_and_its_slope(vocab):
     np.testing.assert_allclose(rate * noised, slope, rtol=1e-3, atol=1e-3)
 
 
-def test_gaussian_argmax_is_the_argmax_of_noised_one_hot_vectors():
+def test_gaussian_argmax_matches_samples():
+    """Samples are the argmax of noised one-hot vectors."""
     vocab, num, t = 5, 400_000, 0.3
     a = 1 - t
     vectors = a * np.eye(vocab)[0] + np.sqrt(1 - a**2) * np.random.default_rng(0).normal(size=(num, vocab))
@@ -187,14 +189,14 @@ def test_gaussian_argmax_is_the_argmax_of_noised_one_hot_vectors():
 
 
 @pytest.mark.parametrize("name", ["linear", "cosine", "cosine_squared", "square_root", "logarithmic"])
-def test_weights_keep_their_digits_at_the_first_times_in_float32(name):
+def test_float32_weights_at_small_times(name):
     times = np.array([1e-6, 1e-5, 1e-3], np.float32)
     single = noise_rate(SCHEDULES[name](), jnp.asarray(times))
     for one, double in zip(single, exactly(SCHEDULES[name](), times.astype(np.float64)), strict=True):
         np.testing.assert_allclose(one, double, rtol=1e-6)
 
 
-def test_a_schedule_that_falls_or_leaves_the_unit_interval_is_refused():
+def test_decreasing_schedule_is_refused():
     for schedule in [*ALL.values(), gaussian_argmax(7), clipped(cosine(), 0.2, 0.7)]:
         check_schedule("schedule", schedule)
     with pytest.raises(UserError, match=r"schedule: P\(noised\) is .* at t=.*; accepted: a schedule that never falls"):
@@ -202,16 +204,16 @@ def test_a_schedule_that_falls_or_leaves_the_unit_interval_is_refused():
 
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"polynomial"}))
-def test_the_rate_is_that_of_the_total_noise(name):
-    """sigma' / (e^sigma - 1), sigma = -log alpha (SEDD), is -alpha' / (1 - alpha)."""
+def test_noise_rate_matches_total_noise(name):
+    """SEDD's sigma' / (e^sigma - 1), with sigma = -log alpha, is -alpha' / (1 - alpha)."""
     with jax.enable_x64(True):
         t, schedule = jnp.linspace(0.05, 0.95, 19), SCHEDULES[name]()
         sigma, slope = jax.jvp(lambda t: -jnp.log1p(-schedule(t)), (t,), (jnp.ones_like(t),))
         np.testing.assert_allclose(slope / jnp.expm1(sigma), noise_rate(schedule, t)[1], rtol=1e-12)
 
 
-def test_total_noise_is_that_of_mdlms_code():
-    """sigma of its five schedules at five times, epsilon 1e-3 (`noise_schedule.py`)."""
+def test_total_noise_matches_mdlm_code():
+    """sigma of its schedules with epsilon 1e-3 (`noise_schedule.py`)."""
     times = jnp.array([0.0, 0.1, 0.5, 0.9, 1.0])
     published = {
         "log_linear": [0, 0.10524941, 0.69214767, 2.29362535, 6.90776825],
@@ -237,5 +239,5 @@ def test_inverse(schedule):
 
 @pytest.mark.parametrize("steps", [10, 1000])
 def test_rate_of_the_second_step(steps):
-    """t^2 masks 1 of 4 parts in the first step and 3 in the second: the chance of its step, over the width."""
+    """t^2 masks 1 of 4 parts in the first step and 3 in the second: the probability of a step over its width."""
     assert float(step_rate(polynomial(2.0), jnp.float32(2 / steps), 1 / steps)) == pytest.approx(0.75 * steps, rel=1e-5)

@@ -1,4 +1,4 @@
-"""No key is ignored: one that the objective, source, schedule or runner does not read is refused."""
+"""No key is ignored: a key that the objective, source, schedule or runner does not read is refused."""
 
 import itertools
 
@@ -56,15 +56,15 @@ def load(*overrides, config="base"):
     return load_config(config, [f"--config.{override}" for override in overrides])
 
 
-@pytest.mark.parametrize(("objective", "key"), itertools.product(EIGHT, NONSENSE))
-def test_nonsense_is_accepted_by_no_objective(objective, key, tmp_path):
+@pytest.mark.parametrize(("objective", "key"), list(itertools.product(EIGHT, NONSENSE)))
+def test_nonsense_is_refused(objective, key):
     with pytest.raises(UserError, match=f"config.objective.{key} is "):
         load(f"objective.name={objective}", f"objective.{key}={NONSENSE[key]}")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_key_is_accepted_only_where_it_is_read(objective):
-    """On the command line whatever its value is, in a file or a grid where it differs from the default."""
+def test_unread_objective_key_is_refused(objective):
+    """On the command line whatever its value; in a file or a grid where it differs from the default."""
     read = read_keys(objective)
     for key, value in VALID.items():
         for given in (value, base.KEYS[f"objective.{key}"].default):
@@ -79,8 +79,8 @@ def test_a_key_is_accepted_only_where_it_is_read(objective):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_the_table_agrees_with_the_code(objective):
-    """Who reads a key is declared beside it and follows from the parameters of factories; both say the same."""
+def test_table_matches_the_factories(objective):
+    """The table declares the readers of each key; the parameters of the factories imply the same."""
     for process, schedule, convention, blocks in itertools.product(
         PROCESSES, ("linear", "polynomial"), ("none", "md4"), (0, 4)
     ):
@@ -107,7 +107,7 @@ def is_used(config, name):
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_time_width_is_read_where_the_network_sees_the_time(objective):
+def test_time_width_needs_time_conditioning(objective):
     kinds = (
         itertools.product(PROCESSES, ("raw", "denoiser")) if objective == "sedd" else ((p, "raw") for p in PROCESSES)
     )
@@ -147,20 +147,20 @@ def test_time_width_is_read_where_the_network_sees_the_time(objective):
         (["budget_counter=six_total"], "only where budget is not 0"),
     ],
 )
-def test_a_key_that_nothing_reads_is_refused(overrides, message):
+def test_unread_key_gives_one_line(overrides, message):
     with pytest.raises(UserError) as refused:
         load(*overrides)
     assert message in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_steps_do_not_lose_to_a_budget():
+def test_steps_and_budget_exclude_each_other():
     with pytest.raises(UserError, match=r"config.steps is 10; nothing reads it where budget is 30000000000.0"):
         load("steps=10", config="quickstart")
     assert load("budget=0", "steps=10", config="quickstart").steps == 10
 
 
-def test_a_preset_serves_other_objectives():
-    """Their keys return to the defaults, and with them what stood on those keys; the rest stays."""
+def test_presets_work_with_other_objectives():
+    """Unread keys, and the keys that depend on them, return to the defaults; the rest stays."""
     for preset, objective in itertools.product(PRESETS, OBJECTIVES):
         refuse_unread(load(f"objective.name={objective}", config=preset))
     config = load("objective.name=d3pm", config="smdm")
@@ -172,7 +172,7 @@ def test_a_preset_serves_other_objectives():
         load("objective.name=ar", "objective.independent_times=True", config="smdm")
 
 
-def test_a_file_with_a_key_that_its_objective_ignores_is_refused(tmp_path):
+def test_unread_key_in_file_is_refused(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
         "from mdlm_jax.configs import base\n\n\ndef get_config():\n"
@@ -196,8 +196,8 @@ def test_with_objective_resets_and_refuses():
             with_objective(config, "sedd", **keys)
 
 
-def test_what_nothing_read_before_stays():
-    """A run from before such keys were refused resumes with the config that it has."""
+def test_old_run_keeps_unread_keys():
+    """A run from before such keys were refused resumes with its own config."""
     config = smdm.get_config()
     config.objective.name = "ar"
     assert override(config, []) == config
@@ -212,7 +212,7 @@ def test_combinations_reset_as_overrides_do():
     ]
 
 
-def test_an_objective_of_ones_own(tmp_path, monkeypatch):
+def test_custom_objective(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(
         "from mdlm_jax.objectives import OBJECTIVES\n\n\ndef make(mask_id, rate):\n"
@@ -225,7 +225,7 @@ def test_an_objective_of_ones_own(tmp_path, monkeypatch):
         plan(load("objective.name=mine.py:make", "objective.gamma=0.5"))
 
 
-def test_the_presets_plan():
+def test_presets_plan():
     for preset in ("base", "quickstart", "char"):
         assert plan(load(config=preset)).steps > 0
     assert (ROOT / "configs").is_dir()

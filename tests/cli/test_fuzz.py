@@ -1,4 +1,4 @@
-"""Wrong input of any kind is one line and exit code 2, at once: every verb, every key, every file that users edit."""
+"""Wrong input of any kind gives one line and exit code 2, at once: every verb, every key, every user file."""
 
 import argparse
 import contextlib
@@ -93,7 +93,7 @@ def test_values_of_keys(name, text):
 
 @settings(max_examples=500, **QUICK)
 @given(st.text(max_size=20).filter(lambda name: name.partition("=")[0] not in KEYS), words)
-def test_keys_that_there_are_not(name, text):
+def test_unknown_keys(name, text):
     assert refused(lambda: load_config("base", [f"--config.{name}={text}"]))
 
 
@@ -137,7 +137,7 @@ def told(arguments):
 
 @settings(max_examples=1000, **QUICK)
 @given(st.sampled_from(sorted(VERBS)), leftover, words)
-def test_words_that_no_verb_has(verb, word, text):
+def test_unknown_words(verb, word, text):
     path, parser, needed = VERBS[verb]
     takes_more = any(action.nargs in ("+", "*", "?") for action in parser._actions)
     mistake = ["--nothing", text] if takes_more and not word.startswith("-") else [word]
@@ -147,7 +147,7 @@ def test_words_that_no_verb_has(verb, word, text):
 
 @settings(max_examples=500, **QUICK)
 @given(st.sampled_from(sorted(VERBS)), st.data())
-def test_options_with_other_values(verb, data):
+def test_options_that_are_not_numbers(verb, data):
     path, parser, needed = VERBS[verb]
     numbers = [action for action in parser._actions if action.option_strings and action.type in (int, float)]
     if not numbers:
@@ -175,7 +175,7 @@ values = st.recursive(
 
 @settings(max_examples=1000, **QUICK)
 @given(st.sampled_from([*sorted(KEYS), ""]), values)
-def test_a_config_that_was_edited(tmp_path_factory, name, value):
+def test_edited_configs(tmp_path_factory, name, value):
     whole = json.loads(to_json(base.get_config()))
     section, _, leaf = name.rpartition(".")
     if name:

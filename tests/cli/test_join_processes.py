@@ -1,4 +1,4 @@
-"""When a process joins others, by what its environment says."""
+"""The environment variables and options that make a process join others."""
 
 import jax
 import pytest
@@ -28,21 +28,21 @@ def joined(monkeypatch) -> list[tuple]:
         ({"TPU_WORKER_HOSTNAMES": "worker-0", "MEGASCALE_NUM_SLICES": "2"}, True),
     ],
 )
-def test_the_environment_of_several_processes_is_found(monkeypatch, joined, environment, joins):
+def test_environment_decides(monkeypatch, joined, environment, joins):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     join_processes("", 0, 0)
     assert joined == [()] * joins
 
 
-def test_options_come_before_the_environment(monkeypatch, joined):
+def test_options_override_the_environment(monkeypatch, joined):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
     join_processes("host0:1234", 4, 3)
     assert joined == [("host0:1234", 4, 3)]
 
 
 @pytest.mark.parametrize("options", [("host0:1234", 0, 0), ("", 2, 0), ("host0:1234", 2, 2), ("", 0, 1)])
-def test_half_of_the_options_are_refused(joined, options):
+def test_partial_options_are_refused(joined, options):
     with pytest.raises(UserError, match="all three together"):
         join_processes(*options)
     assert joined == []

@@ -1,4 +1,4 @@
-"""The command line as a person uses it, in processes of its own."""
+"""The command line as a user runs it, in processes of its own."""
 
 import json
 import os
@@ -70,7 +70,8 @@ TRAIN = ["train", "--run", "RUN", "--config", "base"]
         (["sweep", "run", "quickstart", "--folder", "RUN", "--submit", "sbatch"], "a line with {command}"),
     ],
 )
-def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, capfd, monkeypatch, arguments, message):
+def test_wrong_input_gives_one_line(tmp_path, capfd, monkeypatch, arguments, message):
+    """Exit code 2, and the run's folder is not created."""
     monkeypatch.chdir(runs.ROOT)
     with pytest.raises(SystemExit) as ended:
         main([argument.replace("RUN", str(tmp_path / "run")) for argument in arguments])
@@ -81,7 +82,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path, capfd, monkeypatch, a
     assert not (tmp_path / "run").exists()
 
 
-def test_the_keys_of_a_config(capsys):
+def test_config_describes_keys(capsys):
     for words, shown in (("config", "optim.lr "), ("config model", "model.width"), ("config seed", "read: always")):
         with pytest.raises(SystemExit) as ended:
             main(words.split())
@@ -102,8 +103,8 @@ def process(*arguments, **options):
     return subprocess.run(words, env=runs.environment() | options.pop("env", {}), cwd=runs.ROOT, text=True, **options)
 
 
-def test_version_help_and_refusals_import_no_jax(tmp_path):
-    """Which is what makes them answer at once."""
+def test_quick_answers_import_no_jax(tmp_path):
+    """Version, help and refused configs answer at once."""
     run = ["--run", tmp_path / "run", "--config", "quickstart"]
     for arguments in (
         ["--version"],
@@ -117,7 +118,7 @@ def test_version_help_and_refusals_import_no_jax(tmp_path):
         assert done.stdout.splitlines()[-1] == "False False", done.stdout + done.stderr
 
 
-def test_a_reader_that_has_gone_and_a_full_device():
+def test_full_device_and_closed_pipe():
     with open("/dev/full", "w") as full:
         done = process("config", stdout=full, stderr=subprocess.PIPE)
     assert done.returncode == 2 and done.stderr == "mdlm-jax: No space left on device\n"
@@ -128,12 +129,13 @@ def test_a_reader_that_has_gone_and_a_full_device():
     assert done.returncode == 141 and done.stderr == ""
 
 
-def test_a_terminal_without_utf8():
+def test_terminal_without_utf8():
     done = process("sweep", "plan", "no\u00e9l", env={"PYTHONIOENCODING": "ascii"}, capture_output=True)
     assert done.returncode == 2 and "no?l: no such file" in done.stderr
 
 
-def test_the_command_itself_says_no_more(tmp_path):
+def test_command_prints_one_line(tmp_path):
+    """The same in a process of its own."""
     assert mdlm_jax("evaluate", "--run", tmp_path, expect=2).count("\n") == 1
 
 
@@ -157,8 +159,8 @@ def test_train_evaluate_and_train_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_from_plan_to_report(tmp_path):
-    """Real training of twelve tiny runs, one of which can not succeed."""
+def test_sweep_from_plan_to_report(tmp_path):
+    """Real training of twelve tiny runs, one of which diverges."""
     (tmp_path / "experiments").mkdir()
     experiment = tmp_path / "experiments" / "tiny.py"
     experiment.write_text(
@@ -209,8 +211,8 @@ def test_a_sweep_from_plan_to_report(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_corpus_from_text_to_samples(tmp_path):
-    """Tokenizer, corpus, training and sampling on the standard library."""
+def test_corpus_from_text_to_samples(tmp_path):
+    """Tokenizer, corpus, training and sampling on the standard library's text."""
     tokenizer, corpus, run = tmp_path / "bpe.json", tmp_path / "corpus", tmp_path / "run"
     assert "400 tokens" in mdlm_jax("data", "tokenizer", "--size", 400, "--out", tokenizer)
     assert "documents" in mdlm_jax("data", "build", "--tokenizer", tokenizer, "--out", corpus, "--workers", 2)

@@ -20,7 +20,7 @@ from tests import run_folders as runs
 
 
 def config_of(**keys) -> ConfigDict:
-    """The config of tests/runs.py with `keys`, dotted config keys with __ for dots."""
+    """The config of tests/run_folders.py with `keys`, dotted config keys with __ for dots."""
     config = base.get_config()
     config.update_from_flattened_dict(runs.TINY | {key.replace("__", "."): value for key, value in keys.items()})
     return config

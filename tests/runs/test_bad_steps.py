@@ -1,10 +1,11 @@
-"""A step whose loss is no number is never saved."""
+"""A step with a non-finite loss is never saved."""
 
 from mdlm_jax.runs import checkpoint
 from tests.runs.here import train_here
 
 
-def test_a_loss_is_read_before_its_state_is_saved(tmp_path, monkeypatch):
+def test_loss_is_checked_before_saving(tmp_path, monkeypatch):
+    """Only the steps before the bad one are saved."""
     saved, save = [], checkpoint.save
 
     def noted(checkpoints, step, state):

@@ -1,4 +1,4 @@
-"""The variance of block diffusion's loss by the range of its noise levels, against its formula at one token a block."""
+"""Variance of the block diffusion loss by noise-level range, against its closed form for blocks of one token."""
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,11 @@ V, L = 5, 4
 
 
 @pytest.mark.slow  # every range is compiled
-def test_one_token_a_block_has_the_variance_of_its_formula():
-    """A hidden token costs CE / t, hidden with probability t in [low, high]: variance CE^2 (ln(high/low)/(high-low) -
-    1).
+def test_variance_matches_the_formula():
+    """A token is masked with probability t and then costs CE / t, with t uniform in [low, high].
 
-    Times are stratified over the blocks of a row, so only the mean over rows of one-block rows has it exactly.
+    The variance is therefore CE^2 (ln(high/low)/(high-low) - 1). Times are stratified over the blocks of a row, so each
+    row here holds one block.
     """
     model = transformer(Architecture(V, 1, 8, 1, 1, 8), Execution())
     params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(0)))  # logits of 0: CE = log V everywhere

@@ -1,4 +1,4 @@
-"""How a run is executed may change when it resumes, and is recorded; which run it is may not."""
+"""Execution settings may change when a run resumes and are recorded; the keys that identify the run may not."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def test_execution_changes_are_recorded(run, whole):
 
 
 @pytest.mark.parametrize("name", ["result.json", "metrics.jsonl"])
-def test_a_folder_where_a_file_belongs_is_refused(run, name):
+def test_folder_in_place_of_file_is_refused(run, name):
     """Before anything is trained, which could not be reported."""
     (run / name).unlink(missing_ok=True)
     (run / name).mkdir()
@@ -49,7 +49,7 @@ def test_a_folder_where_a_file_belongs_is_refused(run, name):
         train_here(run, **KEYS)
 
 
-def test_metrics_that_are_no_text_are_dropped(run):
+def test_unreadable_metrics_are_dropped(run):
     kept = losses_of(run)[:4]
     with (run / "metrics.jsonl").open("ab") as file:
         file.write(b'\xff\xfe\n[1]\n{"step":')
@@ -57,13 +57,14 @@ def test_metrics_that_are_no_text_are_dropped(run):
     assert losses_of(run)[:4] == kept and len(losses_of(run)) == KEYS["steps"]
 
 
-def test_science_is_refused(run):
+def test_scientific_change_is_refused(run):
     with pytest.raises(UserError, match="differs in optim.lr: 0.01 -> 0.02; choose another"):
         train_here(run, **KEYS | {"optim__lr": 0.02, "train__microbatches": 2})
     assert not (run / "execution.json").exists()
 
 
-def test_an_edited_config_is_not_that_of_the_checkpoint(run):
+def test_edited_config_is_refused(run):
+    """A checkpoint stores its config, so an edit of config.json is found."""
     path = run / "config.json"
     path.write_text(path.read_text().replace('"name": "ar"', '"name": "masked"'))
     with pytest.raises(UserError, match="is not the config of checkpoint 4: objective.name: 'ar' -> 'masked'"):
@@ -72,19 +73,20 @@ def test_an_edited_config_is_not_that_of_the_checkpoint(run):
         train_here(run, **KEYS | {"objective__name": "masked"})
 
 
-def test_the_same_corpus_may_be_spelt_otherwise(run):
+def test_equal_corpus_path_is_accepted(run):
+    """Another spelling of the same corpus resumes the run and is recorded."""
     before = config_of(**KEYS).data.path
     train_here(run, **KEYS | {"data__path": before.replace(",", ", ")})
     (change,) = json.loads((run / "execution.json").read_text())
     assert change["changed"] == {"data.path": [before, before.replace(",", ", ")]}
 
 
-def test_another_corpus_is_refused(run):
+def test_other_corpus_is_refused(run):
     with pytest.raises(UserError, match="was started with another corpus"):
         train_here(run, **KEYS | {"data__path": "vocab=8,concentration=0.5"})
 
 
-def test_the_record_cannot_change_science(run):
+def test_record_holds_execution_keys_only(run):
     (run / "execution.json").write_text('[{"step": 1, "changed": {"optim.lr": [0.01, 1.0]}}]')
     with pytest.raises(UserError, match="not the record of a run's execution"):
         open_run(run)

@@ -1,4 +1,4 @@
-"""What clusters do to runs, done to real ones: the rows of docs/how-to/faults.md that no other test here has."""
+"""Cluster faults on real runs: the rows of docs/how-to/faults.md that no other test here covers."""
 
 import json
 import shutil
@@ -18,8 +18,11 @@ PEER_SECONDS = 130.0  # where no connection breaks, it is the heartbeat that tel
 
 
 @pytest.mark.slow
-def test_a_full_disk_and_one_that_can_not_be_written_cost_nothing_but_time(tmp_path):
-    """In a user's own name space for mounts: no privilege is needed."""
+def test_full_and_read_only_disks(tmp_path):
+    """Runs resume after a full disk and after a read-only one, and end as undisturbed runs do.
+
+    The disks are mounted in a user namespace, which needs no privilege.
+    """
     assert shutil.which("unshare"), "util-linux is not here"
     command = ["unshare", "-rm", sys.executable, "-m", "tests.runs.disk_faults", str(tmp_path)]
     done = subprocess.run(command, env=runs.environment(), cwd=runs.ROOT, capture_output=True, text=True)
@@ -47,8 +50,8 @@ def test_a_full_disk_and_one_that_can_not_be_written_cost_nothing_but_time(tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
-def test_when_a_process_of_a_run_dies_the_others_end_and_the_restart_goes_on(tmp_path, free_port, victim):
-    """Process 0 has the coordinator; either may die."""
+def test_peer_death_ends_the_run(tmp_path, free_port, victim):
+    """When either process dies the other exits, and a restart resumes. Process 0 hosts the coordinator."""
     run, keys = tmp_path / "run", {"steps": 100_000, "train__checkpoint_every": 10}
 
     def both(port: int):
@@ -74,8 +77,8 @@ def test_when_a_process_of_a_run_dies_the_others_end_and_the_restart_goes_on(tmp
 
 
 @pytest.mark.slow
-def test_three_kills_at_random_moments_change_nothing(tmp_path):
-    """benchmarks/kill_fifty.py has fifty."""
+def test_three_random_kills_change_nothing(tmp_path):
+    """`benchmarks/kill_fifty.py` does the same with fifty kills."""
     from benchmarks.kill_fifty import study
 
     found = study(tmp_path, steps=300, at_any=2, at_end=1, seed=0)
@@ -83,7 +86,8 @@ def test_three_kills_at_random_moments_change_nothing(tmp_path):
     assert_same_state(tmp_path / "whole", tmp_path / "killed")
 
 
-def test_another_config_is_refused_with_what_differs_and_both_values(tmp_path):
+def test_other_config_is_refused(tmp_path):
+    """The message names each differing key with both values."""
     folder = tmp_path / "run"
     claim_folder(config_of(steps=1, optim__lr=0.01), folder)
     claim_folder(config_of(steps=1, optim__lr=0.01), folder)

@@ -1,4 +1,4 @@
-"""Training never begins anew unasked."""
+"""Training starts over only where `--fresh` requests it."""
 
 import json
 import pathlib
@@ -29,7 +29,7 @@ def run(whole, tmp_path):
 
 
 @pytest.mark.parametrize("folder_too", [True, False])
-def test_a_run_without_its_checkpoints_is_refused(run, folder_too):
+def test_lost_checkpoints_are_refused(run, folder_too):
     shutil.rmtree(run / "checkpoints")
     if not folder_too:
         (run / "checkpoints").mkdir()
@@ -39,7 +39,7 @@ def test_a_run_without_its_checkpoints_is_refused(run, folder_too):
     assert (run / "metrics.jsonl").read_text() == before and not (run / "result.json").exists()
 
 
-def test_fresh_sets_aside_and_deletes_nothing(run, whole):
+def test_fresh_sets_old_files_aside(run, whole):
     shutil.rmtree(run / "checkpoints")
     before = (run / "metrics.jsonl").read_text()
     train_here(run, fresh=True, **KEYS)
@@ -47,20 +47,20 @@ def test_fresh_sets_aside_and_deletes_nothing(run, whole):
     assert losses_of(run) == losses_of(whole)
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again(run, whole):
+def test_kill_before_first_checkpoint_restarts(run, whole):
     interrupt(run, 0)
     train_here(run, **KEYS)
     assert losses_of(run) == losses_of(whole) and not list(run.glob("set-aside*"))
 
 
-def test_two_processes_do_not_train_one_run(run):
+def test_one_process_trains_a_run(run):
     with hold([run]), pytest.raises(UserError, match=r"is being trained by process \d+ on .*; accepted: another --run"):
         train_here(run, **KEYS)
     assert train_here(run, **KEYS).status == "done"
     assert last_attempt(run).outcome == "done"
 
 
-def test_a_held_run_says_how_it_ended(tmp_path):
+def test_hold_records_the_outcome(tmp_path):
     with pytest.raises(KeyboardInterrupt), hold([tmp_path]):
         raise KeyboardInterrupt
     assert last_attempt(tmp_path).outcome == "stopped"
@@ -70,7 +70,7 @@ def test_a_held_run_says_how_it_ended(tmp_path):
     assert len(json.loads((tmp_path / "attempts" / "2.json").read_text())["owner"]["host"])
 
 
-def test_a_run_needs_a_folder_with_a_name():
+def test_empty_folder_name_is_refused():
     from mdlm_jax.runs.run_folder import check_folder
 
     with pytest.raises(UserError, match="accepted: the folder of one run, by its name"):

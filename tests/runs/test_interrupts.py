@@ -33,7 +33,8 @@ def started_compiling(folder, process):
 @pytest.mark.parametrize(
     "moment", [started_compiling, pytest.param(started_importing, marks=pytest.mark.slow)], ids=lambda it: it.__name__
 )
-def test_before_the_first_step_it_ends_at_once(tmp_path, moment):
+def test_ctrl_c_before_first_step(tmp_path, moment):
+    """Training exits with code 130 and one line, without a traceback."""
     process = runs.start(tmp_path / "run", **KEYS, model__size="131k", objective__block_size=0)
     moment(tmp_path / "run", process)
     seconds, code, lines = interrupted(process)
@@ -41,7 +42,7 @@ def test_before_the_first_step_it_ends_at_once(tmp_path, moment):
     assert seconds < 2  # one, and what a machine with other work takes to notice
 
 
-def test_during_steps_the_state_is_saved(tmp_path):
+def test_ctrl_c_during_training_saves(tmp_path):
     process = runs.start(tmp_path / "run", **KEYS)
     metrics = tmp_path / "run" / "metrics.jsonl"
     wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") > 3)

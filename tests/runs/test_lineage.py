@@ -1,4 +1,4 @@
-"""Extending a run, branching off a checkpoint and starting from weights are three declared things."""
+"""Three declared ways to continue training: extend a run, branch from a checkpoint, start from weights."""
 
 import shutil
 
@@ -29,8 +29,8 @@ def scheduled_steps(folder, step):
     return float(state_of(folder, step)["opt_state"]["hyperparams"]["total_steps"])
 
 
-def test_a_branch_has_the_whole_state(parent, tmp_path):
-    """With the parent's own config it takes the parent's own steps, bitwise."""
+def test_branch_restores_the_whole_state(parent, tmp_path):
+    """With the parent's config a branch takes the parent's steps, bitwise."""
     result = train_here(tmp_path / "branch", **KEYS, branch_from=f"{parent}@4")
     assert_same_state(tmp_path / "branch", parent)
     planned = plan(config_of(**KEYS))
@@ -40,7 +40,8 @@ def test_a_branch_has_the_whole_state(parent, tmp_path):
     assert result.own_flops["exact"] == pytest.approx(2 * planned.flops_per_step.exact)
 
 
-def test_a_branch_may_learn_otherwise_and_outlives_its_parent(parent, tmp_path):
+def test_branch_may_change_the_optimizer(parent, tmp_path):
+    """The branch resumes after its parent is deleted."""
     shutil.copytree(parent, tmp_path / "parent")
     keys = KEYS | {"branch_from": f"{tmp_path / 'parent'}@4", "optim__lr": 1e-9, "optim__weight_decay": 0.0}
     train_here(tmp_path / "branch", **keys)
@@ -52,8 +53,8 @@ def test_a_branch_may_learn_otherwise_and_outlives_its_parent(parent, tmp_path):
 
 
 @pytest.mark.parametrize("schedule", ["hold", "replan"])
-def test_an_extended_run_is_the_longer_run(parent, tmp_path, schedule):
-    """With a constant rate it is bitwise the run that was longer from the start."""
+def test_extension_equals_the_longer_run(parent, tmp_path, schedule):
+    """With a constant learning rate they are equal bitwise."""
     keys = KEYS | {"optim__decay": "constant"}
     train_here(tmp_path / "run", **keys)
     result = train_here(tmp_path / "run", extension=schedule, **keys | {"steps": 8})
@@ -65,7 +66,7 @@ def test_an_extended_run_is_the_longer_run(parent, tmp_path, schedule):
     assert scheduled_steps(tmp_path / "run", 8) == (6 if schedule == "hold" else 8)
 
 
-def test_an_extension_is_declared(parent, tmp_path):
+def test_extension_must_be_declared(parent, tmp_path):
     shutil.copytree(parent, tmp_path / "run")
     with pytest.raises(UserError, match="differs in steps: 6 -> 8"):
         train_here(tmp_path / "run", **KEYS | {"steps": 8})
@@ -77,7 +78,8 @@ def test_an_extension_is_declared(parent, tmp_path):
             train_here(tmp_path / "run", extension="hold", **KEYS | keys)
 
 
-def test_weights_are_inherited_with_what_they_cost(parent, tmp_path):
+def test_inherited_tokens_are_counted(parent, tmp_path):
+    """A run that starts from weights counts the tokens that trained them."""
     result = train_here(tmp_path / "run", **KEYS | {"steps": 2}, start_from=str(parent))
     planned = plan(config_of(**KEYS))
     assert (result.parent, result.kinship, result.birth_step) == ("parent", "weights", 6)
@@ -86,8 +88,8 @@ def test_weights_are_inherited_with_what_they_cost(parent, tmp_path):
     assert grandchild.inherited_tokens == 8 * planned.tokens_per_step
 
 
-def test_the_numbers_of_a_build_outlive_a_resume(parent, tmp_path):
-    """A step donates its state; the hyperparameters in it must be copies, for a rewind reads them again."""
+def test_resume_keeps_the_initial_values(parent, tmp_path):
+    """A step donates its state, so the state must hold copies: a rewind reads the originals again."""
     built = build(config_of(**KEYS))
     runner = RUNNERS["jit"][0](
         make_train_step(built.model, built.objective, built.optimizer, built.options), built.mesh
@@ -98,7 +100,7 @@ def test_the_numbers_of_a_build_outlive_a_resume(parent, tmp_path):
     assert float(built.initial[1]["total_steps"]) == 6
 
 
-def test_a_branch_needs_its_checkpoint(parent, tmp_path):
+def test_missing_branch_checkpoint_is_refused(parent, tmp_path):
     with pytest.raises(UserError, match=r"accepted: one of the checkpoints of steps \[4, 6\]"):
         train_here(tmp_path / "run", **KEYS, branch_from=f"{parent}@5")
     with pytest.raises(UserError, match="accepted: FOLDER@STEP"):

@@ -1,4 +1,4 @@
-"""Loggers follow a run that takes steps again."""
+"""Loggers stay correct when a run repeats steps."""
 
 import json
 import struct
@@ -50,13 +50,13 @@ def test_tensorboard_shows_every_step_once(tmp_path):
     assert lines == list(range(1, 10))
 
 
-def test_a_broken_line_is_dropped(tmp_path):
+def test_broken_line_is_dropped(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\nnot JSON}\n[]\n{"loss": 1.0}\n{"step": 2, "lo')
     write(tmp_path, "", 5, ())
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1, "loss": 2.0}\n'
 
 
-def test_wandb_counts_along_the_step(tmp_path, monkeypatch):
+def test_wandb_plots_against_the_step(tmp_path, monkeypatch):
     calls = []
     run = types.SimpleNamespace(
         define_metric=lambda *names, **options: calls.append(("define", *names, options)),
@@ -80,13 +80,13 @@ def test_wandb_counts_along_the_step(tmp_path, monkeypatch):
     ("measured", "share", "now"),
     [([], 0.5, 200.0), ([400.0], 0.75, 400.0), ([250.0], None, 250.0), ([50.0], None, 200.0)],
 )
-def test_a_peak_that_is_exceeded_is_measured_again(measured, share, now):
+def test_exceeded_peak_is_remeasured(measured, share, now):
     again = iter(measured)
     found, peak = utilisation(Peak(200.0, lambda: next(again)), 300.0 if measured else 100.0)
     assert (found, peak.flops) == (share, now)
 
 
-def test_a_datasheet_is_never_measured():
+def test_datasheet_peak_is_never_remeasured():
     assert utilisation(Peak(200.0, None), 300.0)[0] is None
 
 

@@ -1,4 +1,4 @@
-"""Several runs as one program: each as if it had been alone, whatever becomes of the others."""
+"""Several runs as one program: each trains as it would alone, whatever happens to the others."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def assert_as_alone(configs, folders, alone):
     ],
     ids=lambda keys: keys["objective__name"] + "-" + list(keys)[1],
 )
-def test_members_are_as_they_would_be_alone(keys, tmp_path):
+def test_members_equal_single_runs(keys, tmp_path):
     configs = configs_of(**keys)
     folders = [tmp_path / "together" / str(number) for number in range(3)]
     with signals_as_before():
@@ -73,7 +73,8 @@ def test_members_are_as_they_would_be_alone(keys, tmp_path):
 
 
 @pytest.mark.slow
-def test_told_to_end_all_save_and_go_on(tmp_path):
+def test_sigterm_saves_all_members(tmp_path):
+    """All members save at the same step and resume together."""
     configs = configs_of(steps=12)
     folders = [tmp_path / "together" / str(number) for number in range(3)]
 
@@ -94,7 +95,7 @@ def test_told_to_end_all_save_and_go_on(tmp_path):
     assert_as_alone(configs, folders, tmp_path / "alone")
 
 
-def test_one_that_fails_ends_alone(tmp_path):
+def test_failed_member_ends_alone(tmp_path):
     configs = configs_of([{"seed": 0}, {"seed": 1, "optim__lr": 1e30}, {"seed": 2}])
     folders = [tmp_path / str(number) for number in range(3)]
     with signals_as_before():
@@ -104,7 +105,8 @@ def test_one_that_fails_ends_alone(tmp_path):
     assert saved_steps(folders[1] / "checkpoints") == [] and saved_steps(folders[2] / "checkpoints")[-1] == 12
 
 
-def test_what_is_one_program(tmp_path):
+def test_runs_of_one_program_are_grouped(tmp_path):
+    """Runs share a program if they differ only in seeds and traced hyperparameters."""
     lone, seeds = config_of(steps=7), [config_of(seed=seed, optim__lr=1e-2 / (1 + seed)) for seed in range(3)]
     longer, split = config_of(steps=9), config_of(train__mesh_data=2)
     rewinding = [config_of(seed=seed, optim__on_nonfinite="rewind") for seed in (0, 1)]
@@ -114,7 +116,7 @@ def test_what_is_one_program(tmp_path):
 
 
 @pytest.mark.slow
-def test_those_that_are_not_as_far_follow(tmp_path):
+def test_members_at_other_steps_train_apart(tmp_path):
     configs = configs_of(steps=12)
     folders = [tmp_path / str(number) for number in range(3)]
     with signals_as_before():

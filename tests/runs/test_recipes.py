@@ -1,5 +1,6 @@
-"""An autoregressive run goes on as one in blocks: with its weights, under the views of the recipe."""
+"""An autoregressive run continues as a block model, with its weights and the views of the recipe."""
 
+import functools
 import subprocess
 import sys
 
@@ -20,13 +21,21 @@ from mdlm_jax.schedules import linear
 from tests import run_folders as runs
 
 V, L, SIZE = 7, 12, 4
-TOKENS = jax.random.randint(jax.random.key(0), (L,), 0, V)
-ROW = Example(TOKENS, jnp.ones(L, jnp.int32), jnp.zeros(L, bool))
 
 
-def test_with_a_shift_a_position_reads_the_token_before_its_target():
+@functools.cache
+def row_of_tokens() -> Example:
+    """A random row without a prompt."""
+    tokens = jax.random.randint(jax.random.key(0), (L,), 0, V)
+    return Example(tokens, jnp.ones(L, jnp.int32), jnp.zeros(L, bool))
+
+
+def test_shift_reads_the_previous_token():
+    """With a start symbol each position reads the token before its target."""
     plain, shifted = (block(masked_plain(V, linear(), True), SIZE, L, start=start) for start in (None, V))
-    here, there = (objective.view((), jax.random.key(1), ROW, jnp.float32(0.3)) for objective in (plain, shifted))
+    here, there = (
+        objective.view((), jax.random.key(1), row_of_tokens(), jnp.float32(0.3)) for objective in (plain, shifted)
+    )
     assert there.tokens.shape == (2, 2 * L + 2) and there.targets.shape == (2, L)
     for half in range(2):
         np.testing.assert_array_equal(there.tokens[:, half * (L + 1)], V)
@@ -38,8 +47,8 @@ def test_with_a_shift_a_position_reads_the_token_before_its_target():
     np.testing.assert_array_equal(there.positions[0, :, 0], np.tile(np.arange(L + 1), 2))
 
 
-def test_who_sees_whom_behind_a_start():
-    """By the tokens that positions read: -1 is the start."""
+def test_shifted_block_mask():
+    """The expected mask follows from the token that each position reads; -1 is the start symbol."""
     place = np.arange(2 * L + 2)
     token, clean = place % (L + 1) - 1, place > L
     number = np.floor_divide(token, SIZE)
@@ -52,14 +61,15 @@ def test_who_sees_whom_behind_a_start():
     np.testing.assert_array_equal(block_mask(SIZE, L, 1)(place[:, None], place[None]), expected)
 
 
-def test_one_noise_level_for_all_blocks_of_a_row():
+def test_shared_noise_level():
+    """All blocks of a row have one noise level."""
     objective = block(masked(V, linear()), SIZE, L, shared_level=True)
-    view = objective.view((), jax.random.key(1), ROW, jnp.float32(0.3))
+    view = objective.view((), jax.random.key(1), row_of_tokens(), jnp.float32(0.3))
     assert np.unique(view.t[0, :L]).size == 1 and np.unique(view.weight[view.weight > 0]).size == 1
     assert objective.bound == "upper"
 
 
-def test_what_no_recipe_takes_is_refused(tmp_path):
+def test_invalid_recipe_input_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(runs_config("masked"))
     for recipe, message in (("sdr", "--recipe=sdr; accepted: sdar, fastdllm_v2"), ("sdar", "accepted: a run of ar")):
         with pytest.raises(UserError, match=message):
@@ -82,7 +92,7 @@ def runs_config(objective: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["sdar", "fastdllm_v2"])
-def test_an_autoregressive_run_goes_on_in_blocks(tmp_path, recipe):
+def test_ar_run_continues_in_blocks(tmp_path, recipe):
     runs.train(tmp_path / "ar", steps=3, objective__name="ar")
     options = ["--from", str(tmp_path / "ar"), "--recipe", recipe, "--config.objective.block_size=4"]
     train = [sys.executable, "-m", "mdlm_jax", "train", "--run", str(tmp_path / "new")]

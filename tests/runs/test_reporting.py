@@ -1,4 +1,4 @@
-"""What a run reports of its steps."""
+"""The metrics that a run writes at each step."""
 
 import json
 
@@ -11,8 +11,8 @@ from tests.runs.here import config_of, state_of, train_here
 KEYS = {"steps": 6, "objective__name": "ar", "optim__warmup_min": 3, "optim__decay": "cosine", "optim__final": 0.25}
 
 
-def test_the_learning_rate_is_the_one_that_was_used(tmp_path):
-    """Warm-up over 3 steps, then half a cosine over 3 from 1 to 1/4: after one of the three 0.25 + 0.75 x 0.75."""
+def test_logged_learning_rate(tmp_path):
+    """Warm-up over 3 steps, then half a cosine from 1 to 1/4 over 3: after the first of these 0.25 + 0.75 x 0.75."""
     train_here(tmp_path / "run", **KEYS)
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     rates = [line["learning_rate"] for line in lines if "loss" in line]

@@ -1,3 +1,5 @@
+"""`result.json`: its schema, and damaged or duplicate files."""
+
 import json
 
 import pytest
@@ -40,14 +42,14 @@ RESULT = Result(
 )
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_round_trip(tmp_path):
     path = write_result(tmp_path, RESULT)
     assert path == tmp_path / "result.json"
     assert read_result(path) == RESULT
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_a_failed_run_has_a_cause_and_no_loss(tmp_path):
+def test_failed_run_has_cause_without_loss(tmp_path):
     nothing = dict.fromkeys(("loss", "loss_standard_error", "loss_monte_carlo_error", "bits_per_byte"))
     failed = RESULT._replace(status="failed", cause="NaN loss at step 12", **nothing)
     assert read_result(write_result(tmp_path, failed)) == failed
@@ -69,14 +71,14 @@ def test_a_failed_run_has_a_cause_and_no_loss(tmp_path):
         ({"colour": "red"}, "key 'colour' is not part"),
     ],
 )
-def test_a_broken_schema_names_file_and_key(change, named):
+def test_schema_error_names_file_and_key(change, named):
     with pytest.raises(UserError) as caught:
         validate(RESULT._asdict() | change, "runs/a/result.json")
     assert "runs/a/result.json: " in str(caught.value)
     assert named in str(caught.value)
 
 
-def test_a_missing_key_is_named(tmp_path):
+def test_missing_key_is_named(tmp_path):
     fields = RESULT._asdict()
     del fields["tokens"]
     (tmp_path / "result.json").write_text(json.dumps(fields))
@@ -84,13 +86,13 @@ def test_a_missing_key_is_named(tmp_path):
         read_result(tmp_path / "result.json")
 
 
-def test_a_broken_result_is_never_written(tmp_path):
+def test_invalid_result_is_not_written(tmp_path):
     with pytest.raises(UserError, match="key 'loss'"):
         write_result(tmp_path, RESULT._replace(loss=float("inf")))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_bad_file_does_not_hide_the_others(tmp_path):
+def test_bad_file_does_not_hide_others(tmp_path):
     folders = [tmp_path / name for name in ("good", "truncated", "empty", "absent")]
     for folder in folders[:3]:
         folder.mkdir()
@@ -106,7 +108,8 @@ def test_one_bad_file_does_not_hide_the_others(tmp_path):
     assert "absent" in problems[2] and "has not ended" in problems[2]
 
 
-def test_a_second_result_of_a_run_is_named_and_the_folder_of_its_name_believed(tmp_path):
+def test_duplicate_results_are_reported(tmp_path):
+    """The result in the folder named after the run is used."""
     folders = [tmp_path / name for name in ("a copy", RESULT.run_id, "moved")]
     for folder, loss in zip(folders, (1.0, 2.0, 3.0), strict=True):
         folder.mkdir()

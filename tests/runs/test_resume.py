@@ -1,4 +1,4 @@
-"""Runs that are interrupted, go wrong or move to other devices."""
+"""Runs that are interrupted, fail or move to other devices."""
 
 import json
 import random
@@ -41,7 +41,8 @@ def wait_for(condition, seconds=120):
 KEYS = {"steps": 60, "train__checkpoint_every": 3, "optim__ema": 0.9}
 
 
-def test_killed_at_any_moment_and_resumed_is_bitwise_the_same(tmp_path):
+def test_resume_after_kill_is_bitwise(tmp_path):
+    """After SIGKILL at a random moment the same command ends with the parameters of an undisturbed run."""
     runs.train(tmp_path / "whole", **KEYS)
     killed = tmp_path / "killed"
     process = runs.start(killed, **KEYS)
@@ -68,8 +69,8 @@ def test_sigterm_saves_and_exits_0(tmp_path):
 
 
 @pytest.mark.slow
-def test_eight_devices_then_four_two_and_one(tmp_path):
-    """A checkpoint is of no device: each leg goes on from the one before, and the losses are those of a whole run."""
+def test_resume_on_fewer_devices(tmp_path):
+    """Checkpoints do not depend on devices: a run on 8, 4, 2 and then 1 ends with the parameters of a whole run."""
     run = tmp_path / "run"
     for devices, stop_after in ((8, 3), (4, 6), (2, 9)):
         process = runs.start(run, devices=devices, steps=400, train__checkpoint_every=1)
@@ -83,7 +84,8 @@ def test_eight_devices_then_four_two_and_one(tmp_path):
         np.testing.assert_allclose(whole, moved, rtol=2e-3, atol=2e-4)
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_and_says_where(tmp_path):
+def test_nan_loss_stops_the_run(tmp_path):
+    """The message names the learning rate and the last good checkpoint."""
     out = runs.train(
         tmp_path / "run",
         expect=1,
@@ -100,8 +102,8 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_says_where(tmp_path):
 
 
 @pytest.mark.slow
-def test_or_is_skipped_where_configured(tmp_path):
-    """Every step is skipped here, so the weights end as they began: finite."""
+def test_nan_step_is_skipped_if_configured(tmp_path):
+    """Every step is skipped here, so the weights keep their finite initial values."""
     runs.train(
         tmp_path / "run", steps=3, optim__on_nonfinite="skip", optim__lr=1e38, optim__clip=1e38, optim__warmup_min=1
     )
@@ -110,7 +112,7 @@ def test_or_is_skipped_where_configured(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_folder_with_another_config_is_refused(tmp_path):
+def test_other_config_is_refused(tmp_path):
     runs.train(tmp_path / "run", steps=1)
     out = runs.train(tmp_path / "run", expect=2, steps=2)
     assert "steps: 1 -> 2" in out and out.count("\n") == 1

@@ -1,4 +1,4 @@
-"""A run that is killed or stopped, and resumed as it is executed otherwise, has the losses of the undisturbed one."""
+"""A killed or stopped run, resumed with other execution settings, has the losses of the undisturbed run."""
 
 import json
 import os
@@ -18,7 +18,6 @@ from tests.runs.test_resume import last_checkpoint, wait_for
 
 STEPS, TOLERANCE = 200, 2e-5  # relative: sums are taken in another order
 KEYS = {"steps": STEPS, "train__checkpoint_every": 4, "objective__name": "ar", "optim__epsilon": 1e-4}
-SPELT_OTHERWISE = "vocab=8, concentration=.3"
 # (devices, keys) of the resumed part: a run starts on one device with the defaults
 CHANGES = [
     (4, {"train.mesh_fsdp": 4}),
@@ -72,7 +71,7 @@ def resume(folder: pathlib.Path, devices: int, keys: dict) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("devices", "keys"), CHANGES, ids=lambda value: str(value))
-def test_a_resumed_run_is_the_same_run(tmp_path, whole, ended, devices, keys):
+def test_resumed_run_has_the_same_losses(tmp_path, whole, ended, devices, keys):
     folder = tmp_path / "run"
     shutil.copytree(ended, folder)
     at = newest_whole(folder / "checkpoints")[0]

@@ -1,4 +1,4 @@
-"""Rewinds: to a checkpoint that the bad step alone determines, and on with the data after it."""
+"""Rewinds: the bad step alone determines the checkpoint, and training continues with the data after that step."""
 
 import itertools
 
@@ -12,14 +12,15 @@ from mdlm_jax.runs.rewind import BadLoss, Rewind, RunFailed, batch_number, batch
 from tests.runs.here import assert_same_state, config_of, state_of, train_here
 
 
-def test_data_is_passed_over_from_the_checkpoint_to_the_bad_step():
+def test_rewind_skips_batches():
+    """The batches from the checkpoint to the bad step are skipped."""
     rewinds = [Rewind(100, 131, "")]
     assert list(itertools.islice(batches(itertools.count, rewinds, 98), 4)) == [98, 99, 131, 132]
     assert list(itertools.islice(batches(itertools.count, rewinds, 105), 2)) == [136, 137]
 
 
-def test_a_later_rewind_says_more_than_an_earlier_one():
-    """The second goes back before the first, whose data it passes over too."""
+def test_later_rewind_overrides_earlier():
+    """A later rewind decides the batches from its checkpoint on, whether it lies before or after the earlier one."""
     rewinds = [Rewind(100, 131, ""), Rewind(60, 150, "")]
     assert [batch_number(rewinds, step) for step in (59, 60, 100, 120)] == [59, 150, 190, 210]
     rewinds = [Rewind(60, 81, ""), Rewind(100, 150, "")]
@@ -41,18 +42,18 @@ def back(folder, rewinds=(), steps=200, max_steps=None, **keys):
     return go_back(config_of(**KEYS | keys), folder, rewinds, BAD, steps, max_steps)
 
 
-def test_going_back_leaves_the_checkpoint_and_a_record(folder, capsys):
+def test_rewind_is_recorded(folder, capsys):
     assert back(folder) == [Rewind(100, 131, "step 131: loss nan")] == read_rewinds(folder)
     assert saved_steps(folder / "checkpoints") == [80, 100]
     told = "mdlm-jax: step 131: loss nan; going back to step 100, on with batch 131 of the data\n"
     assert capsys.readouterr().err == told
 
 
-def test_a_second_rewind_passes_over_the_data_of_the_first_too(folder):
+def test_second_rewind_skips_both_spans(folder):
     assert back(folder, [Rewind(100, 131, "")])[1:] == [Rewind(100, 162, "step 131: loss nan")]
 
 
-def test_without_an_early_checkpoint_it_is_the_start(folder):
+def test_rewind_without_checkpoint_restarts(folder):
     assert back(folder, optim__rewind_steps=130)[0][:2] == (0, 131)
     assert saved_steps(folder / "checkpoints") == []
 
@@ -65,7 +66,7 @@ def test_without_an_early_checkpoint_it_is_the_start(folder):
         ({"data__epochs": 2, "max_steps": 230}, [], "data.epochs = 2 leaves no other data"),
     ],
 )
-def test_where_it_may_not_go_back_the_run_fails_and_says_why(folder, keys, rewinds, told):
+def test_refused_rewind_fails_the_run(folder, keys, rewinds, told):
     with pytest.raises(RunFailed, match=told):
         back(folder, rewinds, **keys)
     assert saved_steps(folder / "checkpoints") == [80, 100, 120, 127] and not read_rewinds(folder)
@@ -97,8 +98,8 @@ def spoiled(data, start):
 
 
 @pytest.mark.slow
-def test_a_spike_is_passed_over_and_all_else_is_the_same(tmp_path, monkeypatch):
-    """Bitwise the run that was given the other data from the start; also when killed in the middle of going back."""
+def test_rewound_run_equals_clean_run(tmp_path, monkeypatch):
+    """Bitwise the run that reads the other data from the start, also if it is killed during the rewind."""
     with monkeypatch.context() as patched:
         with_batches(patched, lambda data, start: map(data.batch, [*range(start, 100), *range(131, 200)]))
         train_here(tmp_path / "given", **RUN)
@@ -124,7 +125,7 @@ def test_a_spike_is_passed_over_and_all_else_is_the_same(tmp_path, monkeypatch):
     assert_same_state(tmp_path / "killed", tmp_path / "given")
 
 
-def test_a_spike_is_skipped_where_configured(tmp_path, monkeypatch):
+def test_spike_is_skipped_if_configured(tmp_path, monkeypatch):
     """The weights after step 131 are those before it."""
     with_batches(monkeypatch, spoiled)
     keys = RUN | {"optim__on_nonfinite": "skip", "train__checkpoint_every": 65, "steps": 131}

@@ -1,4 +1,4 @@
-"""Checkpoints whose files are not what was written are found, said and passed over."""
+"""Damaged checkpoints are found, reported and skipped."""
 
 import pathlib
 import random
@@ -52,7 +52,8 @@ def remove(path: pathlib.Path, draw: random.Random) -> None:
 
 
 @pytest.mark.parametrize("harm", [flip, truncate, remove])
-def test_harm_to_any_file_is_found_and_the_one_before_is_taken(run, harm):
+def test_damage_selects_previous_checkpoint(run, harm):
+    """Damage to any file of a checkpoint is found."""
     folder, draw = run / "checkpoints", random.Random(0)
     assert checkpoint.newest_whole(folder) == (20, [])
     files = sealed_files(folder / "20")
@@ -66,7 +67,8 @@ def test_harm_to_any_file_is_found_and_the_one_before_is_taken(run, harm):
     assert checkpoint.newest_whole(folder) == (20, [])
 
 
-def test_a_run_goes_on_from_the_one_before_and_says_so_in_one_line(run, whole, capfd):
+def test_training_resumes_before_the_damage(run, whole, capfd):
+    """One line names the damaged file and the step that training resumes from."""
     harmed = max(sealed_files(run / "checkpoints" / "20"), key=lambda path: path.stat().st_size)
     flip(harmed, random.Random(1))
     train_here(run, **KEYS)
@@ -75,21 +77,25 @@ def test_a_run_goes_on_from_the_one_before_and_says_so_in_one_line(run, whole, c
     assert_same_state(run, whole)
 
 
-def test_evaluation_reads_the_one_before_and_leaves_all_as_it_is(run, capfd):
+def test_evaluation_keeps_damaged_files(run, capfd):
+    """It reads the previous checkpoint and removes nothing."""
     flip(run / "checkpoints" / "20" / "default" / "_METADATA", random.Random(2))
     assert open_run(run).step == 10
     assert capfd.readouterr().err.count("\n") == 1 and checkpoint.saved_steps(run / "checkpoints") == [10, 20]
 
 
-def test_where_none_is_whole_the_run_is_refused(run):
+def test_no_whole_checkpoint_is_refused(run):
     for step in (10, 20):
         flip(run / "checkpoints" / str(step) / "default" / "_METADATA", random.Random(3))
     with pytest.raises(UserError, match="20/default/_METADATA is not .*10/default/_METADATA is not .*no other"):
         train_here(run, **KEYS)
 
 
-def test_a_checkpoint_without_digests_is_taken_only_where_none_has_them(run):
-    """They came later than checkpoints, and one that is half removed may have lost them."""
+def test_checkpoint_without_digests(run):
+    """It is used only if no checkpoint has digests.
+
+    Older versions wrote none, but a half-removed checkpoint may have lost them.
+    """
     (run / "checkpoints" / "20" / seal.FILE_NAME).unlink()
     assert checkpoint.newest_whole(run / "checkpoints")[0] == 10
     (run / "checkpoints" / "10" / seal.FILE_NAME).unlink()
@@ -97,13 +103,13 @@ def test_a_checkpoint_without_digests_is_taken_only_where_none_has_them(run):
 
 
 @pytest.mark.parametrize("content", ["{}", '{"default/_METADATA": ""}'])
-def test_every_file_has_a_digest(run, content):
+def test_missing_digest_is_damage(run, content):
     folder = run / "checkpoints"
     (folder / "20" / seal.FILE_NAME).write_text(content)
     step, damaged = checkpoint.newest_whole(folder)
     assert step == 10 and "has no digest in digests.json" in damaged[0]
 
 
-def test_a_file_that_was_added_is_damage(run):
+def test_added_file_is_damage(run):
     (run / "checkpoints" / "20" / "default" / "d" / "more").write_text("")
     assert checkpoint.newest_whole(run / "checkpoints")[0] == 10

@@ -1,4 +1,4 @@
-"""A run stands alone: it is sampled and replayed without its corpus, from a copy of its folder."""
+"""A run is self-contained: a copy of its folder samples and replays without the corpus."""
 
 import json
 import pathlib
@@ -33,7 +33,7 @@ def trained(tmp_path_factory) -> pathlib.Path:
     return home
 
 
-def test_a_copied_run_without_its_corpus_samples_the_same(trained, tmp_path):
+def test_copied_run_samples_the_same(trained, tmp_path):
     before = list(sample_run(trained / "run", prompts=["A sentence"], out=tmp_path / "before"))
     shutil.copytree(trained / "run", tmp_path / "elsewhere" / "run")
     hidden = trained.rename(trained.with_name("gone"))
@@ -55,7 +55,8 @@ def test_a_copied_run_without_its_corpus_samples_the_same(trained, tmp_path):
     assert {**here, "data": None} == {**moved, "data": None}
 
 
-def test_another_corpus_is_evaluated_with_a_warning_but_not_trained_on(trained, tmp_path, capsys):
+def test_other_corpus_is_not_trained_on(trained, tmp_path, capsys):
+    """Evaluation on another corpus only warns."""
     shutil.copytree(trained, tmp_path / "home")
     corpus, run = tmp_path / "home" / "corpus.txt", tmp_path / "home" / "run"
     corpus.write_text(corpus.read_text().replace("sentence", "paragraph"))
@@ -67,7 +68,8 @@ def test_another_corpus_is_evaluated_with_a_warning_but_not_trained_on(trained, 
         keep_inputs(config, run, build(config))
 
 
-def test_a_run_from_before_inputs_were_kept_opens(trained, tmp_path):
+def test_run_without_stored_inputs_opens(trained, tmp_path):
+    """Older versions did not write inputs.json."""
     shutil.copytree(trained / "run", tmp_path / "run")
     (tmp_path / "run" / "inputs.json").unlink()
     shutil.rmtree(tmp_path / "run" / "tokenizer")
@@ -75,7 +77,7 @@ def test_a_run_from_before_inputs_were_kept_opens(trained, tmp_path):
     assert evaluate_run(tmp_path / "run", draws=None, sequences=4)["data"]["trained_on"] is None
 
 
-def test_a_tokenizer_that_was_edited_is_refused(trained, tmp_path):
+def test_edited_tokenizer_is_refused(trained, tmp_path):
     shutil.copytree(trained / "run", tmp_path / "run")
     path = tmp_path / "run" / "tokenizer" / "tokenizer.json"
     path.write_text(path.read_text().replace(" ", "  ", 1))

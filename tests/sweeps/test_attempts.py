@@ -1,4 +1,4 @@
-"""Who may train a run: claims by processes that live, died, froze, or come back."""
+"""Claims on a run by processes that live, have died, froze or come back."""
 
 import json
 import os
@@ -49,8 +49,8 @@ def age(folder, number, seconds):
     os.utime(attempts.path_of(folder, number), (then, then))
 
 
-def test_of_many_at_once_one_has_it(tmp_path):
-    """Six processes, all ready before the first round, try for each of the runs at one moment."""
+def test_one_of_many_claims_wins(tmp_path):
+    """Six processes, all ready before the first round, claim each run at the same moment."""
     words = [sys.executable, "-c", RACE.replace("ROUNDS", str(ROUNDS)), str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     processes = [subprocess.Popen(words, cwd=runs.ROOT, **pipes) for _ in range(6)]
@@ -67,7 +67,7 @@ def test_of_many_at_once_one_has_it(tmp_path):
     assert not list(tmp_path.glob("*/attempts/.*")), "nothing is left lying about"
 
 
-def test_a_claim_between_look_and_write_counts(tmp_path, monkeypatch):
+def test_claim_between_check_and_write(tmp_path, monkeypatch):
     """Another process claims the run just after this one saw that it is free."""
     end(tmp_path, claim(tmp_path), "stopped")
     is_free = attempts._is_free
@@ -83,13 +83,13 @@ def test_a_claim_between_look_and_write_counts(tmp_path, monkeypatch):
     assert attempts.last_attempt(tmp_path).owner == ELSEWHERE
 
 
-def test_a_process_with_the_number_of_a_dead_one_is_another(tmp_path):
+def test_reused_pid_is_another_process(tmp_path):
     claim(tmp_path, this_process()._replace(began="1"))
     assert not attempts.is_running(tmp_path)
     assert claim(tmp_path).number == 2 and attempts.is_running(tmp_path)
 
 
-def test_a_living_owner_keeps_it_and_a_dead_one_does_not(tmp_path):
+def test_dead_owner_loses_the_claim(tmp_path):
     assert claim(tmp_path).number == 1
     assert claim(tmp_path) is None and attempts.is_running(tmp_path)
     dead = subprocess.run([sys.executable, "-c", CLAIM, str(tmp_path / "b")], cwd=runs.ROOT)
@@ -98,7 +98,7 @@ def test_a_living_owner_keeps_it_and_a_dead_one_does_not(tmp_path):
     assert claim(tmp_path / "b").number == 2
 
 
-def test_an_owner_on_another_machine_is_believed_dead_once_it_is_silent(tmp_path):
+def test_silent_remote_owner_expires(tmp_path):
     first = claim(tmp_path, ELSEWHERE)
     assert claim(tmp_path) is None
     age(tmp_path, 1, LEASE_SECONDS - 30)
@@ -124,15 +124,16 @@ def test_a_time_in_the_future_is_no_life(tmp_path):
 
 
 @pytest.mark.parametrize(("outcome", "free"), [("done", False), ("failed", False), ("stopped", True)])
-def test_what_has_ended_is_not_repeated_unless_it_was_known(tmp_path, outcome, free):
+def test_ended_run_needs_forgiveness(tmp_path, outcome, free):
+    """A done or failed run is claimed again only if that attempt is forgiven; a stopped one is free."""
     end(tmp_path, claim(tmp_path), outcome)
     assert (claim(tmp_path) is not None) == free
     if not free:
         assert claim(tmp_path, forgiven=1).number == 2
 
 
-def test_a_job_that_is_started_again_succeeds_itself(tmp_path):
-    """Its scheduler killed it, so the file it left open is nobody's, however fresh."""
+def test_restarted_job_takes_over(tmp_path):
+    """The scheduler killed the job, so its open attempt has no owner, however recent it is."""
     claim(tmp_path, ELSEWHERE._replace(job="slurm 7_1"))
     assert claim(tmp_path, this_process("slurm 7_2", 1)) is None
     again = this_process("slurm 7_1", 1)
@@ -150,7 +151,7 @@ def test_mates_share_a_job_and_its_restart(tmp_path):
     assert not attempts.is_mate(claim(tmp_path / "b"), ELSEWHERE)
 
 
-def test_a_record_that_is_not_whole_is_a_failure_with_its_name(tmp_path):
+def test_broken_record_is_a_failure(tmp_path):
     claim(tmp_path)
     attempts.path_of(tmp_path, 1).write_text('{"number": 1')
     last = attempts.last_attempt(tmp_path)
@@ -159,7 +160,7 @@ def test_a_record_that_is_not_whole_is_a_failure_with_its_name(tmp_path):
     assert claim(tmp_path, forgiven=1).number == 2
 
 
-def test_a_folder_that_can_not_be_written(tmp_path):
+def test_unwritable_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="accepted: a disk to write to"):
         claim(tmp_path / "file")
@@ -184,8 +185,8 @@ def trains(folder):
     return True
 
 
-def test_a_run_that_was_taken_over_is_killed(tmp_path):
-    """As where a machine stood still for longer than the lease."""
+def test_superseded_run_is_killed(tmp_path):
+    """This happens when a machine stood still for longer than the lease."""
     process = worker(tmp_path, SLEEP)
     assert trains(tmp_path)
     os.link(attempts.path_of(tmp_path, 1), attempts.path_of(tmp_path, 2))
@@ -193,7 +194,7 @@ def test_a_run_that_was_taken_over_is_killed(tmp_path):
     assert (ended(tmp_path)["cause"], ended(tmp_path)["exit_code"]) == ("lost", -9)
 
 
-def test_a_run_that_is_called_off_is_told(tmp_path):
+def test_cancelled_run_is_stopped(tmp_path):
     process = worker(tmp_path, SLEEP)
     assert trains(tmp_path)
     (tmp_path / attempts.CANCELLED).touch()
@@ -210,8 +211,8 @@ def test_a_run_that_is_called_off_is_told(tmp_path):
         ("raise ValueError('the reason')", "exit code 1: ValueError: the reason"),
     ],
 )
-def test_a_failure_is_given_a_cause(tmp_path, code, cause):
-    """By a signal where the run died without a word, else by its last one."""
+def test_failure_has_a_cause(tmp_path, code, cause):
+    """The cause is the signal that killed the run, or else its last line."""
     assert worker(tmp_path, code).wait(timeout=60) == work.EXIT_CODES["failed"]
     assert ended(tmp_path)["cause"] == cause
     assert worker(tmp_path, code).wait(timeout=60) == work.EXIT_CODES["elsewhere"], "and is not repeated"
@@ -219,7 +220,7 @@ def test_a_failure_is_given_a_cause(tmp_path, code, cause):
 
 
 @pytest.mark.parametrize(("restart", "free"), [(0, False), (1, False), (2, True)])
-def test_only_a_later_life_of_a_job_takes_over(tmp_path, restart, free):
-    """The second life of a job holds the run; its first and second life cannot have it, its third can."""
+def test_only_a_later_restart_takes_over(tmp_path, restart, free):
+    """Restart 1 of a job holds the run; restarts 0 and 1 cannot claim it, restart 2 can."""
     assert claim(tmp_path, ELSEWHERE._replace(job="slurm-1", restart=1)).number == 1
     assert (claim(tmp_path, ELSEWHERE._replace(job="slurm-1", restart=restart)) is not None) == free

@@ -1,4 +1,4 @@
-"""Files of experiments that are none, and those of the project."""
+"""Invalid experiment files, and the experiments of this repository."""
 
 import pathlib
 import sys
@@ -70,12 +70,12 @@ def write(folder, text, name="study.py"):
         ),
     ],
 )
-def test_an_experiment_that_is_none(tmp_path, text, message):
+def test_invalid_experiment_is_refused(tmp_path, text, message):
     with pytest.raises(UserError, match=message):
         load_experiment(write(tmp_path, text))
 
 
-def test_a_key_that_alone_varies_makes_runs(tmp_path):
+def test_any_varying_key_makes_runs(tmp_path):
     text = EXPERIMENT.replace("(1e10, 1e11)", "(0.9, 0.95)").replace("config.budget", "config.optim.ema")
     found = load_experiment(write(tmp_path, text.replace("return configs", "yield from configs")))
     assert found.run_ids == [
@@ -84,21 +84,21 @@ def test_a_key_that_alone_varies_makes_runs(tmp_path):
     assert [run.run_id for run in plan_runs(found.configs, found.run_ids)] == found.run_ids
 
 
-def test_a_dict_labels_the_runs(tmp_path):
+def test_dict_keys_label_the_runs(tmp_path):
     text = EXPERIMENT.replace("return configs", "return dict(zip(('a b', 'c', 'd', 'e'), configs))")
     found = load_experiment(write(tmp_path, text))
     assert found.run_ids == ["a b", "c", "d", "e"] and len(found.configs) == 4
 
 
 @pytest.mark.parametrize("name", ["quickstart", "smdm_small", "objectives"])
-def test_an_experiment_by_name(tmp_path, monkeypatch, name):
+def test_experiment_by_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     by_path = load_experiment(pathlib.Path(__file__).resolve().parents[2] / "experiments" / f"{name}.py")
     found = load_experiment(name)
     assert (found.title, found.configs) == (by_path.title, by_path.configs) and found.path.stem == name
 
 
-def test_a_missing_experiment(tmp_path):
+def test_missing_experiment(tmp_path):
     with pytest.raises(UserError, match="nothing.py: no such file; accepted: an experiment"):
         load_experiment(tmp_path / "nothing.py")
 
@@ -108,7 +108,7 @@ def column(table, name):
     return list(found.cells)
 
 
-def test_the_experiments_of_the_project_are_sound(monkeypatch):
+def test_repository_experiments_plan(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     experiments = pathlib.Path(__file__).resolve().parents[2] / "experiments"
     counts = {}

@@ -1,4 +1,4 @@
-"""The pool, with children that only write a file: order, failures, claims, and being told to end."""
+"""The pool, with children that only write a file: order, failures, claims and signals."""
 
 import os
 import pathlib
@@ -84,14 +84,15 @@ def wait_for(condition, seconds=60):
         time.sleep(0.02)
 
 
-def test_longest_first_and_of_equal_flops_the_one_with_more_steps(tmp_path):
+def test_longest_run_starts_first(tmp_path):
+    """With equal FLOPs, the run with more steps starts first."""
     short, long, slow = folders(tmp_path, "short", "long", "slow")
     ended = pool([Job(short, 1.0, 9), Job(long, 3.0, 1), Job(slow, 3.0, 2)])
     assert started(tmp_path) == ["slow", "long", "short"]
     assert {run.outcome for run in ended.values()} == {"done"}
 
 
-def test_no_more_runs_at_once_than_places(tmp_path):
+def test_running_runs_never_exceed_places(tmp_path):
     jobs = [Job(folder, 1.0, 1) for folder in folders(tmp_path, *"abcdef")]
     seen = []
     pool(jobs, [ANYWHERE] * 2, lambda snapshot: seen.append(len(snapshot.running)))
@@ -100,7 +101,8 @@ def test_no_more_runs_at_once_than_places(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")
-def test_a_run_has_the_cores_and_environment_of_its_place_and_the_pool_keeps_its_own(tmp_path):
+def test_run_gets_cores_and_environment(tmp_path):
+    """The pool keeps its own cores."""
     before = os.sched_getaffinity(0)
     core = max(before)
     (run,) = folders(tmp_path, "a")
@@ -109,7 +111,8 @@ def test_a_run_has_the_cores_and_environment_of_its_place_and_the_pool_keeps_its
     assert os.sched_getaffinity(0) == before
 
 
-def test_one_failure_does_not_stop_the_others_and_its_log_is_kept(tmp_path):
+def test_failure_does_not_stop_others(tmp_path):
+    """The log of the failed run is kept."""
     jobs = [Job(folder, 1.0, 1) for folder in folders(tmp_path, "a", "b", "c", fails="a")]
     ended = pool(jobs)
     assert {name: run.outcome for name, run in ended.items()} == {"a": "failed", "b": "done", "c": "done"}
@@ -125,7 +128,7 @@ def together(paths):
     return lead._replace(mates=tuple(mates))
 
 
-def test_runs_of_one_program_end_each_by_itself(tmp_path):
+def test_population_members_end_separately(tmp_path):
     ended = pool([together(folders(tmp_path, "a", "b", "c", fails="b"))])
     assert {name: run.outcome for name, run in ended.items()} == {"a": "done", "b": "failed", "c": "done"}
     owners = [attempts.last_attempt(tmp_path / name).owner for name in "abc"]
@@ -134,7 +137,7 @@ def test_runs_of_one_program_end_each_by_itself(tmp_path):
     assert f"trained together with {tmp_path / 'a'}" in (tmp_path / "b" / "log.txt").read_text()
 
 
-def test_what_others_hold_of_one_program_is_waited_for(tmp_path):
+def test_pool_waits_for_claimed_member(tmp_path):
     a, b, c = folders(tmp_path, "a", "b", "c", waits="b", fails="c")
     process = start_pool([b])
     wait_for(lambda: started(tmp_path) == ["b"])
@@ -149,13 +152,14 @@ def test_what_others_hold_of_one_program_is_waited_for(tmp_path):
     assert started(tmp_path) == ["b", "a", "c"]
 
 
-def test_what_is_done_is_not_run_again(tmp_path):
+def test_done_run_is_not_repeated(tmp_path):
     jobs = [Job(folder, 1.0, 1) for folder in folders(tmp_path, "a", "b", done="a")]
     assert {run.outcome for run in pool(jobs).values()} == {"done"}
     assert started(tmp_path) == ["b"]
 
 
-def test_two_pools_share_the_runs_and_run_none_twice(tmp_path):
+def test_two_pools_share_the_runs(tmp_path):
+    """No run starts twice."""
     paths = folders(tmp_path, *(f"run{i}" for i in range(12)), fails="run3")
     for path in paths:
         (path / "waits").touch()
@@ -169,7 +173,8 @@ def test_two_pools_share_the_runs_and_run_none_twice(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_told_to_end_it_tells_its_runs_and_starts_no_more(tmp_path, number):
+def test_signal_stops_the_runs(tmp_path, number):
+    """The pool passes the signal on and starts no more runs; another pool completes them."""
     paths = folders(tmp_path, "a", "b", "c")
     for path in paths:
         (path / "waits").touch()
@@ -185,7 +190,8 @@ def test_told_to_end_it_tells_its_runs_and_starts_no_more(tmp_path, number):
     assert {run.outcome for run in ended.values()} == {"done"}
 
 
-def test_a_killed_pool_leaves_its_runs_claimed_until_they_end(tmp_path):
+def test_killed_pool_keeps_its_claims(tmp_path):
+    """Its runs stay claimed until they end."""
     a, b = folders(tmp_path, "a", "b", waits="a")
     process = start_pool([a])
     wait_for(lambda: started(tmp_path) == ["a"])
@@ -205,7 +211,8 @@ def test_a_killed_pool_leaves_its_runs_claimed_until_they_end(tmp_path):
     assert started(tmp_path) == ["a", "b"]
 
 
-def test_the_run_of_a_dead_worker_is_free_and_its_training_is_dead_too(tmp_path):
+def test_dead_worker_frees_its_run(tmp_path):
+    """Its training process dies with it."""
     (run,) = folders(tmp_path, "a", waits="a")
     process = start_pool([run])
     wait_for(lambda: started(tmp_path) == ["a"])
@@ -232,7 +239,8 @@ def probe(monkeypatch, text):
     monkeypatch.setattr(launch.subprocess, "run", lambda *arguments, **options: answer)
 
 
-def test_every_gpu_is_a_place_and_more_runs_than_gpus_divide_their_memory(monkeypatch):
+def test_workers_share_gpus(monkeypatch):
+    """Each GPU is one `Place`; more workers than GPUs divide the memory."""
     probe(monkeypatch, "gpu 2\n")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert [place.environment for place in launch.places()] == [

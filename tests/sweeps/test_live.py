@@ -1,4 +1,4 @@
-"""What the display says, against cases worked out by hand."""
+"""The live display, against cases worked out by hand."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def test_seconds_left(pool):
     assert seconds_left(nothing) is None
 
 
-def test_the_newest_whole_line_with_a_loss_counts(tmp_path):
+def test_last_metrics_is_the_newest_loss(tmp_path):
     lines = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}, {"step": 2, "validation_loss": 1.0}]
     folder = job(tmp_path / "run", 1.0, lines).folder
     with (folder / "metrics.jsonl").open("a") as file:
@@ -62,7 +62,8 @@ def shown(pool, terminal):
     return console.file.getvalue()
 
 
-def test_lines_without_a_terminal_and_a_table_in_one(pool, tmp_path):
+def test_lines_or_table(pool, tmp_path):
+    """Without a terminal the display prints lines, in a terminal a table."""
     (tmp_path / "bad" / "log.txt").write_text("\n".join(f"line {i}" for i in range(100)))
     plain = shown(pool, terminal=False)
     assert plain.count("6 done, 2 running, 1 failed, 1 left") == 1
@@ -73,7 +74,7 @@ def test_lines_without_a_terminal_and_a_table_in_one(pool, tmp_path):
     assert "25 / 100" in table and "2.5000" in table and "0:30" in table and "starting" in table
 
 
-def test_a_table_is_shown_whole_however_narrow_the_output(capsys, monkeypatch):
+def test_narrow_output_keeps_the_table(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     table = Table("name", "value")
     table.add_row("a" * 30, "b" * 30)

@@ -1,4 +1,4 @@
-"""Names of runs: as they always were where nothing else varies, else with what varies; never two alike."""
+"""Names of runs: short unless further keys vary, and always distinct."""
 
 import pytest
 from ml_collections import ConfigDict
@@ -29,7 +29,7 @@ def other_value(name):
 
 
 @pytest.mark.parametrize("name", KEYS)
-def test_runs_that_differ_in_any_key_have_two_readable_names(name):
+def test_any_key_makes_names_differ(name):
     value = other_value(name)
     one, other = run_ids([config(), config(**{name: value})])
     assert one != other
@@ -52,18 +52,18 @@ def test_runs_that_differ_in_any_key_have_two_readable_names(name):
         (({"optim__decay": "wsd", "seed": 3}, {"optim__ema": 0.5}), ("-seed3", "-seed0")),
     ],
 )
-def test_names_say_what_varies(keys, ends):
+def test_names_show_varying_keys(keys, ends):
     configs = [config(**one) for one in keys]
     for name, made, end in zip(run_ids(configs), configs, ends, strict=True):
         assert name.startswith(run_id(made).removesuffix(end)) and name.endswith(end)
 
 
-def test_what_does_not_collide_keeps_its_name():
+def test_distinct_run_keeps_its_name():
     configs = [config(objective__name="ar"), config(), config(objective__schedule="cosine")]
     assert run_ids(configs)[0] == run_id(configs[0]) == "ar-1000steps-131k-lr0.01-seed0"
 
 
-def test_values_that_read_alike_and_long_ones_still_differ():
+def test_similar_and_long_values_differ():
     alike = run_ids([config(data__path="a/b"), config(data__path="a-b"), config(data__path="a b")])
     assert len(set(alike)) == 3
     long = run_ids([config(data__path="x" * 400), config(data__path="x" * 401)])
@@ -71,7 +71,7 @@ def test_values_that_read_alike_and_long_ones_still_differ():
     assert len(dict(flatten(config()))) == len(KEYS)
 
 
-def test_variants_leave_out_learning_rate_and_seed():
+def test_variants_omit_lr_and_seed():
     grid = [
         config(objective__schedule=schedule, optim__lr=lr, seed=seed)
         for schedule, lr in (("linear", 0.01), ("cosine", 0.02))

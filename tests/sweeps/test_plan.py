@@ -1,4 +1,4 @@
-"""What runs are called and what they cost."""
+"""Names and costs of planned runs."""
 
 import time
 
@@ -29,7 +29,8 @@ def test_identity():
     )
 
 
-def test_all_mistakes_are_told_together_and_each_once():
+def test_all_mistakes_in_one_message():
+    """Each mistake is listed once, however many runs share it."""
     wrong = [
         *(config(objective__name="none", seed=seed) for seed in range(3)),
         config(budget=1.0),
@@ -42,8 +43,8 @@ def test_all_mistakes_are_told_together_and_each_once():
     assert second.startswith("masked-1-4k-lr0.01-seed0: a budget of 1 FLOPs is smaller than one step")
 
 
-def test_a_plan_is_that_of_each_config_by_itself():
-    """What configs that differ in seed and budget share leads to the same numbers; 303,004 steps are SMDM's own."""
+def test_shared_plan_equals_single_plans():
+    """Configs that differ in seed and budget share work without changing a figure; SMDM itself takes 303,004 steps."""
     big = smdm.get_config()
     big.model.size = "6M"
     configs = [config(budget=budget, seed=seed) for budget in (1e10, 3e10) for seed in (0, 1)]
@@ -55,7 +56,7 @@ def test_a_plan_is_that_of_each_config_by_itself():
     assert planned.steps == 303_004
 
 
-def test_a_thousand_runs_are_planned_in_two_seconds():
+def test_thousand_runs_plan_in_two_seconds():
     configs = [
         config(objective__name=name, model__size=size, budget=1e12 * i)
         for name in ("ar", "masked", "any_order", "any_order_causal")
@@ -68,7 +69,8 @@ def test_a_thousand_runs_are_planned_in_two_seconds():
     assert time.process_time() - clock < 2
 
 
-def test_learning_rates_share_the_count_of_a_step_and_not_its_checks():
+def test_learning_rates_share_step_flops():
+    """The FLOPs of a step are counted once, but every config is checked."""
     configs = [config(optim__lr=1e-3), config(optim__lr=2e-3), config(optim__lr=-1.0)]
     with pytest.raises(UserError, match=r"^masked-1e10-4k-lr-1-seed0: config.optim.lr is -1.0; accepted: above 0"):
         plan_runs(configs)
@@ -76,12 +78,12 @@ def test_learning_rates_share_the_count_of_a_step_and_not_its_checks():
     assert first.step is second.step
 
 
-def test_warm_up_is_that_of_each_run():
+def test_warmup_of_each_run():
     for planned in plan_runs([config(budget=budget) for budget in (1e10, 1e12)]):
         assert planned.warmup_steps == plan(planned.config).warmup_steps
 
 
-def test_runs_on_unlike_amounts_of_data_are_unlike():
+def test_name_shows_unique_tokens():
     assert run_id(config(budget=0.0, steps=9, data__unique_tokens=4096)) == "masked-9steps-unique4096-4k-lr0.01-seed0"
 
 
@@ -106,11 +108,11 @@ def test_hours_and_dollars_on_named_hardware():
 
 
 @pytest.mark.parametrize("text", ["h300:8", "h200:0", "h200:x", ""])
-def test_hardware_that_is_none(text):
+def test_unknown_hardware_is_refused(text):
     with pytest.raises(UserError, match="accepted: NAME:COUNT, with a name of a100, h100"):
         parse_hardware(text)
 
 
-def test_dollars_do_not_depend_on_how_many_devices_share_the_work():
+def test_dollars_ignore_the_device_count():
     one, eight = parse_hardware("h100"), parse_hardware("h100:8")
     assert dollars(1e18, one, 0.4) == pytest.approx(dollars(1e18, eight, 0.4))

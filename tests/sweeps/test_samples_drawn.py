@@ -1,4 +1,4 @@
-"""Samples of a sweep's best runs: which runs those are, and what is written of them."""
+"""Samples of a sweep's best runs: the choice of the runs, and the file written."""
 
 import json
 import math
@@ -11,7 +11,8 @@ from tests import run_folders as runs
 from tests.synthetic import sweep
 
 
-def test_the_size_with_the_lowest_mean_loss_is_chosen_at_every_budget():
+def test_lowest_mean_loss_is_chosen():
+    """At every budget the size with the lowest mean loss over seeds is chosen."""
     first, second = (sweep("masked", 1e10, (1e10, 1e11), noise=0.0) for _ in range(2))
     # the second seed of one size is so bad that its mean is not the lowest any more
     best = min((run for run in first if run.budget == 1e10), key=lambda run: run.loss)
@@ -22,7 +23,8 @@ def test_the_size_with_the_lowest_mean_loss_is_chosen_at_every_budget():
     assert found[0].size != best.size
 
 
-def test_the_judge_is_the_best_ar_run_and_without_one_it_must_be_named():
+def test_judge_is_the_best_ar_run():
+    """Without an autoregressive run the user must name a judge."""
     ar = sweep("ar", 1e10, (1e10, 1e11), bound="exact")
     assert samples.default_judge(ar) == min(ar, key=lambda run: run.loss).run_id
     with pytest.raises(UserError, match="--judge=RUN"):
@@ -30,7 +32,7 @@ def test_the_judge_is_the_best_ar_run_and_without_one_it_must_be_named():
 
 
 @pytest.mark.slow
-def test_samples_of_a_run_are_measured_by_all_its_plans(tmp_path):
+def test_every_plan_is_measured(tmp_path):
     for objective in ("ar", "masked"):
         runs.train(tmp_path / objective, objective__name=objective, steps=4)
     told = json.loads(samples.measure_samples(tmp_path / "masked", tmp_path / "ar", 4, 2).read_text())

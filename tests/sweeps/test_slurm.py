@@ -22,7 +22,7 @@ from mdlm_jax.sweeps.plan import plan_runs
 from tests import run_folders as runs
 from tests.cli.test_main import mdlm_jax
 
-TRAIN = (sys.executable, str(runs.ROOT / "tests" / "scaling" / "hindered_train.py"))
+TRAIN = (sys.executable, str(runs.ROOT / "tests" / "sweeps" / "hindered_train.py"))
 # `sweep run` of the command line, with another command than training alone
 CONTROLLER = f"""
 import pathlib, sys
@@ -117,7 +117,8 @@ def steps_of(run):
 
 
 @pytest.mark.slow
-def test_24_runs_survive_dead_controllers_a_drained_node_and_preemption(tmp_path):
+def test_24_runs_survive_faults(tmp_path):
+    """The controllers die, a node drains and a run is preempted; still every run takes each step once."""
     experiment = write_experiment(
         tmp_path, f'[{{"seed": seed, "steps": {LONG} if seed == 5 else {STEPS}}} for seed in range(24)]'
     )
@@ -177,7 +178,7 @@ def test_24_runs_survive_dead_controllers_a_drained_node_and_preemption(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resources", [("ntasks=2",), ("nodes=2", "partition=both")], ids=["tasks", "nodes"])
-def test_a_run_of_two_tasks_is_one_run_of_two_processes(tmp_path, resources):
+def test_two_tasks_train_one_run(tmp_path, resources):
     experiment = write_experiment(tmp_path, '[{"steps": 20}]')
     out, _ = controller(experiment, tmp_path / "runs", "waiting", *resources).communicate(timeout=300)
     assert out.splitlines()[-1] == "Summary(done=1, failed=0, left=0)"
@@ -188,7 +189,8 @@ def test_a_run_of_two_tasks_is_one_run_of_two_processes(tmp_path, resources):
 
 
 @pytest.mark.slow
-def test_what_is_called_off_saves_and_leaves_the_queue(tmp_path):
+def test_cancelled_runs_save(tmp_path):
+    """They leave the queue too."""
     experiment = write_experiment(tmp_path, '[{"seed": seed, "steps": 100_000} for seed in range(6)]')
     folder = tmp_path / "runs"
     watching = controller(experiment, folder)
@@ -203,7 +205,7 @@ def test_what_is_called_off_saves_and_leaves_the_queue(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_over_two_nodes_that_is_preempted_saves_and_goes_on(tmp_path):
+def test_preempted_two_node_run_resumes(tmp_path):
     experiment = write_experiment(tmp_path, f'[{{"steps": {LONG}}}]')
     watching = controller(experiment, tmp_path / "runs", "waiting", "nodes=2", "partition=both")
     (run,) = wait_for(lambda: [path.parent for path in tmp_path.glob("runs/*/metrics.jsonl") if steps_of(path.parent)])

@@ -1,4 +1,4 @@
-"""States of runs from their folders, and what is said of a sweep."""
+"""States of runs from their folders, and the summary of a sweep."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def state(folder, in_queue=()):
     return found.state, found.cause
 
 
-def test_what_is_told_from_a_folder(tmp_path):
+def test_state_of_a_folder(tmp_path):
     waits, fails, stops, silent = (run(tmp_path, name) for name in ("waits", "fails", "stops", "silent"))
     assert state(waits) == ("waiting", "")
     assert state(waits, {waits: "PENDING"}) == ("waiting", "pending in the queue")
@@ -59,7 +59,7 @@ def test_what_is_told_from_a_folder(tmp_path):
     assert state(silent) == ("cancelled", "")
 
 
-def test_a_failure_that_was_launched_again_waits_until_it_fails_again(tmp_path):
+def test_relaunched_failure_is_waiting(tmp_path):
     again = run(tmp_path, "again")
     end(again, this_process(), "failed", "first")
     write_launched(again, slurm.NAME, "7_1")
@@ -68,8 +68,8 @@ def test_a_failure_that_was_launched_again_waits_until_it_fails_again(tmp_path):
     assert state(again, {again: "COMPLETING"}) == ("failed", "second")
 
 
-def test_the_pace_is_that_of_the_runs_so_far(tmp_path):
-    """10 s for 2 FLOPs, so 15 s for the 3 that wait; what failed or was stopped is not waited for."""
+def test_remaining_time_uses_observed_pace(tmp_path):
+    """10 s for 2 FLOPs, so 15 s for the 3 that wait; failed and stopped runs do not count."""
     done, waits, fails = run(tmp_path, "a", wall_seconds=10.0), run(tmp_path, "b"), run(tmp_path, "c")
     end(fails, this_process(), "failed")
     jobs = [Job(done, 2.0, 100), Job(waits, 3.0, 100), Job(fails, 50.0, 100)]
@@ -78,7 +78,7 @@ def test_the_pace_is_that_of_the_runs_so_far(tmp_path):
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_watching_says_what_is_new_until_all_have_ended(tmp_path, monkeypatch, terminal):
+def test_watch_reports_changes(tmp_path, monkeypatch, terminal):
     monkeypatch.setattr(states, "LOOK_SECONDS", 0)
     monkeypatch.setattr(slurm, "queued", lambda folders: {})
     fails, looks = run(tmp_path, "fails"), []
@@ -98,7 +98,7 @@ def test_watching_says_what_is_new_until_all_have_ended(tmp_path, monkeypatch, t
         assert said.splitlines() == ["1 waiting", "1 failed"]
 
 
-def test_ctrl_c_ends_the_watching_alone(tmp_path, monkeypatch):
+def test_ctrl_c_ends_only_the_watch(tmp_path, monkeypatch):
     def interrupted(found, answered):
         raise KeyboardInterrupt
 
@@ -113,6 +113,6 @@ def test_ctrl_c_ends_the_watching_alone(tmp_path, monkeypatch):
         ("slurm_load_jobs error: Invalid job id specified", {}),
     ],
 )
-def test_a_silent_controller_is_no_empty_queue(monkeypatch, error, found):
+def test_silent_controller_is_not_empty_queue(monkeypatch, error, found):
     monkeypatch.setattr(slurm, "_slurm", lambda *words: subprocess.CompletedProcess(words, 1, "", error))
     assert slurm.states(["7_0"]) == found

@@ -1,5 +1,6 @@
-"""Runs given to a scheduler of one line: here a shell that starts them in the background."""
+"""Runs submitted with a scheduler's command line: here a shell that starts them in the background."""
 
+import functools
 import json
 import pathlib
 import re
@@ -34,12 +35,12 @@ IN_BACKGROUND = "{command} > /dev/null 2>&1 &"
         ("{command", "expected '}' before end of string; a brace of the shell is written twice"),
     ],
 )
-def test_a_line_that_is_none(line, message):
+def test_invalid_line_is_refused(line, message):
     with pytest.raises(UserError, match=message):
         launchers.by_line(line)
 
 
-def test_a_sweep_by_a_line_and_what_failed_again(tmp_path, experiment):
+def test_sweep_and_retry_by_line(tmp_path, experiment):
     folder, names = tmp_path / "runs", [run_id(config) for config in experiment.configs]
     failing = folder / names[1]
     failing.mkdir(parents=True)
@@ -53,7 +54,7 @@ def test_a_sweep_by_a_line_and_what_failed_again(tmp_path, experiment):
     assert sorted(started(folder)) == sorted([*names, names[1]])
 
 
-def test_a_line_that_is_refused_is_reported_and_leaves_its_run(tmp_path, experiment, capsys):
+def test_rejected_submission_is_reported(tmp_path, experiment, capsys):
     folder = tmp_path / "runs"
     line = "case {run} in masked*) echo no such queue >&2; exit 4;; esac; " + IN_BACKGROUND
     found = sweep.run(experiment, folder, launchers.by_line(line, COMMAND))
@@ -78,8 +79,8 @@ def test_a_line_that_always_fails(tmp_path, capsys, line, cause):
     )
 
 
-def test_what_was_submitted_is_not_submitted_again_until_it_is_called_off(tmp_path, experiment):
-    """A queue that never comes to them."""
+def test_submitted_run_is_not_resubmitted(tmp_path, experiment):
+    """The queue never starts the runs; they are submitted again only after they are cancelled."""
     folder = tmp_path / "runs"
     sweep.prepare(sweep.plan_runs(experiment.configs), folder)
     jobs, _ = sweep.found_jobs(folder)
@@ -91,8 +92,8 @@ def test_what_was_submitted_is_not_submitted_again_until_it_is_called_off(tmp_pa
     assert found == sweep.Summary(done=4, failed=0, left=0)
 
 
-def test_the_machines_of_a_pod_train_one_run_together(tmp_path):
-    """The command starts on all of them; the first claims the run, the others only train."""
+def test_pod_hosts_train_one_run(tmp_path):
+    """The command starts on all hosts; the first claims the run, the others only train."""
     run = tmp_path / "run"
     run.mkdir()
     (run / "config.json").write_text("{}")
@@ -109,7 +110,6 @@ def test_the_machines_of_a_pod_train_one_run_together(tmp_path):
     assert states.state_of(run, {}).state == "running"
 
 
-SWEEPS = (runs.ROOT / "docs" / "how-to" / "sweeps.md").read_text(encoding="utf-8")
 # Stands in for a cluster: starts what a JobSet asks for, on all its machines.
 KUBECTL = """#!/usr/bin/env python3
 import os, subprocess, sys, yaml
@@ -121,17 +121,22 @@ for machine in range(job["parallelism"]):
 """
 
 
-def test_the_lines_of_the_docs_are_lines():
-    lines = re.findall(r"--submit '(.+?)'(?:$|`)", SWEEPS.replace("\\\n", ""), re.MULTILINE)
+@functools.cache
+def sweeps_page() -> str:
+    return (runs.ROOT / "docs" / "how-to" / "sweeps.md").read_text(encoding="utf-8")
+
+
+def test_documented_lines_are_valid():
+    lines = re.findall(r"--submit '(.+?)'(?:$|`)", sweeps_page().replace("\\\n", ""), re.MULTILINE)
     assert len(lines) >= 5
     for line in lines:
         if line != "LINE":
             submit_line.check_line(line)
 
 
-def test_the_pod_of_the_docs_trains_each_run_once_on_its_four_hosts(tmp_path, experiment, monkeypatch):
-    """The JobSet and the line as the docs have them, with processes of this machine for hosts."""
-    block = re.search(r"`jobset.yaml`:\n\n((?:    .*\n)+)", SWEEPS).group(1)
+def test_documented_pod_trains_each_run_once(tmp_path, experiment, monkeypatch):
+    """The documented JobSet and line, with processes of this machine as the four hosts."""
+    block = re.search(r"`jobset.yaml`:\n\n((?:    .*\n)+)", sweeps_page()).group(1)
     (tmp_path / "jobset.yaml").write_text(textwrap.dedent(block))
     (tmp_path / "bin").mkdir()
     kubectl = tmp_path / "bin" / "kubectl"
@@ -152,7 +157,7 @@ def test_the_pod_of_the_docs_trains_each_run_once_on_its_four_hosts(tmp_path, ex
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{kubectl.parent}:{pathlib.Path(sys.executable).parent}", prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(runs.ROOT))
-    (line,) = re.findall(r"--submit '(.*kubectl.*)'", SWEEPS)
+    (line,) = re.findall(r"--submit '(.*kubectl.*)'", sweeps_page())
     few, folder = experiment._replace(configs=experiment.configs[:2]), tmp_path / "runs"
     found = sweep.run(few, folder, launchers.by_line(line, (sys.executable, "-S", str(child))))
     assert found == sweep.Summary(done=2, failed=0, left=0)

@@ -55,7 +55,7 @@ def started(folder):
     return [line.strip() for path in sorted(folder.glob("*/starts")) for line in path.read_text().splitlines()]
 
 
-def test_a_sweep_runs_all_and_again_only_what_is_missing(tmp_path, experiment, run):
+def test_rerun_starts_only_missing_runs(tmp_path, experiment, run):
     folder = tmp_path / "runs"
     assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
     names = [run_id(config) for config in experiment.configs]
@@ -67,7 +67,8 @@ def test_a_sweep_runs_all_and_again_only_what_is_missing(tmp_path, experiment, r
     assert started(folder) == sorted(names + names[1:3])
 
 
-def test_a_failure_is_shown_with_the_end_of_its_log_and_waits_for_retry(tmp_path, experiment, run, capsys):
+def test_failure_waits_for_retry(tmp_path, experiment, run, capsys):
+    """The end of its log is shown."""
     folder = tmp_path / "runs"
     failing = folder / run_id(experiment.configs[1])
     failing.mkdir(parents=True)
@@ -84,7 +85,8 @@ def test_a_failure_is_shown_with_the_end_of_its_log_and_waits_for_retry(tmp_path
     assert len(started(folder)) == 5
 
 
-def test_a_folder_with_another_config_is_refused_before_anything_runs(tmp_path, experiment, run):
+def test_other_config_is_refused(tmp_path, experiment, run):
+    """No run has started by then."""
     folder = tmp_path / "runs"
     experiment.configs[0].optim.clip = 2.0
     experiment.configs[1].optim.clip = 2.0
@@ -94,7 +96,7 @@ def test_a_folder_with_another_config_is_refused_before_anything_runs(tmp_path, 
     assert started(folder) == []
 
 
-def test_a_result_of_another_config_is_not_done(tmp_path, experiment, run):
+def test_result_of_other_config_is_not_done(tmp_path, experiment, run):
     folder = tmp_path / "runs"
     run(experiment, folder)
     path = folder / run_id(experiment.configs[0])
@@ -103,7 +105,7 @@ def test_a_result_of_another_config_is_not_done(tmp_path, experiment, run):
     assert finished(path) is None
 
 
-def test_a_folder_that_can_not_be_written(tmp_path, experiment, run):
+def test_unwritable_folder_is_refused(tmp_path, experiment, run):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="can not be written"):
         run(experiment, tmp_path / "file" / "runs")
@@ -117,7 +119,7 @@ def status(folder):
     }
 
 
-def test_status_is_that_of_the_folders(tmp_path, experiment, run):
+def test_status_of_the_folders(tmp_path, experiment, run):
     folder = tmp_path / "runs"
     with pytest.raises(UserError, match="holds no runs"):
         sweep.found_jobs(folder)
@@ -138,7 +140,8 @@ def test_status_is_that_of_the_folders(tmp_path, experiment, run):
     assert found["step"][names[3]].startswith("50 / ")
 
 
-def test_files_that_are_not_whole_are_named_and_the_others_are_shown(tmp_path, experiment, run):
+def test_damaged_files_are_named(tmp_path, experiment, run):
+    """The other runs are shown."""
     folder = tmp_path / "runs"
     run(experiment, folder)
     names = [run_id(config) for config in experiment.configs]
@@ -160,7 +163,7 @@ BROKEN = {"folder": None, "bytes": b"\xff\xfe", "digits": b"[" + b"9" * 5000 + b
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_every_verb_survives_files_that_cannot_be_read(tmp_path, experiment, run, kind):
+def test_unreadable_files_stop_no_verb(tmp_path, experiment, run, kind):
     """A result or metrics file that is a folder, not text, or JSON beyond what Python reads."""
     folder = tmp_path / "runs"
     run(experiment, folder)
@@ -178,7 +181,7 @@ def test_every_verb_survives_files_that_cannot_be_read(tmp_path, experiment, run
         assert run(experiment, folder) == sweep.Summary(done=4, failed=0, left=0)
 
 
-def test_what_is_called_off_does_not_start_until_it_is_run_again(tmp_path, experiment, run):
+def test_cancelled_runs_start_when_rerun(tmp_path, experiment, run):
     folder = tmp_path / "runs"
     sweep.prepare(plan_runs(experiment.configs), folder)
     assert sweep.cancel(folder) == 4
@@ -187,7 +190,7 @@ def test_what_is_called_off_does_not_start_until_it_is_run_again(tmp_path, exper
     assert sweep.cancel(folder) == 0
 
 
-def test_report_has_the_runs_of_the_experiment_and_names_the_others(tmp_path, experiment, run):
+def test_report_names_left_out_runs(tmp_path, experiment, run):
     folder = tmp_path / "runs"
     run(experiment, folder)
     names = [run_id(config) for config in experiment.configs]
@@ -204,7 +207,7 @@ def test_report_has_the_runs_of_the_experiment_and_names_the_others(tmp_path, ex
 
 
 @pytest.mark.slow
-def test_a_sweep_in_populations_trains_what_it_would_have_trained(tmp_path):
+def test_populations_equal_single_runs(tmp_path):
     for path in (tmp_path / "one", tmp_path / "other"):
         path.mkdir()
     experiment = load_experiment(write(tmp_path, POPULATION))
@@ -220,13 +223,13 @@ def test_a_sweep_in_populations_trains_what_it_would_have_trained(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def test_a_population_is_one_or_more():
+def test_population_size_is_checked():
     with pytest.raises(UserError, match="--population=0; accepted: 1 or more"):
         launchers.in_populations(launchers.local(1), 0)
 
 
-def test_a_key_that_varies_makes_groups(tmp_path, run):
-    """As does a sweep of a dict; its labels are the folders."""
+def test_varying_key_makes_groups(tmp_path, run):
+    """A grid may be a dict too; its labels name the folders."""
     text = EXPERIMENT.replace("(1e10, 1e11)", "(16, 32)").replace("config.budget", "config.train.batch_size")
     folder = tmp_path / "runs"
     experiment = load_experiment(write(tmp_path, text))
@@ -241,7 +244,7 @@ def test_a_key_that_varies_makes_groups(tmp_path, run):
     assert len(sweep.collect(labelled, tmp_path / "other")[0]) == 4
 
 
-def test_a_run_is_the_same_however_it_is_executed(tmp_path, experiment, run):
+def test_execution_keys_do_not_rerun(tmp_path, experiment, run):
     folder = tmp_path / "runs"
     run(experiment, folder)
     for config in experiment.configs:
@@ -250,7 +253,7 @@ def test_a_run_is_the_same_however_it_is_executed(tmp_path, experiment, run):
     assert len(started(folder)) == 4 and len(sweep.collect(experiment, folder)[0]) == 4
 
 
-def test_an_interrupted_run_resumes_with_the_execution_of_its_experiment(tmp_path, capsys):
+def test_resumed_run_takes_new_execution_keys(tmp_path, capsys):
     """The change is recorded with its step, before the run starts."""
     keys = {"steps": 8, "train__checkpoint_every": 4, "objective__name": "ar"}
     train_here(tmp_path / "run", **keys)
@@ -274,7 +277,7 @@ def test_an_interrupted_run_resumes_with_the_execution_of_its_experiment(tmp_pat
     assert [result.run_id for result in sweep.collect(again, tmp_path)[0]] == ["run"]
 
 
-def test_what_is_done_or_running_keeps_its_execution(tmp_path, experiment, run):
+def test_done_and_running_runs_keep_execution(tmp_path, experiment, run):
     folder = tmp_path / "runs"
     run(experiment, folder)
     names = experiment.run_ids
@@ -288,7 +291,7 @@ def test_what_is_done_or_running_keeps_its_execution(tmp_path, experiment, run):
     assert changed == [False, False, True, False]
 
 
-def test_a_queue_that_does_not_answer_is_not_empty(tmp_path, experiment, run, monkeypatch):
+def test_silent_queue_starts_nothing(tmp_path, experiment, run, monkeypatch):
     folder = tmp_path / "runs"
     sweep.prepare(plan_runs(experiment.configs), folder)
     waiting = folder.absolute() / experiment.run_ids[0]

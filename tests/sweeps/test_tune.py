@@ -1,4 +1,4 @@
-"""Learning rates against runs whose best learning rate and noise are known in closed form."""
+"""Learning-rate tuning on runs whose best learning rate and noise are known in closed form."""
 
 import json
 import math
@@ -32,7 +32,8 @@ def best_rate(size):
     return 0.02 * (fake_run.PARAMETERS[size] / 1e4) ** -0.25
 
 
-def test_the_grid_is_at_the_smallest_budget_of_each_objective(experiment):
+def test_grid_uses_the_smallest_budget(experiment):
+    """Each objective is tuned at its own smallest budget."""
     grid = tune.tuning_grid(experiment.configs, (0.5, 1.0, 2.0), seeds=2)
     assert len(grid) == 2 * 3 * 3 * 2
     assert {(config.objective.name, config.budget) for config in grid} == {("ar", 1e10), ("masked", 1e11)}
@@ -41,7 +42,8 @@ def test_the_grid_is_at_the_smallest_budget_of_each_objective(experiment):
     assert all(config.optim.lr == 0.022 and config.seed == 0 for config in experiment.configs), "left as they were"
 
 
-def test_runs_that_are_given_steps_are_tuned_at_the_middle_one(experiment):
+def test_grid_uses_the_middle_step_count(experiment):
+    """Runs given by steps, not by a budget."""
     steps = (64, 128, 256, 512, 1024)
     configs = [config.copy_and_resolve_references() for config in experiment.configs[:1] for _ in steps]
     for config, number in zip(configs, steps, strict=True):
@@ -49,7 +51,7 @@ def test_runs_that_are_given_steps_are_tuned_at_the_middle_one(experiment):
     assert {config.steps for config in tune.tuning_grid(configs, (0.5, 1.0, 2.0), seeds=1)} == {256}
 
 
-def test_a_known_optimum_is_found(tmp_path, experiment, monkeypatch):
+def test_known_optimum_is_found(tmp_path, experiment, monkeypatch):
     monkeypatch.setattr(launch, "places", lambda workers: [Place(frozenset(), {})] * 2)
     folder = tmp_path / "tune"
     summary, found = tune.tune(experiment, folder, launchers.local(command=fake_run.COMMAND))
@@ -65,8 +67,8 @@ def test_a_known_optimum_is_found(tmp_path, experiment, monkeypatch):
     assert tune.tuned_table(found).row_count == 6
 
 
-def test_the_error_of_the_excess_is_the_propagated_one(experiment):
-    """Against the derivatives by hand: x*^2 a with a, b of the parabola a x^2 + b x through x = -h, 0, h."""
+def test_excess_error_is_propagated(experiment):
+    """Against derivatives by hand: a x*^2, with a and b of the parabola a x^2 + b x through x = -h, 0, h."""
     h, a, best, noise = math.log(2), 0.1, 0.025, 0.002
     offset = math.log(best / 0.022)
     runs = []
@@ -83,13 +85,13 @@ def test_the_error_of_the_excess_is_the_propagated_one(experiment):
     assert curve.excess_error == pytest.approx(noise / math.sqrt(2) * np.linalg.norm(slopes), rel=0.15)
 
 
-def test_an_optimum_at_the_edge_is_said_to_be_there():
+def test_excess_of_an_optimum_at_the_edge():
     rates = np.array([0.01, 0.02, 0.04])
     losses = np.array([3.0, 2.5, 2.2])
     assert tune._excess(rates, losses, 0.02) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("factors", [(1.0, 2.0), (1.0, 1.0, 2.0), (0.0, 1.0, 2.0)])
-def test_factors_that_make_no_parabola(experiment, tmp_path, factors):
+def test_factors_without_parabola_are_refused(experiment, tmp_path, factors):
     with pytest.raises(UserError, match="accepted: 3 or more, all above 0"):
         tune.tune(experiment, tmp_path, launchers.local(), factors)

@@ -1,4 +1,4 @@
-"""A damaged or unknown checkpoint gives one line with the file and what is wrong, before anything is loaded."""
+"""A damaged or unknown checkpoint gives one line with the file and the fault, before any weights are loaded."""
 
 import json
 import struct
@@ -28,7 +28,8 @@ def tensors():
     return random_tensors(LLAMA)
 
 
-def test_missing_extra_and_misshapen_tensors_in_one_line(tmp_path, tensors):
+def test_wrong_tensors_in_one_line(tmp_path, tensors):
+    """The line names missing, extra and misshapen tensors."""
     del tensors[QUERY]
     tensors["model.layers.2.self_attn.q_proj.weight"] = tensors["model.norm.weight"]
     tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1]
@@ -41,7 +42,7 @@ def test_missing_extra_and_misshapen_tensors_in_one_line(tmp_path, tensors):
     )
 
 
-def test_buffers_of_older_files_are_no_weights(tmp_path, tensors):
+def test_old_buffers_are_ignored(tmp_path, tensors):
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(4, np.float32)
     open_source(write_folder(tmp_path, LLAMA, tensors))
 
@@ -67,16 +68,16 @@ def test_buffers_of_older_files_are_no_weights(tmp_path, tensors):
         ({"tie_word_embeddings": "yes"}, ("tie_word_embeddings is 'yes'",)),
     ],
 )
-def test_configurations(tmp_path, tensors, change, words):
+def test_unsupported_configurations(tmp_path, tensors, change, words):
     refused(write_folder(tmp_path, LLAMA | change, tensors), *words)
 
 
-def test_a_window_that_is_switched_off_is_none(tmp_path):
+def test_disabled_window_is_ignored(tmp_path):
     config = LLAMA | {"model_type": "qwen2", "sliding_window": 16, "use_sliding_window": False}
     open_source(write_folder(tmp_path, config, random_tensors(config)))
 
 
-def test_a_stored_head_decides_whether_it_is_tied(tmp_path, tensors):
+def test_stored_head_decides_tying(tmp_path, tensors):
     config = LLAMA | {"tie_word_embeddings": True}
     assert not load_weights(write_folder(tmp_path / "1", config, tensors)).model.architecture.tied_head
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
@@ -86,7 +87,7 @@ def test_a_stored_head_decides_whether_it_is_tied(tmp_path, tensors):
     refused(write_folder(tmp_path / "4", LLAMA, tensors), "1 missing (lm_head.weight)")
 
 
-def test_files(tmp_path, tensors):
+def test_damaged_files(tmp_path, tensors):
     folder = write_folder(tmp_path / "whole", LLAMA, tensors)
     whole = (folder / "model.safetensors").read_bytes()
     damaged = {
@@ -114,10 +115,12 @@ def test_files(tmp_path, tensors):
     refused(folder / "config.json", "not a checkpoint by its name")
 
 
-def test_pickles_are_never_read(tmp_path):
+def test_pickles_are_never_read(tmp_path, capfd):
+    """Loading this pickle would print a line."""
     (tmp_path / "config.json").write_text(json.dumps(LLAMA))
-    (tmp_path / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/ran'\ntR.")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"cbuiltins\nprint\n(S'loaded'\ntR.")
     refused(tmp_path, "pytorch_model.bin: a pickle")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_shards(tmp_path, tensors):

@@ -146,7 +146,7 @@ def size_of(folder) -> int:
         ("tokenizer_config.json", 100),
     ],
 )
-def test_bytes_of_a_folder(folder, name, count):
+def test_damaged_bytes(folder, name, count):
     generator, whole = np.random.default_rng(6), (folder / name).read_bytes()
     head = 8 + int.from_bytes(whole[:8], "little") if name.endswith(".safetensors") else len(whole)
     refused = 0
@@ -157,8 +157,8 @@ def test_bytes_of_a_folder(folder, name, count):
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "model.safetensors.index.json", "config.json", "tokenizer.json"])
-def test_values_of_a_folder(folder, name):
-    """Headers and settings that are whole JSON with a value that should not be."""
+def test_odd_values(folder, name):
+    """Headers and settings that are valid JSON with one odd value."""
     generator, whole = np.random.default_rng(7), (folder / name).read_bytes()
     shard = name.endswith(".safetensors")
     end = 8 + int.from_bytes(whole[:8], "little") if shard else len(whole)
@@ -170,7 +170,7 @@ def test_values_of_a_folder(folder, name):
         attempt(folder, size_of(folder))
 
 
-def test_gguf(tmp_path):
+def test_damaged_gguf(tmp_path):
     tokens, keys = byte_pairs("llama-bpe")
     config = SIZE | {"vocab_size": len(tokens), "tie_word_embeddings": True, "num_hidden_layers": 1}
     tensors = {name: value for name, value in models.random_tensors(config).items() if name != "lm_head.weight"}

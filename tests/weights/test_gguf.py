@@ -1,4 +1,4 @@
-"""GGUF files written by the `gguf` library, against the tensors they were made of."""
+"""GGUF files written by the `gguf` library, against the tensors in them."""
 
 import gguf
 import numpy as np
@@ -114,8 +114,8 @@ def test_architectures(tmp_path, config):
 
 
 @pytest.mark.parametrize("kind", MADE, ids=[kind.name for kind in MADE])
-def test_types_that_can_be_made(tmp_path, kind):
-    """Decoded by the library that encoded it, and near the numbers that were encoded."""
+def test_types(tmp_path, kind):
+    """The library encodes and decodes these; values stay near the encoded ones."""
     tensors = models.random_tensors(SIZE)
     source = open_source(write_gguf(tmp_path / "model.gguf", SIZE, tensors, kind))
     error = {"F32": 0, "F16": 1e-3, "BF16": 1e-2, "Q8_0": 1e-2}.get(kind.name, 0.15)
@@ -125,7 +125,7 @@ def test_types_that_can_be_made(tmp_path, kind):
 
 @pytest.mark.parametrize("kind", [Kind.Q2_K, Kind.Q3_K, Kind.Q4_K, Kind.Q5_K, Kind.Q6_K], ids=lambda kind: kind.name)
 def test_k_quants(tmp_path, kind):
-    """The library decodes these and can not make them: blocks of random bytes whose scales are finite."""
+    """The library only decodes these, so the blocks are random bytes with finite scales."""
     block, size = gguf.GGML_QUANT_SIZES[kind]
     packed = np.random.default_rng(4).integers(0, 256, (3, 2 * size), np.uint8)
     packed[:, 1::2] &= 0x3B  # halves that are neither infinite nor NaN, wherever a scale is
@@ -182,7 +182,7 @@ def test_pre_tokenizers(tmp_path, pre, text, expected):
     assert found.encode("ab<|end|>", control=True).tolist() == [tokens.index("ab"), len(tokens) - 1]
 
 
-def test_an_unknown_pre_tokenizer_is_an_error(tmp_path):
+def test_unknown_pre_tokenizer_is_refused(tmp_path):
     tokens, keys = byte_pairs("viking")
     config = SIZE | {"vocab_size": len(tokens)}
     path = write_gguf(tmp_path / "model.gguf", config, models.random_tensors(config), keys=keys)
@@ -190,8 +190,8 @@ def test_an_unknown_pre_tokenizer_is_an_error(tmp_path):
         open_source(path)
 
 
-def test_scores_decide_in_sentence_pieces(tmp_path):
-    """Of two neighbours those are joined whose piece has the highest score, and bytes stand for what has no piece."""
+def test_sentencepiece_scores(tmp_path):
+    """The neighbours whose joined piece scores highest are merged first; bytes encode text without a piece."""
     pieces = {"<unk>": 0, "▁": -9, "a": -8, "b": -7, "c": -6, "▁a": -5, "bc": -1, "ab": -2, "▁ab": -3}
     tokens = [*pieces, *(f"<0x{byte:02X}>" for byte in range(256))]
     keys = [
@@ -209,7 +209,7 @@ def test_scores_decide_in_sentence_pieces(tmp_path):
     assert found.decode(found.encode("abc é")) == "abc é"
 
 
-def test_what_is_not_served_is_named(tmp_path):
+def test_unsupported_keys_are_named(tmp_path):
     tensors = models.random_tensors(SIZE)
     path = tmp_path / "model.gguf"
     for keys, words in (

@@ -38,7 +38,7 @@ def test_sdar(tmp_path):
 
 
 def test_bd3lm(tmp_path):
-    """Blocks of 4 in the sampling mode of the public code, all columns but that of the mask."""
+    """Blocks of 4 in the sampling mode of the public code; all columns but the mask's."""
     arrays, told = public_data.golden("bd3lm")
     config = {
         "model_type": "bd3lm",

@@ -1,4 +1,4 @@
-"""A folder with a public model where a run is expected: sampled, evaluated, judging."""
+"""A public model's folder in place of a run: sampled, evaluated and converted."""
 
 import numpy as np
 import pytest
@@ -35,8 +35,8 @@ def folder_of(path, config):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_greedy_samples_are_the_likeliest_tokens(tmp_path, name):
-    """With its cache the sampler draws what whole rows give; a table of positions begins at the first token."""
+def test_greedy_samples(tmp_path, name):
+    """The sampler with its cache draws the likeliest tokens of the logits of whole rows."""
     folder = folder_of(tmp_path / name, CONFIGS[name])
     (drawn,) = mj.sample(folder, prompts=["ab c"], length=12, sampler="autoregressive:temperature=0")
     weights, tokens = load_weights(folder), np.asarray(drawn.tokens)
@@ -45,7 +45,7 @@ def test_greedy_samples_are_the_likeliest_tokens(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_evaluation_is_the_nats_of_the_rows(tmp_path, name):
+def test_evaluation_matches_the_logits(tmp_path, name):
     folder = folder_of(tmp_path / name, CONFIGS[name])
     text = tmp_path / "text.txt"
     text.write_text("".join(map(chr, np.random.default_rng(5).integers(97, 123, 4000))))
@@ -58,13 +58,13 @@ def test_evaluation_is_the_nats_of_the_rows(tmp_path, name):
     assert found["nats_per_token"] == pytest.approx(nats.mean(), abs=1e-5)
 
 
-def test_a_block_model_is_sampled_in_its_blocks(tmp_path):
+def test_block_model_is_sampled(tmp_path):
     folder = folder_of(tmp_path / "sdar", SDAR)
     (drawn,) = mj.sample(folder, prompts=["abcd"], length=12)
     assert drawn.tokens.shape == (1, 12) and int(drawn.trace.evaluations[0]) > 0
 
 
-def test_through_the_command(tmp_path, capsys):
+def test_convert_and_sample_commands(tmp_path, capsys):
     folder = folder_of(tmp_path / "llama", CONFIGS["llama"])
     with pytest.raises(SystemExit) as ended:
         main(["convert", str(folder), "--out", str(tmp_path / "copy"), "--dtype", "bfloat16"])
@@ -94,13 +94,13 @@ def test_refusals(tmp_path, capsys, arguments, words):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["llama"]
 
 
-def test_a_model_that_can_not_be_sampled_says_so(tmp_path):
+def test_shifted_model_is_refused(tmp_path):
     config = CONFIGS["qwen2"] | {"model_type": "Dream", "mask_token_id": V - 1}
     with pytest.raises(mj.UserError, match="shifted predictions"):
         mj.open_run(folder_of(tmp_path / "dream", config))
 
 
-def test_a_recipe_does_not_start_from_a_public_model(tmp_path, capsys):
+def test_recipe_refuses_a_public_model(tmp_path, capsys):
     folder = folder_of(tmp_path / "llama", CONFIGS["llama"])
     with pytest.raises(SystemExit) as ended:
         main(["train", "--run", str(tmp_path / "run"), "--from", str(folder), "--recipe", "sdar"])

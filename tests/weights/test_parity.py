@@ -1,4 +1,4 @@
-"""Logits of `transformers` on tiny random models of every class it has, in float32."""
+"""Logits of `transformers` on tiny random models of every supported class, in float32."""
 
 import json
 
@@ -92,13 +92,13 @@ def _ids(rows: int = 2) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 97, (rows, LENGTH))
 
 
-def test_causal(both):
+def test_causal_logits(both):
     theirs, ours, _ = both
     np.testing.assert_allclose(logits_of(ours, _ids()), _theirs(theirs, _ids()), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("both", [name for name in CASES if not name.startswith("gpt2")], indirect=True)
-def test_both_ways(both):
+def test_bidirectional_logits(both):
     import torch
 
     theirs, ours, _ = both
@@ -109,7 +109,7 @@ def test_both_ways(both):
 
 
 def test_padding_and_cache(both):
-    """A shorter row padded at its left, read in two pieces and then token by token."""
+    """A shorter row padded on the left, read in two pieces and then token by token."""
     import torch
 
     theirs, ours, _ = both
@@ -130,8 +130,8 @@ def test_padding_and_cache(both):
     np.testing.assert_allclose(found[seen], expected[seen], atol=1e-4, rtol=0)
 
 
-def test_written_folder_opens_there(both, tmp_path):
-    """One file or shards: the bits are the same, and the other library reads them without a warning."""
+def test_saved_folder_opens_in_transformers(both, tmp_path):
+    """One file or shards: the bits are the same, and `transformers` reads them without a warning."""
     theirs, ours, folder = both
     save_weights(tmp_path / "one", ours)
     save_weights(tmp_path / "shards", ours, shard_bytes=30_000)

