@@ -1,4 +1,4 @@
-"""Ctrl-C ends the command within a second, whatever it is doing: one line, exit code 130."""
+"""Ctrl-C ends the command within a second with one line and exit code 130, even during compilation."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ SHOW_CURSOR = b"\x1b[?25h"  # tables that renew themselves hide it
 
 
 def end_on_interrupt() -> None:
-    """Ends this process on Ctrl-C from now on, also while it compiles.
+    """From now on Ctrl-C ends this process at once, even while XLA compiles.
 
-    Python runs signal handlers between two of its own instructions, which a compilation of a minute holds back. The
-    interpreter's C handler writes the signal into a socket at once, and a thread reads it. Where other code has set a
-    handler of its own, as training does to save its state, that one alone decides.
+    Python runs signal handlers only between its own instructions, so a long compilation delays them. The interpreter's
+    C handler writes the signal number to a socket at once, and a thread reads it. If other code has set its own
+    handler, as training does to save its state, only that handler acts.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         return  # a shell starts background jobs with SIGINT ignored
@@ -27,7 +27,7 @@ def end_on_interrupt() -> None:
 
 
 def end_now(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
-    """A handler that ends the process."""
+    """A signal handler that ends the process."""
     if os.isatty(1):
         os.write(1, SHOW_CURSOR)
     os.write(2, b"\nmdlm-jax: interrupted\n")

@@ -1,4 +1,4 @@
-"""Freed memory kept by the process: XLA's temporaries on a CPU come from malloc, anew at every step."""
+"""Makes malloc keep freed memory: XLA on a CPU allocates its temporaries with malloc in every step."""
 
 import ctypes
 import platform
@@ -8,15 +8,15 @@ M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc's malloc never to give memory back. Call it before jax, or anything else with threads, is imported.
+    """Configures glibc's malloc to keep freed memory. Call this before importing jax or anything that starts threads.
 
-    Otherwise every large array is mapped and unmapped at each step, and its pages are zeroed by the kernel anew. The
-    price is that the process stays as large as it ever was. Does nothing where the C library is another one.
+    By default malloc maps and unmaps every large array in each step, and the kernel zeroes its pages each time. The
+    cost of keeping memory is that the process never shrinks. Other C libraries are left unchanged.
     """
     if platform.libc_ver()[0] != "glibc":
         return
     mallopt = ctypes.CDLL(None).mallopt
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, -1)
-    # memory that one thread freed serves the others
+    # one arena: other threads can reuse memory that one thread freed
     mallopt(M_ARENA_MAX, 1)

@@ -5,7 +5,7 @@ from rich.table import Table
 
 
 def show(table: Table) -> None:
-    """Prints a table whole, however narrow the output is: numbers that are cut tell nothing."""
+    """Prints a table at its full width, even if the terminal is narrower, so that no number is cut off."""
     console = Console()
     needed = console.measure(table, options=console.options.update(max_width=1000)).maximum
     console.width = max(console.width, needed)

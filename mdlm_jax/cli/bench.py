@@ -12,7 +12,7 @@ from mdlm_jax.files import write_whole
 
 
 def add_bench(verbs) -> None:
-    """Adds `bench` to the verbs of the command."""
+    """Adds the verb to the command line."""
     verb = verbs.add_parser("bench", help="steps, memory, compiling, checkpoints and data of this machine, with floors")
     verb.add_argument("--suite", choices=SUITES, help="which sizes (default: gpu or cpu, as the machine is)")
     verb.add_argument("--quick", dest="suite", action="store_const", const="quick", help="a minute or two on a CPU")
@@ -22,7 +22,7 @@ def add_bench(verbs) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    # the memory of a GPU is then there for PyTorch, too
+    # leaves memory of the GPU for PyTorch
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     prepare_devices()
     import jax
@@ -30,7 +30,7 @@ def _bench(options: argparse.Namespace) -> int:
     from mdlm_jax.bench.suite import run_suite
     from mdlm_jax.bench.tables import plot, table
 
-    # what is compiled is timed, so nothing may come from a cache
+    # compilation is timed, so no program may come from a cache
     jax.config.update("jax_enable_compilation_cache", False)
     name = options.suite or ("gpu" if jax.default_backend() == "gpu" else "cpu")
     found = run_suite(name, options.torch_python)

@@ -1,4 +1,4 @@
-"""`convert`: a public checkpoint as a Hugging Face folder that `--model` takes."""
+"""The verb `convert`: writes a public checkpoint as a Hugging Face folder that `--model` accepts."""
 
 import argparse
 import math
@@ -6,6 +6,7 @@ import pathlib
 
 
 def add_convert(verbs) -> None:
+    """Adds the verb to the command line."""
     verb: argparse.ArgumentParser = verbs.add_parser("convert", help="a public checkpoint as a folder for --model")
     verb.add_argument("source", type=pathlib.Path, help="a Hugging Face folder, a .safetensors or a .gguf file")
     verb.add_argument("--out", type=pathlib.Path, required=True, help="a new folder")

@@ -1,11 +1,11 @@
-"""`mdlm-jax data`: build a corpus, train a tokenizer."""
+"""The verbs under `mdlm-jax data`: build a corpus, train a tokenizer."""
 
 import argparse
 import os
 
 
 def add_data(verbs) -> None:
-    """Adds `data` and its own verbs."""
+    """Adds `data` and the verbs under it to the command line."""
     data_verbs = verbs.add_parser("data", help="build a corpus, train a tokenizer").add_subparsers(required=True)
     verb = data_verbs.add_parser("build", help="tokenise a corpus once, into ArrayRecord shards")
     _add_source(verb)
@@ -21,10 +21,12 @@ def add_data(verbs) -> None:
 
 
 def _add_source(verb: argparse.ArgumentParser) -> None:
-    """The options of `data` in a config that name the text."""
+    """Adds the options that name the text, as the keys `data.*` of a config do."""
     verb.add_argument("--source", default="stdlib", help="stdlib | text | tfds")
-    verb.add_argument("--path", default="", help="text: globs and folders, separated by commas; tfds: dataset name")
-    verb.add_argument("--validation-path", default="", help="globs of held-out files (default: the last 5%%)")
+    verb.add_argument("--path", default="", help="text: files, globs and folders, by commas; tfds: name or folder")
+    verb.add_argument(
+        "--validation-path", default="", help="text: held-out files; tfds: a split (default: the last 5%%)"
+    )
     verb.add_argument("--field", default="text", help="the field with the text, such as meta.text (.txt has none)")
 
 

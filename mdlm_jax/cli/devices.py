@@ -1,4 +1,4 @@
-"""What has to happen before the first computation: memory, the cache of compiled programs, other processes."""
+"""Setup before the first computation: memory, the cache of compiled programs, other processes."""
 
 import hashlib
 import os
@@ -10,12 +10,12 @@ from mdlm_jax.errors import UserError
 
 
 def prepare_devices() -> None:
-    """Before jax is imported: memory is kept by the process; after: compiled programs are kept between runs."""
+    """Imports jax and configures it: freed memory is kept on a CPU, and compiled programs are cached between runs."""
     from mdlm_jax.malloc import keep_freed_memory
 
     accelerators = ("nvidiactl", "accel0", "vfio")
     if not any(pathlib.Path("/dev", name).exists() for name in accelerators):
-        keep_freed_memory()  # it is a CPU's temporaries that it is for
+        keep_freed_memory()  # only on a CPU do XLA's temporaries come from malloc
     import jax
 
     for name, value in cache_settings(os.environ).items():
@@ -23,10 +23,16 @@ def prepare_devices() -> None:
 
 
 def cache_settings(environment: Mapping[str, str]) -> dict[str, str | float]:
-    """What jax is told of its cache of compiled programs, but for what its own environment variables tell it.
+    """The settings of jax's cache of compiled programs.
 
-    Programs of any size are kept: a run has many small ones. Those of another kind of processor, which a home may be
-    shared with, lie apart: native code runs on its own kind only.
+    Programs of any size are cached, because a run has many small ones. Each kind of processor has its own folder,
+    because a home directory may be shared between machines and native code runs only on the kind it was compiled for.
+
+    Args:
+        environment: The environment variables. A setting that jax reads from one of them is left out.
+
+    Returns:
+        Names and values for `jax.config.update`.
     """
     folder = pathlib.Path(environment.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     settings = {
@@ -37,7 +43,7 @@ def cache_settings(environment: Mapping[str, str]) -> dict[str, str | float]:
 
 
 def _processor() -> str:
-    """Eight hex digits that machines share whose processors know the same instructions."""
+    """Eight hex digits, equal on machines whose processors have the same instruction set."""
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     known = [line for line in lines if line.startswith(("flags", "Features"))][:1] or [platform.processor()]
@@ -45,7 +51,16 @@ def _processor() -> str:
 
 
 def join_processes(coordinator: str, processes: int, process: int) -> None:
-    """jax.distributed: as told by the options, else as SLURM or a TPU pod says; alone otherwise."""
+    """Initialises jax.distributed from the options or, without them, from SLURM or a TPU pod; else does nothing.
+
+    Args:
+        coordinator: host:port of process 0.
+        processes: The number of processes.
+        process: The number of this one, from 0.
+
+    Raises:
+        UserError: Only some of the three options are given, or `process` is out of range.
+    """
     if processes < 0 or bool(coordinator) != (processes > 0) or not 0 <= process < max(processes, 1):
         raise UserError(
             f"--coordinator={coordinator} --processes={processes} --process={process}; "
@@ -55,7 +70,7 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
 
     if coordinator:
         jax.distributed.initialize(coordinator, processes, process)
-    # the tasks of an srun, and not the batch script around it; the hosts of a TPU pod; its slices
+    # tasks of an srun (not the batch script around it), hosts of a TPU pod, or slices of TPUs
     elif (
         int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
         or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")

@@ -23,22 +23,22 @@ WRONG_INPUT, PIPE_CLOSED = 2, 141
 
 
 class Parser(argparse.ArgumentParser):
-    """Options are written in full; a mistake is one line."""
+    """A parser that accepts no abbreviated options and reports a mistake in one line."""
 
     def __init__(self, *arguments, **options) -> None:
         super().__init__(*arguments, **options | {"allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
-        """Raises UserError instead of printing how the command is used."""
+        """Raises UserError instead of printing the usage."""
         raise UserError(f"{' '.join(message.split())}; see {self.prog} --help")
 
 
 def command() -> None:
-    """`mdlm-jax` as a process. It ends at once: threads of a save that failed would hold it for minutes."""
+    """Runs `mdlm-jax` as a process. On an error it exits at once, without waiting for the threads of a failed save."""
     for stream in (sys.stdout, sys.stderr):
         cast(io.TextIOWrapper, stream).reconfigure(
             errors="replace"
-        )  # a terminal without UTF-8 shows ? for what it lacks
+        )  # a terminal without UTF-8 shows ? for characters that it cannot encode
     end_on_interrupt()
     try:
         main()
@@ -50,23 +50,23 @@ def command() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command with these arguments; raises SystemExit."""
+    """Runs the command with these arguments, by default those of the process. Raises SystemExit with its exit code."""
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
     except UserError as error:
-        code = _told(str(error), WRONG_INPUT)
+        code = _print_error(str(error), WRONG_INPUT)
     except KeyboardInterrupt:
-        code = _told("interrupted", INTERRUPTED)
+        code = _print_error("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        code = PIPE_CLOSED  # whoever read the output has gone
+        code = PIPE_CLOSED  # the reader of the output has closed it
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
-        code = _told(f"{named}{error.strerror or error}", WRONG_INPUT)
+        code = _print_error(f"{named}{error.strerror or error}", WRONG_INPUT)
     sys.exit(code)
 
 
-def _told(line: str, code: int) -> int:
+def _print_error(line: str, code: int) -> int:
     print(f"mdlm-jax: {line}", file=sys.stderr)
     return code
 

@@ -1,4 +1,4 @@
-"""The verb `sample`: text from a trained run, and several samplers side by side."""
+"""The verb `sample`: draws text from a trained run, or compares several samplers."""
 
 import argparse
 import pathlib
@@ -6,21 +6,23 @@ import pathlib
 from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.errors import UserError
 
-# options that are fields of samplers, passed on where they are given
+# options that set fields of a sampler
 FIELDS = ("steps", "temperature", "top_k", "top_p", "guidance", "correctors")
 FIELDS += ("block_size", "confidence", "rule", "limit", "cache", "counts")
-TOKENS = ("stop", "suppress", "delay")  # fields that name tokens
+TOKENS = ("stop", "suppress", "delay")  # fields whose values are tokens
 
 
 def add_sample(verbs: argparse._SubParsersAction) -> None:
     """Adds the verb to the command line."""
     verb = verbs.add_parser("sample", help="text from a trained run")
     verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
-    verb.add_argument("--prompt", action="append", help="what the text begins with; may be given several times")
+    verb.add_argument("--prompt", action="append", help="the beginning of the text; may be given several times")
     verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
     verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
     verb.add_argument("--new-tokens", type=int, help="tokens after each prompt, instead of --length")
-    verb.add_argument("--mask-token", help="what stands for a mask to fill in a prompt: <mask>, and <mask:5> for five")
+    verb.add_argument(
+        "--mask-token", help="the text that stands for a mask in a prompt, such as <mask>; <mask:5> is five"
+    )
     verb.add_argument(
         "--infill",
         type=pathlib.Path,
@@ -45,16 +47,16 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
     field = verb.add_argument_group("fields of several samplers").add_argument
     field("--steps", type=int, help="steps of the reverse process (default: one per token)")
     field("--temperature", type=float, help="default: 1; 0 takes the likeliest token")
-    field("--top-k", type=int, help="draw from so many of the likeliest tokens")
+    field("--top-k", type=int, help="draw from this many of the likeliest tokens")
     field("--top-p", type=float, help="draw from the smallest set of tokens with this probability")
     field("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
-    field("--stop", help="what ends a text: a token's id, or text")
+    field("--stop", help="the token that ends a text: its id, or text")
     field("--suppress", help="tokens that are never drawn: ids such as 3+7, or the tokens of a text")
     field("--delay", help="confidence: tokens that come when no others are left: ids such as 3+7, or those of a text")
     field("--correctors", type=int, help="predictor_corrector: corrector steps after each step (default: 2)")
     field = verb.add_argument_group("fields of the sampler `confidence`").add_argument
     field("--block-size", type=int, help="tokens of a block, from left to right (default: all are one block)")
-    field("--confidence", help="what positions are ranked by: probability (default), margin, entropy, left or random")
+    field("--confidence", help="the ranking of positions: probability (default), margin, entropy, left or random")
     field("--rule", help="how many a step unmasks: quota (default), threshold, dynamic, factor or entropy_bound")
     field("--limit", type=float, help="number of the rule: a probability, the factor, or nats")
     field("--cache", help="none (default), prefix, dual, sub_block or features")

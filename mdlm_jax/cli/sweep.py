@@ -9,18 +9,22 @@ STORED = ", or stored results: the results.json that --store wrote, or its folde
 
 
 def add_sweep(verbs) -> None:
-    """Adds `sweep` and what is under it to the verbs of the command."""
+    """Adds `sweep` and the verbs under it to the command line."""
     sweep_verbs = verbs.add_parser("sweep", help="plan, run, watch and report an experiment").add_subparsers(
         required=True
     )
     for name, function, text in (
         ("plan", _plan, "every run with its size, tokens and FLOPs, before anything runs"),
-        ("run", _run, "train what is missing, then report"),
-        ("retry", _retry, "train what failed again, from its last checkpoint"),
-        ("status", _status, "what is done, running, failed and left"),
-        ("cancel", _cancel, "stop what runs, its state saved, and forget what waits"),
-        ("report", _report, "the report of what is done"),
-        ("sample", _sample, "text of the best run of each objective and budget: speed, and a judge's view"),
+        ("run", _run, "train the missing runs, then report"),
+        ("retry", _retry, "train failed runs again, from their last checkpoints"),
+        ("status", _status, "the state of every run: done, running, failed or left"),
+        ("cancel", _cancel, "stop running runs, which save their state, and remove waiting ones"),
+        ("report", _report, "the report of the finished runs"),
+        (
+            "sample",
+            _sample,
+            "samples of the best run of each objective and budget: speed, and likelihood under a judge",
+        ),
         ("tune", _tune, "learning rates around those of the experiment, at one budget of each objective"),
     ):
         verb = sweep_verbs.add_parser(name, help=text)
@@ -42,14 +46,14 @@ def add_sweep(verbs) -> None:
             verb.add_argument("--out", type=pathlib.Path, help="folder of the report (default: that of the runs)")
             verb.add_argument("--store", type=pathlib.Path, metavar="FILE", help="also put all results into one file")
         if function is _status:
-            verb.add_argument("--watch", action="store_true", help="renew it until all runs have ended")
+            verb.add_argument("--watch", action="store_true", help="update until all runs have ended")
         verb.set_defaults(run_verb=function)
     verb = sweep_verbs.add_parser("work", help="one attempt at one run, or at several as one program")
     verb.add_argument("run", type=pathlib.Path, nargs="+", help="the run's folder")
-    verb.add_argument("--forgiven", type=int, nargs="+", help="of each: attempts that do not count, however they ended")
-    verb.add_argument("--job", default="", help="what processes that train this run together share")
+    verb.add_argument("--forgiven", type=int, nargs="+", help="for each run: earlier attempts to ignore")
+    verb.add_argument("--job", default="", help="a name shared by the processes that train this run together")
     verb.add_argument("--restart", type=int, default=0, help="how often its scheduler has started that job again")
-    verb.add_argument("--command", default="", help="run instead of mdlm-jax train --run, with the folder after it")
+    verb.add_argument("--command", default="", help="runs instead of mdlm-jax train --run, followed by the folder")
     verb.set_defaults(run_verb=_work)
 
 
@@ -114,7 +118,7 @@ def _launch(options, chosen) -> int:
     experiment, folder = load_experiment(options.experiment), _folder(options)
     summary = sweep.run(experiment, folder, _launcher(options), chosen)
     if summary.left:
-        print(f"{folder}: {summary.done} done, {summary.failed} failed, {summary.left} left; the same command goes on")
+        print(f"{folder}: {summary.done} done, {summary.failed} failed, {summary.left} left; rerun to resume them")
         return 0
     report = f"; report: {sweep.report(experiment, folder)[0]}" if summary.done else ""
     again = "; `sweep retry` trains those again" if summary.failed else ""
@@ -141,7 +145,7 @@ def _status(options) -> int:
 def _cancel(options) -> int:
     from mdlm_jax.sweeps import sweep
 
-    print(f"{sweep.cancel(_folder(options))} runs called off; `sweep run` goes on with them")
+    print(f"{sweep.cancel(_folder(options))} runs cancelled; `sweep run` resumes them")
     return 0
 
 

@@ -54,7 +54,7 @@ def _train(options) -> int:
         raise UserError("several of --run resume as they were started; accepted: one with --config, --branch or --from")
     if len(sources) > 1 or bool(options.donor) != bool(options.recipe):
         raise UserError("accepted: one of --config=FILE, --branch=RUN@STEP, and --from=RUN with --recipe=NAME")
-    # what can be refused without jax is refused before it is imported
+    # checks that need no jax come before its slow import
     configs = [load_config(options.config, options.overrides)] if options.config else []
     for folder in () if sources else options.run:
         from_json(folder / "config.json")
@@ -69,7 +69,7 @@ def _train(options) -> int:
         results = train_all(configs, options.run, fresh=options.fresh)
     for folder, result in zip(options.run, results, strict=True):
         if result is not None:
-            _tell(folder, result)
+            _print_result(folder, result)
     return int(any(result is not None and result.status == "failed" for result in results))
 
 
@@ -82,11 +82,11 @@ def _configs_of_runs(options) -> list:
         return [recipe_config(options.donor, options.recipe, options.overrides)]
     if options.branch:
         return [branch_config(options.branch, options.overrides)]
-    # as they were started, but for how they are executed
+    # resume with the configs of the runs; overrides may change execution keys
     return [override(config_of_run(folder), options.overrides) for folder in options.run]
 
 
-def _tell(folder: pathlib.Path, result) -> None:
+def _print_result(folder: pathlib.Path, result) -> None:
     if result.status == "failed":
         print(f"mdlm-jax: {folder}: {result.cause}", file=sys.stderr)
         return

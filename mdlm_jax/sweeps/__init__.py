@@ -1,1 +1,1 @@
-"""Many runs: experiments, launchers, claims, states and tuning."""
+"""Sweeps: experiments, launchers, claims, run states and tuning."""

@@ -1,6 +1,6 @@
-"""An experiment: a Python file with a docstring, `TITLE` and `grid()`, which gives complete configs.
+"""An experiment is a Python file with a docstring, `TITLE` and `grid()`.
 
-`grid()` returns or yields them, or returns a dict {label: config} whose labels name the runs.
+`grid()` returns or yields one complete config per run, or returns a dict {label: config} whose labels name the runs.
 """
 
 import os
@@ -19,12 +19,12 @@ SHIPPED = pathlib.Path(__file__).parents[1] / "experiments"
 
 
 class Experiment(NamedTuple):
-    """The runs of a sweep."""
+    """The configs of a sweep and the names of its runs."""
 
     path: pathlib.Path
     title: str
     configs: list[ConfigDict]
-    labels: tuple[str, ...] = ()  # names that the file gives the runs; () where their configs name them
+    labels: tuple[str, ...] = ()  # names of the runs; (): they follow from the configs
 
     @property
     def run_ids(self) -> list[str]:
@@ -33,10 +33,13 @@ class Experiment(NamedTuple):
 
 
 def load_experiment(path: str | os.PathLike) -> Experiment:
-    """The experiment in a file, or one of mdlm_jax/experiments by its name.
+    """Loads an experiment and checks all its configs.
+
+    Args:
+      path: a Python file, or the name of an experiment in mdlm_jax/experiments.
 
     Raises:
-      UserError: the file is missing or does not run, grid() gives anything but configs, or two configs are equal.
+      UserError: the file is missing or fails, grid() returns anything but configs, or two configs are equal.
     """
     path = _file(path)
     parts = run_file(path)
@@ -95,5 +98,5 @@ def _refuse_twins(path: pathlib.Path, configs: Sequence[ConfigDict]) -> None:
 
 
 def default_folder(path: str | os.PathLike) -> pathlib.Path:
-    """Where the runs of an experiment go unless told otherwise: runs/<name of the file>."""
+    """The default folder for the runs of an experiment: runs/<name of the file>."""
     return pathlib.Path("runs") / pathlib.Path(path).stem

@@ -1,8 +1,7 @@
-"""A pool of processes on this machine: one run per slot, longest first.
+"""A pool of worker processes on this machine: one run at a time per slot, longest run first.
 
-No run is trained twice, however many pools there are.
-
-Each run has a worker of its own (`work.py`), which claims it and outlives a pool that is killed.
+Each run has its own worker (`work.py`), which claims the run, so several pools never train a run twice. A worker
+outlives a pool that is killed.
 """
 
 import os
@@ -17,42 +16,48 @@ from typing import NamedTuple
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
-from mdlm_jax.sweeps.work import TRAIN, told_to_end, work_command
+from mdlm_jax.sweeps.work import TRAIN, stop_signals, work_command
 
 POLL_SECONDS = 0.1
-# What jax sees from a process that pins nothing: the platform and how many devices it has.
+# Prints the platform and the number of devices that jax finds in an unpinned process.
 PROBE = "import jax; print(jax.default_backend(), jax.local_device_count())"
 
 
 class Place(NamedTuple):
-    """Where one run at a time may run."""
+    """A slot of the machine, which trains one run at a time."""
 
-    cores: frozenset[int]  # empty: wherever the system puts it
-    environment: dict[str, str]  # what makes the run see its own devices only
+    cores: frozenset[int]  # CPU cores of the slot; empty: any
+    environment: dict[str, str]  # variables that restrict the run to its own devices
 
 
 class Job(NamedTuple):
-    folder: pathlib.Path  # of the run, whose name is the run's
-    flops: float
+    """A run to train, with any runs that are trained in the same program."""
+
+    folder: pathlib.Path  # the run's folder; its last part is the run's name
+    flops: float  # of the whole run
     steps: int
-    forgiven: int = 0  # attempts that were known when the run was launched
-    mates: tuple = ()  # jobs that are trained in the same process, as one program
+    forgiven: int = 0  # number of attempts before this launch
+    mates: tuple = ()  # other jobs of the same program
 
     @property
     def together(self) -> tuple["Job", ...]:
+        """This job and its mates."""
         return (self, *self.mates)
 
     @property
     def total_flops(self) -> float:
+        """FLOPs of this job and its mates."""
         return sum(job.flops for job in self.together)
 
     @property
     def runs(self) -> dict[pathlib.Path, int]:
-        """As a worker takes them: folder -> attempts known."""
+        """Folder -> number of earlier attempts, the form that a worker takes."""
         return {job.folder: job.forgiven for job in self.together}
 
 
 class Running(NamedTuple):
+    """A job that a worker process is training."""
+
     job: Job
     place: Place
     process: subprocess.Popen
@@ -60,15 +65,17 @@ class Running(NamedTuple):
 
 
 class Ended(NamedTuple):
+    """How a job ended."""
+
     job: Job
     outcome: str  # done | failed | stopped
-    seconds: float  # in this pool, its share of those it was trained with; 0 where another one ran it
+    seconds: float  # time in this pool divided by the runs of the program; 0 if another process trained it
     exit_code: int  # negative: the signal that ended it
-    cause: str  # of a failure or stop
+    cause: str  # why it failed or stopped; "" if done
 
 
 class Snapshot(NamedTuple):
-    """The pool at one moment."""
+    """The state of the pool at one moment."""
 
     waiting: list[Job]
     running: list[Running]
@@ -77,9 +84,14 @@ class Snapshot(NamedTuple):
 
 
 def places(workers: int = 0) -> list[Place]:
-    """Places on the accelerators of this machine or, where there are none, on its cores; one each by default.
+    """The slots of this machine: its accelerators or, without any, its CPU cores.
 
-    With fewer `workers` each gets an equal group, with more they share. Raises UserError where that can not be.
+    Args:
+        workers: The number of slots; 0 for one per device. With fewer workers than devices, each slot gets an equal
+            group of devices; with more, workers share devices.
+
+    Raises:
+        UserError: jax finds no device, or the devices cannot be divided among that many workers.
     """
     if workers < 0:
         raise UserError(f"--workers={workers}; accepted: 1 or more, or 0 for one on each accelerator or core")
@@ -104,7 +116,7 @@ def places(workers: int = 0) -> list[Place]:
 
 
 def shares(count: int, workers: int) -> list[list[int]]:
-    """Which of `count` devices each worker has: equal groups, or one that several share; one each with workers = 0."""
+    """The device numbers of each worker: equal groups, or one device that several share. 0 workers: one per device."""
     workers = workers or count
     size = max(count // workers, 1)
     return [[(worker * size + i) % count for i in range(size)] for worker in range(workers)]
@@ -114,7 +126,7 @@ def _gpu_environment(mine: list[int], count: int, workers: int) -> dict[str, str
     names = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")
     environment = {"CUDA_VISIBLE_DEVICES": ",".join(names[i] for i in mine)}
     if workers > count:
-        # jax takes most of a device's memory at its start; those who share one divide it
+        # jax reserves most of a device's memory at its start, so workers that share a device divide it
         environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 / -(-workers // count):.3f}"
     return environment
 
@@ -123,15 +135,15 @@ def _start(job: Job, place: Place, command: Sequence[str]) -> Running:
     all_cores = os.sched_getaffinity(0) if place.cores else frozenset()
     try:
         if place.cores:
-            # of this thread only, and inherited: unlike a preexec_fn, safe whatever other threads do
+            # sets this thread's affinity, which the child inherits; a preexec_fn is not safe with other threads
             os.sched_setaffinity(0, place.cores)
         process = subprocess.Popen(
             work_command(job.runs, command=command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            # a run of a sweep is a process by itself, also where the sweep is one task of several
+            # each run trains in a single process, even if the sweep is one of several SLURM tasks
             env=os.environ | {"SLURM_STEP_NUM_TASKS": "1"} | place.environment,
-            start_new_session=True,  # Ctrl-C in the terminal reaches the pool alone, which tells its runs
+            start_new_session=True,  # Ctrl-C in the terminal reaches only the pool, which signals its runs
         )
     finally:
         if all_cores:
@@ -140,7 +152,7 @@ def _start(job: Job, place: Place, command: Sequence[str]) -> Running:
 
 
 def _end(run: Running) -> tuple[list[Ended], list[Job]]:
-    """(how each run of a process ended here, those that another process holds)."""
+    """(how each run of a worker ended, the runs that another process holds)."""
     code, seconds = run.process.returncode, (time.time() - run.started) / len(run.job.together)
     me, ended, held = (socket.gethostname(), run.process.pid), [], []
     for job in run.job.together:
@@ -155,7 +167,7 @@ def _end(run: Running) -> tuple[list[Ended], list[Job]]:
 
 
 def _ended_elsewhere(job: Job, is_done: Callable[[pathlib.Path], bool]) -> Ended | None:
-    """What others made of a run while this pool had no place for it."""
+    """How a waiting run ended in another process; None if it has not ended."""
     if is_done(job.folder):
         return Ended(job, "done", 0.0, 0, "")
     last = attempts.last_attempt(job.folder)
@@ -173,23 +185,33 @@ def run_pool(
     watch: Callable[[Snapshot], None],
     command: Sequence[str] = TRAIN,
 ) -> list[Ended]:
-    """Runs `command` FOLDER for every job that is not done, longest first; returns how each ended.
+    """Runs `command` FOLDER for every job that is not done, longest first.
 
-    SIGTERM, SIGHUP or Ctrl-C is passed on as SIGTERM, and the pool ends once its runs have; a second one kills them.
-    Runs that other processes hold are waited for. `watch` is shown the pool several times a second.
+    On SIGTERM, SIGHUP or Ctrl-C the pool sends SIGTERM to its runs and ends when they have ended; a second signal kills
+    them. The pool waits for runs that other processes hold.
+
+    Args:
+        jobs: The runs.
+        places: The slots of this machine.
+        is_done: Whether the run in a folder is done.
+        watch: Called with a snapshot of the pool several times a second.
+        command: The command that trains the runs whose folders follow it.
+
+    Returns:
+        How each job ended, in the order in which they ended.
     """
     waiting = longest_first(jobs)
-    running, ended, free, told = [], [], list(places), 0
-    with told_to_end() as received:
+    running, ended, free, signalled = [], [], list(places), 0
+    with stop_signals() as received:
         try:
             while running or (waiting and not received):
-                for _ in received[told:]:
+                for _ in received[signalled:]:
                     for run in running:
-                        if told:
+                        if signalled:
                             os.killpg(run.process.pid, signal.SIGKILL)
                         else:
                             run.process.terminate()
-                    told += 1
+                    signalled += 1
                 for run in [run for run in running if run.process.poll() is not None]:
                     running.remove(run)
                     free.append(run.place)
@@ -210,11 +232,11 @@ def run_pool(
                 if running or waiting:
                     time.sleep(POLL_SECONDS)
         finally:
-            for run in running:  # where something above went wrong
+            for run in running:  # only after an exception above
                 run.process.terminate()
     return ended
 
 
 def longest_first(jobs: Sequence[Job]) -> list[Job]:
-    """Of runs with equal FLOPs the one with more steps has the smaller network, which is slower."""
+    """Sorts jobs by FLOPs, then steps. With equal FLOPs, more steps mean a smaller network, which runs slower."""
     return sorted(jobs, key=lambda job: (job.total_flops, job.steps), reverse=True)

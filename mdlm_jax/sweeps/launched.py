@@ -1,4 +1,4 @@
-"""What a scheduler was given: `launched.json` in a run's folder, which whoever looks at the sweep can ask about."""
+"""`launched.json` in a run's folder: the scheduler job that the run was last submitted as."""
 
 import json
 import pathlib
@@ -11,18 +11,21 @@ FILE_NAME = "launched.json"
 
 
 class Launched(NamedTuple):
+    """A submission of a run to a scheduler."""
+
     launcher: str  # slurm | submit
-    job: str  # as the scheduler calls it
+    job: str  # the scheduler's job id
     time: float  # time.time()
 
 
 def write_launched(folder: pathlib.Path, launcher: str, job: str) -> None:
+    """Records that the run in `folder` was submitted now."""
     launched = Launched(launcher, job, time.time())
     write_whole(folder / FILE_NAME, json.dumps(launched._asdict()) + "\n")
 
 
 def read_launched(folder: pathlib.Path) -> Launched | None:
-    """The last time that a run was given to a scheduler; None where it was not, or where that can not be read."""
+    """The last submission of a run; None if it was never submitted or the file cannot be read."""
     try:
         return Launched(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,4 +1,4 @@
-"""The ways to bring the runs of a sweep to their end: on this machine, by SLURM, by a submit line of any scheduler."""
+"""The launchers of a sweep: a pool on this machine, SLURM, or a submit line for any other scheduler."""
 
 import pathlib
 from collections import defaultdict
@@ -19,13 +19,14 @@ from mdlm_jax.sweeps.work import TRAIN
 
 
 def is_done(folder: pathlib.Path) -> bool:
+    """Whether the run in `folder` has a valid result."""
     return finished(folder) is not None
 
 
 def local(workers: int = 0, command: Sequence[str] = TRAIN) -> Launcher:
-    """A pool on all accelerators or cores of this machine, or `workers` runs at once.
+    """A launcher that trains on this machine: one run per accelerator or core, or `workers` runs at once.
 
-    It also waits for runs that others hold, and takes them over where those are gone.
+    It also waits for runs that other processes hold, and takes over the runs of processes that have died.
     """
 
     def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
@@ -39,13 +40,13 @@ def local(workers: int = 0, command: Sequence[str] = TRAIN) -> Launcher:
 
 
 def by_slurm(resources: dict[str, str], command: Sequence[str] = TRAIN) -> Launcher:
-    """One array of a SLURM cluster; then watches it. The runs go on where the watching ends."""
+    """A launcher that submits one SLURM array and watches it. The runs continue if the watching command ends."""
 
     def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
         console = Console()
         if starting:
             ids = slurm.submit(folder, starting, resources, command)
-            console.print(f"{len(ids)} runs given to SLURM, from {ids[0]}; they go on if this command ends")
+            console.print(f"{len(ids)} runs submitted to SLURM, from {ids[0]}; they continue if this command ends")
 
         def over(found: dict[pathlib.Path, states.RunState], answered: bool) -> bool:
             return answered and not any(run.queued or run.state == "running" for run in found.values())
@@ -56,7 +57,11 @@ def by_slurm(resources: dict[str, str], command: Sequence[str] = TRAIN) -> Launc
 
 
 def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
-    """A submit line of another scheduler for each run; then watches what it does."""
+    """A launcher that runs the submit line of another scheduler for each run, then watches the runs.
+
+    Raises:
+      UserError: the line lacks {command} or has an unknown field.
+    """
     submit_line.check_line(line)
 
     def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
@@ -68,7 +73,7 @@ def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
                 "accepted: a line that ends with exit code 0"
             )
         if starting:
-            console.print(f"{len(starting) - len(problems)} runs submitted; they go on if this command ends")
+            console.print(f"{len(starting) - len(problems)} runs submitted; they continue if this command ends")
         causes = defaultdict(list)
         for path, problem in problems.items():
             causes[problem].append(path.name)
@@ -84,9 +89,10 @@ def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
 
 
 def in_populations(launcher: Launcher, members: int) -> Launcher:
-    """The launcher, given up to `members` runs as one where they can be one program (`runs/population.py`).
+    """A launcher that trains up to `members` runs as one program where possible (`runs/population.py`).
 
-    Raises UserError where that is no number of runs.
+    Raises:
+      UserError: `members` is less than 1.
     """
     if members < 1:
         raise UserError(f"--population={members}; accepted: 1 or more runs")
@@ -98,7 +104,7 @@ def in_populations(launcher: Launcher, members: int) -> Launcher:
 
 
 def grouped(jobs: Sequence[Job], members: int) -> list[Job]:
-    """The first of each group, with the others as its mates."""
+    """Groups jobs into programs of at most `members` runs: the first job of each, with the others as its mates."""
     folders = [job.folder for job in jobs]
     found = []
     for group in populations([config_of_run(folder) for folder in folders], folders):
@@ -110,11 +116,15 @@ def grouped(jobs: Sequence[Job], members: int) -> list[Job]:
 
 def _watch(jobs: Sequence[Job], over: Callable[[dict, bool], bool], console: Console) -> None:
     if not states.watch(jobs, over, console):
-        console.print("the runs go on; `sweep status` shows them, `sweep cancel` calls them off")
+        console.print("the runs continue; `sweep status` shows them, `sweep cancel` cancels them")
 
 
 def parse_resources(words: Sequence[str]) -> dict[str, str]:
-    """KEY=VALUE words, as options of sbatch. Raises UserError for what is none."""
+    """Parses KEY=VALUE words into options of sbatch.
+
+    Raises:
+      UserError: a word is not KEY=VALUE.
+    """
     wrong = [word for word in words if not word.partition("=")[0] or "=" not in word]
     if wrong:
         raise UserError(f"--slurm {wrong[0]}; accepted: options of sbatch, as in nodes=2 gpus-per-node=8 time=600")

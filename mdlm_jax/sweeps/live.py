@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it runs: a table that renews itself in a terminal, plain lines elsewhere."""
+"""The live display of a sweep: a table that updates in a terminal, plain lines elsewhere."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ LOG_LINES = 15
 
 
 def last_metrics(folder: pathlib.Path) -> dict[str, Any]:
-    """The newest training line of metrics.jsonl: step, loss, seconds_left and more; nothing before the first."""
+    """The last training line of metrics.jsonl (step, loss, seconds_left and more); {} if there is none yet."""
     for line in reversed(tail(folder / "metrics.jsonl", 4096)):
         with contextlib.suppress(ValueError, RecursionError):
             metrics = json.loads(line)
@@ -38,15 +38,15 @@ def _is_finite(value: Any) -> bool:
 
 
 class Pace(NamedTuple):
-    """What is known of a sweep's speed: seconds and FLOPs of runs that are done or say when they will be."""
+    """The measurements from which the remaining time of a sweep is estimated."""
 
-    known: list[tuple[float, float]]
-    running: list[tuple[float, float | None, float]]  # seconds so far, seconds left where it says, FLOPs
-    waiting: list[float]  # FLOPs
+    known: list[tuple[float, float]]  # seconds, FLOPs of runs that are done
+    running: list[tuple[float, float | None, float]]  # seconds so far, seconds left (None: unknown), FLOPs
+    waiting: list[float]  # FLOPs of runs that have not started
 
 
 def seconds_left(pace: Pace) -> float | None:
-    """Until the last run ends, by what the runs so far take for each FLOP; None before anything is known."""
+    """Estimated seconds until the last run ends, from the seconds per FLOP so far; None without any measurement."""
     known = pace.known + [(so_far + left, flops) for so_far, left, flops in pace.running if left is not None]
     if not known:
         return None
@@ -56,7 +56,7 @@ def seconds_left(pace: Pace) -> float | None:
 
 
 def pace_of_pool(pool: Snapshot, now: float) -> Pace:
-    """Of the runs that this pool ran itself."""
+    """The pace of the runs that this pool trained itself."""
     return Pace(
         [(run.seconds, run.job.flops) for run in pool.ended if run.outcome == "done" and run.seconds],
         [
@@ -93,7 +93,7 @@ def _view(pool: Snapshot, already_done: int) -> Group:
 
 
 def describe_end(run: Ended) -> str:
-    """One line; for a failure followed by the tail of its log."""
+    """One line about a run that ended, and for a failure also the last lines of its log."""
     name = run.job.folder.name
     if run.outcome != "failed":
         return f"{run.outcome:8} {name}" + (f"  {clock(run.seconds)}" if run.seconds else "  by another sweep")
@@ -105,15 +105,20 @@ def describe_end(run: Ended) -> str:
 
 @contextlib.contextmanager
 def display(already_done: int, console: Console) -> Iterator[Callable[[Snapshot], None]]:
-    """Gives the function that `launch.run_pool` shows its snapshots to."""
-    told, shown, seen = 0, 0.0, None
+    """Yields the function to pass to `launch.run_pool` as `watch`.
+
+    Args:
+      already_done: runs that were done before the pool started.
+      console: where the display goes.
+    """
+    printed, shown, seen = 0, 0.0, None
     live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def watch(pool: Snapshot) -> None:
-        nonlocal told, shown, seen
-        for run in pool.ended[told:]:
+        nonlocal printed, shown, seen
+        for run in pool.ended[printed:]:
             console.print(Text(describe_end(run)), soft_wrap=True)
-        told, news = len(pool.ended), (len(pool.ended), pool.stopping)
+        printed, news = len(pool.ended), (len(pool.ended), pool.stopping)
         if news != seen or time.monotonic() - shown > (REFRESH_SECONDS if live else LINE_EVERY_SECONDS):
             seen, shown = news, time.monotonic()
             if live:

@@ -1,4 +1,4 @@
-"""Names of runs, which are also the names of their folders: short, and different within a sweep."""
+"""Names of runs, which are also the names of their folders: short, and unique within a sweep."""
 
 import re
 from collections import Counter, defaultdict
@@ -11,29 +11,26 @@ from mdlm_jax.build.objective import objective_label
 from mdlm_jax.config import config_hash, flatten, to_json
 from mdlm_jax.configs.base import KEYS
 
-LONGEST = 200  # bytes; file systems take 255
+LONGEST = 200  # bytes; file systems allow 255
 SHORT = {"train.batch_size": "batch", "data.sequence_length": "length"}
 
 
 def run_id(config: ConfigDict) -> str:
-    """The name of a run by itself.
-
-    Objective, budget or steps, unique tokens where they are limited, size, peak learning rate, seed.
-    """
+    """The name of one run: objective, budget or steps, unique tokens if limited, size, peak learning rate, seed."""
     spent = f"{config.budget:g}".replace("e+0", "e").replace("e+", "e") if config.budget else f"{config.steps}steps"
     unique = f"-unique{config.data.unique_tokens}" if config.data.unique_tokens else ""
     return f"{objective_label(config)}-{spent}{unique}-{size_name(config)}-lr{config.optim.lr:g}-seed{config.seed}"
 
 
 def size_name(config: ConfigDict) -> str:
-    """As `size` in a result."""
+    """The `size` of a result: the name of the size, or layers x width."""
     return _safe(config.model.size) or f"{config.model.layers}x{config.model.width}"
 
 
 def run_ids(configs: Sequence[ConfigDict]) -> list[str]:
     """The names of the runs of one grid.
 
-    Runs that `run_id` gives the same name also show the keys in which they differ, as in `-schedule_cosine`. Only equal
+    Runs with the same `run_id` get a suffix with the keys in which they differ, such as `-schedule_cosine`. Only equal
     configs have equal names.
     """
     names = [run_id(config) for config in configs]
@@ -52,7 +49,7 @@ def run_ids(configs: Sequence[ConfigDict]) -> list[str]:
 
 
 def variants(configs: Sequence[ConfigDict]) -> list[str]:
-    """The objective of each run, with the keys that vary besides budget, size, learning rate and seed."""
+    """The objective of each run, with a suffix for keys that vary other than budget, size, learning rate and seed."""
     alike = []
     for config in configs:
         copy = config.copy_and_resolve_references()
@@ -84,10 +81,10 @@ def _shown(key: str, value: Any) -> str:
 
 
 def _safe(text: str) -> str:
-    """A text without what is not safe in a file name anywhere."""
+    """A text with every character that is unsafe in some file system replaced by -."""
     return re.sub("[^A-Za-z0-9._]+", "-", text)
 
 
 def _cut(name: str, config: ConfigDict) -> str:
-    """A name made short and its own by the config's hash."""
+    """A shortened name that the config's hash makes unique."""
     return f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{config_hash(config)}"

@@ -1,4 +1,4 @@
-"""What the runs of a sweep are and cost, before any of them starts."""
+"""The plan of a sweep: the size and cost of every run, before any run starts."""
 
 import json
 import math
@@ -21,6 +21,8 @@ COUNTER_NAMES = ("6ND", "6ND total", "6ND + attention", "exact")
 
 
 class PlannedRun(NamedTuple):
+    """A run and its cost."""
+
     run_id: str
     config: ConfigDict
     parameters: Parameters
@@ -32,19 +34,19 @@ class PlannedRun(NamedTuple):
 
 
 def _stay_off_accelerators() -> None:
-    # planning computes a little; on an accelerator that would take the memory, or the device itself, from the runs
+    # planning computes little, but on an accelerator it would hold memory, or the device itself, that the runs need
     jax.config.update("jax_platforms", "cpu")
 
 
 def plan_runs(configs: Sequence[ConfigDict], names: Sequence[str] | None = None) -> list[PlannedRun]:
-    """What every run costs.
+    """Plans every run.
 
     Args:
       configs: The runs of one sweep.
       names: Their names; by default those of `run_ids`.
 
     Raises:
-      UserError: A line for each different mistake, with the runs that share it.
+      UserError: One line for each distinct mistake, with the runs that share it.
     """
     _stay_off_accelerators()
     names = run_ids(configs) if names is None else names
@@ -63,11 +65,11 @@ def plan_runs(configs: Sequence[ConfigDict], names: Sequence[str] | None = None)
 
 
 def _key_of_step(config: ConfigDict) -> str:
-    """Equal for runs whose steps cost the same and are wrong in the same way."""
-    told = config.to_dict()
-    told |= {"seed": min(config.seed, 0), "budget": min(config.budget, 1.0), "steps": min(config.steps, 1)}
-    told["optim"] |= {"lr": 1.0} if 0 < config.optim.lr < math.inf else {}
-    return json.dumps(told)
+    """A key that runs share if a step costs the same in each and any mistake in the config is the same."""
+    values = config.to_dict()
+    values |= {"seed": min(config.seed, 0), "budget": min(config.budget, 1.0), "steps": min(config.steps, 1)}
+    values["optim"] |= {"lr": 1.0} if 0 < config.optim.lr < math.inf else {}
+    return json.dumps(values)
 
 
 def _planned(name: str, config: ConfigDict, step: Plan) -> PlannedRun:
@@ -87,7 +89,7 @@ def _planned(name: str, config: ConfigDict, step: Plan) -> PlannedRun:
 
 
 def refuse_all(mistakes: dict[str, list[str]]) -> None:
-    """Raises where there are mistakes: message -> the runs that made it."""
+    """Raises UserError if there are any mistakes (message -> names of the runs)."""
     if mistakes:
         raise UserError("\n".join(f"{first_of(runs)}: {message}" for message, runs in mistakes.items()))
 
@@ -102,16 +104,19 @@ def first_of(names: Sequence[str]) -> str:
 
 
 def memory_of(run: PlannedRun, devices: int) -> Memory:
-    """Of each of the devices of a run."""
+    """The memory that a run needs on each of its devices."""
     step = run.step
     shape = {"positions": step.positions, "scored": step.scored, "views": step.objective.views}
     return device_memory(run.config, step.architecture, devices=devices, **shape)
 
 
 def plan_table(planned: Sequence[PlannedRun], hardware: Hardware | None = None, mfu: float = 0.5) -> Table:
-    """Every run with N, D and its FLOPs by the four counters; on `hardware` also its time, price and memory.
+    """A table of every run with N, D and the FLOPs by four counters.
 
-    Time is by the exact count, of whose peak `mfu` is reached.
+    Args:
+      planned: The runs.
+      hardware: The devices of one run; adds hours, dollars and memory per device.
+      mfu: Model FLOPs utilisation, the share of peak FLOP/s that a run reaches. Hours follow from the exact count.
     """
     named = ("run", "N", "N total", "D", "steps", "warm-up", "batch", "lr", *COUNTER_NAMES)
     total = float(sum(run.flops.exact for run in planned))

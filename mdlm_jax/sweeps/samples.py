@@ -1,6 +1,6 @@
-"""How fast, and how well, the compute-optimal networks of a sweep speak: the best run of every objective and budget.
+"""Samples of the compute-optimal runs of a sweep, one per objective and budget: their speed and quality.
 
-Likelihoods of different families do not rank their samplers (arXiv 2602.15014), so text is judged by itself.
+Likelihoods of different model families do not rank their samplers (arXiv 2602.15014), so the text itself is evaluated.
 """
 
 import json
@@ -22,11 +22,11 @@ from mdlm_jax.sampling.comparison import Measured, compare
 from mdlm_jax.sampling.run_sampler import trained_of, usual_samplers
 from mdlm_jax.sampling.text import fields
 
-SHARES = (1, 4, 16)  # tokens a step of the samplers that have steps
+SHARES = (1, 4, 16)  # tokens per step, for samplers with steps
 
 
 def best_runs(results: Sequence[Result]) -> list[Result]:
-    """One run per objective and budget: the first seed of the size whose mean loss over seeds is lowest."""
+    """The best run of each objective and budget: the first seed of the size with the lowest mean loss over seeds."""
     losses = defaultdict(lambda: defaultdict(list))
     for run in sorted((run for run in results if run.status == "done"), key=lambda run: (run.budget, run.seed)):
         losses[run.objective, run.budget or run.steps][run.size].append(run)
@@ -37,7 +37,11 @@ def best_runs(results: Sequence[Result]) -> list[Result]:
 
 
 def default_judge(results: Sequence[Result]) -> str:
-    """The id of the `ar` run with the lowest loss. Raises UserError where there is none."""
+    """The id of the `ar` run with the lowest loss.
+
+    Raises:
+      UserError: no run of `ar` is done.
+    """
     judges = [run for run in results if base_objective(run.objective) == "ar" and run.status == "done"]
     if not judges:
         raise UserError("no run of `ar` is done, and text is judged by one; accepted: --judge=RUN")
@@ -45,7 +49,7 @@ def default_judge(results: Sequence[Result]) -> str:
 
 
 def samplers_of(run: Run) -> list[str]:
-    """The usual sampler of a run, with as many steps as tokens and fewer where it has steps."""
+    """The default sampler of a run. A sampler with steps is listed for 1, 4 and 16 tokens per step."""
     sampler, length = usual_samplers(run)[0], run.config.data.sequence_length
     if "steps" not in fields(sampler) or trained_of(run).num_steps:
         return [sampler]
@@ -53,16 +57,28 @@ def samplers_of(run: Run) -> list[str]:
 
 
 def measure_samples(folder: pathlib.Path, judge: pathlib.Path, rows: int = 64, repeats: int = 4) -> pathlib.Path:
-    """Draws `repeats` batches of `rows` samples by each of the samplers of a run, and writes samples.json beside it.
+    """Draws samples from a run with each of its samplers and writes samples.json into its folder.
 
-    It holds the judge and for each plan tokens a second, evaluations a row, nats under the judge and entropy, the
-    last two with standard errors. Raises UserError where the run or the judge can not be opened.
+    The file has the judge and, for each sampler, tokens per second, evaluations per row, and the nats under the judge
+    and the entropy with their standard errors.
+
+    Args:
+      folder: the run.
+      judge: an `ar` run that evaluates the text.
+      rows: rows in a batch.
+      repeats: batches of each sampler.
+
+    Returns:
+      The path of samples.json.
+
+    Raises:
+      UserError: the run or the judge cannot be opened.
     """
     run = open_run(folder)
     length = run.config.data.sequence_length
     contending = contenders(run, samplers_of(run), "", rows, None)
     found = compare(contending, jax.random.key(run.config.seed), measure_of(run, judge), repeats)
-    told = {
+    content = {
         "judge": judge.name,
         "length": length,
         "rows": rows * repeats,
@@ -71,7 +87,7 @@ def measure_samples(folder: pathlib.Path, judge: pathlib.Path, rows: int = 64, r
         "samples": [_sample(row) for row in found],
     }
     path = folder / FILE_NAME
-    write_whole(path, json.dumps(told, indent=1) + "\n")
+    write_whole(path, json.dumps(content, indent=1) + "\n")
     return path
 
 

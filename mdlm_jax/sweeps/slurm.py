@@ -1,6 +1,6 @@
-"""Runs on a SLURM cluster, through submitit: one array a sweep, one or more nodes a run.
+"""Runs on a SLURM cluster, through submitit: one array per sweep, one or more nodes per run.
 
-A job is started again after preemption, a lost node and its time limit; it goes on from the run's own checkpoint.
+SLURM restarts a job after a preemption, a node failure or its time limit, and the run resumes from its last checkpoint.
 """
 
 import os
@@ -14,15 +14,25 @@ from mdlm_jax.sweeps.launch import Job, longest_first
 from mdlm_jax.sweeps.launched import read_launched, write_launched
 from mdlm_jax.sweeps.work import TRAIN, work
 
-SUBMISSIONS = "submissions"  # the folder of submitit's own files, in that of the sweep
+SUBMISSIONS = "submissions"  # submitit's files, in the sweep's folder
 SECONDS_TO_SAVE = 90  # between SIGTERM and the time limit
 NAME = "slurm"
 
 
 def submit(folder: pathlib.Path, jobs: Sequence[Job], resources: dict[str, str], command: Sequence[str]) -> list[str]:
-    """Queues one array with a task a run, longest first; returns their job ids. `resources`: options of sbatch.
+    """Queues one array with one task per job, longest first.
 
-    Raises UserError where SLURM or submitit is not here, or SLURM refuses.
+    Args:
+      folder: the folder of the sweep.
+      jobs: the runs to train.
+      resources: options of sbatch.
+      command: the command that trains the runs whose folders follow it.
+
+    Returns:
+      The SLURM job ids.
+
+    Raises:
+      UserError: SLURM or submitit is not installed, or SLURM refuses the jobs.
     """
     try:
         import submitit
@@ -43,30 +53,31 @@ def submit(folder: pathlib.Path, jobs: Sequence[Job], resources: dict[str, str],
 
 
 def work_in_job(job: Job, command: Sequence[str] = TRAIN) -> str:
-    """What each task of a job does. A run that was stopped, by its time limit, is queued again by its job."""
+    """Trains a run inside a SLURM task. If the time limit stopped the run, the task requeues its own job."""
     job_id = os.environ["SLURM_JOB_ID"]
     name = f"{NAME}-{os.environ.get('SLURM_ARRAY_JOB_ID', job_id)}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
     owner = this_process(name, int(os.environ.get("SLURM_RESTART_COUNT", "0")))
     outcome = work(job.runs, owner, command)
-    # a job that is cancelled or preempted is not running any more; the first would come back, the second does
+    # A cancelled or preempted job is no longer RUNNING: the first must not be requeued, SLURM requeues the second.
     if outcome == "stopped" and not (job.folder / CANCELLED).exists() and states([job_id]) == {job_id: "RUNNING"}:
         subprocess.run(["scontrol", "requeue", job_id], check=False)
     return outcome
 
 
 def states(ids: Iterable[str]) -> dict[str, str] | None:
-    """State of each job that SLURM has in its queue, with its reason where it gives one: RUNNING, PENDING (Priority).
+    """The state of each job in SLURM's queue, with SLURM's reason if any, such as RUNNING or PENDING (Priority).
 
-    None where it does not answer.
+    Returns:
+      Job id -> state, for the jobs in the queue; None if SLURM does not answer.
     """
     parents = {job_id.partition("_")[0] for job_id in ids}
     if not parents:
         return {}
-    asked = _slurm("squeue", "-h", "-r", "-o", "%i %A %T %r", "-j", ",".join(sorted(parents)))
-    if asked.returncode:
-        return {} if "Invalid job id" in asked.stderr else None
+    answer = _slurm("squeue", "-h", "-r", "-o", "%i %A %T %r", "-j", ",".join(sorted(parents)))
+    if answer.returncode:
+        return {} if "Invalid job id" in answer.stderr else None
     found = {}
-    for line in asked.stdout.splitlines():
+    for line in answer.stdout.splitlines():
         name, raw, state, reason = line.split(maxsplit=3)
         state += "" if reason == "None" else f" ({reason})"
         found |= {name: state, raw: state}
@@ -74,7 +85,7 @@ def states(ids: Iterable[str]) -> dict[str, str] | None:
 
 
 def queued(folders: Iterable[pathlib.Path]) -> dict[pathlib.Path, str] | None:
-    """State in the queue of the runs that SLURM still has; None where it does not answer."""
+    """The queue state of each run that SLURM still has; None if SLURM does not answer."""
     ids = {}
     for folder in folders:
         launched = read_launched(folder)
@@ -85,7 +96,7 @@ def queued(folders: Iterable[pathlib.Path]) -> dict[pathlib.Path, str] | None:
 
 
 def cancel(folders: Iterable[pathlib.Path]) -> None:
-    """Takes the jobs of these runs out of the queue; those that run save first."""
+    """Cancels the SLURM jobs of these runs. Running jobs save their state first."""
     ids = [launched.job for folder in folders if (launched := read_launched(folder)) and launched.launcher == NAME]
     if ids:
         _slurm("scancel", *ids)

@@ -1,4 +1,4 @@
-"""What became of each run, told from its folder alone: whoever sees the disk sees the same."""
+"""The state of each run, read from its folder: every machine that mounts the disk sees the same state."""
 
 import contextlib
 import pathlib
@@ -22,23 +22,33 @@ from mdlm_jax.sweeps.launched import read_launched
 from mdlm_jax.sweeps.live import Pace, last_metrics, seconds_left
 
 MOVING = ("running", "submitted", "waiting")
-QUEUE_SECONDS = 15  # between questions to a scheduler
-LINE_SECONDS = 60  # between lines where there is no terminal
-LOOK_SECONDS = 2
+QUEUE_SECONDS = 15  # between queries to a scheduler
+LINE_SECONDS = 60  # between lines without a terminal
+LOOK_SECONDS = 2  # between reads of the folders
 
 
 class RunState(NamedTuple):
+    """The state of a run."""
+
     state: str  # done | running | failed | stopped | cancelled | submitted | waiting
-    cause: str  # of what is neither done, running nor waiting
+    cause: str  # why the run failed, stopped or waits; may be empty
     attempts: int
-    seconds: float  # of the attempt that runs
-    metrics: dict[str, Any]  # the newest of training
+    seconds: float  # of the current attempt
+    metrics: dict[str, Any]  # the last training metrics
     result: Result | None  # of a run that is done
-    queued: bool = False  # by a scheduler that has it still
+    queued: bool = False  # whether a scheduler has it in its queue
 
 
 def state_of(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> RunState:
-    """State of one run; `in_queue` has those that a scheduler still holds. A file that is not whole is the cause."""
+    """The state of one run.
+
+    Args:
+      folder: the run.
+      in_queue: run -> queue state, for runs in a scheduler's queue.
+
+    Returns:
+      The state. If result.json is invalid, its cause says so.
+    """
     last = attempts.last_attempt(folder)
     number, metrics, result = last.number if last else 0, last_metrics(folder), finished(folder)
     if result is not None and result.run_id == folder.name:
@@ -71,7 +81,7 @@ def _at_rest(folder: pathlib.Path, last: attempts.Attempt | None, in_queue: dict
 
 
 def _broken_result(folder: pathlib.Path) -> str:
-    """What is wrong with a result that is there and is not that of this run; empty where nothing is."""
+    """What is wrong with result.json; "" if it is missing or a result of this run."""
     path = folder / FILE_NAME
     if not path.exists():
         return ""
@@ -83,11 +93,12 @@ def _broken_result(folder: pathlib.Path) -> str:
 
 
 def states_of(folders: Sequence[pathlib.Path], in_queue: dict[pathlib.Path, str]) -> dict[pathlib.Path, RunState]:
+    """`state_of` for every folder."""
     return {folder: state_of(folder, in_queue) for folder in folders}
 
 
 def pace_of(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> Pace:
-    """How fast the runs are, for what is left of them."""
+    """The measurements from which `seconds_left` estimates the remaining time."""
     known, running, waiting = [], [], []
     for job in jobs:
         run = states[job.folder]
@@ -101,7 +112,7 @@ def pace_of(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> Pace:
 
 
 def counts(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> str:
-    """One line: how many runs are in each state, and when the last would end at this pace."""
+    """One line: how many runs are in each state, and the estimated time left."""
     found = [run.state for run in states.values()]
     names = ("done", "running", "failed", "stopped", "cancelled", "submitted", "waiting")
     line = ", ".join(f"{found.count(name)} {name}" for name in names if name in found)
@@ -110,7 +121,7 @@ def counts(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> str:
 
 
 def status_table(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> Table:
-    """Every run of `states`, and what stopped it."""
+    """A table of the runs in `states`, with the cause of each failure or stop."""
     table = Table("run", "state", "attempts", "step", "loss", "validation", "left", "cause", box=None, pad_edge=False)
     for job in jobs:
         if (run := states.get(job.folder)) is None:
@@ -130,26 +141,32 @@ def status_table(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> T
 
 
 def watch(jobs: Sequence[Job], until: Callable[[dict, bool], bool], console: Console) -> bool:
-    """Shows the runs until `until(states, whether the queue answered)`; False where Ctrl-C ended it before.
+    """Shows the states of runs until a condition holds: a table in a terminal, lines elsewhere.
 
-    A table in a terminal, else lines of news.
+    Args:
+      jobs: the runs.
+      until: (states, whether the scheduler answered) -> whether to end.
+      console: where to show them.
+
+    Returns:
+      Whether the condition held; False after Ctrl-C.
     """
     folders, in_queue, answered, states = [job.folder for job in jobs], {}, False, {}
-    asked, told, said = -QUEUE_SECONDS, -LINE_SECONDS, ""
+    queried, printed, last_line = -QUEUE_SECONDS, -LINE_SECONDS, ""
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
     with live or contextlib.nullcontext(), contextlib.suppress(KeyboardInterrupt):
         while True:
-            if time.monotonic() - asked > QUEUE_SECONDS:
-                found, asked = slurm.queued(folders), time.monotonic()
+            if time.monotonic() - queried > QUEUE_SECONDS:
+                found, queried = slurm.queued(folders), time.monotonic()
                 answered, in_queue = found is not None, in_queue if found is None else found
-            done = {folder for folder, run in states.items() if run.state == "done"}  # which they stay
+            done = {folder for folder, run in states.items() if run.state == "done"}  # final
             states |= states_of([folder for folder in folders if folder not in done], in_queue)
             line = counts(jobs, states)
             if live:
                 news = {folder: run for folder, run in states.items() if run.state not in ("done", "waiting")}
                 live.update(Group(status_table(jobs, news), line), refresh=True)
-            elif line.partition(";")[0] != said or time.monotonic() - told > LINE_SECONDS:
-                said, told = line.partition(";")[0], time.monotonic()
+            elif line.partition(";")[0] != last_line or time.monotonic() - printed > LINE_SECONDS:
+                last_line, printed = line.partition(";")[0], time.monotonic()
                 console.print(Text(line), soft_wrap=True)
             if until(states, answered):
                 return True

@@ -1,4 +1,4 @@
-"""Runs given to any scheduler, by a submit line of its own in which {command} is what a run's machine has to do."""
+"""Submission to any scheduler by a shell line, in which {command} stands for the command that trains a run."""
 
 import pathlib
 import shlex
@@ -17,7 +17,7 @@ FIELDS = {"command", "run"}
 
 
 def check_line(line: str) -> None:
-    """Raises UserError where the line does not hold {command}, or holds other fields than {command} and {run}."""
+    """Raises UserError if the line lacks {command} or has fields other than {command} and {run}."""
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(line) if name is not None}
     except ValueError as error:
@@ -27,10 +27,12 @@ def check_line(line: str) -> None:
 
 
 def submit(jobs: Sequence[Job], line: str, command: Sequence[str] = TRAIN) -> dict[pathlib.Path, str]:
-    """Runs the line in a shell for each run, longest first; returns what went wrong, by run.
+    """Runs the line in a shell for each job, longest first.
 
-    {command} may be run on all machines of a pod at once, and again after a preemption: the first machine to come
-    claims the run.
+    {command} may run on all machines of a pod at once, and again after a preemption: the first machine claims the run.
+
+    Returns:
+      Run -> why its submission failed, for those that failed.
     """
     check_line(line)
     problems = {}
@@ -41,8 +43,8 @@ def submit(jobs: Sequence[Job], line: str, command: Sequence[str] = TRAIN) -> di
             line.format(command=words, run=job.folder.name), shell=True, capture_output=True, text=True
         )
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()
-            problems[job.folder] = f"exit code {done.returncode}" + (f": {said[-1]}" if said else "")
+            output = (done.stderr or done.stdout).strip().splitlines()
+            problems[job.folder] = f"exit code {done.returncode}" + (f": {output[-1]}" if output else "")
         else:
             for run in job.runs:
                 write_launched(run, NAME, name)

@@ -1,4 +1,4 @@
-"""A sweep: the runs of an experiment, launched, looked at, called off and reported, each in a folder of its own."""
+"""A sweep trains the runs of an experiment, each in its own folder: run, states, cancel, report."""
 
 import pathlib
 from collections import defaultdict
@@ -24,13 +24,13 @@ from mdlm_jax.sweeps.launch import Job
 from mdlm_jax.sweeps.plan import PlannedRun, first_of, plan_runs, refuse_all
 from mdlm_jax.sweeps.states import RunState, states_of
 
-# (folder of the sweep, runs to start, all runs): starts them and returns once they have ended, or it was told to
+# (folder of the sweep, runs to start, all runs): starts the runs and returns when they have ended or on a signal
 Launcher = Callable[[pathlib.Path, Sequence[Job], Sequence[Job]], None]
 MISSING, FAILED = ("waiting", "stopped", "cancelled"), ("failed",)
 
 
 class Summary(NamedTuple):
-    """How many runs of a sweep are done, failed and left. Only failures make the command fail."""
+    """Numbers of runs that are done, failed and left. The command fails only if a run failed."""
 
     done: int
     failed: int
@@ -38,7 +38,11 @@ class Summary(NamedTuple):
 
 
 def prepare(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
-    """Writes config.json into the folder of every run. Raises UserError where a folder holds a run that differs."""
+    """Writes config.json into the folder of every run.
+
+    Raises:
+      UserError: a folder already has a run with another config, or cannot be written.
+    """
     mistakes = defaultdict(list)
     for run in planned:
         path = folder / run.run_id / "config.json"
@@ -74,7 +78,7 @@ def record_executions(planned: Sequence[PlannedRun], starting: Sequence[Job]) ->
 
 
 def jobs_of(planned: Sequence[PlannedRun], folder: pathlib.Path) -> list[Job]:
-    """The runs as launchers know them, in the folder of a sweep."""
+    """The planned runs as jobs for a launcher, in the folder of a sweep."""
     folders = [folder.absolute() / run.run_id for run in planned]
     return [
         Job(path, float(run.flops.exact), run.steps, attempts.count(path))
@@ -83,9 +87,10 @@ def jobs_of(planned: Sequence[PlannedRun], folder: pathlib.Path) -> list[Job]:
 
 
 def found_jobs(folder: pathlib.Path) -> tuple[list[Job], list[str]]:
-    """The runs in the folder of a sweep, and a line for each config that can not be read.
+    """The runs in the folder of a sweep, and one line for each config that cannot be read.
 
-    Raises UserError where there is no run.
+    Raises:
+      UserError: there is no run.
     """
     configs, problems = {}, []
     for path in sorted(folder.glob("*/config.json")):
@@ -98,22 +103,32 @@ def found_jobs(folder: pathlib.Path) -> tuple[list[Job], list[str]]:
             "\n".join(problems) or f"{folder}: holds no runs; accepted: the folder of a sweep that was started"
         )
     jobs = jobs_of(plan_runs(list(configs.values())), folder)
-    # a folder may have been copied or renamed: it is the folder that is looked at
+    # the folder may have been copied or renamed, so the job keeps the folder that was found
     return [job._replace(folder=path) for job, path in zip(jobs, configs, strict=True)], problems
 
 
 def states(jobs: Sequence[Job]) -> dict[pathlib.Path, RunState]:
-    """State of every run at this moment."""
+    """The current state of every run."""
     folders = [job.folder for job in jobs]
     return states_of(folders, slurm.queued(folders) or {})
 
 
 def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen: Sequence[str] = MISSING) -> Summary:
-    """Prepares all runs and launches those in one of the `chosen` states; returns when the launcher does.
+    """Prepares all runs and launches some of them. A run that fails does not stop the others.
 
-    A run that was started before resumes with the execution keys of the experiment as it is now.
+    A run that was started before resumes with the execution keys that the experiment has now.
 
-    Raises UserError before anything runs; a run that fails does not stop the others.
+    Args:
+      experiment: the runs.
+      folder: the folder of the sweep.
+      launcher: trains the runs.
+      chosen: the states of the runs to launch.
+
+    Returns:
+      The numbers of runs after the launcher has returned.
+
+    Raises:
+      UserError: before any run starts, if a config or a folder is invalid or SLURM does not answer.
     """
     planned = plan_runs(experiment.configs, experiment.run_ids)
     prepare(planned, folder)
@@ -133,7 +148,11 @@ def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen
 
 
 def cancel(folder: pathlib.Path) -> int:
-    """Calls off what is not done, wherever it runs: it saves and stops. Returns how many runs that were."""
+    """Cancels all runs that are not done, on every machine. Running ones save their state and stop.
+
+    Returns:
+      The number of cancelled runs.
+    """
     jobs, _ = found_jobs(folder)
     over = [path for path, run in states(jobs).items() if run.state in ("running", "waiting", "submitted", "stopped")]
     for path in over:
@@ -143,9 +162,9 @@ def cancel(folder: pathlib.Path) -> int:
 
 
 def collect(experiment: Experiment, folder: pathlib.Path) -> tuple[list[Result], list[str]]:
-    """The results of the runs that the experiment has now, and a line for each file that is none of them.
+    """The results of an experiment's runs, and one line for each run or file that does not belong to the experiment.
 
-    The objective of a result shows the keys that vary (`report.groups`).
+    The objective of each result includes the keys that vary (`report/groups.py`).
     """
     configs = dict(zip(experiment.run_ids, experiment.configs, strict=True))
     read, problems = read_results(folder / name for name in configs)
@@ -164,7 +183,7 @@ def collect(experiment: Experiment, folder: pathlib.Path) -> tuple[list[Result],
 
 
 def _is_of(result: Result, config: ConfigDict, folder: pathlib.Path) -> bool:
-    """Whether a result is of this config, whatever the keys of execution are."""
+    """Whether a result belongs to this config. Execution keys may differ."""
     if result.config_hash == config_hash(config):
         return True
     try:
@@ -177,9 +196,19 @@ def _is_of(result: Result, config: ConfigDict, folder: pathlib.Path) -> bool:
 def report(
     experiment: Experiment, folder: pathlib.Path, out: pathlib.Path | None = None, store: pathlib.Path | None = None
 ) -> tuple[pathlib.Path, list[str]]:
-    """Writes report.html and its figures into `out` or the folder of the sweep; its path, and what is left out.
+    """Writes report.html and its figures.
 
-    `store` is a file that takes all results. Raises UserError where there is nothing to report.
+    Args:
+      experiment: the runs.
+      folder: the folder of the sweep.
+      out: where to write the report; by default `folder`.
+      store: a file in which all results are stored, too.
+
+    Returns:
+      The path of the report, and one line for each result that is left out.
+
+    Raises:
+      UserError: there is nothing to report.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; accepted: the folder of a sweep that was started")
@@ -191,9 +220,10 @@ def report(
 
 
 def report_stored(path: pathlib.Path, out: pathlib.Path | None = None) -> tuple[pathlib.Path, list[str]]:
-    """The same from stored results (a file or its folder), into `out` or beside them.
+    """`report` from stored results: a file or its folder. The report goes into `out` or beside them.
 
-    Raises UserError if there are none.
+    Raises:
+      UserError: there are no stored results.
     """
     results, problems, runs = find_stored(path)
     folder = path if path.is_dir() else path.parent

@@ -1,6 +1,6 @@
-"""How good an experiment's learning rates are: a small grid around them, at one budget of each objective.
+"""Checks an experiment's learning rates with a small grid around them, at one budget of each objective.
 
-What carries them up to larger budgets is the experiment's own rule, stated in its file.
+The experiment's own rule, which its file states, extrapolates them to larger budgets.
 """
 
 import json
@@ -26,7 +26,7 @@ from mdlm_jax.sweeps.names import size_name, variants
 
 
 class Tuned(NamedTuple):
-    """One objective and size at one budget."""
+    """Losses by learning rate of one objective and size at one budget."""
 
     objective: str
     size: str
@@ -34,19 +34,19 @@ class Tuned(NamedTuple):
     budget: float
     learning_rates: list[float]
     losses: list[float]  # validation nats per token, mean over seeds
-    best: float  # learning rate at the minimum of the parabola in log lr, or the best of the grid where it has none
-    interior: bool
-    chosen: float  # by the experiment
-    excess: float  # nats by which the chosen one is above the minimum
+    best: float  # learning rate at the minimum of the parabola in log lr, or the best of the grid without one
+    interior: bool  # whether the minimum lies inside the grid
+    chosen: float  # the experiment's learning rate
+    excess: float  # nats by which its loss is above the minimum
     excess_error: float  # its standard error; NaN with one seed
     noise: float  # standard deviation of the loss over seeds, pooled over the objective; NaN with one seed
 
 
 def to_tune_at(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
-    """The configs of each variant's smallest budget, or of its middle number of steps where it is given steps.
+    """The configs of each variant's smallest budget or, without budgets, of its median number of steps.
 
-    A rule carries rates up from the smallest budget; runs of one set of tokens that differ in how often they see it
-    have one rate for all.
+    A rule extrapolates learning rates from the smallest budget. Runs that differ in the number of epochs over the same
+    tokens share one learning rate.
     """
     named = list(zip(variants(configs), configs, strict=True))
     spent = defaultdict(set)
@@ -60,7 +60,7 @@ def to_tune_at(configs: Sequence[ConfigDict]) -> list[ConfigDict]:
 
 
 def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: int) -> list[ConfigDict]:
-    """The runs of an experiment that `to_tune_at` chooses, with their learning rate times each factor."""
+    """The runs of `to_tune_at`, with their learning rate times each factor and with each of `seeds` seeds."""
     first = min(config.seed for config in configs)
     grid = []
     for config in to_tune_at(configs):
@@ -69,17 +69,17 @@ def tuning_grid(configs: Sequence[ConfigDict], factors: Sequence[float], seeds: 
         for factor in factors:
             for seed in range(first, first + seeds):
                 copy = config.copy_and_resolve_references()
-                copy.optim.lr = float(f"{config.optim.lr * factor:.6g}")  # what the run's name shows, exactly
+                copy.optim.lr = float(f"{config.optim.lr * factor:.6g}")  # exactly the value in the run's name
                 copy.seed = seed
                 grid.append(copy)
     return grid
 
 
 def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tuned]:
-    """What the runs of `tuning_grid` say of the learning rates of `configs` at that budget, by objective and size.
+    """Evaluates the learning rates of an experiment, by objective and size.
 
     Args:
-      results: Their objective is a name of `variants`.
+      results: Results of `tuning_grid`. Their objective is a name of `variants`.
       configs: The runs of the experiment.
     """
     tried = to_tune_at(configs)
@@ -116,7 +116,7 @@ def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tune
 
 
 def _excess(rates: Float[np.ndarray, "rates"], losses: Float[np.ndarray, "rates"], chosen: float) -> float:
-    """Nats that the chosen rate loses: along the parabola, or to the best of the grid where that has no minimum."""
+    """Nats above the minimum at the chosen rate: of the parabola or, if it has none inside the grid, of the grid."""
     minimum = isoflop_minimum(rates, losses)
     if isinstance(minimum, Minimum) and minimum.interior:
         return 0.5 * minimum.curvature * math.log(chosen / minimum.parameters) ** 2
@@ -124,7 +124,7 @@ def _excess(rates: Float[np.ndarray, "rates"], losses: Float[np.ndarray, "rates"
 
 
 def tuned_table(found: Sequence[Tuned]) -> Table:
-    """Losses by learning rate, the optimum, and what the chosen rate loses against it."""
+    """A table of the losses by learning rate, the optimum, and the excess loss of the chosen rate."""
     table = Table("objective", "size", "budget", "lr: loss", "optimum", "chosen", "nats lost", "noise", box=None)
     for curve in found:
         pairs = zip(curve.learning_rates, curve.losses, strict=True)
@@ -142,7 +142,7 @@ def tuned_table(found: Sequence[Tuned]) -> Table:
 
 
 def write_tuned(found: Sequence[Tuned], path: pathlib.Path) -> None:
-    """The curves, as JSON."""
+    """Writes the curves as JSON."""
     text = json.dumps([curve._asdict() for curve in found], indent=1)
     write_whole(path, text + "\n")
 
@@ -154,9 +154,17 @@ def tune(
     factors: Sequence[float] = (0.5, 1.0, 2.0),
     seeds: int = 2,
 ) -> tuple[sweep.Summary, list[Tuned]]:
-    """Runs the tuning grid and, once all of it is done, writes learning_rates.json into the folder.
+    """Runs the tuning grid and, when all runs are done, writes learning_rates.json into the folder.
 
-    Raises UserError as a sweep does, and for fewer than three factors.
+    Args:
+      experiment: the experiment whose learning rates are checked.
+      folder: for the runs of the grid.
+      launcher: trains them.
+      factors: multiply each learning rate; at least three.
+      seeds: seeds of each learning rate; two or more give a standard error.
+
+    Raises:
+      UserError: as in `sweep.run`, and for invalid factors or seeds.
     """
     if len(set(factors)) < MIN_SIZES or min(factors) <= 0:
         raise UserError(f"factors {', '.join(map(str, factors))}; accepted: {MIN_SIZES} or more, all above 0")

@@ -1,4 +1,7 @@
-"""One attempt at a run, or at several together: claims it, trains it in a process of its own, says how it ended."""
+"""The worker of a sweep: claims a run, trains it in a child process, and records how it ended.
+
+A worker may also train several runs together as one program.
+"""
 
 import contextlib
 import ctypes
@@ -18,7 +21,7 @@ from mdlm_jax.runs.attempts import Owner
 LOG_NAME = "log.txt"
 TRAIN = (sys.executable, "-m", "mdlm_jax", "train", "--run")
 POLL_SECONDS, LOOK_SECONDS = 0.1, 1.0  # between looks at the process, and at the folder
-TOLD_BY = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 KILL_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 EXIT_CODES = {"done": 0, "elsewhere": 0, "failed": 1, "stopped": 75}  # 75: EX_TEMPFAIL, to be tried again
 
@@ -32,11 +35,18 @@ def work_command(runs: Mapping[pathlib.Path, int], job: str = "", command: Seque
 
 
 def work(runs: Mapping[pathlib.Path, int], owner: Owner, command: Sequence[str] = TRAIN) -> str:
-    """Runs `command` FOLDER ... unless the runs are others', called off or ended; returns a key of EXIT_CODES.
+    """Runs `command` FOLDER ... unless the runs are held by another process, cancelled or ended.
 
-    `runs` are folders and the attempts that do not count, however they ended. SIGTERM is passed on, so that they save.
-    Several processes of one job train together: the first to come claims the run and says how it ended; to the others
-    it is elsewhere.
+    SIGTERM is passed on to the training process, which saves its state. Several processes of one job train together:
+    the first one claims the run and records how it ended, and the others return "elsewhere".
+
+    Args:
+      runs: folder -> number of earlier attempts to ignore, however they ended.
+      owner: this process.
+      command: the command that trains the runs whose folders follow it.
+
+    Returns:
+      A key of EXIT_CODES.
     """
     wanted = {folder: number for folder, number in runs.items() if not (folder / attempts.CANCELLED).exists()}
     claimed = {folder: attempts.claim(folder, owner, number) for folder, number in wanted.items()}
@@ -48,7 +58,9 @@ def work(runs: Mapping[pathlib.Path, int], owner: Owner, command: Sequence[str] 
         return "elsewhere"
     lead, *others = mine
     for folder in others:
-        (folder / LOG_NAME).write_text(f"trained together with {lead}, whose {LOG_NAME} is of both\n", encoding="utf-8")
+        (folder / LOG_NAME).write_text(
+            f"trained together with {lead}, which has the {LOG_NAME} of both\n", encoding="utf-8"
+        )
     beaten = time.monotonic()
 
     def look() -> str:
@@ -62,10 +74,10 @@ def work(runs: Mapping[pathlib.Path, int], owner: Owner, command: Sequence[str] 
         return "cancelled" if any((folder / attempts.CANCELLED).exists() for folder in mine) else ""
 
     before = {folder: _read_result(folder) for folder in mine}
-    code, told = _run(list(mine), LOG_NAME, command, look)
+    code, stopped_by = _run(list(mine), LOG_NAME, command, look)
     log = lead / LOG_NAME
     outcomes = {
-        attempts.end(folder, attempt, *_how_it_ended(folder, before[folder], code, told, log)).outcome
+        attempts.end(folder, attempt, *_how_it_ended(folder, before[folder], code, stopped_by, log)).outcome
         for folder, attempt in mine.items()
     }
     return next(outcome for outcome in ("failed", "stopped", "done") if outcome in outcomes)
@@ -79,9 +91,14 @@ def _is_joined(folder: pathlib.Path, owner: Owner) -> bool:
 def _run(
     folders: Sequence[pathlib.Path], log_name: str, command: Sequence[str], look: Callable[[], str]
 ) -> tuple[int, str]:
-    """(exit code, why it was told to end: a signal, cancelled, lost, or nothing). `look` may give a reason too."""
+    """Runs the command until it ends.
+
+    Returns:
+      (exit code, why it was stopped). The reason is a signal's name, one that `look` returned ("cancelled" or "lost"),
+      or "".
+    """
     words = [*command, *map(str, folders)]
-    with told_to_end() as received, (folders[0] / log_name).open("ab") as log:
+    with stop_signals() as received, (folders[0] / log_name).open("ab") as log:
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
@@ -90,49 +107,51 @@ def _run(
             env=os.environ | {attempts.HELD: "1"},
             preexec_fn=_die_with_parent,
         )
-        told, looked = "", 0.0
+        stopped_by, looked = "", 0.0
         while process.poll() is None:
             reason = received[0] if received else ""
             if time.monotonic() - looked > LOOK_SECONDS:
                 reason, looked = look() or reason, time.monotonic()
             if reason == "lost":
                 process.kill()  # another process trains the run already
-            elif reason and not told:
+            elif reason and not stopped_by:
                 process.terminate()
-            told = told or reason
+            stopped_by = stopped_by or reason
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(POLL_SECONDS)
-        return process.returncode, told or "".join(received[:1])
+        return process.returncode, stopped_by or "".join(received[:1])
 
 
 @contextlib.contextmanager
-def told_to_end() -> Iterator[list[str]]:
-    """The names of the signals that tell this process to end, as they come; without it they would."""
+def stop_signals() -> Iterator[list[str]]:
+    """Catches the signals that would end this process; yields a list that receives their names."""
     received: list[str] = []
-    hear = lambda number, frame: received.append(signal.Signals(number).name)  # noqa: E731
-    before = [signal.signal(number, hear) for number in TOLD_BY]
+    record = lambda number, frame: received.append(signal.Signals(number).name)  # noqa: E731
+    before = [signal.signal(number, record) for number in STOP_SIGNALS]
     try:
         yield received
     finally:
-        for number, handler in zip(TOLD_BY, before, strict=True):
+        for number, handler in zip(STOP_SIGNALS, before, strict=True):
             signal.signal(number, handler)
 
 
 def _die_with_parent() -> None:
-    # nothing would tell others that a training without its worker lives, so that it would be trained twice
+    # Without its worker nothing shows other processes that the run is being trained, and they would train it again.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(KILL_WITH_PARENT, signal.SIGKILL)
 
 
-def _how_it_ended(folder: pathlib.Path, before: dict, code: int, told: str, log: pathlib.Path) -> tuple[str, int, str]:
-    """(outcome, exit code, cause); `before` is the result that an earlier attempt left."""
+def _how_it_ended(
+    folder: pathlib.Path, before: dict, code: int, stopped_by: str, log: pathlib.Path
+) -> tuple[str, int, str]:
+    """(outcome, exit code, cause) of an attempt. `before` is the result of an earlier attempt."""
     result = _read_result(folder)
-    # one of several may have failed, or have been told to end, after this one was done
+    # in a program of several runs, another may have failed or been stopped after this one was done
     if result.get("status") == "done" and (code == 0 or result != before):
         return "done", 0, ""
-    # a scheduler may tell the training without telling its worker
-    if told or code in (0, -signal.SIGTERM):
-        return "stopped", code, told or "told to end"
+    # a scheduler may signal the training process and not its worker
+    if stopped_by or code in (0, -signal.SIGTERM):
+        return "stopped", code, stopped_by or "stopped by a signal"
     if result.get("status") == "failed" and result != before:
         return "failed", code, str(result.get("cause"))
     lines = [line.strip() for line in tail(log, 4096) if line.strip()]
@@ -141,7 +160,7 @@ def _how_it_ended(folder: pathlib.Path, before: dict, code: int, told: str, log:
 
 
 def _read_result(folder: pathlib.Path) -> dict:
-    """result.json; nothing where there is none that can be read."""
+    """The content of result.json; {} if it is missing or invalid."""
     try:
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -150,7 +169,7 @@ def _read_result(folder: pathlib.Path) -> dict:
 
 
 def tail(path: pathlib.Path, size: int) -> list[str]:
-    """The lines within the last `size` bytes of a file, the first of them cut; none where there is no file."""
+    """The lines in the last `size` bytes of a file, the first perhaps cut; [] if the file is missing."""
     try:
         with path.open("rb") as file:
             file.seek(max(file.seek(0, 2) - size, 0))

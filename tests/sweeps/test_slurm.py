@@ -153,7 +153,7 @@ def test_24_runs_survive_faults(tmp_path):
     scontrol("update", f"nodename={host}", "state=resume")
 
     out, _ = second.communicate(timeout=600)
-    assert "given to SLURM" not in out
+    assert "submitted to SLURM" not in out
     assert out.splitlines()[-1] == "Summary(done=23, failed=1, left=0)"
     last = {name: attempts.last_attempt(folder / name) for name in names}
     assert [name for name in names if last[name].outcome != "done"] == [names[7]]
@@ -195,7 +195,7 @@ def test_cancelled_runs_save(tmp_path):
     folder = tmp_path / "runs"
     watching = controller(experiment, folder)
     wait_for(lambda: len([run for run in folder.glob("*/metrics.jsonl") if steps_of(run.parent)]) == 4)
-    assert "6 runs called off" in mdlm_jax("sweep", "cancel", str(experiment), "--folder", str(folder))
+    assert "6 runs cancelled" in mdlm_jax("sweep", "cancel", str(experiment), "--folder", str(folder))
     wait_for(lambda: not in_queue("all"))
     assert watching.communicate(timeout=60)[0].splitlines()[-1] == "Summary(done=0, failed=0, left=6)"
     assert sorted(attempts.count(run) for run in folder.glob("mask*")) == [0, 0, 1, 1, 1, 1]
