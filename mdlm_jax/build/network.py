@@ -25,7 +25,11 @@ class Network(NamedTuple):
 
 
 def network(
-    config: ConfigDict, mesh: Mesh | None = None, tokenizer: Tokenizer | None = None, vocab_size: int | None = None
+    config: ConfigDict,
+    mesh: Mesh | None = None,
+    tokenizer: Tokenizer | None = None,
+    vocab_size: int | None = None,
+    padded: bool = False,
 ) -> Network:
     """The network that a config describes.
 
@@ -34,6 +38,7 @@ def network(
         mesh: the devices that the network is split over; None for one device.
         tokenizer: the run's own, where it keeps one; by default the one that the config names.
         vocab_size: V of the network, where it is known; by default as configured, or that of the tokenizer.
+        padded: whether rows may have padding, though those of training have none.
 
     Raises:
         UserError: as `plan` does.
@@ -47,7 +52,7 @@ def network(
         scan_layers=config.train.scan_layers,
         remat=config.train.remat,
         attention=config.train.attention,
-        use_segments=config.data.keep_documents or config.data.random_length_rate > 0,
+        use_segments=padded or config.data.keep_documents or config.data.random_length_rate > 0,
         mesh=mesh if config.train.runner == "jit" and mesh is not None and mesh.size > 1 else None,
     )
     level = noise_level_of(config)

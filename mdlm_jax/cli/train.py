@@ -34,12 +34,17 @@ def add_train(verbs) -> None:
 
     verb = verbs.add_parser("evaluate", help="the bound of a trained run on held-out text, as JSON")
     verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
-    verb.add_argument("--draws", type=int, help="views of each sequence (default: eval.draws of the run)")
+    verb.add_argument(
+        "--draws", type=int, help="views of each sequence (default: eval.draws of the run; 128 with --pairs)"
+    )
     verb.add_argument("--sequences", type=int, help="held-out sequences (default: eval.sequences of the run)")
     verb.add_argument("--data", help="the corpus, where it is not at the run's data.path")
     verb.add_argument("--source", choices=("stdlib", "text", "tfds", "tokens", "markov"), help="of --data")
     verb.add_argument("--validation-path", help="of --data: held-out files (default: as the source holds out text)")
-    verb.add_argument("--field", help="of --data: the field with the text")
+    verb.add_argument("--path", help="text files to evaluate from beginning to end: .txt, .jsonl and others")
+    verb.add_argument("--field", help="of --data or --path: the field with the text")
+    verb.add_argument("--pairs", help="a .jsonl file with the fields prompt and answer: nats of each answer")
+    verb.add_argument("--guidance", type=float, help="of --pairs: weight of classifier-free guidance by the prompt")
     verb.add_argument("--length", type=int, help="tokens of a sequence (default: those of a row in training)")
     verb.add_argument("--out", type=pathlib.Path, help="write the JSON here too")
     verb.add_argument("--clip", action="store_true", help="block diffusion: which noise levels have the least variance")
@@ -100,14 +105,22 @@ def _print_result(folder: pathlib.Path, result) -> None:
 def _evaluate(options) -> int:
     import json
 
+    _refuse_mixed(options)
     prepare_devices()
     if options.clip:
         return _search_clip(options)
-    from mdlm_jax.runs.evaluate import evaluate_run
-    from mdlm_jax.runs.held_out import DataOptions
+    if options.pairs is not None:
+        from mdlm_jax.runs.pairs import evaluate_pairs
 
-    data = DataOptions(options.data, options.source, options.validation_path, options.field, options.length)
-    found = evaluate_run(options.run, draws=options.draws, sequences=options.sequences, data=data)
+        found = evaluate_pairs(options.run, options.pairs, draws=options.draws, guidance=options.guidance)
+    else:
+        from mdlm_jax.runs.evaluate import evaluate_run
+        from mdlm_jax.runs.held_out import DataOptions
+
+        data = DataOptions(options.data, options.source, options.validation_path, options.field, options.length)
+        found = evaluate_run(
+            options.run, draws=options.draws, sequences=options.sequences, data=data, path=options.path
+        )
     text = json.dumps(found, indent=1)
     print(text)
     if options.out:
@@ -116,6 +129,18 @@ def _evaluate(options) -> int:
         except OSError as error:
             raise UserError(f"--out={options.out}: can not be written ({error.strerror})") from error
     return 0
+
+
+def _refuse_mixed(options) -> None:
+    """Raises UserError for options that another one leaves without effect."""
+    if options.guidance is not None and options.pairs is None:
+        raise UserError(f"--guidance={options.guidance}; accepted: with --pairs")
+    corpus = ["data", "source", "validation_path", "sequences", "clip"]
+    without = {"path": ["pairs", *corpus], "pairs": [*corpus, "field", "length"]}
+    for chosen, others in without.items():
+        for other in others:
+            if getattr(options, chosen) is not None and getattr(options, other) not in (None, False):
+                raise UserError(f"--{chosen} with --{other.replace('_', '-')}; accepted: one of the two")
 
 
 def _search_clip(options) -> int:

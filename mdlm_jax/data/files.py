@@ -89,11 +89,12 @@ def _documents(file: pathlib.Path, field: str) -> Iterator[str]:
     if file.suffix == ".parquet":
         yield from read_parquet(file, field)
         return
-    with _open(file) as stream:
+    with open_stream(file) as stream:
         yield from STREAMED[kind(file)](stream, str(file), field)
 
 
-def _open(file: pathlib.Path) -> io.BufferedIOBase:
+def open_stream(file: pathlib.Path) -> io.BufferedIOBase:
+    """The bytes of a file, decompressed."""
     if file.suffix == ".gz":
         return gzip.open(file, "rb")
     if file.suffix == ".xz":

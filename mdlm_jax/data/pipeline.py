@@ -109,7 +109,7 @@ def open_data(
         rows = permuted(position, kept, seed, epoch)
         if unique_tokens:
             rows = permuted(rows, splits.train.count, SUBSET_SEED)
-        example = _example(splits.train.read(rows), separator, keep_documents)
+        example = example_of(splits.train.read(rows), separator, keep_documents)
         if random_length_rate:
             chosen, fraction = uniform(seed, step, index, np.array([[0], [1]]))
             kept_tokens = np.where(chosen < random_length_rate, 1 + np.floor(fraction * sequence_length), length)
@@ -125,7 +125,7 @@ def open_data(
     return Data(
         batch=batch,
         batches=batches,
-        validation=_example(splits.validation.read(held_out), separator, keep_documents),
+        validation=example_of(splits.validation.read(held_out), separator, keep_documents),
         vocab_size=splits.tokenizer.vocab_size,
         bytes_per_token=splits.bytes_per_token,
         unique_tokens=kept * sequence_length,
@@ -164,7 +164,7 @@ def _kept_rows(count: int, unique_tokens: int, sequence_length: int) -> int:
     return kept
 
 
-def _example(tokens: Integer[np.ndarray, "n length"], separator: int, keep_documents: bool) -> Example:
+def example_of(tokens: Integer[np.ndarray, "n length"], separator: int, keep_documents: bool) -> Example:
     """Segments count documents within the row, from 1; the separator ends its document."""
     ends = (tokens == separator) & keep_documents
     segments = 1 + np.cumsum(ends, axis=1, dtype=np.int32) - ends

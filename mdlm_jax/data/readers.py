@@ -47,7 +47,7 @@ def read_jsonl(stream: Iterable[bytes], where: str, field: str) -> Iterator[str]
     for number, line in enumerate(stream, start=1):
         if line.strip():
             at = f"{where}, line {number}"
-            yield _field(at, _parse(at, line), field)
+            yield _field(at, parse_json(at, line), field)
 
 
 def read_json(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]:
@@ -64,7 +64,7 @@ def read_json(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str
     content = b"".join(whole)
     if not content:
         return
-    parsed = _parse(where, content)
+    parsed = parse_json(where, content)
     for number, row in enumerate(parsed if isinstance(parsed, list) else [parsed], start=1):
         yield _field(f"{where}, item {number}", row, field)
 
@@ -127,7 +127,8 @@ def read_parquet(file: pathlib.Path, field: str) -> Iterator[str]:
         raise UserError(f"{file} cannot be read as parquet ({error})") from error
 
 
-def _parse(where: str, content: bytes) -> Any:
+def parse_json(where: str, content: bytes) -> Any:
+    """The value of a JSON text. Raises UserError, with `where`, where it is none."""
     try:
         return json.loads(as_text(f"{where},", content))
     except (json.JSONDecodeError, RecursionError) as error:

@@ -57,6 +57,20 @@ def open_tokenizer(name: str | os.PathLike) -> Tokenizer:
     return _open_json(path)
 
 
+def encode_given(where: str, text: str, tokenizer: Tokenizer) -> Integer[np.ndarray, "n"]:
+    """The ids of a text that a user gives to a run.
+
+    Raises:
+        UserError: the tokenizer cannot read it (the states of a synthetic source). The message begins with `where`.
+    """
+    if not text:
+        return np.zeros(0, np.int32)
+    try:
+        return np.asarray(tokenizer.encode(text), np.int32)
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{where}: the run's tokenizer cannot read it ({error})") from error
+
+
 def save_tokenizer(tokenizer: Tokenizer, folder: str | os.PathLike) -> None:
     """Writes the tokenizer into a folder, from which `open_tokenizer` opens it with the same fingerprint."""
     folder = pathlib.Path(folder)

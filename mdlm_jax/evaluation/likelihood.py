@@ -5,13 +5,15 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float, Int
 
 from mdlm_jax.data import Example
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.noise import spread
-from mdlm_jax.objectives.base import Objective, loss_mask
+from mdlm_jax.objectives.base import MaskFn, Objective, View, loss_mask
 from mdlm_jax.training.loss import look, nats
 
 # every checkpoint is evaluated with the same noise for row i and draw j, so that runs compare; no config can set it
@@ -40,14 +42,19 @@ class Likelihood(NamedTuple):
 
 
 @lru_cache(maxsize=4)  # one program for all validations of a run
-def _batch_nats(model: Model, reported: Objective, chunk: int, mesh: Mesh | None):
+def _batch_nats(model: Model, reported: Objective, chunk: int, mesh: Mesh | None, guidance: float | None):
     # every process computes the same rows and reads the whole result
     @partial(jax.jit, out_shardings=None if mesh is None else NamedSharding(mesh, PartitionSpec()))
     def batch_nats(params, objective_params, rows, index, u):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(EVALUATION_KEY), index)
-        _, each = nats(
-            model, reported, params, objective_params, look(reported, objective_params, keys, rows, u), chunk
-        )
+        view, network = look(reported, objective_params, keys, rows, u), model
+        if guidance is not None:
+            # the noise depends on the loss mask alone: both views have the same masks
+            prompt_masked = rows._replace(
+                tokens=jnp.where(rows.prompt_mask, model.architecture.vocab_size, rows.tokens)
+            )
+            network = guided(model, look(reported, objective_params, keys, prompt_masked, u), guidance)
+        _, each = nats(network, reported, params, objective_params, view, chunk)
         return each.reshape(-1, reported.views).mean(axis=1)
 
     return batch_nats
@@ -87,20 +94,25 @@ def evaluate(
     exact = reported.bound == "exact"
     draws = 1 if exact else draws
     num_rows = rows.tokens.shape[0]
-    batch_size = min(batch_size, num_rows)
-
-    batch_nats = _batch_nats(model, reported, chunk, mesh)
     # groups of `draws` rows share a shift and take the strata in turn: each draw covers all levels over the rows
     groups = -(-num_rows // draws)
     shift = ((spread(groups) + 0.5) / groups)[np.arange(num_rows) // draws]
     totals = np.zeros((num_rows, draws))
+    index = np.arange(num_rows)
     for draw in range(draws):
-        for start in range(0, num_rows, batch_size):
-            # the last batch repeats rows to keep its shape
-            index = np.minimum(np.arange(start, start + batch_size), num_rows - 1)
-            part = jax.tree.map(lambda field: field[index], rows)  # noqa: B023
-            u = (((draw + index) % draws + shift[index]) / draws).astype(np.float32)
-            totals[index, draw] = batch_nats(params, objective_params, part, (index * draws + draw).astype(np.int32), u)
+        totals[:, draw] = row_nats(
+            model,
+            reported,
+            params,
+            objective_params,
+            rows,
+            index,
+            noise=index * draws + draw,
+            u=((draw + index) % draws + shift) / draws,
+            batch_size=batch_size,
+            chunk=chunk,
+            mesh=mesh,
+        )
 
     tokens = np.asarray(loss_mask(rows)).sum(axis=1)
     mean = totals.mean(axis=1).sum() / tokens.sum()
@@ -116,3 +128,64 @@ def evaluate(
         estimator=reported.estimator,
         bound=reported.bound,
     )
+
+
+def row_nats(
+    model: Model,
+    objective: Objective,
+    params: Any,
+    objective_params: Any,
+    rows: Example,
+    which: Int[np.ndarray, "n"],
+    *,
+    noise: Int[np.ndarray, "n"],
+    u: Float[np.ndarray, "n"],
+    batch_size: int,
+    chunk: int,
+    mesh: Mesh | None = None,
+    guidance: float | None = None,
+) -> Float[np.ndarray, "n"]:
+    """Nats of whole rows, each view with its own noise.
+
+    Args:
+        model: The network.
+        objective: What is reported, `Objective.evaluate` where there is one.
+        params: Parameters of the network.
+        objective_params: Parameters of the objective.
+        rows: Examples [R, L].
+        which: The row of each of the n views.
+        noise: The number of each view's noise; equal numbers are equal noise.
+        u: The noise level of each view, in [0, 1).
+        batch_size: Views computed at once.
+        chunk: Positions of each view whose logits are held at once.
+        mesh: The devices that the network is split over.
+        guidance: Weight of classifier-free guidance by the prompt; None: no guidance.
+    """
+    batch_nats = _batch_nats(model, objective, chunk, mesh, guidance)
+    count = len(which)
+    batch_size = min(batch_size, count)
+    found = np.zeros(count)
+    for start in range(0, count, batch_size):
+        # the last batch repeats views to keep its shape
+        index = np.minimum(np.arange(start, start + batch_size), count - 1)
+        part = jax.tree.map(lambda field: field[which[index]], rows)  # noqa: B023
+        found[index] = batch_nats(
+            params, objective_params, part, noise[index].astype(np.int32), u[index].astype(np.float32)
+        )
+    return found
+
+
+def guided(model: Model, without: View, weight: float) -> Model:
+    """The model with the logits u + (1 + weight) (c - u): c from the view it reads, u from the view `without` a prompt.
+
+    The formula is for logits; the head is affine and the weights sum to one, so it may come before the head.
+
+    Reference: SMDM, arXiv 2410.18514, section 4.2.
+    """
+
+    def hidden(params, view: View, mask: MaskFn, **options):
+        with_prompt, _ = model.hidden(params, view, mask, **options)
+        unconditional, _ = model.hidden(params, without, mask, **options)
+        return unconditional + (1 + weight) * (with_prompt - unconditional), None
+
+    return model._replace(hidden=hidden)

@@ -80,12 +80,12 @@ def measure(
     if judge is not None:
         nats = np.asarray(judge(tokens), np.float64)
         judged = drawn & ~np.isnan(nats)
-        found = found._replace(judge_nats=_ratio(nats.sum(axis=1, where=judged), judged.sum(axis=1)))
+        found = found._replace(judge_nats=ratio(nats.sum(axis=1, where=judged), judged.sum(axis=1)))
     if source is not None:
         nats = np.where(drawn, _source_nats(tokens, *source), 0)
         own = np.append(entropy(source[0]), np.full(tokens.shape[1] - 1, entropy_rate(*source)))
         found = found._replace(
-            source_nats=_ratio(nats.sum(axis=1), num_drawn),
+            source_nats=ratio(nats.sum(axis=1), num_drawn),
             source_entropy=float((drawn @ own).sum() / max(found.tokens, 1)),
             impossible=int(np.isinf(nats).sum()),
             divergence=source_divergence(tokens, source[1], drawn),
@@ -110,7 +110,7 @@ def unigram_entropy(tokens: Tokens, vocab: int, drawn: Drawn | None = None) -> E
     """
     tokens, drawn = _checked(tokens, vocab, drawn)
     each = [entropy(np.bincount(row[kept])) for row, kept in zip(tokens, drawn, strict=True) if kept.any()]
-    return _ratio(np.array(each), np.ones(len(each)))
+    return ratio(np.array(each), np.ones(len(each)))
 
 
 def distinct(tokens: Tokens, n: int, drawn: Drawn | None = None) -> Estimate:
@@ -226,11 +226,11 @@ def source_divergence(tokens: Tokens, transitions: Laws, drawn: Drawn | None = N
     free_numbers = (pairs > 0).sum() - (pairs > 0).any(axis=1).sum()
     with np.errstate(divide="ignore", invalid="ignore"):
         nats = np.log(pairs / pairs.sum(axis=1, keepdims=True)) - np.log(transitions)
-    found = _ratio(np.bincount(row, nats[before, after], len(tokens)), np.bincount(row, minlength=len(tokens)))
+    found = ratio(np.bincount(row, nats[before, after], len(tokens)), np.bincount(row, minlength=len(tokens)))
     return found._replace(value=found.value - float(free_numbers) / (2 * max(len(row), 1)))
 
 
-def _ratio(sums: np.ndarray, counts: np.ndarray) -> Estimate:
+def ratio(sums: np.ndarray, counts: np.ndarray) -> Estimate:
     """The ratio of two sums over rows. Its error is the spread of each row's sum around the ratio times its count."""
     total, rows = counts.sum(), len(sums)
     value = float(sums.sum() / total) if total else math.nan

@@ -1,11 +1,20 @@
-"""The held-out rows that a trained run is evaluated on."""
+"""The rows that a trained run is evaluated on."""
 
 import pathlib
 from typing import NamedTuple
 
+import numpy as np
+from ml_collections import ConfigDict
+
+from mdlm_jax.build.rows import rows_of
 from mdlm_jax.build.training import open_rows
 from mdlm_jax.data import Example
+from mdlm_jax.data.digest import corpus_digest
+from mdlm_jax.data.files import expand, read_files
+from mdlm_jax.data.pipeline import example_of
+from mdlm_jax.data.rows import join
 from mdlm_jax.errors import UserError
+from mdlm_jax.objectives.base import loss_mask
 from mdlm_jax.runs.inputs import digest_of_corpus, read_inputs, tokenizer_name
 from mdlm_jax.runs.restore import Run
 from mdlm_jax.runs.run_folder import bytes_per_token
@@ -26,11 +35,19 @@ OWN_DATA = DataOptions()
 
 
 class HeldOut(NamedTuple):
-    """Rows of text that no step was trained on."""
+    """Rows to evaluate a run on."""
 
     rows: Example
     bytes_per_token: float | None  # UTF-8 bytes of that text per token; None for a synthetic source
     described: dict  # source, path, number and digest of the rows, as the results show them
+
+
+def check_length(config: ConfigDict, length: int | None) -> None:
+    """Raises UserError for rows of a length that a run's network was not trained on. None is that of its own rows."""
+    most = config.data.sequence_length
+    if length is not None and (not 1 <= length <= most or (config.objective.block_size and length != most)):
+        accepted = f"1 to {most}" if not config.objective.block_size else f"{most}, which its blocks were trained on"
+        raise UserError(f"--length={length}; accepted: {accepted}")
 
 
 def open_held_out(
@@ -51,10 +68,7 @@ def open_held_out(
     if sequences is not None:
         config.eval.sequences = sequences
     config.data.tokenizer = tokenizer_name(config, folder)
-    length, most = options.sequence_length, config.data.sequence_length
-    if length is not None and (not 1 <= length <= most or (config.objective.block_size and length != most)):
-        accepted = f"1 to {most}" if not config.objective.block_size else f"{most}, which its blocks were trained on"
-        raise UserError(f"--length={length}; accepted: {accepted}")
+    check_length(config, options.sequence_length)
     config.data.update({key: value for key, value in options._asdict().items() if value is not None})
     if options.path is not None and options.validation_path is None:
         config.data.validation_path = ""  # that of the run's own corpus does not apply
@@ -76,3 +90,38 @@ def open_held_out(
     if described["trained_on"] is False:
         say(f"the {config.data.source} corpus {config.data.path!r} is not the one that {folder} was trained on")
     return HeldOut(data.validation, bytes_per_token(data), described)
+
+
+def open_text(run: Run, path: str, field: str | None = None, length: int | None = None) -> HeldOut:
+    """All documents of text files, joined by the separator and cut into rows; padding fills the last row.
+
+    Args:
+        run: the run, opened for padded rows.
+        path: comma-separated files, folders and globs, as `data.path` of the source `text`.
+        field: the field with the text; None for the run's own `data.field`.
+        length: tokens of a row; None for those of a row in training.
+
+    Raises:
+        UserError: the files cannot be read, or the run's tokens are no text.
+    """
+    config, tokenizer = run.config.copy_and_resolve_references(), run.tokenizer
+    check_length(config, length)
+    if tokenizer.separator < 0:
+        raise UserError(f"--path={path}: the tokens of this run are no text; accepted: --data with --source=markov")
+    if length is not None:
+        config.data.sequence_length = length
+    field = config.data.field if field is None else field
+    joined = join(read_files(expand("--path", path), field), tokenizer)
+    if joined.skipped:
+        say(f"--path={path}: {joined.skipped:,} rows without text are left out")
+    width = config.data.sequence_length + config.data.extra_token
+    count = -(-len(joined.tokens) // width)
+    tokens = np.zeros(count * width, np.int32)
+    tokens[: len(joined.tokens)] = joined.tokens
+    rows = example_of(tokens.reshape(count, width), tokenizer.separator, config.data.keep_documents)
+    rows.segments.reshape(-1)[len(joined.tokens) :] = 0
+    rows = rows_of(config)(rows)
+    if not loss_mask(rows).any():
+        raise UserError(f"--path={path}: {len(joined.tokens)} tokens, none with a loss; accepted: a longer text")
+    described = {"source": "text", "path": path, "sequences": count, "digest": corpus_digest("text", path, "", field)}
+    return HeldOut(rows, joined.bytes / len(joined.tokens), described)

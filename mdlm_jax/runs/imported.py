@@ -17,8 +17,12 @@ LONGEST = 8192  # tokens of a row; for longer rows it takes long to count the pa
 BATCH_SIZE = 8  # sequences evaluated at once
 
 
-def open_imported(folder: pathlib.Path) -> tuple[ConfigDict, Network, Any]:
+def open_imported(folder: pathlib.Path, padded: bool = False) -> tuple[ConfigDict, Network, Any]:
     """The config that describes a public model, its network and its parameters.
+
+    Args:
+        folder: The public model's.
+        padded: Whether rows may have padding.
 
     Raises:
         UserError: The folder is damaged, or its model cannot be sampled and evaluated as a run is.
@@ -35,7 +39,7 @@ def open_imported(folder: pathlib.Path) -> tuple[ConfigDict, Network, Any]:
         raise UserError(
             f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens; accepted: at most the model's {rows}"
         )
-    net = network(config, tokenizer=tokenizer, vocab_size=rows)
+    net = network(config, tokenizer=tokenizer, vocab_size=rows, padded=padded)
     assert net.model.architecture == source.description.architecture
     return config, net, load_params(source, net.model)
 

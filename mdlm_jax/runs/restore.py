@@ -36,21 +36,25 @@ class Run(NamedTuple):
     objective_params: Any
 
 
-def open_run(folder: pathlib.Path) -> Run:
+def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     """Opens the run in `folder` at its newest checkpoint, on one device; or a public model, at step 0.
+
+    Args:
+        folder: the run's.
+        padded: whether rows may have padding, though those of training had none.
 
     Raises:
         UserError: there is no run or no checkpoint, or it is damaged.
     """
     if holds_weights(folder):
-        config, net, params = open_imported(folder)
+        config, net, params = open_imported(folder, padded)
         return Run(config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, 0, params, ())
     config, inputs = config_of_run(folder), read_inputs(folder)
     for axis in AXES:  # one device is enough, whatever mesh it was trained on
         config.train[f"mesh_{axis}"] = 1
     config.train.float8 = False  # its scales are shared by a batch, so a row would depend on the other rows
     vocab_size = inputs.vocab_size if inputs is not None else None
-    net = network(config, tokenizer=kept_tokenizer(folder), vocab_size=vocab_size)
+    net = network(config, tokenizer=kept_tokenizer(folder), vocab_size=vocab_size, padded=padded)
     if inputs is not None and inputs.objective_source != objective_source_digest(config):
         say(f"the source of {config.objective.name} has changed since {folder} was trained with it")
     make_state, arguments = state_of(config, net, optimizer_of(config))

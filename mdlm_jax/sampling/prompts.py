@@ -5,7 +5,7 @@ import re
 import numpy as np
 from jaxtyping import Int
 
-from mdlm_jax.data.tokenizer import Tokenizer
+from mdlm_jax.data.tokenizer import Tokenizer, encode_given
 from mdlm_jax.errors import UserError
 
 MASK_TOKEN = "<mask>"
@@ -44,12 +44,7 @@ def _pattern(mask_token: str) -> str:
 
 
 def _encode(text: str, tokenizer: Tokenizer) -> Int[np.ndarray, "n"]:
-    if not text:
-        return np.zeros(0, np.int32)
-    try:
-        return np.asarray(tokenizer.encode(text), np.int32)
-    except (ValueError, OverflowError) as error:
-        raise UserError(f"prompt {text!r}: the run's tokenizer cannot read it ({error})") from error
+    return encode_given(f"prompt {text!r}", text, tokenizer)
 
 
 def token_ids(text: str, tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -1,0 +1,174 @@
+"""The likelihood of answers given their prompts under a trained run, as one JSON object."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mdlm_jax.data import Example
+from mdlm_jax.data.files import expand, kind, open_stream
+from mdlm_jax.data.readers import as_text, parse_json
+from mdlm_jax.data.tokenizer import encode_given
+from mdlm_jax.errors import UserError
+from mdlm_jax.evaluation.pairs import PairNats, pair_nats
+from mdlm_jax.evaluation.quality import Estimate, ratio
+from mdlm_jax.objectives.base import cross_entropy
+from mdlm_jax.runs.restore import Run, open_run
+
+DRAWS = 128  # views of each pair, as LLaDA (arXiv 2502.09992) evaluates
+BUCKET = 64  # tokens: files whose longest pairs round up to the same multiple share a program
+
+
+class Pair(NamedTuple):
+    where: str  # file and line, for errors
+    prompt: str
+    answer: str
+
+
+def evaluate_pairs(
+    folder: pathlib.Path, path: str, *, draws: int | None = None, guidance: float | None = None
+) -> dict[str, Any]:
+    """Nats of each answer given its prompt, with the error of the noise, and means over the pairs.
+
+    The noise of each pair is fixed, so two calls give the same numbers.
+
+    Args:
+        folder: the run's.
+        path: a .jsonl file with one object a line: its fields prompt and answer are text.
+        draws: views of each pair, an even number; None for 128. An exact objective needs no more than one.
+        guidance: weight of classifier-free guidance by the prompt; None for none.
+
+    Raises:
+        UserError: there is no run, a pair is not as above or too long, or guidance does not fit the objective.
+    """
+    draws = DRAWS if draws is None else draws
+    if draws < 2 or draws % 2:
+        raise UserError(f"--draws={draws}; accepted with --pairs: an even number, two draws in each stratum")
+    pairs = read_pairs(path)
+    run = open_run(folder, padded=True)
+    config, reported = run.config, run.objective.evaluate or run.objective
+    if guidance is not None and not math.isfinite(guidance):
+        raise UserError(f"--guidance={guidance}; accepted: a finite number")
+    if guidance is not None and reported.token_loss is not cross_entropy:
+        name = config.objective.name
+        raise UserError(f"--guidance={guidance}: {name} is not reported by a cross-entropy; accepted: no guidance")
+    found = pair_nats(
+        run.model,
+        run.objective,
+        run.params,
+        run.objective_params,
+        pair_rows(run, pairs),
+        draws=draws,
+        batch_size=config.eval.batch_size,
+        chunk=config.train.loss_chunk,
+        guidance=guidance,
+    )
+    return {
+        "run": folder.name,
+        "step": run.step,
+        "objective": config.objective.name,
+        "estimator": reported.estimator,
+        "bound": reported.bound,
+        "draws": 1 if reported.bound == "exact" else draws,
+        "guidance": guidance,
+        "path": path,
+        **summary(found, sum(len(pair.answer.encode()) for pair in pairs) if run.tokenizer.separator >= 0 else None),
+    }
+
+
+def summary(found: PairNats, answer_bytes: int | None) -> dict[str, Any]:
+    """Means over the pairs with their errors, and each pair. Standard errors are None where there is one pair.
+
+    Args:
+        found: nats of each pair.
+        answer_bytes: UTF-8 bytes of all answers; None where tokens are no text.
+    """
+    count, tokens = len(found.nats), int(found.tokens.sum())
+    noise = float(np.sqrt((found.standard_error**2).sum()))
+
+    def named(name: str, estimate: Estimate, total: int) -> dict[str, float | None]:
+        error = None if math.isnan(estimate.standard_error) else estimate.standard_error
+        return {name: estimate.value, f"{name}_standard_error": error, f"{name}_monte_carlo_error": noise / total}
+
+    return {
+        "pairs": count,
+        "tokens": tokens,
+        **named("nats_per_pair", ratio(found.nats, np.ones(count)), count),
+        **named("nats_per_token", ratio(found.nats, found.tokens), tokens),
+        "bits_per_byte": float(found.nats.sum()) / math.log(2) / answer_bytes if answer_bytes else None,
+        "each": [
+            {"nats": float(nats), "standard_error": float(error), "tokens": int(length)}
+            for nats, error, length in zip(*found, strict=True)
+        ],
+    }
+
+
+def read_pairs(path: str) -> list[Pair]:
+    """The pairs of a .jsonl file, which may be compressed.
+
+    Raises:
+        UserError: there is no such file, or a line is no pair.
+    """
+    pairs = []
+    for file in expand("--pairs", path):
+        if kind(file) != ".jsonl":
+            raise UserError(f"--pairs={path}: {file} is no .jsonl file; accepted: one object a line")
+        try:
+            with open_stream(file) as stream:
+                lines = list(stream)
+        except (OSError, EOFError) as error:
+            raise UserError(f"{file} cannot be read ({error})") from error
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                pairs.append(_pair(f"{file}, line {number}", line))
+    if not pairs:
+        raise UserError(f"--pairs={path} holds no pairs; accepted: one object a line, with prompt and answer")
+    return pairs
+
+
+def _pair(where: str, line: bytes) -> Pair:
+    row = parse_json(where, line)
+    if not isinstance(row, dict) or not {"prompt", "answer"} <= row.keys():
+        found = f"the fields {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
+        raise UserError(f"{where}: found {found}; accepted: an object with the fields prompt and answer")
+    return Pair(where, *(as_text(f"{where}, {name}", row[name]) for name in ("prompt", "answer")))
+
+
+def pair_rows(run: Run, pairs: Sequence[Pair]) -> Example:
+    """One row a pair: the tokens of its prompt, which are given, those of its answer, and padding.
+
+    Raises:
+        UserError: a pair has no answer or too many tokens, or lacks a prompt where the network has no start symbol.
+    """
+    config = run.config
+    starts = not (config.objective.name == "ar" and config.data.extra_token)
+    most = config.data.sequence_length + (not starts)
+    encoded = [[_tokens(run, pair, name) for name in ("prompt", "answer")] for pair in pairs]
+    for pair, (prompt, answer) in zip(pairs, encoded, strict=True):
+        if not len(answer):
+            raise UserError(f"{pair.where}: the answer is empty; accepted: one token or more")
+        if not (starts or len(prompt)):
+            raise UserError(f"{pair.where}: the prompt is empty; accepted: text, as the network has no start symbol")
+        if len(prompt) + len(answer) > most:
+            counts = f"{len(prompt)} tokens of prompt and {len(answer)} of answer"
+            raise UserError(f"{pair.where}: {counts}; accepted: {most} together, those of a row in training")
+    longest = max(len(prompt) + len(answer) for prompt, answer in encoded)
+    width = most if config.objective.block_size else min(-(-longest // BUCKET) * BUCKET, most)
+    rows = Example(*(np.zeros((len(pairs), width), kind) for kind in (np.int32, np.int32, bool)))
+    for index, (prompt, answer) in enumerate(encoded):
+        end = len(prompt) + len(answer)
+        rows.tokens[index, :end] = np.concatenate([prompt, answer])
+        rows.segments[index, :end] = 1
+        rows.prompt_mask[index, : len(prompt)] = True
+    return rows
+
+
+def _tokens(run: Run, pair: Pair, name: str) -> np.ndarray:
+    """The ids of the prompt or the answer of a pair."""
+    tokens = encode_given(f"{pair.where}, {name}", getattr(pair, name), run.tokenizer)
+    outside = tokens[(tokens < 0) | (tokens >= run.vocab_size)]
+    if len(outside):
+        raise UserError(f"{pair.where}, {name}: token {outside[0]}; accepted: 0 to {run.vocab_size - 1}")
+    return tokens
