@@ -125,7 +125,7 @@ def test_judge_with_another_tokenizer_is_refused(monkeypatch, tmp_path):
     bytes_alone = byte_tokenizer()
     monkeypatch.setattr(compare_runs, "open_run", lambda folder: opened(bytes_alone))
     assert callable(compare_runs._judge(tmp_path, 256, byte_tokenizer()))
-    shifted = bytes_alone._replace(encode=lambda text: bytes_alone.encode(text) + 1)
+    shifted = bytes_alone._replace(encode_batch=lambda texts: [ids + 1 for ids in bytes_alone.encode_batch(texts)])
     with pytest.raises(UserError, match="its tokens are others"):
         compare_runs._judge(tmp_path, 256, shifted)
 
