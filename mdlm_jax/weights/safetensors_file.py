@@ -87,8 +87,12 @@ def write_safetensors(path: pathlib.Path, tensors: Sequence[Stored], metadata: d
     with path.open("wb") as file:
         file.write(len(text).to_bytes(LENGTH, "little") + text)
         for tensor in ordered:
-            values = np.ascontiguousarray(tensor.make())
-            assert values.shape == tensor.shape and NAMES[values.dtype] == tensor.dtype, tensor.name
-            file.write(values.view(np.uint8).data if values.ndim else values.tobytes())
+            made = tensor.make()
+            assert made.shape == tensor.shape and NAMES[made.dtype] == tensor.dtype, tensor.name
+            # The bytes of a transposed or strided array are not in the order of its values. `save_file` of
+            # safetensors 0.8.0 writes those bytes as they are, without an error (0.7.0 did not): the file then has the
+            # right shape and wrong values. A copy in C order has the values in order.
+            values = np.ascontiguousarray(made)
+            file.write(values.view(np.uint8).data)
         file.flush()
         os.fsync(file.fileno())

@@ -1,0 +1,37 @@
+"""Our writer of safetensors files against the library's reader."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from mdlm_jax.weights.safetensors_file import open_safetensors
+from tests.weights.models import write_file
+
+NUMBERS = np.arange(24, dtype=np.float32).reshape(4, 6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        NUMBERS.T,
+        NUMBERS[:, ::2],
+        NUMBERS[::-1],
+        np.asfortranarray(NUMBERS),
+        np.moveaxis(NUMBERS.reshape(2, 2, 6), 0, 2),
+        np.broadcast_to(NUMBERS[:1], (3, 6)),
+        NUMBERS.astype(ml_dtypes.bfloat16).T,
+        NUMBERS.astype(np.float16).T,
+        np.float32(3.5).reshape(()),
+        NUMBERS[:0],
+    ],
+    ids=["transposed", "strided", "reversed", "fortran", "moved", "repeated", "bfloat16", "float16", "scalar", "empty"],
+)
+def test_any_layout_in_memory_is_written_in_order(tmp_path, values):
+    """`save_file` of safetensors 0.8.0 writes the bytes of the first six as they lie, without an error."""
+    write_file(tmp_path / "a.safetensors", {"before": NUMBERS, "x": values, "y": NUMBERS})
+    library, ours = load_file(tmp_path / "a.safetensors"), open_safetensors(tmp_path / "a.safetensors")[0]
+    for read in (library["x"], ours["x"].read()):
+        assert read.dtype == values.dtype and read.shape == values.shape
+        np.testing.assert_array_equal(read, values)
+    np.testing.assert_array_equal(library["y"], NUMBERS)
