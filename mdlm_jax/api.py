@@ -11,7 +11,6 @@ from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
 from mdlm_jax.configs.checks import refuse_unread, validate
-from mdlm_jax.errors import UserError
 from mdlm_jax.runs import evaluate as runs_evaluate
 from mdlm_jax.runs import loop, restore
 from mdlm_jax.runs.held_out import DataOptions
@@ -19,14 +18,14 @@ from mdlm_jax.runs.restore import Run
 from mdlm_jax.runs.result import Result
 from mdlm_jax.sampling import Trace
 from mdlm_jax.sampling import sample as draw
-from mdlm_jax.sampling.prompts import encode_prompt
-from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
+from mdlm_jax.sampling.prompts import end_of_text
+from mdlm_jax.sampling.run_request import request_of
 
 
 class Samples(NamedTuple):
     """What a run generated from one prompt."""
 
-    text: list[str]  # one string a sample, the prompt included
+    text: list[str]  # one string a sample, the prompt included, cut before what ends the text
     tokens: Int[Array, "B L"]
     trace: Trace  # the step at which each position was filled, and the network evaluations used
 
@@ -62,7 +61,7 @@ def evaluate(
     """Held-out likelihood (or its bound) of a trained run. The noise is fixed: two calls return the same numbers.
 
     Args:
-        folder: A run with a checkpoint.
+        folder: A run with a checkpoint, or a folder of a public model, which needs `data`.
         draws: Noise draws per sequence, at least 2. Default: `eval.draws` of the run.
         sequences: Held-out sequences. Default: `eval.sequences` of the run.
         data: Path of another corpus, or of the run's own where it has moved. Default: the run's own.
@@ -80,10 +79,10 @@ def evaluate(
 
 
 def open_run(folder: str | os.PathLike) -> Run:
-    """Opens a trained run at its newest checkpoint, on one device.
+    """Opens a trained run at its newest checkpoint, or a public model, on one device.
 
     Args:
-        folder: A run with a checkpoint.
+        folder: A run with a checkpoint, or a folder of a public model.
 
     Returns:
         The run: its config, step, parameters (the moving average where one was kept) and objective parameters.
@@ -100,34 +99,60 @@ def sample(
     prompts: Sequence[str] = ("",),
     count: int = 1,
     length: int | None = None,
+    new_tokens: int | None = None,
     sampler: str | None = None,
+    mask_token: str = "",
+    stop: int | str | None = None,
     seed: int = 0,
 ) -> list[Samples]:
     """Generates text from a trained run.
 
     Args:
-        folder: A run with a checkpoint.
+        folder: A run with a checkpoint, or a folder of a public model.
         prompts: Texts to continue. The empty text is an unconditional sample.
         count: Samples per prompt.
-        length: Tokens per sample, prompt included. Default: the sequence length of training.
+        length: Tokens per sample, prompt included. Default: the sequence length of training, or that of the prompt
+            where it has masks.
+        new_tokens: Tokens after each prompt, instead of `length`.
         sampler: A sampler with its settings, such as "confidence:rule=threshold,limit=0.9". Default: the usual one of
             the run's objective.
+        mask_token: What stands for a mask to fill in the prompts, such as "<mask>"; "<mask:5>" is five masks. Empty:
+            nothing does.
+        stop: What ends a text: a token's id, or a text. A single token is the sampler's own `stop`; a text of several
+            tokens cuts what was drawn.
         seed: Of the random draws. The samples of a prompt do not depend on the other prompts.
 
     Returns:
         For each prompt, `count` samples.
 
     Raises:
-        UserError: There is no run, or the objective cannot be sampled this way.
+        UserError: There is no run, or a prompt, a length or the sampler does not fit it. Nothing is drawn then.
     """
-    if count < 1:
-        raise UserError(f"count={count}; accepted: 1 or more")
     run = restore.open_run(pathlib.Path(folder))
-    (_, chosen), trained, length = sampler_of(run, sampler), trained_of(run), length_of(run, length)
+    request = request_of(
+        run,
+        prompts,
+        sampler=sampler,
+        count=count,
+        length=length,
+        new_tokens=new_tokens,
+        mask_token=mask_token,
+        fields=None if stop is None or isinstance(stop, str) else {"stop": stop},
+        tokens={"stop": stop} if isinstance(stop, str) else None,
+    )
     drawn = []
-    for prompt in prompts:
-        given = np.tile(encode_prompt(prompt, run.tokenizer), (count, 1))
-        tokens, trace = draw(jax.random.key(seed), run.model, run.params, given, chosen, length, trained)
-        rows = [[int(token) for token in row if 0 <= token < run.vocab_size] for row in np.asarray(tokens)]
-        drawn.append(Samples([run.tokenizer.decode(row) for row in rows], tokens, trace))
+    for given, total in zip(request.prompts, request.lengths, strict=True):
+        tokens, trace = draw(
+            jax.random.key(seed), run.model, run.params, given, request.sampler, total, request.trained
+        )
+        drawn.append(Samples(_texts(run, np.asarray(tokens), np.asarray(trace.step), request.stop), tokens, trace))
     return drawn
+
+
+def _texts(run: Run, tokens: np.ndarray, step: np.ndarray, stop: int | str | None) -> list[str]:
+    """The text of each row, up to what ends it."""
+    ends = [
+        len(row) if stop is None else end_of_text(row, steps, stop, run.tokenizer)
+        for row, steps in zip(tokens, step, strict=True)
+    ]
+    return [run.tokenizer.decode(row[:end]) for row, end in zip(tokens, ends, strict=True)]

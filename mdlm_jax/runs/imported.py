@@ -1,7 +1,7 @@
 """A folder with a public model, as the network of a run that was never trained here."""
 
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -9,6 +9,7 @@ from mdlm_jax.build.network import Network, network
 from mdlm_jax.configs import base
 from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.objectives.shifted import shifted
 from mdlm_jax.weights.description import Description
 from mdlm_jax.weights.load import load_params
 from mdlm_jax.weights.source import open_source
@@ -17,7 +18,17 @@ LONGEST = 8192  # tokens of a row; for longer rows it takes long to count the pa
 BATCH_SIZE = 8  # sequences evaluated at once
 
 
-def open_imported(folder: pathlib.Path, padded: bool = False) -> tuple[ConfigDict, Network, Any]:
+class Imported(NamedTuple):
+    """A public model as a run has it."""
+
+    config: ConfigDict  # what a run with this network would have been configured with
+    network: Network
+    params: Any
+    shift: bool  # a position predicts the token after the one it reads
+    suppress: tuple[int, ...]  # tokens that sampling never draws
+
+
+def open_imported(folder: pathlib.Path, padded: bool = False) -> Imported:
     """The config that describes a public model, its network and its parameters.
 
     Args:
@@ -30,8 +41,7 @@ def open_imported(folder: pathlib.Path, padded: bool = False) -> tuple[ConfigDic
     if not folder.is_dir():
         raise UserError(f"{folder}: a single file; accepted: the folder that mdlm-jax convert makes of it")
     source = open_source(folder)
-    if source.description.shift:
-        raise UserError(f"{folder}: a model of shifted predictions without trained blocks; accepted: load_weights")
+    shift = source.description.shift
     tokenizer = open_tokenizer(folder)
     config = _config(source.description, folder)
     rows = source.description.architecture.vocab_size
@@ -41,7 +51,20 @@ def open_imported(folder: pathlib.Path, padded: bool = False) -> tuple[ConfigDic
         )
     net = network(config, tokenizer=tokenizer, vocab_size=rows, padded=padded)
     assert net.model.architecture == source.description.architecture
-    return config, net, load_params(source, net.model)
+    if shift:
+        net = net._replace(objective=shifted(net.objective))
+    suppress = _never_drawn(source.description, tokenizer.vocab_size)
+    return Imported(config, net, load_params(source, net.model), shift, suppress)
+
+
+def _never_drawn(description: Description, known: int) -> tuple[int, ...]:
+    """The mask, where it is a token of the vocabulary, and the rows of the embedding behind the tokenizer's tokens.
+
+    Only sampling leaves them out. LLaDA's likelihood keeps the mask's logit in its softmax (arXiv 2502.09992,
+    `get_log_likelihood.py`). That is a bound too, looser by -log(1 - p(mask)) nats a token.
+    """
+    mask_id = () if description.mask_id is None else (description.mask_id,)
+    return tuple(sorted({*mask_id, *range(known, description.architecture.vocab_size)}))
 
 
 def _config(description: Description, folder: pathlib.Path) -> ConfigDict:
@@ -55,6 +78,7 @@ def _config(description: Description, folder: pathlib.Path) -> ConfigDict:
             config.model[name] = value
     # a network from elsewhere has no start symbol: the first token of a row is only read
     config.data.extra_token = description.objective == "ar"
+    config.data.prompt_tokens = int(description.shift)
     longest = min(description.context, LONGEST)
     config.data.sequence_length = longest - longest % max(description.block_size, 1)
     config.data.tokenizer = str(folder.resolve())

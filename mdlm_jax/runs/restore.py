@@ -34,6 +34,8 @@ class Run(NamedTuple):
     step: int  # of the checkpoint
     params: Any  # the averaged ones if the run has them
     objective_params: Any
+    shift: bool = False  # a position of a public model predicts the token after the one it reads (Dream)
+    suppress: tuple[int, ...] = ()  # tokens of a public model that sampling never draws
 
 
 def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
@@ -47,8 +49,10 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
         UserError: there is no run or no checkpoint, or it is damaged.
     """
     if holds_weights(folder):
-        config, net, params = open_imported(folder, padded)
-        return Run(config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, 0, params, ())
+        config, net, params, shift, suppress = open_imported(folder, padded)
+        return Run(
+            config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, 0, params, (), shift, suppress
+        )
     config, inputs = config_of_run(folder), read_inputs(folder)
     for axis in AXES:  # one device is enough, whatever mesh it was trained on
         config.train[f"mesh_{axis}"] = 1

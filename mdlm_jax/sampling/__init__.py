@@ -135,7 +135,7 @@ def _run(
     keys, params, tokens, first, numbers, objective_params, *, model, kind, sampler, trained, bucket, padded, watch
 ):
     network = Network(model, model.by_layer(params), tokens, watch=watch, shift=int(trained.shift))
-    network = network._replace(hides_start=trained.shift and not trained.reads_start)
+    network = network._replace(hides_start=trained.shift and not trained.reads_start, suppress=trained.suppress)
     if padded:
         network = network._replace(padding=(tokens < 0).sum(axis=1))
     if getattr(sampler, "guidance", 0):

@@ -22,6 +22,7 @@ class Trained(NamedTuple):
     reads_start: bool = True  # a start symbol, the mask, stood before the first token of a row
     block_size: int = 0  # tokens of a block, for a network that sees no later blocks; 0: it sees the whole row
     shift: bool = False  # a position predicts the token after the one it reads
+    suppress: tuple[int, ...] = ()  # tokens that are never drawn, such as a mask inside the vocabulary
     num_steps: int = 0  # steps of a process in discrete time, for each block; 0: continuous time
 
 

@@ -24,6 +24,7 @@ class Network(NamedTuple):
     shift: int = 0  # 1: a position predicts the token after the one it reads
     hides_start: bool = False  # with a shift: no position sees the start symbol, which training had none of
     padding: Int[Array, "B"] | None = None  # empty positions at the left of a row
+    suppress: tuple[int, ...] = ()  # tokens that are never drawn
     guidance: Float[Array, ""] | None = None  # weight of classifier-free guidance
     ramp: bool = False  # the weight is multiplied by 1 - t
     prompt: Bool[Array, "B N"] | None = None  # the positions that guidance masks
@@ -128,8 +129,9 @@ def new_features(network: Network, reuse: Reuse) -> Features:
 
 
 def logits_of(network: Network, hidden: Float[Array, "*n d"]) -> Float[Array, "*n V"]:
-    """Logits from hidden states."""
-    return network.model.head(network.params, hidden)
+    """Logits from hidden states: -inf for tokens that are never drawn."""
+    logits = network.model.head(network.params, hidden)
+    return logits.at[..., jnp.array(network.suppress)].set(-jnp.inf) if network.suppress else logits
 
 
 def positions_of(network: Network, tokens: Int[Array, "B L"]) -> Int[Array, "B L"]:

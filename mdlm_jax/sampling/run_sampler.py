@@ -19,9 +19,10 @@ def trained_of(run: Run) -> Trained:
         schedule=mask_schedule(process_of(objective, run.objective_params)),
         parameterization=objective.parameterization,
         objective_params=run.objective_params,
-        reads_start=not (config.objective.name == "ar" and config.data.extra_token),
+        reads_start=not (run.shift or (config.objective.name == "ar" and config.data.extra_token)),
         block_size=blocks,
-        shift=bool(blocks) and config.objective.block_shift,
+        shift=run.shift or (bool(blocks) and config.objective.block_shift),
+        suppress=run.suppress,
         num_steps=chain_steps(objective),
     )
 

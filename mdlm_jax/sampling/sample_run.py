@@ -10,14 +10,10 @@ import numpy as np
 from jaxtyping import Array, Int
 from rich.console import Console
 
-from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
-from mdlm_jax.runs.restore import Run, open_run
+from mdlm_jax.runs.restore import open_run
 from mdlm_jax.sampling import sample
-from mdlm_jax.sampling.base import Request
-from mdlm_jax.sampling.checks import check
-from mdlm_jax.sampling.prompts import encode_prompt, token_ids
-from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
+from mdlm_jax.sampling.run_request import request_of
 from mdlm_jax.sampling.show.live import live_view
 from mdlm_jax.sampling.show.render import render
 from mdlm_jax.sampling.show.replay import replay, write_replay
@@ -61,21 +57,23 @@ def sample_run(
         UserError: There is no run, or a prompt or the sampler does not fit it.
     """
     run = open_run(folder)
-    trained, tokenizer, mask_id = trained_of(run), run.tokenizer, run.vocab_size
-    named, stop = _token_fields(tokens or {}, tokenizer)
-    name, chosen = sampler_of(run, sampler, dict(fields or {}) | named)
-    stop = getattr(chosen, "stop", None) if stop is None else stop
-    if count < 1:
-        raise UserError(f"{count} samples: accepted is 1 or more")
-    given = [np.tile(encode_prompt(prompt, tokenizer, mask_id, mask_token), (count, 1)) for prompt in prompts]
-    lengths = [_length(run, rows, length, new_tokens) for rows in given]
-    for rows, total in zip(given, lengths, strict=True):
-        check(chosen, Request(rows, total, mask_id, trained))
+    request = request_of(
+        run,
+        prompts,
+        sampler=sampler,
+        fields=fields,
+        count=count,
+        length=length,
+        new_tokens=new_tokens,
+        mask_token=mask_token,
+        tokens=tokens,
+    )
+    tokenizer, mask_id, chosen, trained = run.tokenizer, run.vocab_size, request.sampler, request.trained
     if out:
         claim_output(out)
     watchers: list[Callable] = []
     watch = _watch_all(watchers) if out or Console().is_terminal else None
-    for number, (prompt, rows, total) in enumerate(zip(prompts, given, lengths, strict=True)):
+    for number, (prompt, rows, total) in enumerate(zip(prompts, request.prompts, request.lengths, strict=True)):
         frames: list[np.ndarray] = []
         with live_view(tokenizer, mask_id) as view:
             watchers[:] = [view, frames.append] if out else [view]
@@ -83,34 +81,10 @@ def sample_run(
             jax.effects_barrier()
         if out:
             heading = {"run": folder.name, "prompt": prompt, "seed": str(seed), "length": str(total)}
-            heading |= as_text(name, chosen)
+            heading |= as_text(request.name, chosen)
             played = replay(frames, np.asarray(drawn), trace, tokenizer, mask_id, heading)
             write_replay(out / str(number) if len(prompts) > 1 else out, played)
-        yield render(drawn, trace, tokenizer, stop)
-
-
-def _length(run: Run, prompt: np.ndarray, length: int | None, new_tokens: int | None) -> int:
-    """Tokens of the samples of one prompt."""
-    if new_tokens is not None:
-        if length is not None:
-            raise UserError(f"length {length} and {new_tokens} new tokens; accepted: one of the two")
-        if new_tokens < 1:
-            raise UserError(f"{new_tokens} new tokens: accepted is 1 or more")
-        return length_of(run, prompt.shape[1] + new_tokens)
-    if length is None and (prompt == run.vocab_size).any():
-        return length_of(run, prompt.shape[1])
-    return length_of(run, length)
-
-
-def _token_fields(tokens: Mapping[str, str], tokenizer: Tokenizer) -> tuple[dict[str, Any], int | str | None]:
-    """(fields of the sampler, what ends a text when it is shown: None for the sampler's own stop)."""
-    ids = {name: token_ids(text, tokenizer) for name, text in tokens.items()}
-    stop = ids.pop("stop", None)
-    if stop is None:
-        return dict(ids), None
-    if len(stop) == 1:
-        return ids | {"stop": stop[0]}, None
-    return dict(ids), tokens["stop"]
+        yield render(drawn, trace, tokenizer, request.stop)
 
 
 def claim_output(folder: pathlib.Path) -> None:
