@@ -138,15 +138,15 @@ def claim(folder: pathlib.Path, owner: Owner, forgiven: int) -> Attempt | None:
     temporary = folder / FOLDER / f".{uuid.uuid4().hex}.partial"
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(_to_json(mine), encoding="utf-8")
         try:
+            temporary.write_text(_to_json(mine), encoding="utf-8")
             if last and not _is_free(folder, last, owner, forgiven, temporary.stat().st_mtime):
                 return None
             os.link(temporary, path_of(folder, mine.number))
         except FileExistsError:
             return None
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{temporary.parent}: {error.strerror}; accepted: a disk to write to, with links") from error
     return mine

@@ -23,6 +23,7 @@ def hold(folders: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, tuple[s
 
     Raises:
         UserError: another process trains one of these runs.
+        OSError: the disk cannot be written.
     """
     outcomes: dict[pathlib.Path, tuple[str, str]] = {}
     if os.environ.get(attempts.HELD) or jax.process_index() > 0:
@@ -45,7 +46,12 @@ def hold(folders: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, tuple[s
 
 def _claim(folder: pathlib.Path) -> attempts.Attempt:
     # earlier attempts that ended do not matter: the user requested a new one
-    attempt = attempts.claim(folder, attempts.this_process(), forgiven=attempts.count(folder))
+    try:
+        attempt = attempts.claim(folder, attempts.this_process(), forgiven=attempts.count(folder))
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None  # reported like any other fault of the disk while training
+        raise
     if attempt is None:
         last = attempts.last_attempt(folder)
         owner = f"process {last.owner.pid} on {last.owner.host}" if last else "another process"

@@ -95,7 +95,7 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], fresh
     if not left:
         return results
     started = time.perf_counter()
-    with hold([folders[number] for number in left]) as outcomes, one_line_on_disk_faults(folders[left[0]]):
+    with one_line_on_disk_faults(folders[left[0]]), hold([folders[number] for number in left]) as outcomes:
         for number in left:
             members[number] = _prepared(members[number], fresh)
         for number, ended in zip(left, _run([members[number] for number in left]), strict=True):
