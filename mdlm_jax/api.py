@@ -116,11 +116,11 @@ def sample(
         new_tokens: Tokens after each prompt, instead of `length`.
         sampler: A sampler with its settings, such as "confidence:rule=threshold,limit=0.9". Default: the usual one of
             the run's objective.
-        mask_token: What stands for a mask to fill in the prompts, such as "<mask>"; "<mask:5>" is five masks. Empty:
-            nothing does.
-        stop: What ends a text: a token's id, or a text. A single token is the sampler's own `stop`; a text of several
+        mask_token: Text that stands for a mask in the prompts, such as "<mask>"; "<mask:5>" is five masks. Empty: none
+            does.
+        stop: The token id or the text that ends a sample. A single token is the sampler's own `stop`; a text of several
             tokens cuts what was drawn.
-        seed: Of the random draws. The samples of a prompt do not depend on the other prompts.
+        seed: Seed of the random draws. The samples of a prompt do not depend on the other prompts.
 
     Returns:
         For each prompt, `count` samples.

@@ -27,12 +27,12 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Confi
     """The checked config of a preset or a file, with overrides.
 
     Args:
-      path: a Python file with `get_config()`, or the name of a preset in mdlm_jax/configs.
-      overrides: `--config.key=value` each; of two with the same key the last counts.
+        path: A Python file with `get_config()`, or the name of a preset in mdlm_jax/configs.
+        overrides: `--config.key=value` each; of two with the same key the last counts.
 
     Raises:
-      UserError: the file is missing or fails, a key is unknown (the nearest known one is named), or a value has
-        another type or lies outside its range.
+        UserError: The file is missing or fails, a key is unknown (the nearest known one is named), or a value has
+            another type or lies outside its range.
     """
     file = _config_file(str(path))
     get_config = run_file(file).get("get_config")
@@ -66,8 +66,8 @@ def override(config: ConfigDict, overrides: Sequence[str]) -> ConfigDict:
     Keys of the config that nothing reads any more return to their defaults: those of another objective, for example.
 
     Raises:
-      UserError: a key is unknown (the nearest known one is named) or read by nothing, or a value has another type or
-        lies outside its range.
+        UserError: A key is unknown (the nearest known one is named) or read by nothing, or a value has another type or
+            lies outside its range.
     """
     values = {}
     for item in overrides:
@@ -101,12 +101,12 @@ def with_objective(config: ConfigDict, name: str, **keys: Any) -> ConfigDict:
     """A checked copy of the config with another objective.
 
     Args:
-      config: the config; its keys `objective.*` that the new objective does not read return to their defaults.
-      name: as `objective.name`.
-      **keys: values of other keys of `config.objective`.
+        config: The config; its keys `objective.*` that the new objective does not read return to their defaults.
+        name: The value of `objective.name`.
+        **keys: Values of other keys of `config.objective`.
 
     Raises:
-      UserError: a key is unknown, read by nothing, or has a value that is not accepted.
+        UserError: A key is unknown, read by nothing, or has a value that is not accepted.
 
     >>> from mdlm_jax.configs import smdm
     >>> with_objective(smdm.get_config(), "ar").objective.epsilon_convention
@@ -151,14 +151,14 @@ def from_json(path: str | os.PathLike) -> ConfigDict:
     """The checked config that a run was started with. Newer keys get the value it was trained with.
 
     Raises:
-      UserError: names the file, and the key at fault.
+        UserError: A value is invalid; the message names the file and the key.
     """
     try:
         values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; accepted: the folder of a run, with its config.json") from error
     except OSError as error:
-        raise UserError(f"{path}: can not be read ({error.strerror}); accepted: the folder of a run") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror}); accepted: the folder of a run") from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not whole JSON, line {error.lineno} ({error.msg})") from error
     except (ValueError, RecursionError) as error:
@@ -196,10 +196,10 @@ def differing_keys(one: ConfigDict, other: ConfigDict, execution: bool = False, 
     """`key: one's value -> other's value`, for every key on which two configs differ.
 
     Args:
-      one: the first config.
-      other: the second config.
-      execution: also the keys that only say how a run is executed.
-      paths: also the keys that name files; without them where the files are known to hold the same.
+        one: The first config.
+        other: The second config.
+        execution: Whether to include the keys that only say how a run is executed.
+        paths: Also the keys that name files; without them where the files are known to hold the same.
     """
     a, b = dict(flatten(one)), dict(flatten(other))
     left_out = {name for name, key in KEYS.items() if (key.execution and not execution) or (key.path and not paths)}

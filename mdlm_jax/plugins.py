@@ -62,7 +62,7 @@ def plugin_source(name: str) -> bytes:
     except FileNotFoundError as error:
         raise UserError(f"{where}: no such file; accepted: {FORM}") from error
     except OSError as error:
-        raise UserError(f"{where}: can not be read ({error.strerror}); accepted: {FORM}") from error
+        raise UserError(f"{where}: cannot be read ({error.strerror}); accepted: {FORM}") from error
 
 
 def source_digest(name: str) -> str:

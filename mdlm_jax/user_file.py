@@ -30,8 +30,8 @@ def explained(path: pathlib.Path, name: str = "", doing: str = "") -> Iterator[N
 
     Args:
         path: The user's file; the message gives the last of its lines that was running.
-        name: What the message calls the file, by default its path.
-        doing: What the code was called for, where that is not plain.
+        name: Name of the file in the message; by default its path.
+        doing: What the code was called for, if the message needs it.
     """
     try:
         yield

@@ -69,7 +69,7 @@ def test_unread_objective_key_is_refused(objective):
     for key, value in VALID.items():
         for given in (value, base.KEYS[f"objective.{key}"].default):
             if f"objective.{key}" not in read:
-                with pytest.raises(UserError, match=rf"config.objective.{key} is .*; nothing reads it where .*, only"):
+                with pytest.raises(UserError, match=rf"config.objective.{key} is .*; it has no effect when .*, only"):
                     load(f"objective.name={objective}", f"objective.{key}={given}")
         config = base.get_config()
         config.objective.name, config.objective[key] = objective, value
@@ -124,27 +124,27 @@ def test_time_width_needs_time_conditioning(objective):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["data.path=a.txt"], "data.path is 'a.txt'; nothing reads it where data.source is 'stdlib', only where"),
-        (["data.field=body"], "only where data.source is text or tfds"),
+        (["data.path=a.txt"], "data.path is 'a.txt'; it has no effect when data.source is 'stdlib', only when"),
+        (["data.field=body"], "only when data.source is text or tfds"),
         (["data.source=tokens", "data.path=x", "data.field=body"], "config.data.field is 'body'"),
         (["data.source=tokens", "data.validation_path=x"], "config.data.validation_path is 'x'"),
         (["data.source=markov", "data.tokenizer=bytes"], "config.data.tokenizer is 'bytes'"),
         (["data.source=markov", "data.keep_documents=True"], "config.data.keep_documents is True"),
-        (["objective.power=3"], "nothing reads it where objective.schedule is 'linear', only where"),
-        (["objective.epsilon=1e-4"], "nothing reads it where objective.epsilon_convention is 'none'"),
-        (["objective.block_low=0.2"], "nothing reads it where objective.block_size is 0, only where"),
+        (["objective.power=3"], "it has no effect when objective.schedule is 'linear', only when"),
+        (["objective.epsilon=1e-4"], "it has no effect when objective.epsilon_convention is 'none'"),
+        (["objective.block_low=0.2"], "it has no effect when objective.block_size is 0, only when"),
         (
             ["objective.name=d3pm", "objective.epsilon_convention=smdm"],
             "accepted where objective.name is",
         ),
-        (["optim.decay=constant", "optim.final=0.5"], "only where optim.decay is cosine or wsd"),
-        (["optim.rewind_steps=7"], "only where optim.on_nonfinite is rewind"),
-        (["optim.max_rewinds=7"], "only where optim.on_nonfinite is rewind"),
-        (["optim.weight_decay=0", "optim.decay_everything=True"], "only where optim.weight_decay is not 0"),
-        (["train.runner=pmap", "train.mesh_fsdp=2"], "only where train.runner is jit"),
-        (["model.time_width=64"], "nothing reads it where model.time_conditioning is False"),
-        (["budget=1e12", "steps=10"], "nothing reads it where budget is 1000000000000.0, only where budget is 0"),
-        (["budget_counter=six_total"], "only where budget is not 0"),
+        (["optim.decay=constant", "optim.final=0.5"], "only when optim.decay is cosine or wsd"),
+        (["optim.rewind_steps=7"], "only when optim.on_nonfinite is rewind"),
+        (["optim.max_rewinds=7"], "only when optim.on_nonfinite is rewind"),
+        (["optim.weight_decay=0", "optim.decay_everything=True"], "only when optim.weight_decay is not 0"),
+        (["train.runner=pmap", "train.mesh_fsdp=2"], "only when train.runner is jit"),
+        (["model.time_width=64"], "it has no effect when model.time_conditioning is False"),
+        (["budget=1e12", "steps=10"], "it has no effect when budget is 1000000000000.0, only when budget is 0"),
+        (["budget_counter=six_total"], "only when budget is not 0"),
     ],
 )
 def test_unread_key_gives_one_line(overrides, message):
@@ -154,7 +154,7 @@ def test_unread_key_gives_one_line(overrides, message):
 
 
 def test_steps_and_budget_exclude_each_other():
-    with pytest.raises(UserError, match=r"config.steps is 10; nothing reads it where budget is 30000000000.0"):
+    with pytest.raises(UserError, match=r"config.steps is 10; it has no effect when budget is 30000000000.0"):
         load("steps=10", config="quickstart")
     assert load("budget=0", "steps=10", config="quickstart").steps == 10
 
@@ -178,11 +178,11 @@ def test_unread_key_in_file_is_refused(tmp_path):
         "from mdlm_jax.configs import base\n\n\ndef get_config():\n"
         "    config = base.get_config()\n    config.objective.gamma = 0.5\n    return config\n"
     )
-    with pytest.raises(UserError, match=r"mine.py: config.objective.gamma is 0.5; nothing reads it where"):
+    with pytest.raises(UserError, match=r"mine.py: config.objective.gamma is 0.5; it has no effect when"):
         load_config(str(path))
     experiment = path.read_text().replace("get_config", "grid", 1).replace("return config", "return [config]")
     path.write_text(f"TITLE = 'x'\n{experiment}")
-    with pytest.raises(UserError, match=r"mine.py, run 0: config.objective.gamma is 0.5; nothing reads it where"):
+    with pytest.raises(UserError, match=r"mine.py, run 0: config.objective.gamma is 0.5; it has no effect when"):
         load_experiment(path)
 
 

@@ -69,7 +69,7 @@ def made(name: str, factory: Callable, config: ConfigDict, mask_id: int) -> Any:
         name: The factory's name, for the message.
         factory: The factory.
         config: The config.
-        mask_id: V.
+        mask_id: Id of the mask, V.
 
     Raises:
         UserError: A parameter without a default is not described, or a user's own factory fails.

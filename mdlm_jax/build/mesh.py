@@ -17,7 +17,7 @@ def open_mesh(config: ConfigDict, planned: Plan, devices: Sequence[jax.Device] |
     """The mesh of a config over `devices`, by default all there are.
 
     Raises:
-        UserError: the mesh does not fit the devices, or does not divide what it splits.
+        UserError: The mesh does not fit the devices, or does not divide what it splits.
     """
     mesh = make_mesh(devices or jax.devices(), **{axis: config.train[f"mesh_{axis}"] for axis in AXES})
     check_mesh(config, planned.architecture, mesh, positions=planned.positions, scored=planned.scored)
@@ -28,14 +28,14 @@ def check_mesh(config: ConfigDict, architecture: Architecture, mesh: Mesh, *, po
     """Checks that a mesh divides a run's rows, heads and positions.
 
     Args:
-        config: the run's config.
-        architecture: the run's network.
-        mesh: the devices.
-        positions: positions of a view.
-        scored: positions of a view that have logits.
+        config: The run's config.
+        architecture: The run's network.
+        mesh: The devices.
+        positions: Positions of a view.
+        scored: Positions of a view that have logits.
 
     Raises:
-        UserError: the mesh does not divide them; the message names the key.
+        UserError: The mesh does not divide them; the message names the key.
     """
     train = config.train
     data, fsdp, sequence, tensor = (mesh.shape[axis] for axis in AXES)

@@ -34,14 +34,14 @@ def network(
     """The network that a config describes.
 
     Args:
-        config: a config with the keys of configs/base.py.
-        mesh: the devices that the network is split over; None for one device.
-        tokenizer: the run's own, where it keeps one; by default the one that the config names.
+        config: A config with the keys of configs/base.py.
+        mesh: The devices that the network is split over; None for one device.
+        tokenizer: The run's own, where it keeps one; by default the one that the config names.
         vocab_size: V of the network, where it is known; by default as configured, or that of the tokenizer.
-        padded: whether rows may have padding, though those of training have none.
+        padded: Whether rows may have padding, though those of training have none.
 
     Raises:
-        UserError: as `plan` does.
+        UserError: As `plan` does.
     """
     vocab_size = vocab_size or config.model.vocab_size or (tokenizer.vocab_size if tokenizer else None)
     planned = plan(config, vocab_size)

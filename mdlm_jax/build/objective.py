@@ -58,7 +58,7 @@ def read_keys(name: str, options: ConfigDict | None = None) -> set[str]:
     """The keys `objective.*` that an objective reads; it ignores all others.
 
     Args:
-        name: As `objective.name`.
+        name: The value of `objective.name`.
         options: The `objective` part of a config. With it, only keys that this config uses: the power of a polynomial
             schedule, the numbers of the chosen process, the details of blocks that there are.
 
@@ -88,7 +88,7 @@ def refuse_unread_by(name: str, config: ConfigDict) -> None:
     """Refuses keys `objective.*` that differ from their defaults though a user's own objective does not read them.
 
     Raises:
-        UserError: There is such a key; or there is no such objective.
+        UserError: Such a key is set, or no objective has this name.
     """
     read = read_keys(name, config.objective)
     for leaf, value in config.objective.items():

@@ -45,11 +45,11 @@ def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
     """Checks every key that needs no data, and counts steps and FLOPs.
 
     Args:
-        config: a config with the keys of configs/base.py.
+        config: A config with the keys of configs/base.py.
         vocab_size: V, where it is known; by default it is that of the config's tokenizer or source.
 
     Raises:
-        UserError: a key has an invalid value; the message names the key.
+        UserError: A key has an invalid value; the message names the key.
     """
     validate(config)
     if is_plugin(config.objective.name):

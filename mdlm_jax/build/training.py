@@ -53,11 +53,11 @@ def build(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Bu
     """Builds everything that a config describes. The rooms below take plain arguments and no config.
 
     Args:
-        config: a config with the keys of configs/base.py.
-        devices: the devices to train on; None for all of this machine, or of all processes together.
+        config: A config with the keys of configs/base.py.
+        devices: The devices to train on; None for all of this machine, or of all processes together.
 
     Raises:
-        UserError: the config, its data or its mesh is invalid; the message names the key.
+        UserError: The config, its data or its mesh is invalid; the message names the key.
     """
     mesh = open_mesh(config, plan(config), devices)
     net = network(config, mesh)
@@ -75,7 +75,7 @@ def open_training(config: ConfigDict, net: Network, mesh: Mesh) -> Training:
     """The data of a config, split over the processes of `mesh`, and the optimiser of `net`.
 
     Raises:
-        UserError: the corpus cannot be read, is too short, or has tokens that the network lacks.
+        UserError: The corpus cannot be read, is too short, or has tokens that the network lacks.
     """
     steps = net.plan.steps
     data = open_rows(config, mesh)
@@ -108,9 +108,9 @@ def learning_rate(config: ConfigDict, numbers: dict[str, Any], step: int) -> flo
     """The learning rate of a step, counted from 1, where none was skipped before it.
 
     Args:
-        config: the run's.
-        numbers: the optimiser's hyperparameters, as in `Training.initial`.
-        step: the step.
+        config: The run's config.
+        numbers: The optimiser's hyperparameters, as in `Training.initial`.
+        step: The step.
     """
     lengths = numbers["warmup_steps"], numbers["total_steps"]
     shape = learning_rate_shape(step=step - 1, warmup_steps=lengths[0], total_steps=lengths[1], **schedule_keys(config))
@@ -145,7 +145,7 @@ def open_rows(config: ConfigDict, mesh: Mesh | None = None) -> Data:
     """The rows of a config's corpus as its objective reads them. With a mesh, only this process's share of a batch.
 
     Raises:
-        UserError: the corpus cannot be read.
+        UserError: The corpus cannot be read.
     """
     process, processes = share_of_rows(mesh) if mesh is not None else (0, 1)
     data = open_data(

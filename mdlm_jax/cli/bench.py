@@ -43,7 +43,7 @@ def _bench(options: argparse.Namespace) -> int:
         write_whole(options.out / "bench.json", json.dumps(found, indent=1) + "\n")
         write_whole(options.out / "bench.md", text + "\n")
     except OSError as error:
-        raise UserError(f"--out={options.out}: can not be written ({error.strerror})") from error
+        raise UserError(f"--out={options.out}: cannot be written ({error.strerror})") from error
     try:
         plot(found, options.out / "bench.png")
     except ImportError as error:

@@ -30,8 +30,8 @@ def _described(name: str) -> str:
 
     key = KEYS[name]
     lines = [f"config.{name}: {key.help}", f"  default: {key.default!r}", f"  accepted: {key.accepted}"]
-    lines.append(f"  read: {f'only where {key.read_where}' if key.when else 'always'}")
+    lines.append(f"  read: {f'only when {key.read_where}' if key.when else 'always'}")
     for choice, when in key.choice_when.items():
-        lines.append(f"  {choice}: only where {key._replace(when=when).read_where}")
+        lines.append(f"  {choice}: only when {key._replace(when=when).read_where}")
     lines.append("  execution: may change when a run resumes" if key.execution else "  science: fixed for a run")
     return "\n".join(lines)

@@ -54,7 +54,7 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
     """Initialises jax.distributed from the options or, without them, from SLURM or a TPU pod; else does nothing.
 
     Args:
-        coordinator: host:port of process 0.
+        coordinator: Host:port of process 0.
         processes: The number of processes.
         process: The number of this one, from 0.
 

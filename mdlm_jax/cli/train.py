@@ -127,7 +127,7 @@ def _evaluate(options) -> int:
         try:
             write_whole(options.out, text + "\n")
         except OSError as error:
-            raise UserError(f"--out={options.out}: can not be written ({error.strerror})") from error
+            raise UserError(f"--out={options.out}: cannot be written ({error.strerror})") from error
     return 0
 
 

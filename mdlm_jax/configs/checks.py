@@ -1,4 +1,4 @@
-"""What every config must be: all keys and no other, values of their types and ranges, and no key that nothing reads."""
+"""Checks of a config: exactly the known keys, values of the right type and range, and no key without effect."""
 
 import difflib
 from collections.abc import Iterable
@@ -27,11 +27,11 @@ def validate(config: ConfigDict, where: str = "") -> None:
     """Checks that a config has every key and no other, and the type and range of every value.
 
     Args:
-      config: the config.
-      where: begins the message.
+        config: The config.
+        where: Text at the start of the message.
 
     Raises:
-      UserError: one line with the key, its value and what would be accepted.
+        UserError: One line with the key, its value and what would be accepted.
     """
     check_values(dict(flatten(config)), where)
 
@@ -49,15 +49,15 @@ def check_values(values: dict[str, Any], where: str = "") -> None:
 
 
 def refuse_unread(config: ConfigDict | dict[str, Any], given: Iterable[str] = (), where: str = "") -> None:
-    """Refuses keys that nothing reads, given the others.
+    """Refuses keys that have no effect with the other values.
 
     Args:
-      config: a config with every key.
-      given: keys that count whatever their values are; without any, all count that differ from their defaults.
-      where: begins the message.
+        config: A config with every key.
+        given: Keys that count whatever their values are; without any, all count that differ from their defaults.
+        where: Text at the start of the message.
 
     Raises:
-      UserError: one line with the key, its value and where it is read.
+        UserError: One line with the key, its value and where it is read.
     """
     values = dict(flatten(config))
     given = set(given) or {name for name, value in values.items() if value != KEYS[name].default}
@@ -67,7 +67,7 @@ def refuse_unread(config: ConfigDict | dict[str, Any], given: Iterable[str] = ()
 
 
 def unread_keys(values: dict[str, Any]) -> dict[str, str]:
-    """The keys that nothing reads, with the reason: no condition holds, or only ones on keys that are not read."""
+    """The keys without effect, with the reason: none of their conditions holds, or only conditions on such keys."""
     is_read: dict[str, bool] = {}
 
     def read(name: str) -> bool:
@@ -82,8 +82,8 @@ def unread_keys(values: dict[str, Any]) -> dict[str, str]:
     for name, key in KEYS.items():
         if not read(name):
             others = [f"{other} is {values[other]!r}" for other in key.when if read(other)]
-            others = others or [f"nothing reads {' and '.join(key.when)}"]
-            found[name] = f"nothing reads it where {' and '.join(others)}, only where {key.read_where}"
+            others = others or [f"{' and '.join(key.when)} has no effect"]
+            found[name] = f"it has no effect when {' and '.join(others)}, only when {key.read_where}"
         elif not all(holds(*condition) for condition in key.choice_when.get(values[name], {}).items()):
             others = (f"{other} is {values[other]!r}" for other in key.choice_when[values[name]])
             found[name] = (

@@ -20,9 +20,9 @@ def train_bpe(documents: Iterable[str], size: int, path: str | os.PathLike) -> T
     """Trains a byte-level BPE and writes it to `path` as `tokenizers` JSON.
 
     Args:
-        documents: the text; '' is left out.
+        documents: The text; '' is left out.
         size: V, the separator included.
-        path: the file, a .json.
+        path: The file, a .json.
 
     Returns:
         The tokenizer, as opened from `path`.

@@ -60,9 +60,9 @@ def build_corpus(
 
     output = pathlib.Path(output).expanduser()
     if output.exists():
-        raise UserError(f"{output} exists; a corpus is built into a new folder: remove it, or name another")
+        raise UserError(f"--out={output} exists; accepted: the path of a new folder")
     if workers < 1:
-        raise UserError(f"workers={workers}: at least 1")
+        raise UserError(f"--workers={workers}; accepted: 1 or more")
     opened = open_tokenizer(tokenizer)
     documents = open_documents(source, path, validation_path, field)
     columns = (*rich.progress.Progress.get_default_columns(), "{task.fields[tokens]:,} tokens")

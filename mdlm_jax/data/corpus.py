@@ -26,7 +26,7 @@ def read_manifest(folder: str | pathlib.Path) -> dict[str, Any]:
     """Reads and checks the manifest that `build_corpus` wrote.
 
     Raises:
-        UserError: the folder holds no finished corpus, or the manifest is damaged or of another version.
+        UserError: The folder holds no finished corpus, or the manifest is damaged or of another version.
     """
     path = pathlib.Path(folder).expanduser() / MANIFEST
     if not path.is_file():
@@ -49,7 +49,7 @@ def open_corpus(path: str, tokenizer: str, length: int) -> Splits:
     """Rows of `length` tokens from the folder of a finished corpus.
 
     Raises:
-        UserError: the corpus is unfinished or damaged, or `tokenizer` is not the one it was built with.
+        UserError: The corpus is unfinished or damaged, or `tokenizer` is not the one it was built with.
     """
     manifest = read_manifest(path)
     opened = open_tokenizer(tokenizer)
@@ -79,11 +79,11 @@ def open_streams(folder: str | pathlib.Path, manifest: dict[str, Any]) -> dict[s
     """Opens the shards of every split.
 
     Args:
-        folder: the corpus.
-        manifest: as `read_manifest` returns it.
+        folder: The corpus.
+        manifest: The result of `read_manifest`.
 
     Raises:
-        UserError: a shard is missing or damaged, or does not match the manifest.
+        UserError: A shard is missing or damaged, or does not match the manifest.
     """
     import tensorflow_datasets as tfds
 

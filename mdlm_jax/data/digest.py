@@ -35,7 +35,7 @@ def corpus_digest(source: str, path: str, validation_path: str, field: str) -> s
         SHA-256, 64 hexadecimal digits.
 
     Raises:
-        UserError: the corpus is not there or cannot be read.
+        UserError: The corpus is not there or cannot be read.
     """
     content = json.dumps([source, _content(source, path, validation_path, field)], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

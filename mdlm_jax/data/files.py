@@ -21,14 +21,14 @@ def expand(key: str, patterns: str) -> tuple[pathlib.Path, ...]:
     """Lists the files that comma-separated globs, files and folders name.
 
     Args:
-        key: the config key that holds `patterns`, for errors.
-        patterns: a folder stands for all files below it whose kind is accepted, hidden ones excepted.
+        key: The config key that holds `patterns`, for errors.
+        patterns: A folder stands for all files below it whose kind is accepted, hidden ones excepted.
 
     Returns:
         The files, sorted within a glob or folder, each once.
 
     Raises:
-        UserError: a pattern names nothing, or a file of a kind that is not accepted.
+        UserError: A pattern names nothing, or a file of a kind that is not accepted.
     """
     files = []
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):

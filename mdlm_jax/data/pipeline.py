@@ -77,8 +77,8 @@ def open_data(
         seed: The seed of the shuffles and of random lengths.
         batch_size: Rows of the global batch.
         validation_rows: Held-out rows, at most as many as there are.
-        process_index: p.
-        process_count: P.
+        process_index: Index p of this process.
+        process_count: Number of processes P.
 
     Raises:
         UserError: A value is out of range, or the corpus cannot be read or is too small.

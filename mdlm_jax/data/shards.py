@@ -19,8 +19,8 @@ def open_writer(folder: pathlib.Path, dtype: np.dtype) -> Any:
     even with shuffling disabled.
 
     Args:
-        folder: the folder of the shards.
-        dtype: type of the tokens.
+        folder: The folder of the shards.
+        dtype: Type of the tokens.
     """
     # TFDS takes a second to import, and no worker needs it
     import tensorflow_datasets as tfds
@@ -46,11 +46,11 @@ def write_split(
     """Writes one split in records of CHUNK tokens, the last one shorter.
 
     Args:
-        writer: what `open_writer` returned.
-        split: the split's name.
-        batches: pieces of documents and what they are joined.
-        dtype: type of the tokens.
-        report: called after every batch with `advance` (its characters) and `tokens` (so far).
+        writer: The result of `open_writer`.
+        split: The split's name.
+        batches: Pieces of documents and what they are joined.
+        dtype: Type of the tokens.
+        report: Called after every batch with `advance` (its characters) and `tokens` (so far).
 
     Returns:
         Counts of documents, skipped rows, tokens, bytes of text and records.

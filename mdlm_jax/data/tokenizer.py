@@ -45,7 +45,7 @@ def open_tokenizer(name: str | os.PathLike) -> Tokenizer:
             vocabulary and merges, or what `save_tokenizer` wrote.
 
     Raises:
-        UserError: it is none of these, or the file cannot be read as one.
+        UserError: It is none of these, or the file cannot be read as one.
     """
     if name == "bytes":
         return byte_tokenizer()
@@ -61,7 +61,7 @@ def encode_given(where: str, text: str, tokenizer: Tokenizer) -> Integer[np.ndar
     """The ids of a text that a user gives to a run.
 
     Raises:
-        UserError: the tokenizer cannot read it (the states of a synthetic source). The message begins with `where`.
+        UserError: The tokenizer cannot read it (the states of a synthetic source). The message begins with `where`.
     """
     if not text:
         return np.zeros(0, np.int32)

@@ -29,7 +29,7 @@ def open_workers(count: int, function: Callable[[Any], Any]) -> Iterator[Callabl
         A function from items to pairs (item, function(item)), in order.
 
     Raises:
-        UserError: a worker was killed.
+        UserError: A worker was killed.
     """
     # Spawned, because a fork of a process in which JAX runs threads may never return.
     context = multiprocessing.get_context("spawn")

@@ -66,7 +66,7 @@ def measure(
     Args:
         tokens: The rows.
         drawn: Which tokens a sampler drew.
-        vocab: V.
+        vocab: Number of tokens V, without the mask.
         judge: Maps tokens to the nats of every token, NaN where it has none, such as `negative_log_likelihood` of some
             network; None to leave it out.
         source: The stationary distribution and the transitions of a Markov source; None to leave it out.
@@ -100,7 +100,7 @@ def unigram_entropy(tokens: Tokens, vocab: int, drawn: Drawn | None = None) -> E
 
     Args:
         tokens: The rows.
-        vocab: V.
+        vocab: Number of tokens V, without the mask.
         drawn: Which tokens count; None: all.
 
     Raises:

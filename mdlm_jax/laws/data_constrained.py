@@ -140,7 +140,7 @@ def crossover(first: Fit, second: Fit, path: RepeatedRuns) -> float | Refusal:
 
     Args:
         first: A fit to `RepeatedRuns`.
-        second: Another.
+        second: A fit of another objective to `RepeatedRuns`.
         path: Runs in order of their compute.
     """
     loss_first, loss_second = (loss_at(fitted, path) for fitted in (first, second))

@@ -52,8 +52,7 @@ def minimise(
         start: Where the search begins.
         tolerance: The search ends when a step would lower the objective by less than this share of it.
 
-    Reference:
-        Lewis and Overton 2013, algorithm 2.6.
+    Reference: Lewis and Overton 2013, algorithm 2.6.
     """
     value_and_gradient = jax.value_and_grad(objective)
 

@@ -103,8 +103,8 @@ def optima(isoflops: Sequence[IsoFlop], seed: int, replicates: int = REPLICATES)
     Args:
         isoflops: One curve for each budget. Budgets in an uncommon counter, with too few sizes or with their minimum at
             the edge of the sizes are left out and named.
-        seed: Of the bootstrap. The noise of objectives is independent, so give each its own seed.
-        replicates: Of the bootstrap.
+        seed: Seed of the bootstrap. The noise of objectives is independent, so give each its own seed.
+        replicates: Number of bootstrap replicates.
     """
     curves, minima, left_out = interior_minima(isoflops)
     if len(curves) < 2:

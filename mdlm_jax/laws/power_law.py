@@ -25,9 +25,9 @@ def power_law(
     """(Weighted) least squares of log y on log x.
 
     Args:
-        x: For example budgets in FLOPs.
-        y: For example losses in nats per token.
-        weights: Of the points, inverse variances of log y.
+        x: Predictor, such as budgets in FLOPs.
+        y: Response, such as losses in nats per token.
+        weights: Weights of the points: inverse variances of log y.
 
     Raises:
         UserError: There are fewer than two different x.

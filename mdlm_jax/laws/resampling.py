@@ -20,13 +20,12 @@ def seed_resamples(cells: Int[np.ndarray, "runs"], replicates: int, seed: int) -
     Args:
         cells: The cell of each run.
         replicates: Number of resamples.
-        seed: Of the draws.
+        seed: Seed of the draws.
 
     Raises:
         UserError: A cell has one seed, which shows no noise.
 
-    Reference:
-        Rao and Wu 1988.
+    Reference: Rao and Wu 1988.
     """
     generator = np.random.default_rng(seed)
     weights = np.empty((replicates, len(cells)))

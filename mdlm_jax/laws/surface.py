@@ -184,7 +184,7 @@ def fit_law(
     Args:
         law: CHINCHILLA, MUENNIGHOFF, QUOKKA or one of `shared_law`.
         inputs: The law's NamedTuple of arrays over the runs, such as `Runs(parameters, tokens)`.
-        loss: Nats per token.
+        loss: Losses in nats per token.
         estimator: 'huber_sum', 'fitted_scale' or 'squares'.
         starts: Coordinates to start from; the law's own grid by default.
         free: False for coordinates that stay at their start; all are free by default.

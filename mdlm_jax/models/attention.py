@@ -74,7 +74,7 @@ def allowed(mask: MaskFn, queries: Array, num_keys: int, segments: Array | None)
     Args:
         mask: The objective's mask function.
         queries: The positions of the N queries.
-        num_keys: M.
+        num_keys: Number of keys M.
         segments: int[B N] for whole views, where queries and keys are the same positions; None for one document a row.
 
     Returns:
@@ -148,7 +148,7 @@ def check_backend(name: str, platform: str, positions: int) -> None:
         positions: Positions of a view.
 
     Raises:
-        UserError: It cannot, or not with this number of positions.
+        UserError: The backend does not support the platform or the number of positions.
     """
     if name != "splash":
         return

@@ -55,8 +55,8 @@ def spans_of(num_queries: int, num_keys: int, mask: MaskFn, at_once: int = BLOCK
     """Divides the queries into spans.
 
     Args:
-        num_queries: N.
-        num_keys: M.
+        num_queries: Number of queries N.
+        num_keys: Number of keys M.
         mask: The mask function, called on position numbers.
         at_once: The most queries that a block may have, if above BLOCK.
 

@@ -73,7 +73,7 @@ def check_float8(device: jax.Device) -> None:
     """Checks that the chip supports 8-bit products.
 
     Raises:
-        UserError: It does not.
+        UserError: The chip does not support them.
     """
     capability = str(getattr(device, "compute_capability", "")) if device.platform == "gpu" else ""
     if not re.fullmatch(r"\d+\.\d+", capability) or float(capability) < FIRST_CAPABILITY:  # AMD's capability is a name

@@ -78,9 +78,9 @@ def csm(mask_id: int, schedule: Schedule, form: str) -> Objective:
     ratio at t; their means differ by a constant that does not depend on the network.
 
     Args:
-        mask_id: V.
+        mask_id: Id of the mask, V.
         schedule: P(noised) at each time.
-        form: implicit, E[sum of (c^2 + 2 c) at x - 2 c of the way back at a random neighbour]; or denoising, against
+        form: Implicit, E[sum of (c^2 + 2 c) at x - 2 c of the way back at a random neighbour]; or denoising, against
             the ratios of q(x_t | x_0).
 
     Raises:

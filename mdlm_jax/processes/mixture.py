@@ -74,7 +74,7 @@ def hybrid(vocab: int, schedule: Schedule, mask_share: float) -> Process:
     A token is unchanged with probability 1 - schedule(t), and not masked with (1 - schedule(t)) ** mask_share.
 
     Args:
-        vocab: V.
+        vocab: Number of tokens V, without the mask.
         schedule: P(noised) at each time.
         mask_share: The part of -log P(unchanged) that comes from masking, in (0, 1).
 
@@ -106,7 +106,7 @@ def gidd(vocab: int, schedule: Schedule, uniform_share: float, gamma: float = 1.
     c / (1 + c), masked m / (1 + c).
 
     Args:
-        vocab: V.
+        vocab: Number of tokens V, without the mask.
         schedule: m at each time.
         uniform_share: p_u, the probability of uniform noise where m = 1/2, in (0, 1).
         gamma: The shape of the bump, in (0, 2]; above 2 the rate into the mask would be negative.

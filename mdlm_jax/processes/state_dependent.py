@@ -13,7 +13,7 @@ def powers(vocab: int, power: Float[Array, "V"]) -> Process:
     """Masks token v with probability t ** power[v]. At t = 1 every token is masked.
 
     Args:
-        vocab: V.
+        vocab: Number of tokens V, without the mask.
         power: The power of each token, above 0; traced values are not checked.
 
     Raises:

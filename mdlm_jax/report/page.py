@@ -69,7 +69,7 @@ def write_report(
     """Writes report.html into `folder`, with a PNG and an SVG of each figure, and returns its path.
 
     `problems` are lines about runs without a readable result; `runs` are folders by run id, for learning
-    curves, samples and configs. Raises UserError where there is nothing to report, or it can not be written.
+    curves, samples and configs. Raises UserError where there is nothing to report, or it cannot be written.
     """
     if not results and not problems:
         raise UserError(f"{folder}: no results to report; run the sweep first")
@@ -110,5 +110,5 @@ def write_report(
             write_whole(folder / f"{name}.png", png)
         write_whole(path, html)
     except OSError as error:
-        raise UserError(f"{folder}: can not be written ({error.strerror}); accepted: a folder to write to") from error
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); accepted: a folder to write to") from error
     return path

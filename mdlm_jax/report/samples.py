@@ -58,7 +58,7 @@ def _mistake(fields: Any) -> str | None:
 
 
 def read_samples(runs: Sequence[Result], folders: Mapping[str, pathlib.Path]) -> tuple[list[Sampled], list[str]]:
-    """Of the runs whose folder has the file, and one line for each file that can not be read."""
+    """Of the runs whose folder has the file, and one line for each file that cannot be read."""
     found, problems = [], []
     for run in runs:
         path = folders.get(run.run_id, pathlib.Path()) / FILE_NAME

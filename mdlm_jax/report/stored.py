@@ -22,7 +22,7 @@ def write_stored(path: str | os.PathLike, results: Sequence[Result]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, "[\n" + ",\n".join(lines) + "\n]\n")
     except OSError as error:
-        raise UserError(f"{path}: can not be written ({error.strerror}); accepted: a file to write") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); accepted: a file to write") from error
 
 
 def find_stored(path: str | os.PathLike) -> tuple[list[Result], list[str], dict[str, pathlib.Path]]:

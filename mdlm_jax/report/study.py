@@ -32,7 +32,7 @@ class Study(NamedTuple):
 
 
 def make_study(results: Sequence[Result], problems: Sequence[str], folders: Mapping[str, pathlib.Path]) -> Study:
-    """`problems` are lines about results that can not be read, `folders` those of the runs, by run id, where kept."""
+    """`problems` are lines about results that cannot be read, `folders` those of the runs, by run id, where kept."""
     analysis = analyse(results, problems)
     fitting = ThreadPoolExecutor(1).submit(parametric_fits, analysis)
     budgeted = [run for runs in analysis.runs.values() for run in runs]

@@ -97,9 +97,9 @@ def is_alive(folder: pathlib.Path, attempt: Attempt, now: float) -> bool:
     """Whether the owner of an attempt still trains.
 
     Args:
-        folder: the run's.
-        attempt: the attempt.
-        now: the time by the clock of the disk, in seconds.
+        folder: The run's folder.
+        attempt: The attempt.
+        now: The time by the clock of the disk, in seconds.
     """
     if attempt.outcome:
         return False
@@ -123,15 +123,15 @@ def claim(folder: pathlib.Path, owner: Owner, forgiven: int) -> Attempt | None:
     An attempt by the same job before the scheduler restarted it counts as over.
 
     Args:
-        folder: the run's.
-        owner: the process that claims it.
-        forgiven: attempts up to this number do not end the run, however they ended: the launcher knew of them.
+        folder: The run's folder.
+        owner: The process that claims it.
+        forgiven: Attempts up to this number do not end the run, however they ended: the launcher knew of them.
 
     Returns:
         The attempt, or None if another process holds the run or it has ended.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: The folder cannot be written.
     """
     last = last_attempt(folder)
     mine = Attempt(last.number + 1 if last else 1, owner, time.time())
@@ -179,11 +179,11 @@ def end(folder: pathlib.Path, attempt: Attempt, outcome: str, exit_code: int, ca
     """Records how an attempt ended.
 
     Args:
-        folder: the run's.
-        attempt: the attempt.
-        outcome: done, failed or stopped.
-        exit_code: of the process; negative: the signal that ended it.
-        cause: of a failure or stop.
+        folder: The run's folder.
+        attempt: The attempt.
+        outcome: "done", "failed" or "stopped".
+        exit_code: Exit code of the process; negative for the signal that ended it.
+        cause: Why the run failed or stopped.
 
     Returns:
         The attempt with its end.

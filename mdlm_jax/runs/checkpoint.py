@@ -32,12 +32,12 @@ def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -
     two are kept, so that there is one to fall back on.
 
     Args:
-        folder: the checkpoints'.
-        every: also keep checkpoints at multiples of this step.
-        num_every: how many of those to keep, the newest.
+        folder: The checkpoints'.
+        every: Keep checkpoints at multiples of this step.
+        num_every: How many of these checkpoints to keep (the newest).
 
     Raises:
-        UserError: all checkpoints are damaged.
+        UserError: All checkpoints are damaged.
     """
     folder = folder.resolve()
     _drop_damaged(folder)
@@ -79,7 +79,7 @@ def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[str]]:
         Its step (None if there is no checkpoint), and a line of damage for every newer checkpoint.
 
     Raises:
-        UserError: there are checkpoints and all are damaged.
+        UserError: There are checkpoints and all are damaged.
     """
     steps, damaged = saved_steps(folder), []
     # a run from before digests has none sealed; in any other run an unsealed checkpoint is half removed
@@ -117,7 +117,7 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, abstract: State) -> S
     """The state of a step, with the shapes and shardings of `abstract`, on any number of devices.
 
     Raises:
-        UserError: the checkpoint is of another network.
+        UserError: The checkpoint is of another network.
     """
     try:
         stored = checkpoints.restore(step, args=ocp.args.StandardRestore(_stored(abstract)))
@@ -133,7 +133,7 @@ def restore_step(folder: pathlib.Path, step: int, abstract: State) -> State:
     """The state of one step of another run. `abstract` gives its layout.
 
     Raises:
-        UserError: the checkpoint is damaged, or of another network.
+        UserError: The checkpoint is damaged, or of another network.
     """
     if seal.is_sealed(folder / str(step)) and (damage := seal.damage(folder / str(step))):
         raise UserError(f"{damage}; accepted: another checkpoint")
@@ -145,7 +145,7 @@ def check_config(folder: pathlib.Path, step: int) -> None:
     """Compares the config of a run with the copy in its checkpoint. A checkpoint from before copies were kept passes.
 
     Raises:
-        UserError: the run's config.json is not the one that the checkpoint was saved with.
+        UserError: The run's config.json is not the one that the checkpoint was saved with.
     """
     from mdlm_jax.config import differing_keys, from_json  # bench saves checkpoints without ml_collections
 
@@ -165,14 +165,14 @@ def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, Stat
     """Restores a run's newest undamaged checkpoint on one device, for evaluation and sampling.
 
     Args:
-        folder: the checkpoints'.
-        state: a state with the right shapes.
+        folder: The checkpoints'.
+        state: A state with the right shapes.
 
     Returns:
         (step, state).
 
     Raises:
-        UserError: there is no undamaged checkpoint, or it is of another network.
+        UserError: There is no undamaged checkpoint, or it is of another network.
     """
     step, damaged = newest_whole(folder)
     if step is None:

@@ -89,7 +89,7 @@ def search_run(folder: pathlib.Path, *, draws: int, sequences: int) -> list[Clip
     """The ranges for a run that was trained in blocks.
 
     Args:
-        folder: The run's.
+        folder: The run's folder.
         draws: Noise draws per row.
         sequences: Held-out rows.
 

@@ -21,7 +21,7 @@ def one_line_on_disk_faults(folder: pathlib.Path) -> Iterator[None]:
     except Exception as error:
         if cause := _cause(error):
             raise UserError(
-                f"{folder} can not be written ({cause}); its last checkpoint is whole: "
+                f"{folder} cannot be written ({cause}); its last checkpoint is whole: "
                 "the same command goes on from there, once it can"
             ) from error
         raise

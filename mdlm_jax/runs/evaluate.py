@@ -21,15 +21,15 @@ def evaluate_run(
     The noise of each sequence is fixed, so two calls give the same number.
 
     Args:
-        folder: the run's.
-        draws: views of each sequence; None for the run's own number.
-        sequences: held-out sequences; None for the run's own number.
-        data: another corpus, or the run's own where it lies now.
-        path: text files to evaluate it on from beginning to end, instead of held-out rows of a corpus. Of `data` only
+        folder: The run's folder.
+        draws: Views of each sequence; None for the run's own number.
+        sequences: Held-out sequences; None for the run's own number.
+        data: Another corpus, or the run's own where it lies now.
+        path: Text files to evaluate it on from beginning to end, instead of held-out rows of a corpus. Of `data` only
             the field and the length then count.
 
     Raises:
-        UserError: there is no run, or no corpus to evaluate it on.
+        UserError: There is no run, or no corpus to evaluate it on.
     """
     run = open_run(folder, padded=path is not None)
     draws = run.config.eval.draws if draws is None else draws

@@ -23,7 +23,7 @@ def config_of_run(folder: pathlib.Path) -> ConfigDict:
     """The current config of a run: the first one with every later change of execution.
 
     Raises:
-        UserError: there is no run in the folder, or its files are damaged.
+        UserError: There is no run in the folder, or its files are damaged.
     """
     config = from_json(folder / "config.json")
     for change in _read(folder):

@@ -30,12 +30,12 @@ def extend(config: ConfigDict, folder: pathlib.Path, schedule: str) -> None:
     """Extends the run in `folder` to the length that `config` has. Its checkpoints stay.
 
     Args:
-        config: the run's config with another `steps` or `budget`.
-        folder: the run's.
-        schedule: what the learning rate does, a value of SCHEDULES.
+        config: The run's config with another `steps` or `budget`.
+        folder: The run's folder.
+        schedule: What the learning rate does, a value of SCHEDULES.
 
     Raises:
-        UserError: the config differs in more than its length or is not longer, or the schedule is unknown.
+        UserError: The config differs in more than its length or is not longer, or the schedule is unknown.
     """
     if schedule not in SCHEDULES:
         raise UserError(f"--extend={schedule}; accepted: hold (the last learning rate) or replan (the longer schedule)")
@@ -59,7 +59,7 @@ def read_extensions(folder: pathlib.Path) -> list[Extension]:
     """The extensions of a run so far, in order.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: The file is damaged.
     """
     path = folder / EXTENSIONS
     try:

@@ -22,7 +22,7 @@ def first_state(
     """(steps taken, state) of a run, placed as its runner needs it.
 
     Raises:
-        UserError: a checkpoint is damaged or belongs to another network, or the parent is missing.
+        UserError: A checkpoint is damaged or belongs to another network, or the parent is missing.
     """
     step = checkpoints.latest_step()
     if step is None and not config.branch_from:

@@ -17,7 +17,7 @@ def refuse_lost(folder: pathlib.Path) -> None:
     A run that was killed before its first checkpoint may start again: it takes the same steps.
 
     Raises:
-        UserError: the run had checkpoints and has none now.
+        UserError: The run had checkpoints and has none now.
     """
     checkpoints, metrics = folder / "checkpoints", folder / "metrics.jsonl"
     if saved_steps(checkpoints) or (rewinds := read_rewinds(folder)) and rewinds[-1].step == 0:

@@ -43,10 +43,10 @@ class HeldOut(NamedTuple):
 
 
 def check_length(config: ConfigDict, length: int | None) -> None:
-    """Raises UserError for rows of a length that a run's network was not trained on. None is that of its own rows."""
+    """Raises UserError if a run's network was not trained on rows of this length. None stands for its own length."""
     most = config.data.sequence_length
     if length is not None and (not 1 <= length <= most or (config.objective.block_size and length != most)):
-        accepted = f"1 to {most}" if not config.objective.block_size else f"{most}, which its blocks were trained on"
+        accepted = f"1 to {most}" if not config.objective.block_size else f"{most}, the length of its training rows"
         raise UserError(f"--length={length}; accepted: {accepted}")
 
 
@@ -56,13 +56,13 @@ def open_held_out(
     """The held-out rows of a run's corpus, or of the corpus that `options` name.
 
     Args:
-        run: the run, opened.
-        folder: the run's.
-        sequences: how many rows at most; None for the run's own number.
-        options: another corpus, or the run's own where it lies now.
+        run: The opened run.
+        folder: The run's folder.
+        sequences: How many rows at most; None for the run's own number.
+        options: Another corpus, or a new location of the run's own.
 
     Raises:
-        UserError: there is no such corpus, or its tokens are not the run's.
+        UserError: The corpus is missing, or its tokenizer differs from the run's.
     """
     config = run.config.copy_and_resolve_references()
     if sequences is not None:
@@ -75,9 +75,9 @@ def open_held_out(
     try:
         data = open_rows(config)
     except UserError as error:
-        raise UserError(f"{error}; to evaluate {folder} on a corpus that lies elsewhere: --data=PATH") from error
+        raise UserError(f"{error}; --data=PATH evaluates {folder} on a corpus at another path") from error
     if data.tokenizer.fingerprint != run.tokenizer.fingerprint:
-        raise UserError(f"the tokens of {config.data.path!r} are not those of {folder}; accepted: its own tokenizer")
+        raise UserError(f"{config.data.path!r} needs another tokenizer than {folder}; accepted: the run's own")
     digest, inputs = digest_of_corpus(config), read_inputs(folder)
     described = {
         "source": config.data.source,
@@ -96,13 +96,13 @@ def open_text(run: Run, path: str, field: str | None = None, length: int | None 
     """All documents of text files, joined by the separator and cut into rows; padding fills the last row.
 
     Args:
-        run: the run, opened for padded rows.
-        path: comma-separated files, folders and globs, as `data.path` of the source `text`.
-        field: the field with the text; None for the run's own `data.field`.
-        length: tokens of a row; None for those of a row in training.
+        run: The run, opened for padded rows.
+        path: Comma-separated files, folders and globs, as `data.path` of the source `text`.
+        field: The field with the text; None for the run's own `data.field`.
+        length: Tokens of a row; None for those of a row in training.
 
     Raises:
-        UserError: the files cannot be read, or the run's tokens are no text.
+        UserError: The files cannot be read, or the run's tokens are no text.
     """
     config, tokenizer = run.config.copy_and_resolve_references(), run.tokenizer
     check_length(config, length)

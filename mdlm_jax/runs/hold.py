@@ -22,8 +22,8 @@ def hold(folders: Sequence[pathlib.Path]) -> Iterator[dict[pathlib.Path, tuple[s
         stopped.
 
     Raises:
-        UserError: another process trains one of these runs.
-        OSError: the disk cannot be written.
+        UserError: Another process trains one of these runs.
+        OSError: The disk cannot be written.
     """
     outcomes: dict[pathlib.Path, tuple[str, str]] = {}
     if os.environ.get(attempts.HELD) or jax.process_index() > 0:

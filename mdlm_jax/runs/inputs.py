@@ -34,7 +34,7 @@ def keep_inputs(config: ConfigDict, folder: pathlib.Path, built: Build) -> None:
     """Writes a run's inputs into its folder at the first start, and compares them at every later start.
 
     Raises:
-        UserError: the run was started with other inputs, or the folder cannot be written.
+        UserError: The run was started with other inputs, or the folder cannot be written.
     """
     if jax.process_index() > 0:
         return
@@ -62,7 +62,7 @@ def read_inputs(folder: pathlib.Path) -> Inputs | None:
     """The inputs that a run keeps; None for a run from before runs kept them.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: The file is damaged.
     """
     path = folder / FILE_NAME
     try:
@@ -95,7 +95,7 @@ def kept_tokenizer(folder: pathlib.Path) -> Tokenizer | None:
     """The tokenizer that a run keeps; None for a run from before runs kept theirs.
 
     Raises:
-        UserError: it cannot be read, or is not the one that the run was trained with.
+        UserError: The tokenizer cannot be read, or is not the one that the run was trained with.
     """
     path, inputs = folder / TOKENIZER, read_inputs(folder)
     if inputs is None or not path.is_dir():

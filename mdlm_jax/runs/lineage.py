@@ -39,7 +39,7 @@ def branch_point(config: ConfigDict) -> tuple[pathlib.Path, int]:
     """(folder, step) of the checkpoint in `branch_from`.
 
     Raises:
-        UserError: the value is no FOLDER@STEP, or there is no such checkpoint.
+        UserError: The value is no FOLDER@STEP, or there is no such checkpoint.
     """
     folder, _, step = config.branch_from.rpartition("@")
     if not folder or not step.isdigit():
@@ -56,7 +56,7 @@ def check_parent(config: ConfigDict, folder: pathlib.Path) -> None:
     """Checks that the parent of a run exists, unless the run has stored its lineage.
 
     Raises:
-        UserError: the parent or its checkpoint is missing, or the run has two parents.
+        UserError: The parent or its checkpoint is missing, or the run has two parents.
     """
     if read_lineage(folder) is None:
         _parent(config)
@@ -81,7 +81,7 @@ def keep_lineage(config: ConfigDict, folder: pathlib.Path) -> Lineage:
     """The lineage of a run. The first start writes it into the run's folder, so that the parent may be deleted later.
 
     Raises:
-        UserError: as `check_parent` does.
+        UserError: As `check_parent` does.
     """
     if (kept := read_lineage(folder)) is not None:
         return kept
@@ -101,7 +101,7 @@ def read_lineage(folder: pathlib.Path) -> Lineage | None:
     """The lineage in the folder of a run; None for a run from scratch.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: The file is damaged.
     """
     path = folder / FILE_NAME
     try:

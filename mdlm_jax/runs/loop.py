@@ -31,16 +31,16 @@ def train(config: ConfigDict, folder: pathlib.Path, *, fresh: bool = False, exte
     """Trains until the last step and writes result.json.
 
     Args:
-        config: what to train. In a folder that holds the run already, only how it is executed may differ.
-        folder: the run's.
-        fresh: set aside what the folder holds, and train from step 0.
-        extension: extend the run to the length of `config`; `hold` or `replan` is what its learning rate does then.
+        config: What to train. In a folder that holds the run already, only how it is executed may differ.
+        folder: The run's folder.
+        fresh: Set aside what the folder holds, and train from step 0.
+        extension: Extend the run to the length of `config`; `hold` or `replan` is what its learning rate does then.
 
     Returns:
         The result, even if the run failed; None if a signal ended it after its state was saved.
 
     Raises:
-        UserError: the config cannot be run, or the folder holds another run, is being trained by another process, or
+        UserError: The config cannot be run, or the folder holds another run, is being trained by another process, or
             cannot be written.
     """
     if extension:
@@ -56,15 +56,15 @@ def train_all(
     A signal ends all of them.
 
     Args:
-        configs: one for each run.
-        folders: one for each run.
-        fresh: as in `train`.
+        configs: One for each run.
+        folders: One for each run.
+        fresh: As in `train`.
 
     Returns:
         The result of each run, as in `train`; None for runs that did not start.
 
     Raises:
-        UserError: as in `train`.
+        UserError: As in `train`.
     """
     results: list[Result | None] = [None] * len(configs)
     for config, folder in zip(configs, folders, strict=True):

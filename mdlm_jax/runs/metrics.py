@@ -41,12 +41,12 @@ def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator
     Lines that an interrupted run wrote after its last checkpoint are dropped, because the run repeats those steps.
 
     Args:
-        folder: the run's.
-        loggers: keys of SINKS, separated by commas.
-        start_step: steps taken so far.
+        folder: The run's folder.
+        loggers: Keys of SINKS, separated by commas.
+        start_step: Steps taken so far.
 
     Raises:
-        UserError: a logger is not installed.
+        UserError: A logger is not installed.
     """
     if jax.process_index() > 0:
         yield Writer(lambda scalars: None, lambda: None)
@@ -139,11 +139,11 @@ def progress(
     Rates cover the time since the last report. MFU is None if it would exceed the measured peak.
 
     Args:
-        steps: steps of the run.
-        tokens_per_step: tokens of a step.
+        steps: Steps of the run.
+        tokens_per_step: Tokens of a step.
         flops_per_step: FLOPs of a step.
-        peak: what the devices can reach together.
-        shown: print a live line in a terminal, or separate lines elsewhere.
+        peak: FLOP/s that the devices can reach together.
+        shown: Print a live line in a terminal, or separate lines elsewhere.
     """
     live = sys.stderr.isatty()
     step, loss = yield {}

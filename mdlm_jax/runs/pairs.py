@@ -35,13 +35,13 @@ def evaluate_pairs(
     The noise of each pair is fixed, so two calls give the same numbers.
 
     Args:
-        folder: the run's.
-        path: a .jsonl file with one object a line: its fields prompt and answer are text.
-        draws: views of each pair, an even number; None for 128. An exact objective needs no more than one.
-        guidance: weight of classifier-free guidance by the prompt; None for none.
+        folder: The run's folder.
+        path: A .jsonl file with one object a line: its fields prompt and answer are text.
+        draws: Views of each pair, an even number; None for 128. An exact objective needs no more than one.
+        guidance: Weight of classifier-free guidance by the prompt; None for none.
 
     Raises:
-        UserError: there is no run, a pair is not as above or too long, or guidance does not fit the objective.
+        UserError: There is no run, a pair is not as above or too long, or guidance does not fit the objective.
     """
     draws = DRAWS if draws is None else draws
     if draws < 2 or draws % 2:
@@ -82,7 +82,7 @@ def summary(found: PairNats, answer_bytes: int | None) -> dict[str, Any]:
     """Means over the pairs with their errors, and each pair. Standard errors are None where there is one pair.
 
     Args:
-        found: nats of each pair.
+        found: The nats of each pair.
         answer_bytes: UTF-8 bytes of all answers; None where tokens are no text.
     """
     count, tokens = len(found.nats), int(found.tokens.sum())
@@ -109,7 +109,7 @@ def read_pairs(path: str) -> list[Pair]:
     """The pairs of a .jsonl file, which may be compressed.
 
     Raises:
-        UserError: there is no such file, or a line is no pair.
+        UserError: There is no such file, or a line is no pair.
     """
     pairs = []
     for file in expand("--pairs", path):
@@ -140,7 +140,7 @@ def pair_rows(run: Run, pairs: Sequence[Pair]) -> Example:
     """One row a pair: the tokens of its prompt, which are given, those of its answer, and padding.
 
     Raises:
-        UserError: a pair has no answer or too many tokens, or lacks a prompt where the network has no start symbol.
+        UserError: A pair has no answer or too many tokens, or lacks a prompt where the network has no start symbol.
     """
     config = run.config
     starts = not (config.objective.name == "ar" and config.data.extra_token)

@@ -41,12 +41,12 @@ def recipe_config(folder: pathlib.Path, recipe: str, overrides: Sequence[str]) -
     """The config of a run that a recipe makes of an autoregressive one.
 
     Args:
-        folder: the autoregressive run's.
-        recipe: a key of RECIPES.
+        folder: The autoregressive run's.
+        recipe: A key of RECIPES.
         overrides: `--config.key=value`, applied last.
 
     Raises:
-        UserError: the recipe is unknown, the run is not autoregressive or has no checkpoint, or an override is invalid.
+        UserError: The recipe is unknown, the run is not autoregressive or has no checkpoint, or an override is invalid.
     """
     if recipe not in RECIPES:
         raise UserError(f"--recipe={recipe}; accepted: {', '.join(RECIPES)}")
@@ -69,7 +69,7 @@ def branch_config(point: str, overrides: Sequence[str]) -> ConfigDict:
         overrides: `--config.key=value`, what the branch changes.
 
     Raises:
-        UserError: there is no such checkpoint, or an override is invalid.
+        UserError: There is no such checkpoint, or an override is invalid.
     """
     folder, _, step = point.rpartition("@")
     if not folder or not step.isdigit():
@@ -83,13 +83,13 @@ def start_from(folder: pathlib.Path, built: Build, runner: Runner, state: State)
     """The initial state with the weights of another run's newest checkpoint (the averaged ones if it has them).
 
     Args:
-        folder: the other run's.
-        built: this run's build.
-        runner: this run's runner.
-        state: this run's initial state, placed.
+        folder: The other run's.
+        built: This run's build.
+        runner: This run's runner.
+        state: This run's initial state, on its devices.
 
     Raises:
-        UserError: the other run has no checkpoint, or another network.
+        UserError: The other run has no checkpoint, or another network.
     """
     donor = open_run(folder)
     if donor.plan.architecture != built.plan.architecture:

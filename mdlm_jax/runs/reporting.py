@@ -41,12 +41,12 @@ def open_report(
     """Opens the reports of a run.
 
     Args:
-        config: the run's.
-        built: its build.
-        folder: the run's.
-        start: steps taken so far.
-        peak: what the devices can reach together.
-        shown: print progress.
+        config: The run's config.
+        built: Its build.
+        folder: The run's folder.
+        start: Steps taken so far.
+        peak: FLOP/s that the devices can reach together.
+        shown: Print progress.
     """
     plan, numbers, flops_per_step = built.plan, built.initial[1], float(built.plan.flops_per_step.exact)
     with open_writer(folder, config.train.loggers, start) as writer:

@@ -42,11 +42,11 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     """Opens the run in `folder` at its newest checkpoint, on one device; or a public model, at step 0.
 
     Args:
-        folder: the run's.
-        padded: whether rows may have padding, though those of training had none.
+        folder: The run's folder.
+        padded: Whether rows may have padding, though those of training had none.
 
     Raises:
-        UserError: there is no run or no checkpoint, or it is damaged.
+        UserError: There is no run or no checkpoint, or it is damaged.
     """
     if holds_weights(folder):
         config, net, params, shift, suppress = open_imported(folder, padded)

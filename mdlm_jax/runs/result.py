@@ -96,11 +96,11 @@ def validate(fields: dict[str, Any], where: str) -> Result:
     """Checks the fields of a result.
 
     Args:
-        fields: as in result.json.
-        where: the file, for the message.
+        fields: The fields of result.json.
+        where: The file, for the message.
 
     Raises:
-        UserError: a field breaks the schema; the message names `where` and the key.
+        UserError: A field breaks the schema; the message names `where` and the key.
     """
     if fields.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
@@ -129,7 +129,7 @@ def write_result(folder: str | os.PathLike, result: Result) -> pathlib.Path:
     """Writes `folder`/result.json atomically and returns its path.
 
     Raises:
-        UserError: a field breaks the schema.
+        UserError: A field breaks the schema.
     """
     path = pathlib.Path(folder) / FILE_NAME
     validate(result._asdict(), str(path))
@@ -141,7 +141,7 @@ def read_result(path: str | os.PathLike) -> Result:
     """Reads one result.
 
     Raises:
-        UserError: the file cannot be read or breaks the schema; the message names the file and the key.
+        UserError: The file cannot be read or breaks the schema; the message names the file and the key.
     """
     try:
         fields = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))

@@ -54,7 +54,7 @@ def read_rewinds(folder: pathlib.Path) -> list[Rewind]:
     """The rewinds of a run so far, in order.
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: The file cannot be read.
     """
     path = folder / FILE_NAME
     try:
@@ -79,9 +79,9 @@ def batches(from_batch: Callable[[int], Iterator[Any]], rewinds: Sequence[Rewind
     """The batches of the steps after `start`.
 
     Args:
-        from_batch: gives the data from a batch number on.
-        rewinds: those of the run.
-        start: steps taken so far.
+        from_batch: Gives the data from a batch number on.
+        rewinds: The rewinds of the run.
+        start: Steps taken so far.
     """
     turns = sorted({past.step for past in rewinds if past.step > start})
     for first, end in pairwise([start, *turns]):
@@ -108,18 +108,18 @@ def go_back(
     The checkpoint depends only on the bad step, so a run that is killed and meets it again does the same.
 
     Args:
-        config: the run's.
-        folder: the run's; later checkpoints are removed from it.
-        rewinds: those so far.
-        bad: the bad step.
-        steps: steps of the run.
-        max_steps: steps that the data allows; None: no limit.
+        config: The run's config.
+        folder: The run's; later checkpoints are removed from it.
+        rewinds: The rewinds so far.
+        bad: The bad step.
+        steps: Steps of the run.
+        max_steps: Steps that the data allows; None: no limit.
 
     Returns:
         The rewinds, with the new one.
 
     Raises:
-        RunFailed: the config requires a stop or allows no more rewinds, or no other data is left.
+        RunFailed: The config requires a stop or allows no more rewinds, or no other data is left.
     """
     optim, every, checkpoints = config.optim, config.train.checkpoint_every, folder / "checkpoints"
     if optim.on_nonfinite == "stop":

@@ -27,7 +27,7 @@ def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
     """Whether the folder holds this run already. The execution and the spelling of paths may differ.
 
     Raises:
-        UserError: the folder holds another run, has no name, cannot be made, or has a folder where a file belongs.
+        UserError: The folder holds another run, has no name, cannot be made, or has a folder where a file belongs.
     """
     if not folder.name:
         raise UserError(f"--run={str(folder)!r}; accepted: the folder of one run, by its name")
@@ -59,14 +59,14 @@ def _check_can_be_made(folder: pathlib.Path) -> None:
 
 
 def _cannot_be_written(folder: pathlib.Path, error: OSError) -> UserError:
-    return UserError(f"--run={folder}: can not be written ({error.strerror}); accepted: a folder to write to")
+    return UserError(f"--run={folder}: cannot be written ({error.strerror}); accepted: a folder to write to")
 
 
 def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
     """Makes the run's folder and writes config.json.
 
     Raises:
-        UserError: the folder holds another run, or cannot be written.
+        UserError: The folder holds another run, or cannot be written.
     """
     if jax.process_index() > 0 or check_folder(config, folder):
         return
@@ -105,13 +105,13 @@ def describe(
     """The result of a run.
 
     Args:
-        config: the run's.
-        built: its build.
-        folder: the run's.
-        found: the validation at the end; None if the run failed before it.
-        wall_seconds: of the process that finished the run.
-        compile_seconds: of the train step.
-        cause: of a failure; empty if the run is done.
+        config: The run's config.
+        built: Its build.
+        folder: The run's folder.
+        found: The validation at the end; None if the run failed before it.
+        wall_seconds: Wall time of the process that finished the run.
+        compile_seconds: Time to compile the train step.
+        cause: Why the run failed; empty if it is done.
     """
     parameters, plan = num_parameters(built.plan.architecture), built.plan
     lineage = read_lineage(folder) or SCRATCH

@@ -36,7 +36,7 @@ def damage(folder: pathlib.Path) -> str:
     try:
         digests = dict(json.loads((folder / FILE_NAME).read_text(encoding="utf-8")).items())
     except (OSError, ValueError, AttributeError):
-        return f"{folder / FILE_NAME} can not be read"
+        return f"{folder / FILE_NAME} cannot be read"
     if without := [name for name in _files(folder) if name not in digests]:
         return f"{folder / without[0]} has no digest in {FILE_NAME}"
     if not digests:
@@ -47,7 +47,7 @@ def damage(folder: pathlib.Path) -> str:
             if _digest(path) != digest:
                 return f"{path} is not what was written"
         except OSError as error:
-            return f"{path} can not be read ({error.strerror})"
+            return f"{path} cannot be read ({error.strerror})"
     return ""
 
 

@@ -49,15 +49,15 @@ def take_steps(
     """Trains from the newest checkpoint to the last step.
 
     Args:
-        members: the runs, which share a program.
-        runner: runs one member by itself.
-        program: steps all members together.
-        peak: what all devices can reach together.
-        rewinds: those of a single run.
+        members: The runs, which share a program.
+        runner: Runs one member by itself.
+        program: Steps all members together.
+        peak: FLOP/s that all devices can reach together.
+        rewinds: The rewinds of a single run.
 
     Raises:
-        BadLoss: a single run has a bad step that is not skipped. One of several runs ends there, the others continue.
-        RunFailed: a single run cannot continue.
+        BadLoss: A single run has a bad step that is not skipped. One of several runs ends there, the others continue.
+        RunFailed: A single run cannot continue.
     """
     kept = members[0].config.train.checkpoint_every, num_kept(members[0].config)
     with ExitStack() as stack:

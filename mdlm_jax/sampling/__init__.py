@@ -77,7 +77,7 @@ def sample(
     but 0; with a feature cache, for all prompts of one length.
 
     Args:
-        key: Of all randomness.
+        key: Key of all randomness.
         model: The network.
         params: Its parameters.
         prompt: Token ids. The mask V is a position to fill, anywhere in the row. Shorter prompts are padded at their

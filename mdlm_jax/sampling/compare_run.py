@@ -37,10 +37,10 @@ def compare_run(
         samplers: Samplers as text, as `sampler_of` reads them.
         out: The folder for the results.
         judge: Folder of a run of `ar` with the same tokens, which scores the text.
-        prompt: What every sample begins with.
+        prompt: Beginning of every sample.
         count: Samples per sampler, at least 2.
         length: Tokens per sample. Default: those of a row in training.
-        seed: Of all randomness.
+        seed: Seed of all randomness.
 
     Raises:
         UserError: A sampler, the judge or the prompt does not fit the run.

@@ -49,7 +49,7 @@ def compare(
 
     Args:
         contenders: The samplers.
-        key: Of all randomness.
+        key: Key of all randomness.
         measure: (tokens, which of them were drawn) -> their quality.
         repeats: Timed calls of each.
     """

@@ -21,7 +21,7 @@ def encode_prompt(
         prompt: The text.
         tokenizer: The run's tokenizer.
         mask_id: The id of the mask, V.
-        mask_token: What stands for a mask in the text, such as <mask>; <mask:5> is five masks. Empty: nothing does.
+        mask_token: Text that stands for a mask, such as <mask>; <mask:5> is five masks. Empty: no text does.
 
     Raises:
         UserError: The tokenizer cannot read the text (the states of a synthetic source).

@@ -42,14 +42,14 @@ def request_of(
 
     Args:
         run: The run.
-        prompts: What the texts begin with.
+        prompts: Beginnings of the texts.
         sampler: A sampler as text, as `sampler_of` reads it. Default: the usual one of the run.
         fields: More of its fields.
         count: Samples per prompt.
         length: Tokens per sample, the prompt's included. Default: those of a row in training, or those of the prompt
             where it has masks.
         new_tokens: Tokens after the prompt, instead of `length`.
-        mask_token: What stands for a mask in the prompts, as in `encode_prompt`.
+        mask_token: Text that stands for a mask in the prompts, as in `encode_prompt`.
         tokens: The fields stop, suppress and delay as text, as `token_ids` reads them. A stop of several tokens cuts
             the text after it is drawn.
 

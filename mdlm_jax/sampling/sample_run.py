@@ -40,17 +40,17 @@ def sample_run(
 
     Args:
         folder: A run with a checkpoint.
-        prompts: What the texts begin with. The samples of a prompt depend on no other prompt.
+        prompts: Beginnings of the texts. The samples of a prompt depend on no other prompt.
         sampler: A sampler as text, as `sampler_of` reads it. Default: the usual one of the run.
         fields: More of its fields.
         count: Samples per prompt.
         length: Tokens per sample, the prompt's included. Default: those of a row in training, or those of the prompt
             where it has masks.
         new_tokens: Tokens after the prompt, instead of `length`.
-        mask_token: What stands for a mask in the prompts, as in `encode_prompt`.
+        mask_token: Text that stands for a mask in the prompts, as in `encode_prompt`.
         tokens: The fields stop, suppress and delay as text, each by ids or by what its tokens say. A stop of several
             tokens cuts the text when it is shown.
-        seed: Of all randomness.
+        seed: Seed of all randomness.
         out: Folder for a replay; a folder inside it for each of several prompts.
 
     Raises:

@@ -40,7 +40,7 @@ def samplers_for(objective: Objective, objective_params: Any) -> tuple[str, ...]
     masked tokens is usually sampled by unmasking, any other diffusion by the posterior of its process.
 
     Raises:
-        UserError: There is none.
+        UserError: No sampler serves this objective.
     """
     names = [name for name, make in SAMPLERS.items() if serves(make(), objective, objective_params)]
     if not names:

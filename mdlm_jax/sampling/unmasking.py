@@ -102,7 +102,7 @@ def chosen(
 
     Args:
         rule: A key of RULES.
-        confidence: Of each position; NaN counts as the lowest.
+        confidence: Confidence of each position; NaN counts as the lowest.
         masked: Which positions are masked.
         planned: How many positions the step plans to unmask.
         limit: The number of the rule.

@@ -36,10 +36,10 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
     """Loads an experiment and checks all its configs.
 
     Args:
-      path: a Python file, or the name of an experiment in mdlm_jax/experiments.
+        path: A Python file, or the name of an experiment in mdlm_jax/experiments.
 
     Raises:
-      UserError: the file is missing or fails, grid() returns anything but configs, or two configs are equal.
+        UserError: The file is missing or fails, grid() returns anything but configs, or two configs are equal.
     """
     path = _file(path)
     parts = run_file(path)

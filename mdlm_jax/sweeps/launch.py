@@ -91,7 +91,7 @@ def places(workers: int = 0) -> list[Place]:
             group of devices; with more, workers share devices.
 
     Raises:
-        UserError: jax finds no device, or the devices cannot be divided among that many workers.
+        UserError: Jax finds no device, or the devices cannot be divided among that many workers.
     """
     if workers < 0:
         raise UserError(f"--workers={workers}; accepted: 1 or more, or 0 for one on each accelerator or core")

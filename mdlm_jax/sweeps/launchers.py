@@ -60,7 +60,7 @@ def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
     """A launcher that runs the submit line of another scheduler for each run, then watches the runs.
 
     Raises:
-      UserError: the line lacks {command} or has an unknown field.
+        UserError: The line lacks {command} or has an unknown field.
     """
     submit_line.check_line(line)
 
@@ -92,7 +92,7 @@ def in_populations(launcher: Launcher, members: int) -> Launcher:
     """A launcher that trains up to `members` runs as one program where possible (`runs/population.py`).
 
     Raises:
-      UserError: `members` is less than 1.
+        UserError: `members` is less than 1.
     """
     if members < 1:
         raise UserError(f"--population={members}; accepted: 1 or more runs")
@@ -123,7 +123,7 @@ def parse_resources(words: Sequence[str]) -> dict[str, str]:
     """Parses KEY=VALUE words into options of sbatch.
 
     Raises:
-      UserError: a word is not KEY=VALUE.
+        UserError: A word is not KEY=VALUE.
     """
     wrong = [word for word in words if not word.partition("=")[0] or "=" not in word]
     if wrong:

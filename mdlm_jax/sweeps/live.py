@@ -108,8 +108,8 @@ def display(already_done: int, console: Console) -> Iterator[Callable[[Snapshot]
     """Yields the function to pass to `launch.run_pool` as `watch`.
 
     Args:
-      already_done: runs that were done before the pool started.
-      console: where the display goes.
+        already_done: Runs that were done before the pool started.
+        console: The console to draw on.
     """
     printed, shown, seen = 0, 0.0, None
     live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None

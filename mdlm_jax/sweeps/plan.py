@@ -42,11 +42,11 @@ def plan_runs(configs: Sequence[ConfigDict], names: Sequence[str] | None = None)
     """Plans every run.
 
     Args:
-      configs: The runs of one sweep.
-      names: Their names; by default those of `run_ids`.
+        configs: The runs of one sweep.
+        names: Their names; by default those of `run_ids`.
 
     Raises:
-      UserError: One line for each distinct mistake, with the runs that share it.
+        UserError: One line for each distinct mistake, with the runs that share it.
     """
     _stay_off_accelerators()
     names = run_ids(configs) if names is None else names
@@ -114,9 +114,9 @@ def plan_table(planned: Sequence[PlannedRun], hardware: Hardware | None = None, 
     """A table of every run with N, D and the FLOPs by four counters.
 
     Args:
-      planned: The runs.
-      hardware: The devices of one run; adds hours, dollars and memory per device.
-      mfu: Model FLOPs utilisation, the share of peak FLOP/s that a run reaches. Hours follow from the exact count.
+        planned: The runs.
+        hardware: The devices of one run; adds hours, dollars and memory per device.
+        mfu: Model FLOPs utilisation, the share of peak FLOP/s that a run reaches. Hours follow from the exact count.
     """
     named = ("run", "N", "N total", "D", "steps", "warm-up", "batch", "lr", *COUNTER_NAMES)
     total = float(sum(run.flops.exact for run in planned))

@@ -40,7 +40,7 @@ def default_judge(results: Sequence[Result]) -> str:
     """The id of the `ar` run with the lowest loss.
 
     Raises:
-      UserError: no run of `ar` is done.
+        UserError: No run of `ar` is done.
     """
     judges = [run for run in results if base_objective(run.objective) == "ar" and run.status == "done"]
     if not judges:
@@ -63,16 +63,16 @@ def measure_samples(folder: pathlib.Path, judge: pathlib.Path, rows: int = 64, r
     and the entropy with their standard errors.
 
     Args:
-      folder: the run.
-      judge: an `ar` run that evaluates the text.
-      rows: rows in a batch.
-      repeats: batches of each sampler.
+        folder: The run.
+        judge: An `ar` run that evaluates the text.
+        rows: Rows in a batch.
+        repeats: Batches of each sampler.
 
     Returns:
-      The path of samples.json.
+        The path of samples.json.
 
     Raises:
-      UserError: the run or the judge cannot be opened.
+        UserError: The run or the judge cannot be opened.
     """
     run = open_run(folder)
     length = run.config.data.sequence_length

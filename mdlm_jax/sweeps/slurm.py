@@ -23,16 +23,16 @@ def submit(folder: pathlib.Path, jobs: Sequence[Job], resources: dict[str, str],
     """Queues one array with one task per job, longest first.
 
     Args:
-      folder: the folder of the sweep.
-      jobs: the runs to train.
-      resources: options of sbatch.
-      command: the command that trains the runs whose folders follow it.
+        folder: The folder of the sweep.
+        jobs: The runs to train.
+        resources: Options of sbatch.
+        command: The command that trains the runs whose folders follow it.
 
     Returns:
-      The SLURM job ids.
+        The SLURM job ids.
 
     Raises:
-      UserError: SLURM or submitit is not installed, or SLURM refuses the jobs.
+        UserError: SLURM or submitit is not installed, or SLURM refuses the jobs.
     """
     try:
         import submitit
@@ -68,7 +68,7 @@ def states(ids: Iterable[str]) -> dict[str, str] | None:
     """The state of each job in SLURM's queue, with SLURM's reason if any, such as RUNNING or PENDING (Priority).
 
     Returns:
-      Job id -> state, for the jobs in the queue; None if SLURM does not answer.
+        Job id -> state, for the jobs in the queue; None if SLURM does not answer.
     """
     parents = {job_id.partition("_")[0] for job_id in ids}
     if not parents:

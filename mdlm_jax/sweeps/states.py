@@ -43,11 +43,11 @@ def state_of(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> RunStat
     """The state of one run.
 
     Args:
-      folder: the run.
-      in_queue: run -> queue state, for runs in a scheduler's queue.
+        folder: The run.
+        in_queue: Run -> queue state, for runs in a scheduler's queue.
 
     Returns:
-      The state. If result.json is invalid, its cause says so.
+        The state. If result.json is invalid, its cause says so.
     """
     last = attempts.last_attempt(folder)
     number, metrics, result = last.number if last else 0, last_metrics(folder), finished(folder)
@@ -144,12 +144,12 @@ def watch(jobs: Sequence[Job], until: Callable[[dict, bool], bool], console: Con
     """Shows the states of runs until a condition holds: a table in a terminal, lines elsewhere.
 
     Args:
-      jobs: the runs.
-      until: (states, whether the scheduler answered) -> whether to end.
-      console: where to show them.
+        jobs: The runs.
+        until: (states, whether the scheduler answered) -> whether to end.
+        console: The console to print to.
 
     Returns:
-      Whether the condition held; False after Ctrl-C.
+        Whether the condition held; False after Ctrl-C.
     """
     folders, in_queue, answered, states = [job.folder for job in jobs], {}, False, {}
     queried, printed, last_line = -QUEUE_SECONDS, -LINE_SECONDS, ""

@@ -32,7 +32,7 @@ def submit(jobs: Sequence[Job], line: str, command: Sequence[str] = TRAIN) -> di
     {command} may run on all machines of a pod at once, and again after a preemption: the first machine claims the run.
 
     Returns:
-      Run -> why its submission failed, for those that failed.
+        Run -> why its submission failed, for those that failed.
     """
     check_line(line)
     problems = {}

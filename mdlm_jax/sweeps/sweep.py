@@ -41,7 +41,7 @@ def prepare(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
     """Writes config.json into the folder of every run.
 
     Raises:
-      UserError: a folder already has a run with another config, or cannot be written.
+        UserError: A folder already has a run with another config, or cannot be written.
     """
     mistakes = defaultdict(list)
     for run in planned:
@@ -57,7 +57,7 @@ def prepare(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
             write_whole(path, to_json(run.config))
         except OSError as error:
             raise UserError(
-                f"{folder}: can not be written ({error.strerror}); accepted: a folder to write to"
+                f"{folder}: cannot be written ({error.strerror}); accepted: a folder to write to"
             ) from error
     refuse_all(mistakes)
 
@@ -90,7 +90,7 @@ def found_jobs(folder: pathlib.Path) -> tuple[list[Job], list[str]]:
     """The runs in the folder of a sweep, and one line for each config that cannot be read.
 
     Raises:
-      UserError: there is no run.
+        UserError: There is no run.
     """
     configs, problems = {}, []
     for path in sorted(folder.glob("*/config.json")):
@@ -119,16 +119,16 @@ def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen
     A run that was started before resumes with the execution keys that the experiment has now.
 
     Args:
-      experiment: the runs.
-      folder: the folder of the sweep.
-      launcher: trains the runs.
-      chosen: the states of the runs to launch.
+        experiment: The runs.
+        folder: The folder of the sweep.
+        launcher: Trains the runs.
+        chosen: The states of the runs to launch.
 
     Returns:
-      The numbers of runs after the launcher has returned.
+        The numbers of runs after the launcher has returned.
 
     Raises:
-      UserError: before any run starts, if a config or a folder is invalid or SLURM does not answer.
+        UserError: Before any run starts, if a config or a folder is invalid or SLURM does not answer.
     """
     planned = plan_runs(experiment.configs, experiment.run_ids)
     prepare(planned, folder)
@@ -151,7 +151,7 @@ def cancel(folder: pathlib.Path) -> int:
     """Cancels all runs that are not done, on every machine. Running ones save their state and stop.
 
     Returns:
-      The number of cancelled runs.
+        The number of cancelled runs.
     """
     jobs, _ = found_jobs(folder)
     over = [path for path, run in states(jobs).items() if run.state in ("running", "waiting", "submitted", "stopped")]
@@ -199,16 +199,16 @@ def report(
     """Writes report.html and its figures.
 
     Args:
-      experiment: the runs.
-      folder: the folder of the sweep.
-      out: where to write the report; by default `folder`.
-      store: a file in which all results are stored, too.
+        experiment: The runs.
+        folder: The folder of the sweep.
+        out: Where to write the report; by default `folder`.
+        store: A file in which all results are stored, too.
 
     Returns:
-      The path of the report, and one line for each result that is left out.
+        The path of the report, and one line for each result that is left out.
 
     Raises:
-      UserError: there is nothing to report.
+        UserError: There is nothing to report.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; accepted: the folder of a sweep that was started")
@@ -223,7 +223,7 @@ def report_stored(path: pathlib.Path, out: pathlib.Path | None = None) -> tuple[
     """`report` from stored results: a file or its folder. The report goes into `out` or beside them.
 
     Raises:
-      UserError: there are no stored results.
+        UserError: There are no stored results.
     """
     results, problems, runs = find_stored(path)
     folder = path if path.is_dir() else path.parent

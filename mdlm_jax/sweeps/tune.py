@@ -79,8 +79,8 @@ def tuned(results: Sequence[Result], configs: Sequence[ConfigDict]) -> list[Tune
     """Evaluates the learning rates of an experiment, by objective and size.
 
     Args:
-      results: Results of `tuning_grid`. Their objective is a name of `variants`.
-      configs: The runs of the experiment.
+        results: Results of `tuning_grid`. Their objective is a name of `variants`.
+        configs: The runs of the experiment.
     """
     tried = to_tune_at(configs)
     chosen = {(name, size_name(c)): c.optim.lr for name, c in zip(variants(tried), tried, strict=True)}
@@ -157,14 +157,14 @@ def tune(
     """Runs the tuning grid and, when all runs are done, writes learning_rates.json into the folder.
 
     Args:
-      experiment: the experiment whose learning rates are checked.
-      folder: for the runs of the grid.
-      launcher: trains them.
-      factors: multiply each learning rate; at least three.
-      seeds: seeds of each learning rate; two or more give a standard error.
+        experiment: The experiment whose learning rates are checked.
+        folder: Folder of the grid's runs.
+        launcher: Trains them.
+        factors: Multiply each learning rate; at least three.
+        seeds: Seeds of each learning rate; two or more give a standard error.
 
     Raises:
-      UserError: as in `sweep.run`, and for invalid factors or seeds.
+        UserError: As in `sweep.run`, and for invalid factors or seeds.
     """
     if len(set(factors)) < MIN_SIZES or min(factors) <= 0:
         raise UserError(f"factors {', '.join(map(str, factors))}; accepted: {MIN_SIZES} or more, all above 0")

@@ -41,12 +41,12 @@ def work(runs: Mapping[pathlib.Path, int], owner: Owner, command: Sequence[str] 
     the first one claims the run and records how it ended, and the others return "elsewhere".
 
     Args:
-      runs: folder -> number of earlier attempts to ignore, however they ended.
-      owner: this process.
-      command: the command that trains the runs whose folders follow it.
+        runs: Folder -> number of earlier attempts to ignore, however they ended.
+        owner: This process.
+        command: The command that trains the runs whose folders follow it.
 
     Returns:
-      A key of EXIT_CODES.
+        A key of EXIT_CODES.
     """
     wanted = {folder: number for folder, number in runs.items() if not (folder / attempts.CANCELLED).exists()}
     claimed = {folder: attempts.claim(folder, owner, number) for folder, number in wanted.items()}
@@ -94,8 +94,8 @@ def _run(
     """Runs the command until it ends.
 
     Returns:
-      (exit code, why it was stopped). The reason is a signal's name, one that `look` returned ("cancelled" or "lost"),
-      or "".
+        (exit code, why it was stopped). The reason is a signal's name, one that `look` returned ("cancelled" or
+        "lost"), or "".
     """
     words = [*command, *map(str, folders)]
     with stop_signals() as received, (folders[0] / log_name).open("ab") as log:

@@ -32,7 +32,7 @@ def learning_rate_shape(
     """The learning rate over its peak at `step`, counted from 0: linear warm-up, then the decay.
 
     Args:
-        decay: cosine falls to `final` at the last step; wsd stays at 1, then falls to `final` in the last steps;
+        decay: Cosine falls to `final` at the last step; wsd stays at 1, then falls to `final` in the last steps;
             constant stays at 1.
         final: The last learning rate over the peak.
         step: Steps taken before this one.

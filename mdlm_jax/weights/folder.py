@@ -15,7 +15,7 @@ def open_tensors(folder: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, str
     """All tensors of the folder by name, and the metadata of its (first) file.
 
     Raises:
-        UserError: There are none, or index and files disagree.
+        UserError: The folder has no tensors, or its index and files disagree.
     """
     if (folder / SINGLE).exists():
         return open_safetensors(folder / SINGLE)

@@ -69,7 +69,7 @@ def tokenizer_files(file: GgufFile) -> dict[str, bytes]:
             added = AddedToken(token, special=bool(kind_of_token == CONTROL), normalized=False)
             (built.add_special_tokens if kind_of_token == CONTROL else built.add_tokens)([added])
     if built.get_vocab_size(with_added_tokens=True) != len(tokens):
-        raise UserError(f"{file.path}: tokenizer.ggml.tokens can not be read back as a vocabulary")
+        raise UserError(f"{file.path}: tokenizer.ggml.tokens cannot be read back as a vocabulary")
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     for name, own in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         token = file.keys.get(f"tokenizer.ggml.{own}_token_id")

@@ -30,7 +30,7 @@ def load_weights(
 
     Args:
         path: A Hugging Face folder, a .safetensors or a .gguf file.
-        dtype: Of the parameters in memory, whatever they are stored in.
+        dtype: Type of the parameters in memory, whatever their type on disk.
         execution: How the network is run.
         mesh: The devices the parameters are split over; None: one device.
 

@@ -31,12 +31,12 @@ def save_weights(
 
     Args:
         folder: A new or empty folder.
-        weights: What `load_weights` gave, with the parameters to write.
-        dtype: float32, bfloat16 or float16; empty: each tensor as it was stored, which gives its bits back.
+        weights: The result of `load_weights`, with the parameters to write.
+        dtype: Float32, bfloat16 or float16; empty: each tensor as it was stored, which gives its bits back.
         shard_bytes: The most bytes of tensors in one file.
 
     Raises:
-        UserError: The folder holds something or can not be written, or the tree lacks some of the tensors' values.
+        UserError: The folder holds something or cannot be written, or the tree lacks some of the tensors' values.
     """
     source, leaves = weights.source, {}
     if not source.description.writable:
@@ -58,7 +58,7 @@ def convert(
     """Copies a checkpoint to a Hugging Face folder, one tensor in memory at a time; a GGUF file is decoded.
 
     Raises:
-        UserError: The checkpoint is damaged or not one of a network computed here, or the folder can not be written.
+        UserError: The checkpoint is damaged or not one of a network computed here, or the folder cannot be written.
     """
     source = open_source(pathlib.Path(path))
     stored = [
@@ -105,7 +105,7 @@ def _write(folder: pathlib.Path, source: Source, stored: Sequence[Stored], dtype
             shutil.rmtree(partial_folder, ignore_errors=True)
             raise
     except OSError as error:
-        raise UserError(f"{folder}: can not be written ({error.strerror}); accepted: a new folder") from error
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); accepted: a new folder") from error
 
 
 def _write_tensors(folder: pathlib.Path, stored: Sequence[Stored], metadata: dict[str, str], shard_bytes: int) -> None:

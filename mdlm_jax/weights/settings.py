@@ -72,14 +72,14 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        UserError: The file is missing, can not be read, or is not one JSON object of finite numbers.
+        UserError: The file is missing, cannot be read, or is not one JSON object of finite numbers.
     """
     try:
         found = json.loads(path.read_bytes(), parse_constant=_not_finite, parse_float=_finite)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except OSError as error:
-        raise UserError(f"{path}: can not be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({shown(str(error), 160)})") from error
     if not isinstance(found, dict):

@@ -39,7 +39,7 @@ def map_file(path: pathlib.Path) -> mmap.mmap:
     """The file as read-only memory.
 
     Raises:
-        UserError: It is missing, empty or can not be read.
+        UserError: The file is missing, empty or unreadable.
     """
     try:
         with path.open("rb") as file:
@@ -47,7 +47,7 @@ def map_file(path: pathlib.Path) -> mmap.mmap:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except OSError as error:
-        raise UserError(f"{path}: can not be read ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:  # nothing can be mapped
         raise UserError(f"{path}: the file is empty") from error
 

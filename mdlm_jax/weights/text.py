@@ -32,7 +32,7 @@ def open_text(source: Source) -> Text:
     """The tokenizer of an opened checkpoint.
 
     Raises:
-        UserError: There is none, or it can not be read.
+        UserError: The checkpoint has no tokenizer, or it cannot be read.
     """
     content = source.files.get("tokenizer.json")
     where = f"{source.path}: tokenizer.json"
@@ -72,7 +72,7 @@ def _opened(where: str, content: bytes) -> tokenizers.Tokenizer:
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as error:  # the library raises a bare Exception, or panics
-        raise UserError(f"{where} can not be read ({shown(str(error), 160)})") from error
+        raise UserError(f"{where} cannot be read ({shown(str(error), 160)})") from error
 
 
 def _json(where: str, content: bytes) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_result_of_other_config_is_not_done(tmp_path, experiment, run):
 
 def test_unwritable_folder_is_refused(tmp_path, experiment, run):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="can not be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         run(experiment, tmp_path / "file" / "runs")
 
 

@@ -107,7 +107,7 @@ def x(
 
     Args:
         field: Name in the rows of the chart.
-        title: Of the axis.
+        title: Title of the axis.
         values: Everything that is drawn along the axis. If any of them is 0 or below, the axis is linear.
         labels: Vega expression that writes a number on a logarithmic axis.
         log: Whether the axis is logarithmic.

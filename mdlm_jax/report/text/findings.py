@@ -69,7 +69,7 @@ def exponent(best: Optima, what: str, symbol: str) -> str:
 
     Args:
         best: The laws of one objective.
-        what: loss, parameters or tokens.
+        what: Loss, parameters or tokens.
         symbol: How `what` is written: L, N or D.
     """
     text = f"{symbol}* ∝ C^{getattr(best, f'{what}_law').exponent:.3f}"

@@ -38,7 +38,7 @@ def write_comparison(rows: Sequence[Measured], folder: pathlib.Path) -> None:
         )
         write_whole(folder / "compare.png", picture.getvalue())
     except OSError as error:
-        raise UserError(f"{folder}: can not be written ({error.strerror}); accepted: a folder") from error
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); accepted: a folder") from error
 
 
 def _plain(value: Any) -> Any:
