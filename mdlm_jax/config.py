@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.configs import base
 from mdlm_jax.configs.base import KEYS
-from mdlm_jax.configs.checks import check_values, flatten, refuse, refuse_unread, unknown_key, unread_keys, validate
+from mdlm_jax.configs.checks import check_values, flatten, refuse_unread, unknown_key, unread_keys, validate
 from mdlm_jax.errors import UserError
 from mdlm_jax.user_file import explained, run_file
 
-NOT_PRESETS = ("key", "checks", "objective_keys", "million_steps")
+NOT_PRESETS = ("key", "checks", "objective_keys", "relations", "sizes", "million_steps")
 PRESETS = pathlib.Path(__file__).with_name("configs")
 LATER_KEYS = {name: key.default for name, key in KEYS.items() if key.later}
 BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
@@ -205,13 +205,3 @@ def differing_keys(one: ConfigDict, other: ConfigDict, execution: bool = False, 
     left_out = {name for name, key in KEYS.items() if (key.execution and not execution) or (key.path and not paths)}
     compared = sorted((a.keys() | b.keys()) - left_out)
     return [f"{name}: {a.get(name)!r} -> {b.get(name)!r}" for name in compared if a.get(name) != b.get(name)]
-
-
-def choose(config: ConfigDict, key: str, options) -> Any:
-    """options[the value of the dotted key]; refuses a value that is not among them."""
-    value = config
-    for part in key.split("."):
-        value = value[part]
-    if value not in options:
-        refuse(key, value, ", ".join(map(str, options)))
-    return options[value] if isinstance(options, dict) else value

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from mdlm_jax.build.user_code import in_user_code
-from mdlm_jax.config import refuse
+from mdlm_jax.configs.checks import refuse
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.plugins import FORM, is_plugin, load_function

@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mdlm_jax.build.plan import Plan
-from mdlm_jax.config import refuse
+from mdlm_jax.configs.checks import refuse
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.layout import AXES
 from mdlm_jax.training.sharding import make_mesh

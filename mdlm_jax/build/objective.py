@@ -4,8 +4,8 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build.described import factory_of, keys_of, made, objective_factory
 from mdlm_jax.build.user_code import check_objective
-from mdlm_jax.config import refuse
 from mdlm_jax.configs.base import KEYS
+from mdlm_jax.configs.checks import refuse
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.autoregressive import ar_without_start
@@ -39,9 +39,6 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
             refuse("objective.drop_prompt", options.drop_prompt, "0 with blocks, whose prompt is in the clean half too")
         objective = dropped_prompt(objective, mask_id, options.drop_prompt)
     if options.block_size:
-        if config.data.sequence_length % options.block_size:
-            length = config.data.sequence_length
-            refuse("objective.block_size", options.block_size, f"a divisor of data.sequence_length = {length}, or 0")
         objective = block(
             objective,
             options.block_size,

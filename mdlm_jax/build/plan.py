@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 from mdlm_jax.build.described import objective_factory
 from mdlm_jax.build.objective import objective_of, objective_source_digest, refuse_unread_by
 from mdlm_jax.build.rows import blank_row, rows_of
-from mdlm_jax.config import choose, refuse, validate
+from mdlm_jax.config import validate
 from mdlm_jax.configs.base import KEYS
+from mdlm_jax.configs.checks import refuse
+from mdlm_jax.configs.relations import SHAPE, refuse_contradictions
 from mdlm_jax.costs.flops import Flops, attended_pairs, flops_per_sequence, steps_for_budget
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.tokenizer import open_tokenizer
@@ -54,9 +56,7 @@ def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
     validate(config)
     if is_plugin(config.objective.name):
         refuse_unread_by(config.objective.name, config)
-    if config.train.batch_size % config.train.microbatches:
-        accepted = f"a divisor of train.batch_size = {config.train.batch_size}"
-        refuse("train.microbatches", config.train.microbatches, accepted)
+    refuse_contradictions(config)
     vocab_size = vocab_size or _vocab_size(config)
     keys = json.dumps({"objective": config.objective.to_dict(), "data": config.data.to_dict()})
     factory, source = objective_factory(config.objective.name), objective_source_digest(config)
@@ -129,26 +129,12 @@ def _vocab_size(config: ConfigDict) -> int:
 
 def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> Architecture:
     m = config.model
-    shape = ("layers", "width", "heads", "key_value_heads", "mlp_width")
     fields: dict[str, Any] = {"input_width": objective.inputs}
-    fields |= {name: m[name] for name in Architecture._fields if name not in ("vocab_size", "input_width", *shape)}
+    fields |= {name: m[name] for name in Architecture._fields if name not in ("vocab_size", "input_width", *SHAPE)}
     if m.size:
-        choose(config, "model.size", ladder.SMALL | ladder.SMDM)
-        given = [name for name in shape if m[name]]
-        if given:
-            refuse(
-                f"model.{given[0]}", m[given[0]], f"0, where model.size is {m.size!r}, or another with model.size=''"
-            )
         a = ladder.architecture(m.size, vocab_size, **fields)
     else:
-        a = Architecture(vocab_size, **{name: m[name] for name in shape}, **fields)
-    for name in shape:
-        if getattr(a, name) < 1:
-            refuse(f"model.{name}", getattr(a, name), "at least 1")
-    if a.width % a.heads and not a.head_size:
-        refuse("model.heads", a.heads, f"a divisor of model.width = {a.width}")
-    if a.heads % a.key_value_heads:
-        refuse("model.key_value_heads", a.key_value_heads, f"a divisor of model.heads = {a.heads}")
+        a = Architecture(vocab_size, **{name: m[name] for name in SHAPE}, **fields)
     if a.head_width % (2 * objective.coordinates):
         accepted = f"a head width that is a multiple of {2 * objective.coordinates}, for {config.objective.name}"
         refuse("model.width", a.width, f"{accepted}; it is {a.head_width} with {a.heads} heads")

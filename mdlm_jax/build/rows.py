@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import refuse
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.data.pipeline import Data
 
@@ -15,15 +14,8 @@ def rows_of(config: ConfigDict) -> Callable[[Example], Example]:
 
     With rows of L + 1 tokens (SMDM), `ar` has the first token in its prompt mask, and the other objectives drop the
     last.
-
-    Raises:
-        UserError: No token is left to learn.
     """
-    prompt, length = config.data.prompt_tokens, config.data.sequence_length
-    if length < 1:
-        refuse("data.sequence_length", length, "at least 1")
-    if not 0 <= prompt < length:
-        refuse("data.prompt_tokens", prompt, f"0 to {length - 1}, below data.sequence_length")
+    prompt = config.data.prompt_tokens
     one_more = config.data.extra_token
     given = prompt + (one_more and config.objective.name == "ar")
 

@@ -14,7 +14,7 @@ from mdlm_jax.build.mesh import open_mesh
 from mdlm_jax.build.network import Network, network
 from mdlm_jax.build.plan import Plan, plan
 from mdlm_jax.build.rows import rows_of, with_rows
-from mdlm_jax.config import refuse
+from mdlm_jax.configs.checks import refuse
 from mdlm_jax.data.pipeline import Data, open_data
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives import Objective

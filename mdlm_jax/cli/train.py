@@ -53,6 +53,7 @@ def add_train(verbs) -> None:
 
 def _train(options) -> int:
     from mdlm_jax.config import from_json, load_config
+    from mdlm_jax.configs.relations import refuse_contradictions
 
     sources = [name for name in ("config", "branch", "donor") if getattr(options, name)]
     if len(options.run) > 1 and (sources or options.extend):
@@ -61,6 +62,8 @@ def _train(options) -> int:
         raise UserError("accepted: one of --config=FILE, --branch=RUN@STEP, and --from=RUN with --recipe=NAME")
     # checks that need no jax come before its slow import
     configs = [load_config(options.config, options.overrides)] if options.config else []
+    for config in configs:
+        refuse_contradictions(config)
     for folder in () if sources else options.run:
         from_json(folder / "config.json")
     prepare_devices()

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.configs.key import NOT_ZERO, Key
 from mdlm_jax.configs.objective_keys import OBJECTIVE_KEYS
+from mdlm_jax.configs.sizes import SIZES
 
 MOST_STEPS, MOST_SEED = 2**31 - 1, 2**32 - 1  # counted in int32 and uint32
 NO_BUDGET, BY_SHAPE = {"budget": (0.0,)}, {"model.size": ("",)}
@@ -73,7 +74,9 @@ KEYS: dict[str, Key] = {
     "data.epochs": Key(0, "at most this many epochs; 0: as many as the steps need", at_least=0, at_most=MOST_STEPS),
     "data.seed": Key(0, "seed of the order of rows", at_least=0, at_most=MOST_SEED),
     #
-    "model.size": Key("131k", "name in the ladder of sizes (models/ladder.py); empty: the five keys below give it"),
+    "model.size": Key(
+        "131k", "named shape of the network; empty: five of the keys below give it", choices=tuple(SIZES), also=("",)
+    ),
     "model.vocab_size": Key(0, "V; 0: that of the tokenizer; more than that pads the head", at_least=0, at_most=2**21),
     "model.layers": Key(0, "transformer blocks", at_least=0, at_most=1000, when=BY_SHAPE),
     "model.width": Key(0, "d, width of the residual stream", at_least=0, at_most=2**17, when=BY_SHAPE),

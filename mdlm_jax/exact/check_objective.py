@@ -8,6 +8,7 @@ from rich.table import Table
 from mdlm_jax.build.described import objective_factory
 from mdlm_jax.build.objective import objective_of
 from mdlm_jax.config import load_config
+from mdlm_jax.configs.relations import refuse_contradictions
 from mdlm_jax.errors import UserError
 from mdlm_jax.exact.promises import Promise, check_promises
 from mdlm_jax.objectives import Objective
@@ -47,6 +48,8 @@ def maker(name: str, config: str, overrides: list[str]) -> Callable[[int, int], 
 
     def make(mask_id: int, length: int) -> Objective:
         given = [f"--config.objective.name={name}", f"--config.data.sequence_length={length}", *overrides]
-        return objective_of(load_config(config, given), mask_id)
+        loaded = load_config(config, given)
+        refuse_contradictions(loaded)
+        return objective_of(loaded, mask_id)
 
     return make

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build.rows import rows_of
 from mdlm_jax.build.training import open_rows
+from mdlm_jax.configs.relations import refuse_contradictions
 from mdlm_jax.data import Example
 from mdlm_jax.data.digest import corpus_digest
 from mdlm_jax.data.files import expand, read_files
@@ -70,6 +71,7 @@ def open_held_out(
     config.data.tokenizer = tokenizer_name(config, folder)
     check_length(config, options.sequence_length)
     config.data.update({key: value for key, value in options._asdict().items() if value is not None})
+    refuse_contradictions(config)
     if options.path is not None and options.validation_path is None:
         config.data.validation_path = ""  # that of the run's own corpus does not apply
     try:
@@ -110,6 +112,7 @@ def open_text(run: Run, path: str, field: str | None = None, length: int | None 
         raise UserError(f"--path={path}: the tokens of this run are no text; accepted: --data with --source=markov")
     if length is not None:
         config.data.sequence_length = length
+        refuse_contradictions(config)
     field = config.data.field if field is None else field
     joined = join(read_files(expand("--path", path), field), tokenizer)
     if joined.skipped:

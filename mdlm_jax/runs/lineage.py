@@ -12,7 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import Plan, plan
-from mdlm_jax.config import refuse
+from mdlm_jax.configs.checks import refuse
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs.checkpoint import newest_whole, saved_steps

@@ -1,0 +1,44 @@
+"""What the keys of a config must be to each other, as far as plain numbers decide it: no data, no network, no jax."""
+
+from ml_collections import ConfigDict
+
+from mdlm_jax.configs.checks import refuse
+
+SHAPE = ("layers", "width", "heads", "key_value_heads", "mlp_width")
+
+
+def refuse_contradictions(config: ConfigDict) -> None:
+    """Checks divisors, and that a named size or the keys of a shape give the network, never both.
+
+    Args:
+      config: a config with every key.
+
+    Raises:
+      UserError: one line with the key, its value and what would be accepted.
+    """
+    train, data, model = config.train, config.data, config.model
+    if train.batch_size % train.microbatches:
+        refuse("train.microbatches", train.microbatches, f"a divisor of train.batch_size = {train.batch_size}")
+    if not 0 <= data.prompt_tokens < data.sequence_length:
+        accepted = f"0 to {data.sequence_length - 1}, below data.sequence_length"
+        refuse("data.prompt_tokens", data.prompt_tokens, accepted)
+    if config.objective.block_size and data.sequence_length % config.objective.block_size:
+        accepted = f"a divisor of data.sequence_length = {data.sequence_length}, or 0"
+        refuse("objective.block_size", config.objective.block_size, accepted)
+    _refuse_shape(model)
+
+
+def _refuse_shape(model: ConfigDict) -> None:
+    if model.size:
+        for name in SHAPE:
+            if model[name]:
+                accepted = f"0, where model.size is {model.size!r}, or another with model.size=''"
+                refuse(f"model.{name}", model[name], accepted)
+        return
+    for name in SHAPE:
+        if model[name] < 1:
+            refuse(f"model.{name}", model[name], "at least 1 where model.size is empty")
+    if model.width % model.heads and not model.head_size:
+        refuse("model.heads", model.heads, f"a divisor of model.width = {model.width}")
+    if model.heads % model.key_value_heads:
+        refuse("model.key_value_heads", model.key_value_heads, f"a divisor of model.heads = {model.heads}")
