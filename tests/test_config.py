@@ -14,6 +14,7 @@ from mdlm_jax.configs.base import KEYS
 from mdlm_jax.configs.key import NOT_ZERO
 from mdlm_jax.costs.flops import COUNTERS, num_parameters
 from mdlm_jax.data import Example
+from mdlm_jax.data.captioned import CAPTIONED
 from mdlm_jax.data.sources import DOCUMENTS
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.attention import BACKENDS
@@ -63,7 +64,7 @@ def test_defaults_are_accepted_and_documented(name):
         ("objective.name", OBJECTIVES),
         ("objective.schedule", SCHEDULES),
         ("objective.process", PROCESSES),
-        ("data.source", (*DOCUMENTS, "tokens", "markov")),
+        ("data.source", (*DOCUMENTS, "tokens", "markov", *CAPTIONED)),
         ("budget_counter", COUNTERS),
         ("optim.decay", DECAYS),
         ("train.runner", RUNNERS),

@@ -17,6 +17,7 @@ from mdlm_jax.configs.base import KEYS
 from mdlm_jax.configs.checks import refuse
 from mdlm_jax.configs.relations import SHAPE, refuse_contradictions
 from mdlm_jax.costs.flops import Flops, attended_pairs, flops_per_sequence, steps_for_budget
+from mdlm_jax.data.captioned import CAPTIONED, layout_of
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.errors import UserError
@@ -119,8 +120,11 @@ def _vocab_size(config: ConfigDict) -> int:
     """V as configured, or from the tokenizer or source alone: a plan reads no corpus."""
     if config.model.vocab_size:
         return config.model.vocab_size
-    key = "path" if config.data.source == "markov" else "tokenizer"
-    size = parse_markov(config.data.path)[0] if key == "path" else open_tokenizer(config.data.tokenizer).vocab_size
+    key = "path" if config.data.source in ("markov", *CAPTIONED) else "tokenizer"
+    if config.data.source in CAPTIONED:
+        size = layout_of(config.data.source, config.data.path).vocab_size
+    else:
+        size = parse_markov(config.data.path)[0] if key == "path" else open_tokenizer(config.data.tokenizer).vocab_size
     most = KEYS["model.vocab_size"].at_most
     if most is not None and size > most:
         refuse(f"data.{key}", config.data[key], f"at most {most:,} tokens; it has {size:,}")

@@ -39,7 +39,7 @@ def add_train(verbs) -> None:
     )
     verb.add_argument("--sequences", type=int, help="held-out sequences (default: eval.sequences of the run)")
     verb.add_argument("--data", help="the corpus, where it is not at the run's data.path")
-    verb.add_argument("--source", choices=("stdlib", "text", "tfds", "tokens", "markov"), help="of --data")
+    verb.add_argument("--source", choices=("stdlib", "text", "tfds", "tokens", "markov", "shapes"), help="of --data")
     verb.add_argument("--validation-path", help="of --data: held-out files (default: as the source holds out text)")
     verb.add_argument("--path", help="text files to evaluate from beginning to end: .txt, .jsonl and others")
     verb.add_argument("--field", help="of --data or --path: the field with the text")

@@ -39,13 +39,14 @@ KEYS: dict[str, Key] = {
     #
     **OBJECTIVE_KEYS,
     #
-    "data.source": Key("stdlib", "where the data comes from", ("stdlib", "markov", "text", "tfds", "tokens")),
+    "data.source": Key("stdlib", "where the data comes from", ("stdlib", "markov", "shapes", "text", "tfds", "tokens")),
     "data.path": Key(
         "",
         "text: files, globs and folders, by commas (.txt, .jsonl, .json, .tar, .parquet; all but .parquet also as .gz, "
-        ".xz or .zst); tfds: name or folder of the dataset; tokens: folder; markov: vocab=16,concentration=0.3",
+        ".xz or .zst); tfds: name or folder of the dataset; tokens: folder; markov: vocab=16,concentration=0.3; "
+        "shapes: patch=2",
         path=True,
-        when={"data.source": ("markov", "text", "tfds", "tokens")},
+        when={"data.source": ("markov", "shapes", "text", "tfds", "tokens")},
     ),
     "data.validation_path": Key(
         "",

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mdlm_jax.data.cache import cache_folder, keep
+from mdlm_jax.data.captioned import CAPTIONED, layout_of
 from mdlm_jax.data.corpus import read_manifest
 from mdlm_jax.data.files import expand, kind, reads_field
 from mdlm_jax.data.markov import parse_markov
@@ -70,6 +71,8 @@ def _file_digest(file: pathlib.Path) -> str:
 def _content(source: str, path: str, validation_path: str, field: str) -> Any:
     if source == "markov":
         return parse_markov(path)
+    if source in CAPTIONED:
+        return layout_of(source, path)
     if source == "tokens":
         manifest = read_manifest(path)
         tokenizer = {key: value for key, value in manifest["tokenizer"].items() if key != "name"}

@@ -10,6 +10,7 @@ from jaxtyping import Integer
 
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.data.addressed import permuted, uniform
+from mdlm_jax.data.captioned import CAPTIONED, open_captioned
 from mdlm_jax.data.corpus import open_corpus
 from mdlm_jax.data.encoded import encode_documents
 from mdlm_jax.data.markov import open_markov
@@ -137,10 +138,14 @@ def open_data(
 def _open_splits(source: str, path: str, validation_path: str, field: str, tokenizer: str, length: int) -> Splits:
     if source == "markov":
         return open_markov(path, length)
+    if source in CAPTIONED:
+        return open_captioned(source, path, length)
     if source == "tokens":
         return open_corpus(path, tokenizer, length)
     if source not in DOCUMENTS:
-        raise UserError(f"data.source={source!r}; accepted: {', '.join(DOCUMENTS)}, tokens, markov")
+        raise UserError(
+            f"data.source={source!r}; accepted: {', '.join(DOCUMENTS)}, tokens, markov, {', '.join(CAPTIONED)}"
+        )
     opened = open_tokenizer(tokenizer)
     train, validation = encode_documents(source, path, validation_path, field, opened)
     if skipped := train.skipped + validation.skipped:

@@ -18,7 +18,7 @@ from mdlm_jax.files import write_whole
 
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 JSON_FILE = "tokenizer.json"
-BUILT_IN_FILE = "built_in.json"  # {"bytes": {}} or {"states": {"states": V}}
+BUILT_IN_FILE = "built_in.json"  # {"bytes": {}}, {"states": {"states": V}}, or the words and codes of captioned images
 
 
 class Tokenizer(NamedTuple):
@@ -113,6 +113,29 @@ def state_tokenizer(states: int) -> Tokenizer:
     )
 
 
+def words_and_codes_tokenizer(words: list[str], codes: int) -> Tokenizer:
+    """Words of captions, then image codes, which text writes as #0, #1 ..: ids V_t + code."""
+    names = [*words, *(f"#{code}" for code in range(codes))]
+    number = {name: token for token, name in enumerate(names)}
+
+    def encode(text: str) -> Integer[np.ndarray, "n"]:
+        unknown = next((word for word in text.split() if word not in number), None)
+        if unknown is not None:
+            raise ValueError(f"{unknown!r}; accepted: {' '.join(words)}, #0 to #{codes - 1}")
+        return np.array([number[word] for word in text.split()], np.int32)
+
+    described = {"words_and_codes": {"words": list(words), "codes": codes}}
+    return Tokenizer(
+        pieces=lambda text: iter([text]),
+        encode_batch=lambda texts: [encode(text) for text in texts],
+        decode=lambda ids: " ".join(names[token] for token in np.asarray(ids).tolist()),
+        vocab_size=len(names),
+        separator=-1,
+        fingerprint=_sha256(json.dumps(described).encode()),
+        files={BUILT_IN_FILE: json.dumps(described).encode()},
+    )
+
+
 def _open_json(path: pathlib.Path) -> Tokenizer:
     content = path.read_bytes()
     try:
@@ -132,9 +155,12 @@ def _open_folder(folder: pathlib.Path) -> Tokenizer:
 def _open_built_in(path: pathlib.Path) -> Tokenizer:
     try:
         ((name, arguments),) = json.loads(path.read_bytes()).items()
-        return {"bytes": byte_tokenizer, "states": state_tokenizer}[name](**arguments)
+        return BUILT_IN[name](**arguments)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"tokenizer {path} is damaged ({error!r})") from error
+
+
+BUILT_IN = {"bytes": byte_tokenizer, "states": state_tokenizer, "words_and_codes": words_and_codes_tokenizer}
 
 
 def _gpt2(folder: pathlib.Path) -> Tokenizer:

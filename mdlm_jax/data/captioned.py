@@ -1,0 +1,119 @@
+"""Rows of text and image in one vocabulary: the ids of words, then those of image codes; the mask comes after both."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from mdlm_jax.data.addressed import uniform
+from mdlm_jax.data.images import check_patches, to_codes, to_images
+from mdlm_jax.data.rows import Rows, Splits
+from mdlm_jax.data.shapes import LEVELS, SIDE, WORDS, captioned_shapes
+from mdlm_jax.data.tokenizer import words_and_codes_tokenizer
+from mdlm_jax.errors import UserError
+
+ROWS = 2**40  # more than any run reads
+CAPTIONED = ("shapes",)  # the sources of such rows
+
+
+class Layout(NamedTuple):
+    """Where a row has its text and its image. An id tells the modality of its position: below `text_vocab` is text."""
+
+    words: tuple[str, ...]
+    text_length: int  # positions of text; they come first
+    height: int  # of the image, pixels
+    width: int
+    patch: int  # side of the patch that one token stands for, pixels
+    levels: int  # values of a pixel
+
+    @property
+    def text_vocab(self) -> int:
+        """V_t, the number of words: the first image id."""
+        return len(self.words)
+
+    @property
+    def image_vocab(self) -> int:
+        """V_i, the number of codes of a patch."""
+        return self.levels ** (self.patch * self.patch)
+
+    @property
+    def vocab_size(self) -> int:
+        """V = V_t + V_i, the mask not counted."""
+        return self.text_vocab + self.image_vocab
+
+    @property
+    def length(self) -> int:
+        """L, the positions of a row."""
+        return self.text_length + (self.height // self.patch) * (self.width // self.patch)
+
+
+def layout_of(source: str, path: str) -> Layout:
+    """The layout of a source's rows.
+
+    Args:
+        source: `data.source`, one of CAPTIONED.
+        path: `data.path`: 'patch=2', the side of a patch.
+
+    Raises:
+        UserError: The source has no images, or the path is not understood.
+    """
+    if source not in CAPTIONED:
+        raise UserError(f"data.source={source!r} has no images; accepted: {', '.join(CAPTIONED)}")
+    name, _, value = path.replace(" ", "").partition("=")
+    if name != "patch" or not value.isdecimal():
+        raise UserError(f"data.path={path!r}; accepted: patch=1 or patch=2, the side of a patch in pixels")
+    try:
+        check_patches(SIDE, SIDE, int(value), LEVELS)
+    except UserError as error:
+        raise UserError(f"data.path={path!r}: {error}") from error
+    return Layout(WORDS, 4, SIDE, SIDE, int(value), LEVELS)
+
+
+def open_captioned(source: str, path: str, length: int) -> Splits:
+    """Rows of a caption and its image, drawn independently: a function of the split and the number of the row.
+
+    Args:
+        source: As in `layout_of`.
+        path: As in `layout_of`.
+        length: Tokens of a row, which must be those of the layout.
+
+    Raises:
+        UserError: The path is not understood, or the length is another.
+    """
+    layout = layout_of(source, path)
+    if length != layout.length:
+        raise UserError(
+            f"data.sequence_length={length}; accepted: {layout.length}, the {layout.text_length} words and "
+            f"{layout.length - layout.text_length} image tokens of data.source={source!r} with data.path={path!r}"
+        )
+    world = captioned_shapes()
+    edges = np.cumsum(world.joint.ravel())[:-1]
+    codes = to_codes(world.images, layout.patch, layout.levels)
+
+    def rows(split: int) -> Rows:
+        def read(numbers: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n length"]:
+            drawn = np.searchsorted(edges, uniform(split, numbers), side="right")
+            image, caption = np.divmod(drawn, world.joint.shape[1])
+            return row_of(layout, world.captions[caption], codes[image])
+
+        return Rows(ROWS, read)
+
+    tokenizer = words_and_codes_tokenizer(list(layout.words), layout.image_vocab)
+    return Splits(train=rows(0), validation=rows(1), bytes_per_token=1.0, tokenizer=tokenizer)
+
+
+def row_of(
+    layout: Layout, text: Int[np.ndarray, "n words"], codes: Int[np.ndarray, "n codes"]
+) -> Int[np.ndarray, "n length"]:
+    """Rows of text, then image: the ids of the codes are shifted by V_t."""
+    return np.concatenate([text, layout.text_vocab + codes], axis=1).astype(np.int32)
+
+
+def images_of(layout: Layout, tokens: Int[np.ndarray, "n length"]) -> Int[np.ndarray, "n height width"]:
+    """The image of each row, as pixels.
+
+    Raises:
+        UserError: A position of the image holds no image token.
+    """
+    codes = np.asarray(tokens)[:, layout.text_length :] - layout.text_vocab
+    return to_images(codes, layout.height, layout.width, layout.patch, layout.levels)
