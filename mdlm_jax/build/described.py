@@ -8,8 +8,10 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build.user_code import in_user_code
 from mdlm_jax.configs.checks import refuse
+from mdlm_jax.data.captioned import layout_of
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
+from mdlm_jax.objectives.modality_tasks import parse_tasks
 from mdlm_jax.plugins import FORM, is_plugin, load_function
 from mdlm_jax.processes import PROCESSES, Process
 from mdlm_jax.schedules import SCHEDULES, Schedule, geometric_sigma, total_noise, with_ends
@@ -160,10 +162,18 @@ DESCRIBED: dict[str, Described] = {
     "time_epsilon": Described(("epsilon_convention", "epsilon"), lambda config, _: _time_epsilon(config)),
     "rate": Described(("mask_rate",), lambda config, _: config.objective.mask_rate),
     "process": Described(("process",), _process),
+    "tasks": Described(("tasks",), lambda config, _: parse_tasks(config.objective.tasks)),
+    "text_vocab": Described((), lambda config, _: layout_of(config.data.source, config.data.path).text_vocab),
+    **{
+        key: Described((key,), lambda config, _, key=key: SCHEDULES[config.objective[key]]())
+        for key in ("text_schedule", "image_schedule")
+    },
     "num_steps": Described(("num_steps",), lambda config, _: _num_steps(config)),
 } | _as_given(
     "auxiliary",
     "independent_times",
+    "independent_modalities",
+    "weighting",
     "complementary",
     "score",
     "form",

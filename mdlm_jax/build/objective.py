@@ -14,7 +14,7 @@ from mdlm_jax.objectives.dropped_prompt import dropped_prompt
 from mdlm_jax.plugins import is_plugin, plugin_label, source_digest
 from mdlm_jax.processes import PROCESSES
 
-NEVER_IN_BLOCKS = ("ar", "any_order_causal", "gaussian")  # causal, or reading vectors
+NEVER_IN_BLOCKS = ("ar", "any_order_causal", "gaussian", "unified")  # causal, reading vectors, or of two modalities
 
 
 def objective_of(config: ConfigDict, mask_id: int) -> Objective:

@@ -44,6 +44,9 @@ class Plan(NamedTuple):
     scored: int  # positions of a view that have logits
 
 
+AT_ONE_LEVEL = ("masked_lm", "unified")  # reported by a bound whose noise level is not that of training
+
+
 def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
     """Checks every key that needs no data, and counts steps and FLOPs.
 
@@ -155,6 +158,6 @@ def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> 
         refuse("model.tied_head", True, f"False for {config.objective.name}, whose network embeds no tokens")
     if objective.timed:
         return a._replace(time_conditioning=True)
-    if a.time_conditioning and (objective.parameterization is None or config.objective.name == "masked_lm"):
+    if a.time_conditioning and (objective.parameterization is None or config.objective.name in AT_ONE_LEVEL):
         refuse("model.time_conditioning", True, f"False: {config.objective.name} trains at one noise level")
     return a

@@ -3,10 +3,11 @@
 from mdlm_jax.configs.key import NOT_ZERO, Key
 
 OBJECTIVES = ("ar", "any_order", "any_order_causal", "masked", "masked_lm", "masked_plain", "genmd4", "d3pm", "tauldr")
-OBJECTIVES += ("sedd", "gidd", "udlm", "duo", "csm", "gaussian")
-WHOLE_ROWS = tuple(name for name in OBJECTIVES if name not in ("ar", "any_order_causal", "gaussian"))
+OBJECTIVES += ("sedd", "gidd", "udlm", "duo", "csm", "gaussian", "unified")
+WHOLE_ROWS = tuple(name for name in OBJECTIVES if name not in ("ar", "any_order_causal", "gaussian", "unified"))
 WITH_PROCESS = ("d3pm", "tauldr", "sedd")
 GIDD = {"objective.name": ("gidd",), "objective.process": ("gidd",)}
+OF_MODALITIES = ("linear", "cosine", "cosine_squared", "square_root", "logarithmic")
 IN_BLOCKS = {"objective.block_size": (NOT_ZERO,)}
 NOISE_BY_SCHEDULE = {
     "objective.name": ("masked", "masked_plain", "gidd", "udlm", "csm"),
@@ -87,6 +88,28 @@ OBJECTIVE_KEYS: dict[str, Key] = {
         16, "width of the vectors that are noised", at_least=1, at_most=2**16, when=_with("gaussian")
     ),
     "objective.form": Key("denoising", "form of the loss", ("denoising", "implicit"), when=_with("csm")),
+    "objective.tasks": Key(
+        "joint=1",
+        "share of rows of each task, such as joint=0.5,image_given_text=0.25,text_given_image=0.25; also text, image",
+        later=True,
+        when=_with("unified"),
+    ),
+    "objective.text_schedule": Key(
+        "linear", "noise schedule of text", OF_MODALITIES, later=True, when=_with("unified")
+    ),
+    "objective.image_schedule": Key(
+        "linear", "noise schedule of images", OF_MODALITIES, later=True, when=_with("unified")
+    ),
+    "objective.weighting": Key(
+        "bound",
+        "weight of a masked token: h'/h for its P(masked) h, 1/h, or h'/(h + (1 - h)/5)",
+        ("bound", "muddit", "unidisc"),
+        later=True,
+        when=_with("unified"),
+    ),
+    "objective.independent_modalities": Key(
+        False, "text and image draw a time each, not one for both: no bound", later=True, when=_with("unified")
+    ),
     "objective.drop_prompt": Key(
         0.0,
         "share of rows in training whose prompt is masked, for classifier-free guidance",

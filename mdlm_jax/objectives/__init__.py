@@ -12,6 +12,7 @@ from mdlm_jax.objectives.masked import masked, masked_lm, masked_plain
 from mdlm_jax.objectives.noised import spread_times
 from mdlm_jax.objectives.parameterizations import full_posterior, leave_one_out, scaled_score, score
 from mdlm_jax.objectives.score_entropy import duo, gidd, score_entropy, sedd, udlm
+from mdlm_jax.objectives.unified import unified
 
 OBJECTIVES = {
     "ar": ar,
@@ -29,6 +30,7 @@ OBJECTIVES = {
     "duo": duo,
     "csm": csm,
     "gaussian": gaussian,
+    "unified": unified,
 }
 
 __all__ = [
@@ -66,4 +68,5 @@ __all__ = [
     "spread_times",
     "tauldr",
     "udlm",
+    "unified",
 ]
