@@ -58,7 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as parent:
         turns = [turn(pathlib.Path(parent), number) for number in range(TURNS)]
     medians = {
-        name: {kind: round(statistics.median(one[name][place] for one in turns), 3) for place, kind in enumerate(KINDS)}
+        name: {kind: round(statistics.median(one[name][at] for one in turns), 3) for at, kind in enumerate(KINDS)}
         for name in turns[0]
     }
     found = {"command": "python benchmarks/digests.py", "python": platform.python_version(), "jax": jax.__version__}

@@ -27,10 +27,10 @@ def synthetic() -> list:
 
     return [
         run._replace(seed=seed, run_id=f"{run.run_id}-seed{seed}")
-        for place, (name, scale) in enumerate(OBJECTIVES.items())
+        for index, (name, scale) in enumerate(OBJECTIVES.items())
         for seed in range(5)
         for run in sweep(
-            name, scale, (1e10, 3e10, 1e11, 3e11), "exact" if name == "ar" else "upper", seed=9 * place + seed
+            name, scale, (1e10, 3e10, 1e11, 3e11), "exact" if name == "ar" else "upper", seed=9 * index + seed
         )
     ]
 
@@ -64,8 +64,8 @@ def main() -> None:
         done = subprocess.run([sys.executable, __file__, "turn"], capture_output=True, text=True, check=True)
         turns.append(json.loads(done.stdout.splitlines()[-1]))
     lines = ["| 500 runs, turn | seconds | of CPU | page, MB |", "|---|---|---|---|"]
-    for place, one in enumerate(turns, 1):
-        lines.append(f"| {place} | {one['seconds']:.1f} | {one['cpu_seconds']:.1f} | {one['megabytes']:.2f} |")
+    for index, one in enumerate(turns, 1):
+        lines.append(f"| {index} | {one['seconds']:.1f} | {one['cpu_seconds']:.1f} | {one['megabytes']:.2f} |")
     write_whole(RESULTS / "report.md", "\n".join(lines) + "\n")
     told = {"command": "python benchmarks/report.py", "machine": machine(), "turns": turns}
     write_whole(RESULTS / "report.json", json.dumps(told, indent=1) + "\n")

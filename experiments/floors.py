@@ -1,9 +1,9 @@
-"""Does every objective learn? Each is trained on a Markov chain whose entropy is known, which no bound can go below.
+"""Trains every objective on a Markov chain of known entropy, which no bound can be below.
 
     python experiments/floors.py [FOLDER]
 
-One small network each, 4,000 steps of 64 rows of 16 tokens (implicit CSM 24,000), in about half an hour on two cores;
-writes experiments/results/floors.json and docs/theory/floors.md. Runs that are done are not repeated.
+Each small network trains for 4,000 steps of 64 rows of 16 tokens (implicit CSM: 24,000), all in about half an hour on
+two cores. Writes experiments/results/floors.json and docs/theory/floors.md. Finished runs are not repeated.
 """
 
 import json
@@ -56,7 +56,7 @@ def grid() -> list[ConfigDict]:
     for variant in VARIANTS:
         config = base.get_config()
         config.objective.update(variant)
-        # one neighbour in L (V - 1) is seen of each row: an estimate far noisier than the others
+        # it sees one neighbour of L (V - 1) in each row: its gradient is much noisier than the others
         implicit = config.objective.form == "implicit"
         config.steps = 24_000 if implicit else 4000
         config.data.source = "markov"
@@ -99,13 +99,13 @@ def main(folder: pathlib.Path) -> None:
     lines = [
         "# What each objective reaches",
         "",
-        f"Trained on a Markov chain ({CHAIN}) in rows of {LENGTH}, evaluated by the bound that is",
-        "reported for it, in nats per token. No bound can go below the entropy of a row,",
-        f"{floor:.4f}; every one could reach it, but for those of a chain of steps, whose own floor is",
-        "higher. The error is that of the evaluation, over text and noise.",
-        "Written by `python experiments/floors.py`.",
+        f"Each objective trains one small network on rows of {LENGTH} tokens from a Markov chain ({CHAIN}), and is",
+        f"evaluated by the bound that the last column names, in nats per token. The entropy of a row is {floor:.4f}",
+        "nats per token, and no bound can be below it. A perfect network would reach it with every objective except those",
+        "with a finite number of steps, whose own minimum is higher. The standard error is that of the evaluation,",
+        "over text and noise. `python experiments/floors.py` writes this page.",
         "",
-        "| objective | floor | reached | above | standard error | seconds | reported by |",
+        "| objective | entropy | bound | excess | standard error | seconds | estimator |",
         "|---|---|---|---|---|---|---|",
     ]
     lines += [

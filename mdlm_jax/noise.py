@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 
-def spread(count: int) -> np.ndarray:
+def bit_reversed(count: int) -> np.ndarray:
     """A permutation of 0 .. count - 1 such that every contiguous run covers the range: ranks of the reversed bits."""
     bits = max(count - 1, 1).bit_length()
     reversed_bits = [int(f"{position:0{bits}b}"[::-1], 2) for position in range(count)]
@@ -22,5 +22,5 @@ def noise_of(
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(key_data), step)
     shift = jax.random.uniform(jax.random.fold_in(key, batch_size))
-    u = (shift + jnp.asarray(spread(batch_size))[index] / batch_size) % 1.0
+    u = (shift + jnp.asarray(bit_reversed(batch_size))[index] / batch_size) % 1.0
     return jax.vmap(jax.random.fold_in, (None, 0))(key, index), u

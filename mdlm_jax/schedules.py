@@ -83,7 +83,7 @@ def geometric(sigma_min: float = 1e-4, sigma_max: float = 20.0) -> Schedule:
 
 
 def geometric_sigma(sigma_min: float = 1e-4, sigma_max: float = 20.0) -> Schedule:
-    """The total noise of `geometric`, which 1 - alpha in float32 can not tell near t = 1."""
+    """The total noise of `geometric`, which 1 - alpha in float32 cannot tell near t = 1."""
     span = math.log(sigma_max / sigma_min)
     return lambda t: sigma_min * jnp.exp(span * t)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-# Okabe and Ito's palette, safe for colour-blind readers. The objectives in ORDER have the same place in every report.
+# Okabe and Ito's palette, safe for colour-blind readers. The objectives in ORDER have the same colour in every report.
 PALETTE = ["#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # Matplotlib's names
 # the same in Vega's
@@ -19,25 +19,25 @@ def number(value: float | int) -> str:
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
-def place_in_palette(objective: str, objectives: Iterable[str]) -> int:
+def palette_index(objective: str, objectives: Iterable[str]) -> int:
     """The index of an objective's colour in PALETTE, and of its marker in MARKERS.
 
     Objectives in ORDER keep theirs; the others take what is free among `objectives`, and repeat once all are taken.
     """
-    return _place(objective, objectives)[0]
+    return _indices(objective, objectives)[0]
 
 
-def place_in_shapes(objective: str, objectives: Iterable[str]) -> int:
+def shape_index(objective: str, objectives: Iterable[str]) -> int:
     """The index of an objective's shape in SHAPES. Where a colour repeats, its shape does not."""
-    place, repeats = _place(objective, objectives)
-    return (place + repeats) % len(SHAPES)
+    index, repeats = _indices(objective, objectives)
+    return (index + repeats) % len(SHAPES)
 
 
-def _place(objective: str, objectives: Iterable[str]) -> tuple[int, int]:
-    """(place in the palette, how often all free places were taken before)."""
+def _indices(objective: str, objectives: Iterable[str]) -> tuple[int, int]:
+    """(index in the palette, how often all free colours were taken before)."""
     if objective in ORDER:
         return ORDER.index(objective), 0
     names = set(objectives)
-    free = [index for index in range(len(PALETTE)) if index not in {ORDER.index(name) for name in names & set(ORDER)}]
-    repeats, place = divmod(sorted(names - set(ORDER)).index(objective), len(free))
-    return free[place], repeats
+    free = [one for one in range(len(PALETTE)) if one not in {ORDER.index(name) for name in names & set(ORDER)}]
+    repeats, index = divmod(sorted(names - set(ORDER)).index(objective), len(free))
+    return free[index], repeats

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mdlm_jax.noise import noise_of, spread
+from mdlm_jax.noise import bit_reversed, noise_of
 
 
 @functools.cache
@@ -17,12 +17,12 @@ def seed() -> jax.Array:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 12, 64, 100])
 def test_spread_is_a_permutation(count):
-    assert sorted(spread(count)) == list(range(count))
+    assert sorted(bit_reversed(count)) == list(range(count))
 
 
 def test_contiguous_parts_cover_all_levels():
     """Any quarter of 64 rows has exactly one rank in each sixteenth of the range."""
-    for quarter in spread(64).reshape(4, 16):
+    for quarter in bit_reversed(64).reshape(4, 16):
         assert sorted(quarter // 4) == list(range(16))
 
 
@@ -55,5 +55,5 @@ def test_steps_and_rows_have_distinct_keys():
 def test_time_shift_has_its_own_key(batch_size):
     """No row's key gives the number that shifts the times of the whole batch (the time of rank 0)."""
     keys, u = noise_of(seed(), jnp.int32(3), jnp.arange(batch_size), batch_size)
-    shift = float(u[int(np.argmin(spread(batch_size)))])
+    shift = float(u[int(np.argmin(bit_reversed(batch_size)))])
     assert not np.isclose(jax.vmap(jax.random.uniform)(keys), shift).any()

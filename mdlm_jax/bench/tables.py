@@ -96,7 +96,7 @@ def plot(found: dict, path: pathlib.Path) -> None:
     positions = range(len(steps))
     axes.barh(positions, [row["seconds"] for row in steps.values()], height=0.6, label="ours")
     axes.barh(positions, [row["floor_seconds"] for row in steps.values()], height=0.25, label="floor")
-    measured = [(place, row["torch"]["seconds"]) for place, row in enumerate(steps.values()) if "torch" in row]
+    measured = [(index, row["torch"]["seconds"]) for index, row in enumerate(steps.values()) if "torch" in row]
     if measured:
         at, seconds = zip(*measured, strict=True)
         axes.plot(seconds, at, "k|", markersize=14, label="PyTorch")

@@ -38,7 +38,7 @@ OBJECTIVE_KEYS: dict[str, Key] = {
     ),
     "objective.power": Key(
         2.0, "power of the polynomial schedule", above=0, at_most=6, when={"objective.schedule": ("polynomial",)}
-    ),  # at most 6: float32 can not tell a higher power of the earliest time, 1e-6, from 0
+    ),  # at most 6: float32 cannot tell a higher power of the earliest time, 1e-6, from 0
     "objective.epsilon_convention": Key(
         "none",
         "how times near 0 and 1 are avoided; none gives the exact bound",

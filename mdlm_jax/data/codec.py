@@ -132,7 +132,7 @@ def _byte_alphabet() -> dict[str, int]:
     """GPT-2's letters for bytes: printable ones are themselves, the others follow from 256 on."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return {chr(byte): byte for byte in printable} | {chr(256 + index): byte for index, byte in enumerate(others)}
 
 
 def _encode_batch(model: tokenizers.Tokenizer, texts: list[str]) -> list[Integer[np.ndarray, "n"]]:

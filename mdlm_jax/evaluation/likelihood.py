@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from mdlm_jax.data import Example
 from mdlm_jax.models.transformer import Model
-from mdlm_jax.noise import spread
+from mdlm_jax.noise import bit_reversed
 from mdlm_jax.objectives.base import MaskFn, Objective, View, loss_mask
 from mdlm_jax.training.loss import look, nats
 
@@ -96,7 +96,7 @@ def evaluate(
     num_rows = rows.tokens.shape[0]
     # groups of `draws` rows share a shift and take the strata in turn: each draw covers all levels over the rows
     groups = -(-num_rows // draws)
-    shift = ((spread(groups) + 0.5) / groups)[np.arange(num_rows) // draws]
+    shift = ((bit_reversed(groups) + 0.5) / groups)[np.arange(num_rows) // draws]
     totals = np.zeros((num_rows, draws))
     index = np.arange(num_rows)
     for draw in range(draws):

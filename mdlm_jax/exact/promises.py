@@ -21,7 +21,7 @@ from mdlm_jax.exact.oracles import (
 )
 from mdlm_jax.exact.toy import ToyDistribution, entropy, nats, random_toy_distribution
 from mdlm_jax.objectives.base import Objective, causal, full
-from mdlm_jax.objectives.noised import spread_times
+from mdlm_jax.objectives.noised import importance_sampled_times
 
 LENIENT = 4.0  # standard errors: of some dozens of comparisons none should miss
 ROUNDING = 1e-5  # relative, of float32 sums
@@ -120,7 +120,7 @@ def _as_trained(objective: Objective, toy: ToyDistribution, key: Array, draws: i
     """
     objective_params, floor = objective.init(key), entropy(toy)
     best = network_for(objective, toy, objective_params)
-    mean, error = expected_nats(spread_times(objective), best, toy, key, draws)
+    mean, error = expected_nats(importance_sampled_times(objective), best, toy, key, draws)
     slack = LENIENT * error + TRAINED * floor
     return Promise("as trained: mean nats are H(x), about", mean, f"{floor:.4f}", error, abs(mean - floor) < slack)
 

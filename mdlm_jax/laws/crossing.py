@@ -73,7 +73,7 @@ def _resampled(runs: Cells, replicates: int, generator: np.random.Generator) -> 
     return best_size(runs.loss + scale * generator.standard_normal((replicates, *runs.loss.shape)))
 
 
-def _place(epochs: Float[np.ndarray, "e"], ahead: Float[np.ndarray, "*n e"]) -> Float[np.ndarray, "*n"]:
+def _last_zero(epochs: Float[np.ndarray, "e"], ahead: Float[np.ndarray, "*n e"]) -> Float[np.ndarray, "*n"]:
     """The epochs from which `ahead` stays positive, linear in log epochs; 0 if always, infinite if never."""
     behind = ahead <= 0
     last = ahead.shape[-1] - 1 - np.argmax(behind[..., ::-1], axis=-1)  # the last epochs at which it is not
@@ -106,7 +106,7 @@ def epochs_crossing(first: EpochRuns, second: EpochRuns, seed: int, replicates: 
         [best_size(table.loss)[column] for table, column in zip(tables, columns, strict=True)],
         [_resampled(table, replicates, generator)[:, column] for table, column in zip(tables, columns, strict=True)],
     )
-    place = float(_place(common, found[0] - found[1]))
-    places = _place(common, sampled[0] - sampled[1])
-    low, high = np.percentile(places, (2.5, 97.5), method="nearest")
-    return Crossing(place, float(low), float(high), float(common[0]), float(common[-1]), degrees)
+    epochs = float(_last_zero(common, found[0] - found[1]))
+    resampled = _last_zero(common, sampled[0] - sampled[1])
+    low, high = np.percentile(resampled, (2.5, 97.5), method="nearest")
+    return Crossing(epochs, float(low), float(high), float(common[0]), float(common[-1]), degrees)

@@ -77,6 +77,6 @@ def smoothed_frontier(curves: Sequence[LearningCurve]) -> Frontier:
         np.exp(np.interp(at, np.log(curves[run].flops), np.log(curves[run].tokens)))
         for at, run in zip(log_flops, best, strict=True)
     ]
-    places = np.arange(len(best))
-    loss = np.exp(log_loss[best, places])
+    indices = np.arange(len(best))
+    loss = np.exp(log_loss[best, indices])
     return Frontier(np.exp(log_flops), loss, sizes[best], np.array(tokens), interior)

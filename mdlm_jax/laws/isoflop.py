@@ -51,8 +51,8 @@ def isoflop_minimum(parameters: Float[np.ndarray, "runs"], loss: Float[np.ndarra
     if x.min() < vertex < x.max():
         return Minimum(float(np.exp(vertex)), float(constant - first**2 / (4 * second)), float(2 * second), True)
     # the mean over seeds, since the best of several seeds is biased
-    sizes, place = np.unique(parameters, return_inverse=True)
-    means = np.bincount(place, loss) / np.bincount(place)
+    sizes, group = np.unique(parameters, return_inverse=True)
+    means = np.bincount(group, loss) / np.bincount(group)
     best = np.argmin(means)
     return Minimum(float(sizes[best]), float(means[best]), float(2 * second), False)
 
@@ -64,8 +64,8 @@ def akima_minimum(parameters: Float[np.ndarray, "runs"], loss: Float[np.ndarray,
     """
     if refusal := _too_few(parameters, "curve"):
         return refusal
-    sizes, place = np.unique(parameters, return_inverse=True)
-    log_loss = np.bincount(place, np.log(loss)) / np.bincount(place)
+    sizes, group = np.unique(parameters, return_inverse=True)
+    log_loss = np.bincount(group, np.log(loss)) / np.bincount(group)
     curve = Akima1DInterpolator(np.log(sizes), log_loss)
     inside = curve.derivative().roots(extrapolate=False)
     candidates = np.concatenate([np.log(sizes), inside[np.isfinite(inside)]])

@@ -67,15 +67,15 @@ def _resampled_minima(
     if degrees == 0 and not any(np.any(curve.error > 0) for curve in curves):
         return Refusal("three sizes per budget and one seed leave no residual to estimate the noise from")
     variance = squares / generator.chisquare(degrees, replicates) if degrees else np.zeros(replicates)
-    places, losses = [], []
+    log_sizes, losses = [], []
     for curve, fit, solver in zip(curves, fitted, solvers, strict=True):
         scale = np.sqrt(np.maximum(variance[:, None], curve.error**2))
         noisy = fit + scale * generator.standard_normal((replicates, len(fit)))
         second, first, constant = (noisy @ solver.T).T
         second = np.where(second > 0, second, np.nan)
-        places.append(np.log(np.mean(curve.parameters)) - first / (2 * second))
+        log_sizes.append(np.log(np.mean(curve.parameters)) - first / (2 * second))
         losses.append(constant - first**2 / (4 * second))
-    return np.stack(places, axis=1), np.stack(losses, axis=1)
+    return np.stack(log_sizes, axis=1), np.stack(losses, axis=1)
 
 
 def _sample(curves: Sequence[IsoFlop], replicates: int, seed: int) -> Sample | Refusal:

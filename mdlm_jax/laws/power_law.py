@@ -52,7 +52,7 @@ def held_out_errors(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> Flo
     Raises:
         UserError: Fewer than two different x are left.
     """
-    laws = [power_law(np.delete(x, place), np.delete(y, place)) for place in range(len(x))]
+    laws = [power_law(np.delete(x, index), np.delete(y, index)) for index in range(len(x))]
     return np.log(y) - np.array(
         [np.log(law.coefficient) + law.exponent * np.log(at) for law, at in zip(laws, x, strict=True)]
     )

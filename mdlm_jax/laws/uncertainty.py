@@ -88,18 +88,18 @@ def profile(fitted: Fit, parameter: str, values: Float[np.ndarray, "points"] | N
     free = [name for name, is_free in zip(names, fitted.free, strict=True) if is_free]
     if parameter not in free:
         raise UserError(f"parameter '{parameter}': expected one of {', '.join(free)}")
-    place, covariance = names.index(parameter), _covariance(fitted)
-    centre, spread = fitted.coordinates[place], np.sqrt(covariance[place, place])
+    which, covariance = names.index(parameter), _covariance(fitted)
+    centre, spread = fitted.coordinates[which], np.sqrt(covariance[which, which])
     if values is None:
         grid = centre + min(5 * spread, WIDEST) * np.linspace(-1, 1, POINTS)
     else:
-        grid = np.union1d(np.log(values) if law.logarithmic[place] else values, centre)
+        grid = np.union1d(np.log(values) if law.logarithmic[which] else values, centre)
     # Two starts for each point: along the covariance with the other parameters, and with these unchanged.
-    along = fitted.coordinates + np.outer(grid - centre, covariance[place] / covariance[place, place])
+    along = fitted.coordinates + np.outer(grid - centre, covariance[which] / covariance[which, which])
     still = np.tile(fitted.coordinates, (len(grid), 1))
-    still[:, place] = grid
+    still[:, which] = grid
     starts = np.concatenate([along, still])
-    others = np.tile(fitted.free & (np.arange(len(names)) != place), (len(starts), 1))
+    others = np.tile(fitted.free & (np.arange(len(names)) != which), (len(starts), 1))
     weights = np.ones((len(starts), len(fitted.loss)))
     solved = solve(law, fitted.estimator, fitted.inputs, fitted.loss, weights, starts, others)
     objective = np.nanmin(solved.objective.reshape(2, -1), axis=0)
@@ -109,7 +109,7 @@ def profile(fitted: Fit, parameter: str, values: Float[np.ndarray, "points"] | N
     else:
         deviance = 2 * (objective - fitted.objective)
     threshold = float(n * np.log1p(student.ppf((1 + CONFIDENCE) / 2, degrees) ** 2 / degrees))
-    natural = np.exp(grid) if law.logarithmic[place] else grid
+    natural = np.exp(grid) if law.logarithmic[which] else grid
     return Profile(parameter, natural, deviance, threshold, _interval(parameter, natural, deviance, threshold))
 
 

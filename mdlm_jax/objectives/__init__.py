@@ -9,7 +9,7 @@ from mdlm_jax.objectives.gaussian import gaussian
 from mdlm_jax.objectives.genmd4 import genmd4
 from mdlm_jax.objectives.jumps import csm, tauldr
 from mdlm_jax.objectives.masked import masked, masked_lm, masked_plain
-from mdlm_jax.objectives.noised import spread_times
+from mdlm_jax.objectives.noised import importance_sampled_times
 from mdlm_jax.objectives.parameterizations import full_posterior, leave_one_out, scaled_score, score
 from mdlm_jax.objectives.score_entropy import duo, gidd, score_entropy, sedd, udlm
 from mdlm_jax.objectives.unified import unified
@@ -65,7 +65,7 @@ __all__ = [
     "score_entropy",
     "scaled_score",
     "sedd",
-    "spread_times",
+    "importance_sampled_times",
     "tauldr",
     "udlm",
     "unified",

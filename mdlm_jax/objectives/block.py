@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
-from mdlm_jax.noise import spread
+from mdlm_jax.noise import bit_reversed
 from mdlm_jax.objectives.base import MaskFn, Objective, View, full
 
 
@@ -55,7 +55,7 @@ def block(
     def view(objective_params, key, example: Example, u) -> View:
         blocks = jax.tree.map(lambda field: field.reshape(num_blocks, size), example)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num_blocks))
-        levels = u + (jnp.zeros(num_blocks) if shared_level else spread(num_blocks) / num_blocks)
+        levels = u + (jnp.zeros(num_blocks) if shared_level else bit_reversed(num_blocks) / num_blocks)
         levels = low + (high - low) * (levels % 1)
         inner = jax.vmap(objective.view, (None, 0, 0, 0))(objective_params, keys, blocks, levels)
 

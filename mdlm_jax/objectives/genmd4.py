@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 from mdlm_jax.data import Example
 from mdlm_jax.objectives.base import Objective, View, full
 from mdlm_jax.objectives.closed_form import at
-from mdlm_jax.objectives.noised import continuous_time, noised, noisy_tokens, spread_times, times
+from mdlm_jax.objectives.noised import continuous_time, importance_sampled_times, noised, noisy_tokens, times
 from mdlm_jax.objectives.parameterizations import full_posterior
 from mdlm_jax.processes.state_dependent import powers
 
@@ -73,4 +73,4 @@ def genmd4(mask_id: int) -> Objective:
         parameterization=lambda objective_params: full_posterior(process(objective_params)),
         timed=True,
     )
-    return objective._replace(evaluate=spread_times(objective))
+    return objective._replace(evaluate=importance_sampled_times(objective))

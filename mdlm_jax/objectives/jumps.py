@@ -14,7 +14,7 @@ from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.base import Objective, View, full, loss_mask
 from mdlm_jax.objectives.closed_form import at, rates_out_of
-from mdlm_jax.objectives.noised import continuous_time, noised, noisy_tokens, one_hot, spread_times, times
+from mdlm_jax.objectives.noised import continuous_time, importance_sampled_times, noised, noisy_tokens, one_hot, times
 from mdlm_jax.objectives.parameterizations import full_posterior, score
 from mdlm_jax.objectives.score_entropy import sedd
 from mdlm_jax.processes.base import Process, mask_only
@@ -68,7 +68,7 @@ def tauldr(process: Process) -> Objective:
         parameterization=lambda objective_params: parameterization,
         timed=not mask_only(process),
     )
-    return objective._replace(evaluate=spread_times(objective))
+    return objective._replace(evaluate=importance_sampled_times(objective))
 
 
 def csm(mask_id: int, schedule: Schedule, form: str) -> Objective:

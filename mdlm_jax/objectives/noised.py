@@ -35,7 +35,7 @@ def continuous_time(u):
     return jnp.clip(u, EARLIEST, 1 - EARLIEST)
 
 
-def spread_times(objective: Objective) -> Objective:
+def importance_sampled_times(objective: Objective) -> Objective:
     """The same mean by importance-sampled times, with finite variance: what is reported.
 
     Near t = 0 a noised token is rare and costs 1 / t: under uniform times the second moment diverges (for GIDD as
@@ -48,7 +48,7 @@ def spread_times(objective: Objective) -> Objective:
         slope = 30 * v**2 * (1 - v) ** 2
         return seen._replace(weight=seen.weight * slope, constant=seen.constant * slope)
 
-    return objective._replace(view=view, estimator=f"{objective.estimator}, spread", evaluate=None)
+    return objective._replace(view=view, estimator=f"{objective.estimator}, importance-sampled", evaluate=None)
 
 
 def noisy_tokens(view: View):

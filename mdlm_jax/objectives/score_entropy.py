@@ -16,7 +16,7 @@ from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.base import Objective, Parameterization, View, full
 from mdlm_jax.objectives.closed_form import score_entropy_of
-from mdlm_jax.objectives.noised import continuous_time, noised, noisy_tokens, spread_times, times
+from mdlm_jax.objectives.noised import continuous_time, importance_sampled_times, noised, noisy_tokens, times
 from mdlm_jax.objectives.parameterizations import full_posterior, leave_one_out, scaled_score, score
 from mdlm_jax.processes import mixture
 from mdlm_jax.processes.base import Process, mask_only
@@ -57,7 +57,7 @@ def score_entropy(parameterization: Parameterization, timed: bool) -> Objective:
         parameterization=lambda objective_params: parameterization,
         timed=timed,
     )
-    return objective._replace(evaluate=spread_times(objective))
+    return objective._replace(evaluate=importance_sampled_times(objective))
 
 
 def sedd(process: Process, score: str) -> Objective:

@@ -13,7 +13,7 @@ from mdlm_jax.report.stored import read_stored, write_stored
 from mdlm_jax.report.text.findings import laws, not_supported, supported, verdict
 from mdlm_jax.report.text.weaknesses import warnings
 from mdlm_jax.runs.result import Result, read_results
-from mdlm_jax.style import MARKERS, PALETTE, number, place_in_palette
+from mdlm_jax.style import MARKERS, PALETTE, number, palette_index
 
 __all__ = [
     "COUNTERS",
@@ -31,7 +31,7 @@ __all__ = [
     "not_supported",
     "number",
     "parametric_fits",
-    "place_in_palette",
+    "palette_index",
     "read_results",
     "read_stored",
     "render",

@@ -33,7 +33,7 @@ class Analysis(NamedTuple):
     comparisons: list[Comparison]
     failed: list[Result]
     left_out: list[str]  # one line for each run that is not used, and why
-    by_steps: list[Result]  # done, but given steps and no budget: no isoFLOP curve has a place for them
+    by_steps: list[Result]  # done, but given steps and no budget: on no isoFLOP curve
 
 
 def with_total_budget(run: Result) -> Result:

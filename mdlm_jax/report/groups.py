@@ -55,7 +55,7 @@ def base_objective(name: str) -> str:
 
 
 def grouped(results: Sequence[Result], configs: Mapping[str, Settings]) -> list[Result]:
-    """The results, with the name of their group in the place of their objective."""
+    """The results, with the name of their group as their objective."""
     varying = varying_keys(results, configs)
     return [
         run._replace(

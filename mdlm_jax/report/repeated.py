@@ -39,7 +39,7 @@ def _epoch_runs(runs: Sequence[Result]) -> EpochRuns:
 
 
 def repeated(runs: Sequence[Result]) -> tuple[list[Repeated], list[Result]]:
-    """One analysis for each number of unique tokens, and the runs that have no place in any."""
+    """One analysis for each number of unique tokens, and the runs that belong to none."""
     groups: dict[int, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for run in sorted(runs, key=reference_first):
         groups[run.unique_tokens][run.objective].append(run)

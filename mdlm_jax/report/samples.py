@@ -43,8 +43,8 @@ def _mistake(fields: Any) -> str | None:
     for key, kind in ABOUT.items():
         if not isinstance(fields.get(key), kind):
             return f"key '{key}' is {fields.get(key)!r}, expected {kind.__name__}"
-    for place, sample in enumerate(fields["samples"]):
-        where = f"sample {place}: "
+    for index, sample in enumerate(fields["samples"]):
+        where = f"sample {index}: "
         if not isinstance(sample, dict) or not isinstance(sample.get("plan"), str):
             return f"{where}expected an object with the name of its 'plan'"
         for key in NUMBERS:

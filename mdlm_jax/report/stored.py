@@ -66,14 +66,14 @@ def read_stored(path: str | os.PathLike) -> tuple[list[Result], list[str]]:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{path}: expected a list of results, as --store writes it")
     results, problems = {}, []
-    for place, entry in enumerate(entries):
+    for index, entry in enumerate(entries):
         try:
-            result = validate(entry, f"{path}, result {place}")
+            result = validate(entry, f"{path}, result {index}")
         except UserError as error:
             problems.append(str(error))
             continue
         if result.run_id in results:
-            problems.append(f"{path}, result {place}: a second result of {result.run_id}; the first is used")
+            problems.append(f"{path}, result {index}: a second result of {result.run_id}; the first is used")
             continue
         results[result.run_id] = result
     return list(results.values()), problems

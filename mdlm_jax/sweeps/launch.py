@@ -23,7 +23,7 @@ POLL_SECONDS = 0.1
 PROBE = "import jax; print(jax.default_backend(), jax.local_device_count())"
 
 
-class Place(NamedTuple):
+class Slot(NamedTuple):
     """A slot of the machine, which trains one run at a time."""
 
     cores: frozenset[int]  # CPU cores of the slot; empty: any
@@ -59,7 +59,7 @@ class Running(NamedTuple):
     """A job that a worker process is training."""
 
     job: Job
-    place: Place
+    slot: Slot
     process: subprocess.Popen
     started: float  # time.time()
 
@@ -83,7 +83,7 @@ class Snapshot(NamedTuple):
     stopping: bool
 
 
-def places(workers: int = 0) -> list[Place]:
+def slots(workers: int = 0) -> list[Slot]:
     """The slots of this machine: its accelerators or, without any, its CPU cores.
 
     Args:
@@ -103,16 +103,16 @@ def places(workers: int = 0) -> list[Place]:
         # XLA starts as many threads as the process has cores
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         count = len(cores) or os.cpu_count()
-        return [Place(frozenset(cores[i] for i in mine if cores), {}) for mine in shares(count, workers)]
+        return [Slot(frozenset(cores[i] for i in mine if cores), {}) for mine in shares(count, workers)]
     groups = shares(int(count), workers)
     if platform == "gpu":
-        return [Place(frozenset(), _gpu_environment(mine, int(count), len(groups))) for mine in groups]
+        return [Slot(frozenset(), _gpu_environment(mine, int(count), len(groups))) for mine in groups]
     if len(groups) == 1:
-        return [Place(frozenset(), {})]
+        return [Slot(frozenset(), {})]
     if len(groups) != int(count):
         raise UserError(f"--workers={workers}; accepted on {count} {platform} devices: 0, 1 or {count}")
     one_chip = {"TPU_CHIPS_PER_PROCESS_BOUNDS": "1,1,1", "TPU_PROCESS_BOUNDS": "1,1,1"}
-    return [Place(frozenset(), one_chip | {"TPU_VISIBLE_CHIPS": str(mine[0])}) for mine in groups]
+    return [Slot(frozenset(), one_chip | {"TPU_VISIBLE_CHIPS": str(mine[0])}) for mine in groups]
 
 
 def shares(count: int, workers: int) -> list[list[int]]:
@@ -131,24 +131,24 @@ def _gpu_environment(mine: list[int], count: int, workers: int) -> dict[str, str
     return environment
 
 
-def _start(job: Job, place: Place, command: Sequence[str]) -> Running:
-    all_cores = os.sched_getaffinity(0) if place.cores else frozenset()
+def _start(job: Job, slot: Slot, command: Sequence[str]) -> Running:
+    all_cores = os.sched_getaffinity(0) if slot.cores else frozenset()
     try:
-        if place.cores:
+        if slot.cores:
             # sets this thread's affinity, which the child inherits; a preexec_fn is not safe with other threads
-            os.sched_setaffinity(0, place.cores)
+            os.sched_setaffinity(0, slot.cores)
         process = subprocess.Popen(
             work_command(job.runs, command=command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             # each run trains in a single process, even if the sweep is one of several SLURM tasks
-            env=os.environ | {"SLURM_STEP_NUM_TASKS": "1"} | place.environment,
+            env=os.environ | {"SLURM_STEP_NUM_TASKS": "1"} | slot.environment,
             start_new_session=True,  # Ctrl-C in the terminal reaches only the pool, which signals its runs
         )
     finally:
         if all_cores:
             os.sched_setaffinity(0, all_cores)
-    return Running(job, place, process, time.time())
+    return Running(job, slot, process, time.time())
 
 
 def _end(run: Running) -> tuple[list[Ended], list[Job]]:
@@ -180,7 +180,7 @@ def _ended_elsewhere(job: Job, is_done: Callable[[pathlib.Path], bool]) -> Ended
 
 def run_pool(
     jobs: Sequence[Job],
-    places: Sequence[Place],
+    slots: Sequence[Slot],
     is_done: Callable[[pathlib.Path], bool],
     watch: Callable[[Snapshot], None],
     command: Sequence[str] = TRAIN,
@@ -192,7 +192,7 @@ def run_pool(
 
     Args:
         jobs: The runs.
-        places: The slots of this machine.
+        slots: The slots of this machine.
         is_done: Whether the run in a folder is done.
         watch: Called with a snapshot of the pool several times a second.
         command: The command that trains the runs whose folders follow it.
@@ -201,7 +201,7 @@ def run_pool(
         How each job ended, in the order in which they ended.
     """
     waiting = longest_first(jobs)
-    running, ended, free, signalled = [], [], list(places), 0
+    running, ended, free, signalled = [], [], list(slots), 0
     with stop_signals() as received:
         try:
             while running or (waiting and not received):
@@ -214,7 +214,7 @@ def run_pool(
                     signalled += 1
                 for run in [run for run in running if run.process.poll() is not None]:
                     running.remove(run)
-                    free.append(run.place)
+                    free.append(run.slot)
                     over, held = _end(run)
                     ended += over
                     waiting += held

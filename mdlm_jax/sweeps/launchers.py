@@ -34,7 +34,7 @@ def local(workers: int = 0, command: Sequence[str] = TRAIN) -> Launcher:
         if starting or held:
             done = sum(is_done(job.folder) for job in jobs)
             with live.display(done, Console()) as watch:
-                launch.run_pool([*starting, *held], launch.places(workers), is_done, watch, command)
+                launch.run_pool([*starting, *held], launch.slots(workers), is_done, watch, command)
 
     return bring
 

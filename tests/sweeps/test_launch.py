@@ -12,10 +12,10 @@ import pytest
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.sweeps import launch
-from mdlm_jax.sweeps.launch import Job, Place, run_pool
+from mdlm_jax.sweeps.launch import Job, Slot, run_pool
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-ANYWHERE = Place(frozenset(), {})
+ANY_CORE = Slot(frozenset(), {})
 
 # Of each folder: appends its name to `order`; waits and then fails, where the folder says so; else writes `done`.
 CHILD = """
@@ -42,10 +42,10 @@ COMMAND = (sys.executable, "-S", "-c", CHILD)
 # A pool in a process of its own, on the folders named after its script.
 POOL = f"""
 import pathlib, sys
-from mdlm_jax.sweeps.launch import Job, Place, run_pool
+from mdlm_jax.sweeps.launch import Job, Slot, run_pool
 jobs = [Job(pathlib.Path(name), 1.0, 1) for name in sys.argv[1:]]
-places = [Place(frozenset(), {{}})] * 2
-ended = run_pool(jobs, places, lambda run: (run / "done").exists(), lambda pool: None, {COMMAND!r})
+slots = [Slot(frozenset(), {{}})] * 2
+ended = run_pool(jobs, slots, lambda run: (run / "done").exists(), lambda pool: None, {COMMAND!r})
 print(*sorted(f"{{run.job.folder.name}}={{run.outcome}}" for run in ended))
 """
 
@@ -63,8 +63,8 @@ def is_done(folder):
     return (folder / "done").exists()
 
 
-def pool(jobs, places=(ANYWHERE,), watch=lambda snapshot: None):
-    return {run.job.folder.name: run for run in run_pool(jobs, places, is_done, watch, COMMAND)}
+def pool(jobs, slots=(ANY_CORE,), watch=lambda snapshot: None):
+    return {run.job.folder.name: run for run in run_pool(jobs, slots, is_done, watch, COMMAND)}
 
 
 def start_pool(paths):
@@ -92,10 +92,10 @@ def test_longest_run_starts_first(tmp_path):
     assert {run.outcome for run in ended.values()} == {"done"}
 
 
-def test_running_runs_never_exceed_places(tmp_path):
+def test_running_runs_never_exceed_slots(tmp_path):
     jobs = [Job(folder, 1.0, 1) for folder in folders(tmp_path, *"abcdef")]
     seen = []
-    pool(jobs, [ANYWHERE] * 2, lambda snapshot: seen.append(len(snapshot.running)))
+    pool(jobs, [ANY_CORE] * 2, lambda snapshot: seen.append(len(snapshot.running)))
     assert max(seen) == 2
     assert sorted(started(tmp_path)) == list("abcdef")
 
@@ -106,7 +106,7 @@ def test_run_gets_cores_and_environment(tmp_path):
     before = os.sched_getaffinity(0)
     core = max(before)
     (run,) = folders(tmp_path, "a")
-    pool([Job(run, 1.0, 1)], [Place(frozenset({core}), {"SEEN": "device 7"})])
+    pool([Job(run, 1.0, 1)], [Slot(frozenset({core}), {"SEEN": "device 7"})])
     assert (run / "done").read_text() == f"{core} device 7"
     assert os.sched_getaffinity(0) == before
 
@@ -164,7 +164,7 @@ def test_two_pools_share_the_runs(tmp_path):
     for path in paths:
         (path / "waits").touch()
     pools = [start_pool(paths), start_pool(paths)]
-    wait_for(lambda: len(started(tmp_path)) == 4)  # two places each, so both are at work
+    wait_for(lambda: len(started(tmp_path)) == 4)  # two slots each, so both are at work
     for path in paths:
         (path / "waits").unlink()
     expected = " ".join(sorted(f"run{i}={'failed' if i == 3 else 'done'}" for i in range(12)))
@@ -240,32 +240,32 @@ def probe(monkeypatch, text):
 
 
 def test_workers_share_gpus(monkeypatch):
-    """Each GPU is one `Place`; more workers than GPUs divide the memory."""
+    """Each GPU is one `Slot`; more workers than GPUs divide the memory."""
     probe(monkeypatch, "gpu 2\n")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert [place.environment for place in launch.places()] == [
+    assert [slot.environment for slot in launch.slots()] == [
         {"CUDA_VISIBLE_DEVICES": "0"},
         {"CUDA_VISIBLE_DEVICES": "1"},
     ]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    shared = [place.environment for place in launch.places(4)]
+    shared = [slot.environment for slot in launch.slots(4)]
     assert [environment["CUDA_VISIBLE_DEVICES"] for environment in shared] == ["5", "7", "5", "7"]
     assert {environment["XLA_PYTHON_CLIENT_MEM_FRACTION"] for environment in shared} == {"0.450"}
 
 
 def test_tpu_chips_are_not_shared(monkeypatch):
     probe(monkeypatch, "tpu 4\n")
-    assert [place.environment["TPU_VISIBLE_CHIPS"] for place in launch.places()] == ["0", "1", "2", "3"]
-    assert launch.places(1) == [ANYWHERE]
+    assert [slot.environment["TPU_VISIBLE_CHIPS"] for slot in launch.slots()] == ["0", "1", "2", "3"]
+    assert launch.slots(1) == [ANY_CORE]
     with pytest.raises(UserError, match="--workers=8; accepted on 4 tpu devices: 0, 1 or 4"):
-        launch.places(8)
+        launch.slots(8)
 
 
 def test_cores_of_this_machine():
     if not hasattr(os, "sched_getaffinity"):
         pytest.skip("this system pins no process")
     mine = os.sched_getaffinity(0)
-    assert [place.cores for place in launch.places()] == [frozenset({core}) for core in sorted(mine)]
-    assert launch.places(1) == [Place(frozenset(mine), {})]
+    assert [slot.cores for slot in launch.slots()] == [frozenset({core}) for core in sorted(mine)]
+    assert launch.slots(1) == [Slot(frozenset(mine), {})]
     with pytest.raises(UserError, match="--workers=-1"):
-        launch.places(-1)
+        launch.slots(-1)

@@ -14,7 +14,7 @@ from mdlm_jax.runs.loop import train
 from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import launch, launchers, slurm, states, sweep
 from mdlm_jax.sweeps.experiment import Experiment, load_experiment
-from mdlm_jax.sweeps.launch import Place
+from mdlm_jax.sweeps.launch import Slot
 from mdlm_jax.sweeps.launched import write_launched
 from mdlm_jax.sweeps.names import run_id
 from mdlm_jax.sweeps.plan import plan_runs
@@ -46,7 +46,7 @@ def experiment(tmp_path):
 
 @pytest.fixture
 def run(monkeypatch):
-    monkeypatch.setattr(launch, "places", lambda workers: [Place(frozenset(), {})] * (workers or 2))
+    monkeypatch.setattr(launch, "slots", lambda workers: [Slot(frozenset(), {})] * (workers or 2))
     local = launchers.local(command=COMMAND)
     return lambda experiment, folder, *chosen: sweep.run(experiment, folder, local, *chosen)
 

@@ -11,7 +11,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.runs.result import Result
 from mdlm_jax.sweeps import launch, launchers, sweep, tune
 from mdlm_jax.sweeps.experiment import Experiment
-from mdlm_jax.sweeps.launch import Place
+from mdlm_jax.sweeps.launch import Slot
 from tests.report import fake_run
 
 
@@ -52,7 +52,7 @@ def test_grid_uses_the_middle_step_count(experiment):
 
 
 def test_known_optimum_is_found(tmp_path, experiment, monkeypatch):
-    monkeypatch.setattr(launch, "places", lambda workers: [Place(frozenset(), {})] * 2)
+    monkeypatch.setattr(launch, "slots", lambda workers: [Slot(frozenset(), {})] * 2)
     folder = tmp_path / "tune"
     summary, found = tune.tune(experiment, folder, launchers.local(command=fake_run.COMMAND))
     assert summary == sweep.Summary(done=36, failed=0, left=0)

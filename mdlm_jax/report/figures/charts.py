@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import altair as alt
 
 from mdlm_jax.costs.flops import COUNTER_LABELS
-from mdlm_jax.style import PALETTE, SHAPES, place_in_palette, place_in_shapes
+from mdlm_jax.style import PALETTE, SHAPES, palette_index, shape_index
 
 NATS = "validation loss (nats per token)"
 TEXT, GRID, REFUSED = "#1a1a1a", "#dddddd", "#c00000"
@@ -131,21 +131,21 @@ def y(field: str, title: str | None, values: Iterable[float | int], labels: str 
 
 def color(names: Sequence[str], among: Iterable[str], legend: bool = True) -> alt.Color:
     """The colour of the field `objective`: `names` are its values, `among` are all objectives of the figure."""
-    colors = alt.Scale(domain=list(names), range=[PALETTE[place_in_palette(name, among)] for name in names])
+    colors = alt.Scale(domain=list(names), range=[PALETTE[palette_index(name, among)] for name in names])
     shown = alt.Legend(symbolOpacity=1) if legend else None
     return alt.Color("objective:N", scale=colors, title="objective", legend=shown)
 
 
 def shape(names: Sequence[str], among: Iterable[str], legend: bool = True) -> alt.Shape:
     """The shape of the field `objective`, in one legend with the colour."""
-    shapes = alt.Scale(domain=list(names), range=[SHAPES[place_in_shapes(name, among)] for name in names])
+    shapes = alt.Scale(domain=list(names), range=[SHAPES[shape_index(name, among)] for name in names])
     shown = alt.Legend(symbolOpacity=1) if legend else None
     return alt.Shape("objective:N", scale=shapes, title="objective", legend=shown)
 
 
 def nested_widths(names: Sequence[str]) -> alt.StrokeWidth:
     """Lines of the field `objective` that get thinner, so that a later one does not hide an earlier one."""
-    widths = [3.0 - 1.4 * place / max(len(names) - 1, 1) for place in range(len(names))]
+    widths = [3.0 - 1.4 * index / max(len(names) - 1, 1) for index in range(len(names))]
     return alt.StrokeWidth(
         "objective:O", sort=list(names), scale=alt.Scale(domain=list(names), range=widths), legend=None
     )

@@ -18,7 +18,7 @@ def _best(analysis: Analysis, name: str) -> list[dict]:
     loss = np.array([run.loss for run in runs])
     # By nominal budget: whole steps leave runs of one budget some FLOPs apart, which is no saving.
     best = frontier(np.array([run.budget for run in runs]), loss)
-    return [{"objective": name, "C": runs[place].flops[analysis.counter], "loss": runs[place].loss} for place in best]
+    return [{"objective": name, "C": runs[index].flops[analysis.counter], "loss": runs[index].loss} for index in best]
 
 
 def _law(name: str, best: Optima) -> list[dict]:

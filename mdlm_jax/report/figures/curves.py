@@ -53,8 +53,8 @@ def learning_curves(study: Study) -> Figure | None:
     }
     shared = [loss for name in likelihoods(study.analysis) for loss in losses.get(name, [])]
     drawn = [
-        _panel(study, name, shared if name in likelihoods(study.analysis) else mine, place % 3 == 0, len(losses))
-        for place, (name, mine) in enumerate(losses.items())
+        _panel(study, name, shared if name in likelihoods(study.analysis) else mine, index % 3 == 0, len(losses))
+        for index, (name, mine) in enumerate(losses.items())
     ]
     refused = [f"{name}: no frontier, {it.reason}." for name, it in study.frontiers.items() if isinstance(it, Refusal)]
     return Figure(

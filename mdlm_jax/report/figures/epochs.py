@@ -87,8 +87,8 @@ def _figure(found: Repeated) -> Figure:
     shared = [loss for name, runs in found.runs.items() if runs[0].bound != "none" for loss in losses[name]]
     panels = len(losses) + bool(shared)
     drawn = [
-        _sizes(found, name, shared if runs[0].bound != "none" else losses[name], place % 3 == 0, panels)
-        for place, (name, runs) in enumerate(found.runs.items())
+        _sizes(found, name, shared if runs[0].bound != "none" else losses[name], index % 3 == 0, panels)
+        for index, (name, runs) in enumerate(found.runs.items())
     ]
     drawn += [_together(found, shared, panels)] * bool(shared)
     unique = number(found.unique_tokens)

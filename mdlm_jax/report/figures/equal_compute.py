@@ -11,7 +11,7 @@ from mdlm_jax.report.text import comparisons
 ROW = 30  # pixels for each objective
 
 
-def _panel(cell: Cell, names: list[str], kind: str, place: int, panels: int) -> alt.LayerChart:
+def _panel(cell: Cell, names: list[str], kind: str, index: int, panels: int) -> alt.LayerChart:
     runs = [
         {"objective": name, "loss": run.loss, "run": run.run_id, "seed": run.seed}
         for name in names
@@ -41,7 +41,7 @@ def _panel(cell: Cell, names: list[str], kind: str, place: int, panels: int) -> 
     layered = alt.layer(*layers).properties(
         width=charts.width(panels, 140), height=ROW * max(len(names), 2), title=heading
     )
-    return charts.zoomed(layered, f"equal_{place}", along=["x"])
+    return charts.zoomed(layered, f"equal_{index}", along=["x"])
 
 
 def equal(cells: list[Cell]) -> Figure | None:
@@ -59,7 +59,7 @@ def equal(cells: list[Cell]) -> Figure | None:
         "Circles: the loss of each seed. Diamonds and bars: means and 95% intervals (Student's over seeds, with the "
         "Monte Carlo error). Losses that bound no likelihood have their own axes.",
         charts.panels(
-            [_panel(*one, place, len(shown)) for place, one in enumerate(shown)],
+            [_panel(*one, index, len(shown)) for index, one in enumerate(shown)],
             "Objectives at one size and budget",
             "circles: seeds; diamond and bar: mean and 95% interval",
             columns=2,

@@ -94,8 +94,8 @@ def isoflops(analysis: Analysis) -> Figure | None:
         "is the best size of a budget whose minimum is at the edge; no law uses it.",
         charts.panels(
             [
-                _panel(analysis, name, shared if name in together else losses[name], place % 3 == 0, len(drawn))
-                for place, name in enumerate(drawn)
+                _panel(analysis, name, shared if name in together else losses[name], index % 3 == 0, len(drawn))
+                for index, name in enumerate(drawn)
             ],
             "IsoFLOP curves",
             charts.flops("the number beside a curve is its budget in FLOPs", analysis.counter) + "; "

@@ -43,8 +43,8 @@ def residuals(study: Study) -> Figure | None:
         return None
     heights = [100 * float(value) for surface in fitted.values() for value in surface.residuals]
     drawn = [
-        _residuals(study, name, surface, heights, place % 3 == 0)
-        for place, (name, surface) in enumerate(fitted.items())
+        _residuals(study, name, surface, heights, number % 3 == 0)
+        for number, (name, surface) in enumerate(fitted.items())
     ]
     return Figure(
         "surface_residuals",

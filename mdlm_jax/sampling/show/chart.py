@@ -28,7 +28,7 @@ DISTANCES, ANGLES = (13, 19, 26, 34, 44, 56), (0, 180, 90, 270, 45, 135, 225, 31
 
 
 def write_comparison(rows: Sequence[Measured], folder: pathlib.Path) -> None:
-    """compare.json and compare.png in `folder`. NaN and infinity are null. Raises UserError where it can not write."""
+    """compare.json and compare.png in `folder`. NaN and infinity are null. Raises UserError where it cannot write."""
     picture = io.BytesIO()
     draw_comparison(rows).savefig(picture, format="png", dpi=150)
     try:
