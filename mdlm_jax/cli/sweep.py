@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.interrupts import EXIT_CODE
 
 STORED = ", or stored results: the results.json that --store wrote, or its folder"
 
@@ -118,8 +119,9 @@ def _launch(options, chosen) -> int:
     experiment, folder = load_experiment(options.experiment), _folder(options)
     summary = sweep.run(experiment, folder, _launcher(options), chosen)
     if summary.left:
-        print(f"{folder}: {summary.done} done, {summary.failed} failed, {summary.left} left; rerun to resume them")
-        return 0
+        counts = f"{summary.done} runs done, {summary.failed} failed, {summary.left} left"
+        print(f"{folder}: stopped with {counts}; the same command resumes them")
+        return EXIT_CODE
     report = f"; report: {sweep.report(experiment, folder)[0]}" if summary.done else ""
     again = "; `sweep retry` trains those again" if summary.failed else ""
     print(f"{summary.done} runs done, {summary.failed} failed{again}{report}")

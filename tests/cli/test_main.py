@@ -10,6 +10,7 @@ import textwrap
 import pytest
 
 from mdlm_jax.cli.main import main
+from mdlm_jax.sweeps.sweep import Summary
 from tests import run_folders as runs
 
 
@@ -227,3 +228,11 @@ def test_corpus_from_text_to_samples(tmp_path):
     out = mdlm_jax("sample", "--run", run, "--prompt", "def", "--length", 8, "--count", 2)
     assert out.count("def") == 2
     assert "accepted: autoregressive" in mdlm_jax("sample", "--run", run, "--sampler", "ancestral", expect=2)
+
+
+def test_a_stopped_sweep_exits_with_130(monkeypatch, tmp_path, capsys):
+    """Ctrl-C ends the pool when its runs have saved; the command then names what is left."""
+    monkeypatch.setattr("mdlm_jax.sweeps.sweep.run", lambda *_: Summary(done=6, failed=0, left=33))
+    assert main(["sweep", "run", "quickstart", "--folder", str(tmp_path)]) == 130
+    line = f"{tmp_path}: stopped with 6 runs done, 0 failed, 33 left; the same command resumes them\n"
+    assert capsys.readouterr().out == line
