@@ -11,10 +11,10 @@ def refuse_contradictions(config: ConfigDict) -> None:
     """Checks divisors, and that a named size or the keys of a shape give the network, never both.
 
     Args:
-      config: a config with every key.
+        config: A config with every key.
 
     Raises:
-      UserError: one line with the key, its value and what would be accepted.
+        UserError: One line with the key, its value and what would be accepted.
     """
     train, data, model = config.train, config.data, config.model
     if train.batch_size % train.microbatches:

@@ -75,10 +75,10 @@ def allowed(mask: MaskFn, queries: Array, num_keys: int, segments: Array | None)
         mask: The objective's mask function.
         queries: The positions of the N queries.
         num_keys: Number of keys M.
-        segments: int[B N] for whole views, where queries and keys are the same positions; None for one document a row.
+        segments: Int[B N] for whole views, where queries and keys are the same positions; None for one document a row.
 
     Returns:
-        bool[#B N M], or None where every query attends to every key.
+        Bool[#B N M], or None where every query attends to every key.
     """
     seen = None if mask is full else mask(queries[:, None], jnp.arange(num_keys)[None, :])[None]
     if segments is None:

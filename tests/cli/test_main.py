@@ -233,6 +233,7 @@ def test_corpus_from_text_to_samples(tmp_path):
 def test_a_stopped_sweep_exits_with_130(monkeypatch, tmp_path, capsys):
     """Ctrl-C ends the pool when its runs have saved; the command then names what is left."""
     monkeypatch.setattr("mdlm_jax.sweeps.sweep.run", lambda *_: Summary(done=6, failed=0, left=33))
-    assert main(["sweep", "run", "quickstart", "--folder", str(tmp_path)]) == 130
+    with pytest.raises(SystemExit, match="130"):
+        main(["sweep", "run", "quickstart", "--folder", str(tmp_path)])
     line = f"{tmp_path}: stopped with 6 runs done, 0 failed, 33 left; the same command resumes them\n"
     assert capsys.readouterr().out == line
