@@ -2,10 +2,14 @@
 
 import pathlib
 
+from mdlm_jax.data import Example
+from mdlm_jax.data.captioned import layout_of
+from mdlm_jax.data.shapes import captioned_shapes, entropies
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import evaluate
+from mdlm_jax.evaluation.text_and_images import agreement, bits_per_dimension, evaluate_tasks
 from mdlm_jax.runs.held_out import OWN_DATA, DataOptions, open_held_out, open_text
-from mdlm_jax.runs.restore import open_run
+from mdlm_jax.runs.restore import Run, open_run
 
 
 def evaluate_run(
@@ -57,4 +61,33 @@ def evaluate_run(
         "perplexity": found.perplexity,
         "bits_per_byte": found.bits_per_byte(held_out.bytes_per_token),
         "data": held_out.described,
+        **_text_and_images(run, held_out.rows, draws),
+    }
+
+
+def _text_and_images(run: Run, rows: Example, draws: int) -> dict:
+    """The bounds of every task of `unified`, and their agreement; nothing for other objectives."""
+    data = run.config.data
+    if run.config.objective.name != "unified":
+        return {}
+    layout = layout_of(data.source, data.path)
+    tasks = evaluate_tasks(
+        run.model,
+        run.objective,
+        run.params,
+        run.objective_params,
+        rows,
+        layout.text_vocab,
+        draws=draws,
+        batch_size=run.config.eval.batch_size,
+        chunk=run.config.train.loss_chunk,
+    )
+    known, pixels = entropies(captioned_shapes().joint)._asdict(), layout.height * layout.width
+    agreed = agreement(tasks)
+    return {
+        "tasks": {name: {**task._asdict(), "entropy": known[name]} for name, task in tasks.items()},
+        "bits_per_pixel": {
+            name: bits_per_dimension(tasks[name].nats_per_row, pixels) for name in ("image", "image_given_text")
+        },
+        "agreement": {**agreed._asdict(), "spread": agreed.spread},
     }

@@ -10,9 +10,11 @@ from mdlm_jax.build.network import network
 from mdlm_jax.build.objective import objective_source_digest
 from mdlm_jax.build.plan import Plan
 from mdlm_jax.build.training import optimizer_of, state_of
+from mdlm_jax.data.captioned import layout_of
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.models.layout import AXES
 from mdlm_jax.models.transformer import Model
+from mdlm_jax.models.within_modality import within_modality
 from mdlm_jax.objectives import Objective
 from mdlm_jax.runs import checkpoint
 from mdlm_jax.runs.execution import config_of_run
@@ -65,7 +67,10 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     shapes = jax.eval_shape(make_state, *arguments)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
     checkpoint.check_config(folder, step)
-    params = state.ema if config.optim.ema else state.params
+    params, model = state.ema if config.optim.ema else state.params, net.model
+    if config.objective.name == "unified":
+        layout = layout_of(config.data.source, config.data.path)
+        model = within_modality(model, layout.text_vocab, layout.text_length)
     return Run(
-        config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, step, params, state.objective_params
+        config, net.plan, model, net.objective, net.vocab_size, net.tokenizer, step, params, state.objective_params
     )
