@@ -65,9 +65,10 @@ def _page(title: str, room: types.ModuleType, names: list[str]) -> str:
 
 
 def _entry(shown: str, value, room: types.ModuleType, level: int) -> str:
-    """A name with its docstring; a constant, which has none, by its name and type alone."""
+    """A name with its docstring. A constant has none: it shows its type and, if it is a number or text, its value."""
     if not (inspect.isfunction(value) or inspect.isclass(value)):
-        return f"{'#' * level} {shown}\n\nA `{type(value).__name__}`."
+        what = f"`{value!r}`" if isinstance(value, int | float | str) else f"A `{type(value).__name__}`"
+        return f"{'#' * level} {shown}\n\n{what}."
     options = f"    options:\n      heading: {shown}\n      heading_level: {level}\n      show_root_toc_entry: true"
     return f"::: {value.__module__}.{value.__qualname__}\n{options}"
 
