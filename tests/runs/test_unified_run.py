@@ -1,0 +1,67 @@
+"""A run of `unified` end to end, and the table of the documentation against its stored result."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mdlm_jax.data.captioned import images_of, layout_of
+from mdlm_jax.data.shapes import captioned_shapes, entropies
+from mdlm_jax.runs.evaluate import evaluate_run
+from mdlm_jax.runs.restore import open_run
+from mdlm_jax.sampling.sample_run import sample_run
+from tests.run_folders import ROOT
+from tests.runs.here import train_here
+
+STORED = ROOT / "experiments" / "results" / "unified_shapes.json"
+PAGE = ROOT / "docs" / "theory" / "text-and-images.md"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    home = tmp_path_factory.mktemp("unified") / "run"
+    data = {"data__source": "shapes", "data__path": "patch=2", "data__sequence_length": 13}
+    tasks = {"objective__name": "unified", "objective__tasks": "joint=0.5,image_given_text=0.3,text_given_image=0.2"}
+    result = train_here(home, steps=3, model__learned_positions=13, **data, **tasks)
+    assert result is not None and result.bound == "upper" and result.bits_per_byte is None
+    return home
+
+
+def test_evaluation_has_every_task(folder):
+    """The joint task is what the run reports; each task has its entropy beside it."""
+    found = evaluate_run(folder, draws=None, sequences=None)
+    assert found["tasks"]["joint"]["nats_per_token"] == pytest.approx(found["nats_per_token"], rel=1e-6)
+    known = entropies(captioned_shapes().joint)._asdict()
+    assert {name: task["entropy"] for name, task in found["tasks"].items()} == known
+    parts = {name: task["nats_per_row"] for name, task in found["tasks"].items()}
+    assert found["agreement"]["text_first"] == pytest.approx(parts["text"] + parts["image_given_text"])
+    assert found["agreement"]["image_first"] == pytest.approx(parts["image"] + parts["text_given_image"])
+    assert found["bits_per_pixel"]["image"] == pytest.approx(parts["image"] / np.log(2) / 36)
+
+
+@pytest.mark.parametrize("prompt", ["a red square left", "<mask:4> #85 #17 #0 #5 #1 #0 #0 #0 #0"])
+def test_samples_are_captioned_images(folder, prompt):
+    """Even a network that has hardly been trained puts words and codes where they belong."""
+    (text,) = sample_run(folder, prompts=[prompt], mask_token="<mask>", count=1)
+    tokens = open_run(folder).tokenizer.encode(text.splitlines()[-1])
+    layout = layout_of("shapes", "patch=2")
+    assert (tokens[:4] < layout.text_vocab).all()
+    assert images_of(layout, tokens[None]).shape == (1, 6, 6)
+
+
+def test_page_matches_the_stored_result():
+    stored, page = json.loads(STORED.read_text()), PAGE.read_text()
+    known = entropies(captioned_shapes().joint)._asdict()
+    for name, task in stored["tasks"].items():
+        above = (task["nats_per_row"] - known[name]) / task["tokens"]
+        numbers = (known[name], task["nats_per_row"], task["standard_error"])
+        assert f"| `{name}` | {' | '.join(f'{value:.4f}' for value in numbers)} | {above:+.4f} |" in page
+        assert above < 0.02 and task["nats_per_row"] > known[name] - 3 * task["standard_error"]
+    for heading, name in [
+        ("H(T, I)", "joint"),
+        ("H(T)", "text"),
+        ("H(I)", "image"),
+        ("H(T given I)", "text_given_image"),
+        ("H(I given T)", "image_given_text"),
+    ]:
+        assert f"| {heading} | {known[name]:.4f} |" in page
