@@ -102,7 +102,7 @@ def total_noise(schedule: Schedule) -> Schedule:
 
 
 def inverse(schedule: Schedule) -> Schedule:
-    """P(noised) -> the time at which a schedule reaches it, by bisection; 0 or 1 where it never does.
+    """The inverse of a schedule, P(noised) -> t, by bisection; 0 or 1 outside the schedule's range.
 
     >>> round(float(inverse(polynomial(2.0))(jnp.float32(0.25))), 6)
     0.5

@@ -75,7 +75,9 @@ def _call(idle: queue.SimpleQueue, item: Any) -> Any:
         worker.send(item)
         result, error = worker.recv()
     except (EOFError, OSError) as ended:
-        raise UserError("a worker process was killed, perhaps for lack of memory; fewer workers need less") from ended
+        raise UserError(
+            "a worker process was killed, perhaps because memory ran out; fewer --workers need less memory"
+        ) from ended
     finally:
         idle.put(worker)
     if error is not None:

@@ -23,7 +23,7 @@ def table_network(logits: Float[np.ndarray, "*z L V"]) -> Network:
     return lambda tokens: logits[tuple(tokens.T)]
 
 
-def hidden_nats(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> Float[np.ndarray, "sets L"]:
+def masked_nats(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> Float[np.ndarray, "sets L"]:
     """-log p(x_i | tokens outside the set), 0 for i outside it. Bit i of a set's number is 1 where i is masked."""
     hidden = _sets(len(x))
     log_probability = log_softmax(np.asarray(network(np.where(hidden, mask_id, x)), np.float64), axis=-1)
@@ -37,7 +37,7 @@ def any_order_bound(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> 
     """
     length = len(x)
     weight = [factorial(k - 1) * factorial(length - k) / factorial(length) for k in range(1, length + 1)]
-    return float(np.array([0.0, *weight])[_sets(length).sum(axis=1)] @ hidden_nats(network, mask_id, x).sum(axis=1))
+    return float(np.array([0.0, *weight])[_sets(length).sum(axis=1)] @ masked_nats(network, mask_id, x).sum(axis=1))
 
 
 def order_nats(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> Float[np.ndarray, "orders"]:
@@ -47,7 +47,7 @@ def order_nats(network: Network, mask_id: int, x: Int[np.ndarray, "L"]) -> Float
     """
     orders = np.array(list(itertools.permutations(range(len(x)))))
     still_hidden = np.cumsum((1 << orders)[:, ::-1], axis=1)[:, ::-1]
-    return hidden_nats(network, mask_id, x)[still_hidden, orders].sum(axis=1)
+    return masked_nats(network, mask_id, x)[still_hidden, orders].sum(axis=1)
 
 
 def masked_bound(
@@ -56,16 +56,16 @@ def masked_bound(
     times: Float[np.ndarray, "n"],
     weights: Float[np.ndarray, "n"],
 ) -> float:
-    """The integral over t of (-alpha' / (1 - alpha)) E[nats of the hidden tokens], from a table of `hidden_nats`.
+    """The integral over t of (-alpha' / (1 - alpha)) E[nats of the hidden tokens], from a table of `masked_nats`.
 
     With `linear(0)` and L // 2 + 1 Gauss-Legendre times on [0, 1] it is exact: a polynomial of degree L - 1 in t.
     """
     with jax.enable_x64(True):
         noised, rate = (np.asarray(value) for value in noise_rate(schedule, jnp.asarray(times)))
-    return float((weights * rate) @ hiding_distribution(noised, table.shape[1]) @ table.sum(axis=1))
+    return float((weights * rate) @ masked_count_distribution(noised, table.shape[1]) @ table.sum(axis=1))
 
 
-def hiding_distribution(noised: Float[np.ndarray, "n"], length: int) -> Float[np.ndarray, "n sets"]:
+def masked_count_distribution(noised: Float[np.ndarray, "n"], length: int) -> Float[np.ndarray, "n sets"]:
     """P(exactly this set is hidden), where each position is masked independently with probability `noised`."""
     size = _sets(length).sum(axis=1)
     return noised[:, None] ** size * (1 - noised[:, None]) ** (length - size)

@@ -97,7 +97,7 @@ def network_for(objective: Objective, toy: ToyDistribution, objective_params) ->
     if objective.mask is full:
         return masked_oracle(toy)
     raise UserError(
-        "objective.parameterization is None; accepted: a Parameterization, which gives the best network's logits"
+        "objective.parameterization is None; accepted: a Parameterization, from which the optimal logits follow"
     )
 
 

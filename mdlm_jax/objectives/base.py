@@ -94,7 +94,7 @@ class SurrogateFn(Protocol):
     """The gradient by the objective's parameters that goes through the drawing of views."""
 
     def __call__(self, objective_params: Any, nats: Float[Array, "K"], view: View, /) -> Float[Array, ""]:
-        """A number of value 0 whose gradient is added to that of the loss.
+        """Returns 0 with a gradient that is added to the gradient of the loss (a surrogate loss).
 
         Args:
             objective_params: The objective's own parameters.
@@ -178,10 +178,10 @@ def no_parameters(key: Array) -> Any:
 
 
 class Objective(NamedTuple):
-    """A view of a sequence and a loss of the logits, with what others need to know of them.
+    """How to corrupt a sequence, the loss of the logits, and what evaluation and samplers need to know.
 
     Gradients reach the objective's own parameters through `token_loss`, `surrogate`, and the fields `constant` and
-    `noisy` of a view; all other fields of a view carry none.
+    `noisy` of a view; no other field of a view has a gradient.
     """
 
     view: ViewFn

@@ -1,4 +1,4 @@
-"""Every sampler by name, and which of them an objective trains. A new one is a file beside these and a line here."""
+"""All samplers by name, and which of them serve an objective. A new sampler is a file here and a line below."""
 
 from collections.abc import Callable
 from functools import partial

@@ -15,9 +15,9 @@ from mdlm_jax.exact import (
     any_order_bound,
     conditionals,
     gauss_legendre,
-    hidden_nats,
-    hiding_distribution,
     masked_bound,
+    masked_count_distribution,
+    masked_nats,
     nats,
     order_nats,
     random_toy_distribution,
@@ -42,7 +42,7 @@ def test_optimal_network_is_tight_for_every_sequence():
 def test_nats_per_masked_token_rise_with_the_count():
     """Han's inequalities: the h_k, means over sequences, sets of k masked tokens and members, sum to the entropy."""
     probability = TOY.probability.ravel()
-    table = np.einsum("x,xsl->s", probability, [hidden_nats(OPTIMAL, V, x) for x in TOY.tokens])
+    table = np.einsum("x,xsl->s", probability, [masked_nats(OPTIMAL, V, x) for x in TOY.tokens])
     h = np.array([table[k == SIZES].mean() / k for k in range(1, L + 1)])
     assert (np.diff(h) >= -1e-14).all()
     assert h.sum() == pytest.approx(probability @ nats(TOY), rel=1e-12)
@@ -71,7 +71,7 @@ def test_one_order_is_the_chain_rule(x):
 def test_published_forms_agree(x):
     """ARDM's step form, RADD's and SMDM's fixed counts, and RADD's integral over the mask rate."""
     bound = any_order_bound(ARBITRARY, V, x)
-    table = hidden_nats(ARBITRARY, V, x)
+    table = masked_nats(ARBITRARY, V, x)
     by_count = np.array([table.sum(axis=1)[k == SIZES].mean() for k in range(1, L + 1)])
     fixed_count = np.mean([L / k * by_count[k - 1] for k in range(1, L + 1)])
     steps = []
@@ -80,7 +80,7 @@ def test_published_forms_agree(x):
             rest = list(order[step - 1 :])
             steps.append(L / (L - step + 1) * table[sum(1 << position for position in rest), rest].sum())
     share, weight = gauss_legendre(L // 2 + 1)
-    integral = weight / share @ hiding_distribution(share, L) @ table.sum(axis=1)
+    integral = weight / share @ masked_count_distribution(share, L) @ table.sum(axis=1)
     np.testing.assert_allclose([fixed_count, np.mean(steps), integral], bound, rtol=1e-12)
 
 
@@ -88,7 +88,7 @@ def test_published_forms_agree(x):
 def test_few_nodes_are_exact_for_linear(length):
     network = table_network(np.random.default_rng(2).normal(size=(V + 1,) * length + (length, V)))
     x = np.arange(length) % V
-    value = masked_bound(hidden_nats(network, V, x), linear(), *gauss_legendre(length // 2 + 1))
+    value = masked_bound(masked_nats(network, V, x), linear(), *gauss_legendre(length // 2 + 1))
     assert value == pytest.approx(any_order_bound(network, V, x), rel=1e-13)
 
 
@@ -101,7 +101,7 @@ def test_few_nodes_are_exact_for_linear(length):
 def test_bound_is_schedule_invariant(x, schedule, root):
     s, weights = gauss_legendre(40)
     times = s**root  # smooths what is singular at 0
-    value = masked_bound(hidden_nats(ARBITRARY, V, x), schedule, times, weights * root * s ** (root - 1))
+    value = masked_bound(masked_nats(ARBITRARY, V, x), schedule, times, weights * root * s ** (root - 1))
     assert value == pytest.approx(any_order_bound(ARBITRARY, V, x), rel=1e-10)
 
 
@@ -109,11 +109,11 @@ def test_bound_is_schedule_invariant(x, schedule, root):
 @pytest.mark.parametrize("sigma_min", [1e-2, 1e-4])
 def test_geometric_schedule_misses_rates_below_sigma_min(x, sigma_min):
     """The integrand over the mask rate p is f(p); [0, 1 - exp(-sigma_min)] is missing, at f(0) = sum of nats."""
-    table = hidden_nats(ARBITRARY, V, x)
+    table = masked_nats(ARBITRARY, V, x)
     value = masked_bound(table, geometric(sigma_min, 20.0), *gauss_legendre(120))
     low, high = -np.expm1(-sigma_min), -np.expm1(-20.0)
     share, weight = gauss_legendre(L // 2 + 1, low, high)
-    assert value == pytest.approx(weight / share @ hiding_distribution(share, L) @ table.sum(axis=1), rel=1e-10)
+    assert value == pytest.approx(weight / share @ masked_count_distribution(share, L) @ table.sum(axis=1), rel=1e-10)
     first_order = sigma_min * table[SIZES == 1].sum()
     assert any_order_bound(ARBITRARY, V, x) - value == pytest.approx(first_order, rel=3 * L * sigma_min)
 
@@ -142,7 +142,7 @@ def test_sampling_in_random_order_mixes_orders():
 @pytest.mark.parametrize("x", SOME)
 def test_networks_may_read_mask_rate_not_time(x):
     """A network that reads the mask rate keeps the bound schedule-invariant; one that reads t does not."""
-    tables = [hidden_nats(ARBITRARY, V, x).sum(axis=1), hidden_nats(OPTIMAL, V, x).sum(axis=1)]
+    tables = [masked_nats(ARBITRARY, V, x).sum(axis=1), masked_nats(OPTIMAL, V, x).sum(axis=1)]
     times, weights = gauss_legendre(60)
 
     def bound(schedule, told):
@@ -150,7 +150,7 @@ def test_networks_may_read_mask_rate_not_time(x):
             noised, rate = (np.asarray(value) for value in noise_rate(schedule, jnp.asarray(times)))
         level = told(times, noised)[:, None]
         mixed = (1 - level) * tables[0] + level * tables[1]
-        return (weights * rate) @ (hiding_distribution(noised, L) * mixed).sum(axis=1)
+        return (weights * rate) @ (masked_count_distribution(noised, L) * mixed).sum(axis=1)
 
     schedules = [linear(), cosine(), polynomial(2.0)]
     with_share = [bound(schedule, lambda time, noised: noised) for schedule in schedules]
@@ -177,7 +177,7 @@ def test_smdm_toy():
     assert each[0] == pytest.approx(8.4311247, abs=5e-7)  # left to right
     # with the share of hidden tokens in [1e-3, 1], as SMDM evaluates
     times, weight = gauss_legendre(20, 1e-3, 1.0)
-    smdm = masked_bound(hidden_nats(network, vocab, x), linear(), times, weight) / (1 - 1e-3)
+    smdm = masked_bound(masked_nats(network, vocab, x), linear(), times, weight) / (1 - 1e-3)
     assert smdm == pytest.approx(8.00916, abs=5e-6)
 
 

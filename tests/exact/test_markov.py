@@ -11,10 +11,10 @@ from mdlm_jax.exact import (
     conditionals,
     entropy,
     gauss_legendre,
-    hiding_distribution,
     markov_conditionals,
     markov_entropy,
     markov_masked_nats,
+    masked_count_distribution,
 )
 
 CHAINS = [markov_chain(3, 0.5, 0), markov_chain(2, 1.0, 1)]
@@ -55,7 +55,7 @@ def test_optimal_nats_match_enumeration(noised):
     length, chain = 6, CHAINS[0]
     toy, mask = world_of(*chain, length), 3
     table = conditionals(toy)
-    probs = hiding_distribution(np.array([noised]), length)[0]
+    probs = masked_count_distribution(np.array([noised]), length)[0]
     expected = 0.0
     for number, chance in enumerate(probs):
         hidden = (number >> np.arange(length)) & 1 == 1

@@ -13,7 +13,7 @@ from mdlm_jax.exact import (
     best_network,
     conditionals,
     entropy,
-    hidden_nats,
+    masked_nats,
     random_toy_distribution,
     table_network,
 )
@@ -164,7 +164,7 @@ def test_bound_converges_as_one_over_steps():
     gap = {num_steps: bound(num_steps) - limit for num_steps in (64, 128, 256)}
     assert abs(np.log2(gap[64] / gap[128]) - 1) < 0.02 and abs(np.log2(gap[128] / gap[256]) - 1) < 0.02
     assert abs(2 * (gap[256] + limit) - (gap[128] + limit) - limit) < 2e-5
-    costs = hidden_nats(network, V, x)
+    costs = masked_nats(network, V, x)
     at_end, at_start = costs[-1].sum(), sum(costs[1 << i, i] for i in range(L))
     np.testing.assert_allclose(256 * gap[256], (at_end - at_start) / 2, rtol=0.02)
 

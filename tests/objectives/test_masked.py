@@ -11,8 +11,8 @@ from mdlm_jax.exact import (
     any_order_bound,
     conditionals,
     gauss_legendre,
-    hidden_nats,
-    hiding_distribution,
+    masked_count_distribution,
+    masked_nats,
     masked_oracle,
     random_toy_distribution,
     table_network,
@@ -26,7 +26,7 @@ V, L = 3, 4
 TOY = random_toy_distribution(3, V, L)
 X = np.array([1, 0, 2, 1])
 EXAMPLE = Example(jnp.asarray(X), jnp.ones(L, jnp.int32), jnp.zeros(L, bool))
-TABLE = hidden_nats(table_network(np.log(conditionals(TOY))), V, X)
+TABLE = masked_nats(table_network(np.log(conditionals(TOY))), V, X)
 BOUND = any_order_bound(table_network(np.log(conditionals(TOY))), V, X)
 SETS = TABLE.sum(axis=1)
 SIZES = np.array([bin(number).count("1") for number in range(2**L)])
@@ -42,7 +42,7 @@ def expected_by_quadrature(objective, schedule):
     views = jax.jit(jax.vmap(lambda u: jax.vmap(lambda key: objective.view((), key, EXAMPLE, u))(keys)))(jnp.asarray(u))
     weight, time = np.float64(views.weight).max(axis=(1, 2, 3)), np.float64(views.t)[:, 0, 0, 0]
     assert (weight > 0).all()
-    return float((weights * weight) @ hiding_distribution(np.float64(schedule(time)), L) @ SETS)
+    return float((weights * weight) @ masked_count_distribution(np.float64(schedule(time)), L) @ SETS)
 
 
 def sampled_nats(objective, u):
@@ -73,7 +73,7 @@ def test_bias_of_the_smdm_convention(epsilon):
     first_order = epsilon * (BOUND - ONE_HIDDEN)
     assert abs(value - BOUND - first_order) < 20 * epsilon**2
     share, weight = gauss_legendre(L, epsilon, 1.0)
-    exact = weight / share @ hiding_distribution(share, L) @ SETS / (1 - epsilon)
+    exact = weight / share @ masked_count_distribution(share, L) @ SETS / (1 - epsilon)
     assert value == pytest.approx(exact, rel=1e-6)
 
 
@@ -84,7 +84,7 @@ def test_bias_of_the_mdlm_convention(epsilon):
     first_order = epsilon * (BOUND - ONE_HIDDEN - ALL_HIDDEN)
     assert abs(value - BOUND - first_order) < 20 * epsilon**2
     share, weight = gauss_legendre(L, epsilon * (1 - epsilon), 1 - epsilon)
-    exact = weight / share @ hiding_distribution(share, L) @ SETS / (1 - epsilon)
+    exact = weight / share @ masked_count_distribution(share, L) @ SETS / (1 - epsilon)
     assert value == pytest.approx(exact, rel=1e-6)
 
 
@@ -94,7 +94,7 @@ def test_bias_of_the_md4_convention(epsilon):
     schedule = with_ends(linear(), epsilon)
     value = expected_by_quadrature(masked(V, schedule), schedule)
     share, weight = gauss_legendre(L, epsilon, 1 - epsilon)
-    assert value == pytest.approx(weight / share @ hiding_distribution(share, L) @ SETS, rel=1e-6)
+    assert value == pytest.approx(weight / share @ masked_count_distribution(share, L) @ SETS, rel=1e-6)
     constant = masked(V, schedule).view((), jax.random.key(0), EXAMPLE, 0.5).constant
     np.testing.assert_allclose(constant, 2 * epsilon * L * np.log(V), rtol=1e-5)
 
@@ -109,7 +109,7 @@ def test_complementary_view_has_the_same_mean():
     assert (hidden[:, :, 0] != hidden[:, :, 1]).all() and ((views.weight > 0) == hidden).all()
     weight = np.float64(views.weight).max(axis=(1, 3))
     for number, share in enumerate((u, 1 - u)):
-        value = weights * weight[:, number] @ hiding_distribution(share, L) @ SETS
+        value = weights * weight[:, number] @ masked_count_distribution(share, L) @ SETS
         assert value == pytest.approx(BOUND, rel=1e-5)
 
 
@@ -145,7 +145,7 @@ def test_independent_masks_have_infinite_variance():
 
     def second_moment(low):
         times, weights = times_from(low)
-        return weights / times**2 @ hiding_distribution(times, L) @ SETS**2 / (1 - low)
+        return weights / times**2 @ masked_count_distribution(times, L) @ SETS**2 / (1 - low)
 
     assert second_moment_of_counts() < second_moment(1e-3) / 2
     growth = np.log(10) * (SETS[SIZES == 1] ** 2).sum()
@@ -168,7 +168,7 @@ def test_stratified_times_are_unbiased():
 
     def batch_means(u):
         share = np.maximum(np.asarray(u, np.float64), 1e-6).ravel()
-        return (hiding_distribution(share, L) @ SETS / share).reshape(u.shape).mean(axis=1)
+        return (masked_count_distribution(share, L) @ SETS / share).reshape(u.shape).mean(axis=1)
 
     spread, scattered = batch_means(u), batch_means(independent)
     assert abs(spread.mean() - BOUND) < 5 * spread.std() / steps**0.5

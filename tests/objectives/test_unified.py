@@ -52,7 +52,7 @@ def entropies(toy):
 
 
 @functools.cache
-def hidden_nats(kind, task):
+def masked_nats(kind, task):
     """(sets of masks, scored positions, mean nats of each position for each set), by the package's own loss."""
     toy = toy_of(kind)
     probability = toy.probability.ravel()
@@ -72,7 +72,7 @@ def hidden_nats(kind, task):
 
 def exact_nats(kind, task, schedules, weighting="bound", independent=False):
     """The mean nats of a task: quadrature over times, and enumeration of sequences and of sets of masks."""
-    sets, scored, table = hidden_nats(kind, task)
+    sets, scored, table = masked_nats(kind, task)
     times, weights = tanh_sinh(40)
     first, second = np.indices((40, 40)).reshape(2, -1) if independent else (np.arange(40), np.arange(40))
     with jax.enable_x64(True):

@@ -139,7 +139,7 @@ def draw_comparison(rows: Sequence[Measured]) -> Figure:
 
 
 def _number_points(axis: Axes, costs: list[float], values: list[Estimate]) -> None:
-    """1, 2, .. beside the points, each at the nearest position where it covers nothing, with a line if that is far."""
+    """Numbers the points. Each label is at the nearest free position, with a line to its point if that is far."""
     unit = axis.figure.dpi / 72  # pixels of a typographic point
     edge = axis.get_ylim()[1]
     heights = np.array([value if math.isfinite(value) else edge for value, _ in values])
