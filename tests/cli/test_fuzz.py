@@ -1,11 +1,10 @@
-"""Wrong input of any kind gives one line and exit code 2, at once: every verb, every key, every user file."""
+"""Wrong input of any kind gives one line and exit code 2: every verb, every key, every user file."""
 
 import argparse
 import contextlib
 import io
 import json
 import math
-import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +18,6 @@ from mdlm_jax.errors import UserError
 
 pytestmark = pytest.mark.slow
 QUICK = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck)}
-LONGEST_SECONDS = 0.5
 
 words = st.one_of(
     st.sampled_from(
@@ -51,11 +49,9 @@ words = st.one_of(
 
 def refused(call):
     """The line that refuses; empty where nothing is refused."""
-    began = time.process_time()
     try:
         call()
     except UserError as error:
-        assert time.process_time() - began < LONGEST_SECONDS
         assert str(error) and "\n" not in str(error)
         return str(error)
     return ""
@@ -124,13 +120,11 @@ leftover = st.sampled_from(
 )
 
 
-def told(arguments):
+def run(arguments):
     """(exit code, lines on stderr) of the command."""
     out, err = io.StringIO(), io.StringIO()
-    began = time.process_time()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as ended:
         main(arguments)
-    assert time.process_time() - began < LONGEST_SECONDS
     assert out.getvalue() == ""
     return ended.value.code, err.getvalue().splitlines()
 
@@ -141,7 +135,7 @@ def test_unknown_words(verb, word, text):
     path, parser, needed = VERBS[verb]
     takes_more = any(action.nargs in ("+", "*", "?") for action in parser._actions)
     mistake = ["--nothing", text] if takes_more and not word.startswith("-") else [word]
-    code, lines = told([*path, *needed, *mistake])
+    code, lines = run([*path, *needed, *mistake])
     assert code == 2 and len(lines) == 1 and lines[0].startswith("mdlm-jax: "), lines
 
 
@@ -154,7 +148,7 @@ def test_options_that_are_not_numbers(verb, data):
         return
     action = data.draw(st.sampled_from(numbers))
     text = data.draw(st.text(max_size=6).filter(lambda text: not is_number(text, action.type)))
-    code, lines = told([*path, *needed, f"{action.option_strings[-1]}={text}"])
+    code, lines = run([*path, *needed, f"{action.option_strings[-1]}={text}"])
     assert code == 2 and len(lines) == 1 and "invalid" in lines[0], lines
 
 

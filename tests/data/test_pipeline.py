@@ -193,15 +193,10 @@ def test_bytes_per_token(numbered, tmp_path):
     assert len(text) / tokens < data.bytes_per_token <= len(text) / (tokens - 8)
 
 
-def test_stdlib_opens_in_about_a_second():
-    begin = time.process_time()
+def test_stdlib():
     data = open_small(source="stdlib", sequence_length=64, batch_size=64)
-    assert time.process_time() - begin < 3
     assert data.unique_tokens > 5e6
-    begin = time.process_time()
-    for step in range(50):
-        data.batch(step)
-    assert time.process_time() - begin < 50 * 0.01
+    assert data.batch(49).example.tokens.shape == (64, 64)
 
 
 @pytest.mark.parametrize(

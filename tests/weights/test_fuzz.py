@@ -2,7 +2,6 @@
 
 import json
 import struct
-import time
 import tracemalloc
 
 import numpy as np
@@ -86,7 +85,7 @@ def with_odd_value(value, generator):
 def attempt(path, size) -> bool:
     """Whether it opens; anything but a line of one's own is a failure of the test."""
     tracemalloc.reset_peak()
-    before, start = tracemalloc.get_traced_memory()[0], time.perf_counter()
+    before = tracemalloc.get_traced_memory()[0]
     try:
         source = open_source(path)
         for tensor in source.tensors.values():
@@ -100,7 +99,6 @@ def attempt(path, size) -> bool:
         opened = False
     grown = tracemalloc.get_traced_memory()[1] - before
     assert grown < 2 * size + SLACK, f"{grown} bytes for a file of {size}"
-    assert time.perf_counter() - start < 20
     return opened
 
 
