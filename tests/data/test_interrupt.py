@@ -65,9 +65,7 @@ def members(group):
 def check_interrupted(process, folder):
     """All processes end, and one line says why."""
     os.killpg(process.pid, signal.SIGINT)
-    sent = time.monotonic()
     _, errors = process.communicate(timeout=60)
-    assert time.monotonic() - sent < 10, "a second where the machine has nothing else to do"
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "mdlm-jax: interrupted" and "Traceback" not in errors
     wait_until(lambda: not members(process.pid), seconds=10)

@@ -9,7 +9,10 @@ import time
 import numpy as np
 import pytest
 
+from mdlm_jax.data import pipeline
+from mdlm_jax.data.encoded import encode_documents
 from mdlm_jax.data.pipeline import open_data
+from mdlm_jax.data.rows import cut
 from mdlm_jax.errors import UserError
 from tests.public_data import write_gpt2
 
@@ -193,10 +196,22 @@ def test_bytes_per_token(numbered, tmp_path):
     assert len(text) / tokens < data.bytes_per_token <= len(text) / (tokens - 8)
 
 
-def test_stdlib():
+def test_stdlib_is_encoded_once(monkeypatch):
+    """Each document is encoded when the corpus opens; a batch reads its own rows and nothing else."""
+    encoded, read = [], []
+    monkeypatch.setattr(pipeline, "encode_documents", lambda *rest: encoded.append(rest) or encode_documents(*rest))
+    monkeypatch.setattr(pipeline, "cut", lambda *rest: counted(cut(*rest), read))
     data = open_small(source="stdlib", sequence_length=64, batch_size=64)
     assert data.unique_tokens > 5e6
-    assert data.batch(49).example.tokens.shape == (64, 64)
+    read.clear()
+    for step in range(50):
+        data.batch(step)
+    assert len(encoded) == 1 and read == [64] * 50
+
+
+def counted(rows, read):
+    """Rows that append to `read` how many of them each call gathers."""
+    return rows._replace(read=lambda numbers: read.append(len(numbers)) or rows.read(numbers))
 
 
 @pytest.mark.parametrize(

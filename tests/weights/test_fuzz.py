@@ -1,4 +1,4 @@
-"""Thousands of damaged files: each opens, or gives one line with its name; none takes long or much memory."""
+"""Thousands of damaged files: each opens, or gives one line with its name; none takes much memory."""
 
 import json
 import struct
