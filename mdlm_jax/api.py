@@ -57,6 +57,8 @@ def evaluate(
     data: str | None = None,
     source: str | None = None,
     length: int | None = None,
+    likelihood: str | None = None,
+    orders: int | None = None,
 ) -> dict[str, Any]:
     """Held-out likelihood (or its bound) of a trained run. The noise is fixed: two calls return the same numbers.
 
@@ -67,15 +69,24 @@ def evaluate(
         data: Path of another corpus, or of the run's own where it has moved. Default: the run's own.
         source: What kind of corpus `data` is, as `data.source` in a config. Default: the run's own.
         length: Tokens of a sequence. Default: those of a row in training.
+        likelihood: "orders" for the importance bound of several random orders, tighter than the bound of training.
+            Default: what the objective reports.
+        orders: Random orders of each sequence, an even number. Default: 64.
 
     Returns:
         Nats per token with their standard errors, perplexity and bits per byte (None where the data have no bytes).
 
     Raises:
-        UserError: There is no run, no checkpoint, or no corpus to evaluate it on.
+        UserError: There is no run, no checkpoint, no corpus to evaluate it on, or no such likelihood of it.
     """
-    options = DataOptions(path=data, source=source, sequence_length=length)
-    return runs_evaluate.evaluate_run(pathlib.Path(folder), draws=draws, sequences=sequences, data=options)
+    return runs_evaluate.evaluate_run(
+        pathlib.Path(folder),
+        draws=draws,
+        sequences=sequences,
+        data=DataOptions(path=data, source=source, sequence_length=length),
+        likelihood=likelihood,
+        orders=orders,
+    )
 
 
 def open_run(folder: str | os.PathLike) -> Run:

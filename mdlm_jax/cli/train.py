@@ -45,6 +45,10 @@ def add_train(verbs) -> None:
     verb.add_argument("--field", help="of --data or --path: the field with the text")
     verb.add_argument("--pairs", help="a .jsonl file with the fields prompt and answer: nats of each answer")
     verb.add_argument("--guidance", type=float, help="of --pairs: weight of classifier-free guidance by the prompt")
+    verb.add_argument(
+        "--likelihood", help="orders: a tighter bound of a network that reads masks, from several random orders"
+    )
+    verb.add_argument("--orders", type=int, help="of --likelihood=orders: orders of each sequence (default: 64)")
     verb.add_argument("--length", type=int, help="tokens of a sequence (default: those of a row in training)")
     verb.add_argument("--out", type=pathlib.Path, help="write the JSON here too")
     verb.add_argument("--clip", action="store_true", help="block diffusion: which noise levels have the least variance")
@@ -122,7 +126,13 @@ def _evaluate(options) -> int:
 
         data = DataOptions(options.data, options.source, options.validation_path, options.field, options.length)
         found = evaluate_run(
-            options.run, draws=options.draws, sequences=options.sequences, data=data, path=options.path
+            options.run,
+            draws=options.draws,
+            sequences=options.sequences,
+            data=data,
+            path=options.path,
+            likelihood=options.likelihood,
+            orders=options.orders,
         )
     text = json.dumps(found, indent=1)
     print(text)
@@ -139,10 +149,11 @@ def _refuse_mixed(options) -> None:
     if options.guidance is not None and options.pairs is None:
         raise UserError(f"--guidance={options.guidance}; accepted: with --pairs")
     corpus = ["data", "source", "validation_path", "sequences", "clip"]
-    without = {"path": ["pairs", *corpus], "pairs": [*corpus, "field", "length"]}
+    tight = ["likelihood", "orders"]
+    without = {"path": ["pairs", *corpus], "pairs": [*corpus, *tight, "field", "length"], "clip": tight}
     for chosen, others in without.items():
         for other in others:
-            if getattr(options, chosen) is not None and getattr(options, other) not in (None, False):
+            if getattr(options, chosen) not in (None, False) and getattr(options, other) not in (None, False):
                 raise UserError(f"--{chosen} with --{other.replace('_', '-')}; accepted: one of the two")
 
 

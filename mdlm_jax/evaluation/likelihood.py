@@ -42,7 +42,9 @@ class Likelihood(NamedTuple):
 
 
 @lru_cache(maxsize=4)  # one program for all validations of a run
-def _batch_nats(model: Model, reported: Objective, chunk: int, mesh: Mesh | None, guidance: float | None):
+def _batch_nats(
+    model: Model, reported: Objective, chunk: int, mesh: Mesh | None, guidance: float | None, scored_only: bool
+):
     # every process computes the same rows and reads the whole result
     @partial(jax.jit, out_shardings=None if mesh is None else NamedSharding(mesh, PartitionSpec()))
     def batch_nats(params, objective_params, rows, index, u):
@@ -54,7 +56,7 @@ def _batch_nats(model: Model, reported: Objective, chunk: int, mesh: Mesh | None
                 tokens=jnp.where(rows.prompt_mask, model.architecture.vocab_size, rows.tokens)
             )
             network = guided(model, look(reported, objective_params, keys, prompt_masked, u), guidance)
-        _, each = nats(network, reported, params, objective_params, view, chunk)
+        _, each = nats(network, reported, params, objective_params, view, chunk, scored_only=scored_only)
         return each.reshape(-1, reported.views).mean(axis=1)
 
     return batch_nats
@@ -115,19 +117,29 @@ def evaluate(
         )
 
     tokens = np.asarray(loss_mask(rows)).sum(axis=1)
-    mean = totals.mean(axis=1).sum() / tokens.sum()
-    # the standard error of a ratio of sums: the spread of each row's nats around the mean rate times its tokens
-    residual = totals.mean(axis=1) - mean * tokens
+    mean, error = per_token(totals.mean(axis=1), tokens)
     per_draw = totals.sum(axis=0) / tokens.sum()
     return Likelihood(
-        nats_per_token=float(mean),
-        standard_error=float(np.sqrt((residual**2).sum() * num_rows / max(num_rows - 1, 1)) / tokens.sum()),
+        nats_per_token=mean,
+        standard_error=error,
         monte_carlo_error=0.0 if draws == 1 else float(per_draw.std(ddof=1) / math.sqrt(draws)),
         tokens=int(tokens.sum()),
         draws=draws,
         estimator=reported.estimator,
         bound=reported.bound,
     )
+
+
+def per_token(nats_of_row: Float[np.ndarray, "n"], tokens: Int[np.ndarray, "n"]) -> tuple[float, float]:
+    """Nats per token and their standard error over rows.
+
+    It is that of a ratio of sums: the spread of each row's nats around the mean rate times its tokens.
+    """
+    num_rows = len(tokens)
+    mean = nats_of_row.sum() / tokens.sum()
+    residual = nats_of_row - mean * tokens
+    error = np.sqrt((residual**2).sum() * num_rows / max(num_rows - 1, 1)) / tokens.sum()
+    return float(mean), float(error)
 
 
 def row_nats(
@@ -144,6 +156,7 @@ def row_nats(
     chunk: int,
     mesh: Mesh | None = None,
     guidance: float | None = None,
+    scored_only: bool = False,
 ) -> Float[np.ndarray, "n"]:
     """Nats of whole rows, each view with its own noise.
 
@@ -160,8 +173,9 @@ def row_nats(
         chunk: Positions of each view whose logits are held at once.
         mesh: The devices that the network is split over.
         guidance: Weight of classifier-free guidance by the prompt; None: no guidance.
+        scored_only: Compute logits only at positions whose weight is not 0.
     """
-    batch_nats = _batch_nats(model, objective, chunk, mesh, guidance)
+    batch_nats = _batch_nats(model, objective, chunk, mesh, guidance, scored_only)
     count = len(which)
     batch_size = min(batch_size, count)
     found = np.zeros(count)

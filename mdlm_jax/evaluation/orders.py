@@ -1,11 +1,13 @@
-"""The K-order importance bound of a network that reads masks: tighter than the mean over orders."""
+"""The likelihood of a network that reads masks, one token at a time: in random orders, or in a fixed one."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Bool, Float, Int
 from scipy.special import logsumexp
 
 from mdlm_jax.data import Example
@@ -13,55 +15,101 @@ from mdlm_jax.evaluation.likelihood import row_nats
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.any_order import mask_tokens, random_ranks
 from mdlm_jax.objectives.base import Objective, View, cross_entropy, full, loss_mask
+from mdlm_jax.objectives.shifted import shifted
+
+MOST_ORDERS = 4096  # of a row; order k of row i is the same whatever the numbers of rows and orders
+VIEWS = 2**20  # whose numbers are in memory at once
+
+# (key, which positions have a loss) -> their ranks 0 .. n-1 in the order of decoding; those of the others are n or more
+RanksFn = Callable[[Array, Bool[Array, "L"]], Int[Array, "L"]]
 
 
 class OrderBound(NamedTuple):
-    """Bounds on -log of the mean over orders of p(row | order), for R rows."""
+    """Bounds on -log of the mean over orders of p(row | order), for R rows and K orders of each."""
 
     nats: Float[np.ndarray, "R"]  # -log of the mean over K orders: at or above the limit, on average
-    elbo: Float[np.ndarray, "R"]  # the mean over the same orders of -log p: never below `nats`
+    half: Float[np.ndarray, "R"]  # the same of K / 2 orders, the mean over both halves: never below `nats`
+    elbo: Float[np.ndarray, "R"]  # the mean over the same orders of -log p: never below `half`
+    standard_error: Float[np.ndarray, "R"]  # of the choice of orders: half of the difference between the halves
 
 
-def order_bound(model: Model, params: Any, rows: Example, *, orders: int, batch_size: int, chunk: int) -> OrderBound:
-    """Scores each row in K random orders, one token at a time: K L forward passes for a row of L positions.
+def order_bound(of_order: Float[np.ndarray, "R K"]) -> OrderBound:
+    """The K-order importance bound from the nats of each order.
 
     Args:
-        model: A network of a masked objective that does not read the time.
+        of_order: -log p(row | order) of K independent random orders of each of R rows. K is even.
+
+    Reference: Importance-weighted bounds, arXiv 1509.00519; any-order models, arXiv 2110.02037.
+    """
+    halves = log_mean(of_order.reshape(len(of_order), 2, -1))
+    error = np.abs(halves[:, 0] - halves[:, 1]) / 2
+    return OrderBound(log_mean(of_order), halves.mean(axis=1), of_order.mean(axis=1), error)
+
+
+def log_mean(of_order: Float[np.ndarray, "*n K"]) -> Float[np.ndarray, "*n"]:
+    """-log of the mean over K orders of p, from -log p."""
+    return np.asarray(np.log(of_order.shape[-1]) - logsumexp(-of_order, axis=-1))
+
+
+def order_nats(
+    model: Model,
+    params: Any,
+    rows: Example,
+    *,
+    orders: int,
+    batch_size: int,
+    ranks: RanksFn = random_ranks,
+    shift: bool = False,
+) -> Float[np.ndarray, "R K"]:
+    """-log p(row | order) for K orders of each row: K forward passes for each token that has a loss.
+
+    A pass shows the tokens before one in the order, masks that one and those after it, and computes the logits of that
+    one alone.
+
+    Args:
+        model: A network that reads masks and sees the whole row, without time conditioning.
         params: Parameters of the network.
         rows: Examples [R, L].
-        orders: K.
+        orders: K, at most MOST_ORDERS.
         batch_size: Views computed at once.
-        chunk: Positions of each view whose logits are held at once.
-
-    Reference: importance-weighted bounds, arXiv 1509.00519; any-order models, arXiv 2110.02037.
+        ranks: The order of a row's tokens. Default: uniformly random.
+        shift: Whether a position predicts the token after the one it reads.
     """
-    num_rows, length = rows.tokens.shape
-    which, order, step = (index.reshape(-1) for index in np.indices((num_rows, orders, length)))
-    each = row_nats(
-        model,
-        _one_step(model.architecture.vocab_size),
-        params,
-        (),
-        rows,
-        which,
-        noise=which * orders + order,
-        u=(step + 0.5) / length,
-        batch_size=batch_size,
-        chunk=chunk,
-    )
-    of_order = each.reshape(num_rows, orders, length).sum(axis=2)
-    return OrderBound(np.log(orders) - logsumexp(-of_order, axis=1), of_order.mean(axis=1))
+    num_tokens, length = np.asarray(loss_mask(rows)).sum(axis=1), rows.tokens.shape[1]
+    objective = _one_token(model.architecture.vocab_size, ranks, shift)
+    found = np.zeros((len(num_tokens), orders))
+    at_once = max(VIEWS // (orders * length), 1)
+    for start in range(0, len(num_tokens), at_once):
+        part = num_tokens[start : start + at_once]
+        views = np.indices((len(part), orders, length)).reshape(3, -1)
+        which, order, step = views[:, views[2] < part[views[0]]]
+        each = row_nats(
+            model,
+            objective,
+            params,
+            (),
+            jax.tree.map(lambda field: field[start : start + at_once], rows),  # noqa: B023
+            which,
+            noise=(start + which) * MOST_ORDERS + order,
+            u=(step + 0.5) / length,
+            batch_size=batch_size,
+            chunk=1,  # one position of a view is scored
+            scored_only=True,
+        )
+        np.add.at(found, (start + which, order), each)
+    return found
 
 
 @lru_cache(maxsize=4)  # one program for all batches
-def _one_step(mask_id: int) -> Objective:
-    """The nats of one token of a random order, given the tokens before it in that order."""
+def _one_token(mask_id: int, ranks: RanksFn, shift: bool) -> Objective:
+    """The nats of one token of an order, given the tokens before it in that order; u chooses the token."""
 
     def view(objective_params, key, example: Example, u) -> View:
         eligible = loss_mask(example)
-        ranks = random_ranks(key, eligible)
+        rank = ranks(key, eligible)
         step = jnp.floor(u * example.tokens.shape[0]).astype(jnp.int32)
-        seen = mask_tokens(example, eligible & (ranks >= step), 1.0, mask_id, 0.0)
-        return seen._replace(weight=seen.weight * (ranks == step))
+        seen = mask_tokens(example, eligible & (rank >= step), 1.0, mask_id, 0.0)
+        return seen._replace(weight=seen.weight * (rank == step))
 
-    return Objective(view, cross_entropy, full, bound="upper", estimator="random orders")
+    objective = Objective(view, cross_entropy, full, bound="exact", estimator="one token of an order")
+    return shifted(objective) if shift else objective

@@ -9,6 +9,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import evaluate
 from mdlm_jax.evaluation.text_and_images import agreement, bits_per_dimension, evaluate_tasks
 from mdlm_jax.runs.held_out import OWN_DATA, DataOptions, open_held_out, open_text
+from mdlm_jax.runs.likelihoods import check_likelihood, tight_likelihood
 from mdlm_jax.runs.restore import Run, open_run
 
 
@@ -19,6 +20,8 @@ def evaluate_run(
     sequences: int | None,
     data: DataOptions = OWN_DATA,
     path: str | None = None,
+    likelihood: str | None = None,
+    orders: int | None = None,
 ) -> dict:
     """Nats per token with errors, bits per byte and perplexity of the newest checkpoint.
 
@@ -31,28 +34,38 @@ def evaluate_run(
         data: Another corpus, or the run's own where it lies now.
         path: Text files to evaluate it on from beginning to end, instead of held-out rows of a corpus. Of `data` only
             the field and the length then count.
+        likelihood: A key of LIKELIHOODS; None for what the objective reports.
+        orders: Of the likelihood `orders`: random orders of each sequence; None for 64.
 
     Raises:
-        UserError: There is no run, or no corpus to evaluate it on.
+        UserError: There is no run, no corpus to evaluate it on, or no such likelihood of it.
     """
     run = open_run(folder, padded=path is not None)
+    if likelihood is not None:
+        check_likelihood(run, likelihood, draws, orders)
     draws = run.config.eval.draws if draws is None else draws
     if draws < 2:
         raise UserError(f"--draws={draws}; accepted: 2 or more, which give an error")
+    if orders is not None and likelihood != "orders":
+        raise UserError(f"--orders={orders}; accepted: with --likelihood=orders")
     if path is not None:
         held_out = open_text(run, path, data.field, data.sequence_length)
     else:
         held_out = open_held_out(run, folder, sequences, data)
-    found = evaluate(
-        run.model,
-        run.objective,
-        run.params,
-        run.objective_params,
-        held_out.rows,
-        draws=draws,
-        batch_size=run.config.eval.batch_size,
-        chunk=run.config.train.loss_chunk,
-    )
+    if likelihood is not None:
+        found, more = tight_likelihood(run, held_out.rows, likelihood, orders)
+    else:
+        found = evaluate(
+            run.model,
+            run.objective,
+            run.params,
+            run.objective_params,
+            held_out.rows,
+            draws=draws,
+            batch_size=run.config.eval.batch_size,
+            chunk=run.config.train.loss_chunk,
+        )
+        more = _text_and_images(run, held_out.rows, draws)
     return {
         "run": folder.name,
         "step": run.step,
@@ -61,7 +74,7 @@ def evaluate_run(
         "perplexity": found.perplexity,
         "bits_per_byte": found.bits_per_byte(held_out.bytes_per_token),
         "data": held_out.described,
-        **_text_and_images(run, held_out.rows, draws),
+        **more,
     }
 
 

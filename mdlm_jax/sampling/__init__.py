@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from mdlm_jax.models.transformer import Model
+from mdlm_jax.objectives.predictions import predicts_masked
 from mdlm_jax.sampling.ancestral import Ancestral, FirstHitting
 from mdlm_jax.sampling.autoregressive import Autoregressive, Ordered
 from mdlm_jax.sampling.base import BUCKET, Context, Request, Sampler, Trace, Trained, left_padded
@@ -21,7 +22,6 @@ from mdlm_jax.sampling.network import Network, logits_of, masked_share, position
 from mdlm_jax.sampling.remasking import Remasking
 from mdlm_jax.sampling.reverse import Metropolis, PredictorCorrector, Reverse
 from mdlm_jax.sampling.rows import block_rows, rows_back
-from mdlm_jax.sampling.serving import predicts_masked
 from mdlm_jax.sampling.similarity import key_value_similarity
 from mdlm_jax.sampling.steps import euler_distribution, tau_leaping_distribution, tweedie_distribution, without_mask
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mdlm_jax.objectives.base import Objective
+from mdlm_jax.objectives.predictions import predicts_masked
 from mdlm_jax.sampling.base import Context, Request, Trace
 from mdlm_jax.sampling.drawing import draw
 from mdlm_jax.sampling.network import Network, logits_of, positions_of, read, uniform_at
-from mdlm_jax.sampling.serving import predicts_masked
 
 
 class Ancestral(NamedTuple):

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mdlm_jax.objectives.base import Objective, causal
+from mdlm_jax.objectives.predictions import predicts_in_any_order, predicts_next
 from mdlm_jax.sampling.base import Context, Request, Trace
 from mdlm_jax.sampling.drawing import draw
 from mdlm_jax.sampling.network import Network, logits_of, new_cache, positions_of, reading, uniform_at
-from mdlm_jax.sampling.serving import predicts_in_any_order, predicts_next
 
 
 class Autoregressive(NamedTuple):

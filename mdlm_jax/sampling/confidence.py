@@ -11,11 +11,11 @@ from jaxtyping import Array, Int
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.base import Objective
+from mdlm_jax.objectives.predictions import predicts_masked
 from mdlm_jax.sampling.base import Context, Request
 from mdlm_jax.sampling.confidence_loop import decode
 from mdlm_jax.sampling.counts import COUNTS
 from mdlm_jax.sampling.network import Network
-from mdlm_jax.sampling.serving import predicts_masked
 from mdlm_jax.sampling.unmasking import CONFIDENCES, PLANNED, RULES
 
 CACHES = ("none", "prefix", "dual", "sub_block", "features")

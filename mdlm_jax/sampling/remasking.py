@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.base import Objective
+from mdlm_jax.objectives.predictions import predicts_masked
 from mdlm_jax.sampling.ancestral import draw_at
 from mdlm_jax.sampling.base import Context, Request, Trace
 from mdlm_jax.sampling.network import Network, positions_of, read
-from mdlm_jax.sampling.serving import predicts_masked
 from mdlm_jax.schedules import Schedule
 
 INVERSE_POINTS = 1024  # of the grid on which a schedule is inverted

@@ -11,10 +11,10 @@ from jaxtyping import Array, Float, Int
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.base import Objective
 from mdlm_jax.objectives.noised import EARLIEST
+from mdlm_jax.objectives.predictions import predicts_rates, process_of
 from mdlm_jax.processes.base import Process, draw, posterior
 from mdlm_jax.sampling.base import Context, Request, Trace
 from mdlm_jax.sampling.network import Network, logits_of, read
-from mdlm_jax.sampling.serving import predicts_rates, process_of
 from mdlm_jax.sampling.steps import (
     corrector_step,
     euler_distribution,

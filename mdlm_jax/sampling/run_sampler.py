@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.objectives.predictions import chain_steps, mask_schedule, process_of
 from mdlm_jax.runs.restore import Run
 from mdlm_jax.sampling.base import Sampler, Trained
 from mdlm_jax.sampling.samplers import SAMPLERS, in_blocks, samplers_for, serves
-from mdlm_jax.sampling.serving import chain_steps, mask_schedule, process_of
 from mdlm_jax.sampling.text import build_sampler, parse, split_name
 
 

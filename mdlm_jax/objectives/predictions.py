@@ -1,4 +1,4 @@
-"""Which objectives train what a sampler needs, from what an objective declares: its mask, inputs and process."""
+"""What a network trained by an objective predicts, from what the objective declares: its mask, inputs and process."""
 
 from typing import Any
 

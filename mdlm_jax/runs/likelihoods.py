@@ -1,0 +1,72 @@
+"""The likelihoods of a trained run that are tighter than its training bound, as parts of one JSON object."""
+
+import numpy as np
+
+from mdlm_jax.data import Example
+from mdlm_jax.errors import UserError
+from mdlm_jax.evaluation.likelihood import Likelihood, per_token
+from mdlm_jax.evaluation.orders import MOST_ORDERS, order_bound, order_nats
+from mdlm_jax.objectives.base import full, loss_mask
+from mdlm_jax.objectives.predictions import predicts_masked
+from mdlm_jax.runs.restore import Run
+
+LIKELIHOODS = ("orders",)
+ORDERS = 64  # of a row
+MASK_READERS = "accepted: any_order, masked and other objectives of masks, without blocks and model.time_conditioning"
+
+
+def check_likelihood(run: Run, name: str, draws: int | None, orders: int | None) -> None:
+    """Raises UserError if `name` is no likelihood, the run has no such one, or a number does not fit it."""
+    if name not in LIKELIHOODS:
+        raise UserError(f"--likelihood={name}; accepted: {', '.join(LIKELIHOODS)}")
+    if draws is not None:
+        raise UserError(f"--draws={draws} with --likelihood={name}; accepted: one of the two")
+    if orders is not None and not (2 <= orders <= MOST_ORDERS and orders % 2 == 0):
+        raise UserError(f"--orders={orders}; accepted: an even number, 2 to {MOST_ORDERS}")
+    objective, trained = run.objective, run.config.objective.name
+    if (objective.evaluate or objective).bound == "exact":
+        raise UserError(f"--likelihood={name}: {trained} has an exact one; accepted: evaluate without --likelihood")
+    what = ""
+    if run.config.objective.block_size:
+        what = " in blocks"
+    elif objective.mask is full and predicts_masked(objective, run.objective_params):
+        if not run.model.architecture.time_conditioning:
+            return
+        what = " with model.time_conditioning"
+    raise UserError(f"--likelihood={name}: not for {trained}{what}; {MASK_READERS}")
+
+
+def tight_likelihood(run: Run, rows: Example, name: str, orders: int | None) -> tuple[Likelihood, dict]:
+    """The K-order importance bound in nats per token; and what the JSON says of it besides.
+
+    `bias` is by how much it falls from K / 2 to K orders. Where the bias falls as 1 / K, as much of it is left.
+
+    Args:
+        run: The run, as `check_likelihood` accepts it.
+        rows: The text, fields [n, L].
+        name: A key of LIKELIHOODS.
+        orders: K; None for 64.
+    """
+    orders = ORDERS if orders is None else orders
+    bound = order_bound(
+        order_nats(run.model, run.params, rows, orders=orders, batch_size=run.config.eval.batch_size, shift=run.shift)
+    )
+    tokens = np.asarray(loss_mask(rows)).sum(axis=1)
+    nats_per_token, standard_error = per_token(bound.nats, tokens)
+    bias, bias_error = per_token(bound.half - bound.nats, tokens)
+    found = Likelihood(
+        nats_per_token=nats_per_token,
+        standard_error=standard_error,
+        monte_carlo_error=float(np.sqrt((bound.standard_error**2).sum()) / tokens.sum()),
+        tokens=int(tokens.sum()),
+        draws=orders,
+        estimator=f"log of the mean over {orders} random orders",
+        bound="upper",
+    )
+    return found, {
+        "likelihood_of": "the sampler that unmasks one token at a time, each order equally likely",
+        "bias": bias,
+        "bias_standard_error": bias_error,
+        "half_the_orders": per_token(bound.half, tokens)[0],
+        "mean_over_orders": per_token(bound.elbo, tokens)[0],
+    }
