@@ -82,8 +82,8 @@ def _executed(computations: dict, name: str, times: int) -> Iterator[tuple[Instr
         yield one, times
         if one.operation == "while":
             condition, body = (re.search(rf"{part}=%?([\w.-]+)", one.rest)[1] for part in ("condition", "body"))
-            told = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', one.rest)
-            trips = int(told[1]) if told else _trips(computations[condition])
+            known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', one.rest)
+            trips = int(known[1]) if known else _trips(computations[condition])
             yield from _executed(computations, body, times * trips)
         elif one.operation not in KINDS:
             for called in CALLED.findall(one.rest):

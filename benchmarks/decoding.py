@@ -4,12 +4,12 @@
     python benchmarks/decoding.py ... --parts text similarity    # these again; the rest stays as it was stored
 
 `--markov`: a masked run on a Markov source; `--text`: a masked run on bytes of text, both L = 1,024; `--judge`: an
-autoregressive run on the same text. Seconds are medians over turns; ratios are medians of the ratios within a turn, and
-are told in CPU time as well, which other processes disturb less. A floor is the FLOPs of every matrix product at the
-rate of a 4096^3 one, or the bytes of weights, keys and values at the rate at which a large array is read.
+autoregressive run on the same text. Seconds are medians over turns; ratios are medians of the ratios within a turn.
+Each ratio is reported in CPU time as well, which other processes disturb less. A floor is the FLOPs of all matrix
+products at the rate of a 4096^3 product, or the bytes of weights, keys and values at the rate of reading a large array.
 
-Where other processes hold cores, PyTorch's threads wait for each other and spin, so that neither clock is to be
-trusted: give the run one core (`taskset -c 0`), which both sides then use with one thread.
+On busy cores PyTorch's threads spin while they wait for each other, and neither clock can be trusted. Then pin the run
+to one core (`taskset -c 0`): both sides use one thread.
 """
 
 from mdlm_jax.malloc import keep_freed_memory

@@ -2,10 +2,10 @@
 
 python benchmarks/objectives.py [NAME ..]
 
-Steps of an objective and of `masked` alternate in one process, so that both see the same machine: the ratio is the
-median over turns. `masked` is given what the objective needs that is no part of its loss: noise levels told to the
-network (adaLN), and as many views. A view of blocks has 2 L positions, of which L are scored. A loss is of one row at
-one random time, so it is noisy: means of five steps are shown.
+Steps of an objective and of `masked` alternate in one process, so both see the same machine; the ratio is the median
+over turns. `masked` gets the same network and the same number of views as the objective, including conditioning on the
+noise level (adaLN). A view of blocks has 2 L positions, of which L are scored. Each loss is of one row at one random
+time, which is noisy, so the table shows means of five steps.
 """
 
 import json

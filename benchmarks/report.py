@@ -67,8 +67,8 @@ def main() -> None:
     for index, one in enumerate(turns, 1):
         lines.append(f"| {index} | {one['seconds']:.1f} | {one['cpu_seconds']:.1f} | {one['megabytes']:.2f} |")
     write_whole(RESULTS / "report.md", "\n".join(lines) + "\n")
-    told = {"command": "python benchmarks/report.py", "machine": machine(), "turns": turns}
-    write_whole(RESULTS / "report.json", json.dumps(told, indent=1) + "\n")
+    result = {"command": "python benchmarks/report.py", "machine": machine(), "turns": turns}
+    write_whole(RESULTS / "report.json", json.dumps(result, indent=1) + "\n")
     print("\n".join(lines))
 
 

@@ -86,15 +86,15 @@ def open_captioned(source: str, path: str, length: int) -> Splits:
             f"data.sequence_length={length}; accepted: {layout.length}, the {layout.text_length} words and "
             f"{layout.length - layout.text_length} image tokens of data.source={source!r} with data.path={path!r}"
         )
-    world = captioned_shapes()
-    edges = np.cumsum(world.joint.ravel())[:-1]
-    codes = to_codes(world.images, layout.patch, layout.levels)
+    pictures = captioned_shapes()
+    edges = np.cumsum(pictures.joint.ravel())[:-1]
+    codes = to_codes(pictures.images, layout.patch, layout.levels)
 
     def rows(split: int) -> Rows:
         def read(numbers: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n length"]:
             drawn = np.searchsorted(edges, uniform(split, numbers), side="right")
-            image, caption = np.divmod(drawn, world.joint.shape[1])
-            return row_of(layout, world.captions[caption], codes[image])
+            image, caption = np.divmod(drawn, pictures.joint.shape[1])
+            return row_of(layout, pictures.captions[caption], codes[image])
 
         return Rows(ROWS, read)
 

@@ -28,7 +28,7 @@ SIDES = ("left", "right")
 WORDS = (*OPENINGS, *itertools.chain(*COLOURS), *BITMAPS, UNNAMED, *SIDES)
 
 
-class World(NamedTuple):
+class CaptionedPictures(NamedTuple):
     """The joint distribution of pictures and captions, as tables."""
 
     images: Int[np.ndarray, "P 6 6"]  # all pictures, each once
@@ -46,29 +46,29 @@ class Entropies(NamedTuple):
     image_given_text: float
 
 
-def captioned_shapes() -> World:
+def captioned_shapes() -> CaptionedPictures:
     """The distribution: 144 pictures times 144 captions."""
-    places = range(SIDE - 2)
-    number = {word: place for place, word in enumerate(WORDS)}
+    corners = range(SIDE - 2)  # of a 3 x 3 shape: its upper row or left column
+    number = {word: index for index, word in enumerate(WORDS)}
     names = [name for pair in COLOURS for name in pair]
-    spoken = list(itertools.product(OPENINGS, names, (*BITMAPS, UNNAMED), SIDES))
+    captions = list(itertools.product(OPENINGS, names, (*BITMAPS, UNNAMED), SIDES))
     images, joint = [], []
-    for kind, level, row, column in itertools.product(BITMAPS, range(1, LEVELS), places, places):
+    for kind, level, row, column in itertools.product(BITMAPS, range(1, LEVELS), corners, corners):
         image = np.zeros((SIDE, SIDE), np.int32)
         image[row : row + 3, column : column + 3] = level * np.array(BITMAPS[kind])
         images.append(image)
         pair = list(COLOURS)[level - 1]
-        chance = COLOURS[pair] / (len(BITMAPS) * len(places) ** 2)
+        chance = COLOURS[pair] / (len(BITMAPS) * len(corners) ** 2)
         named = dict(zip(pair, (FIRST_NAME, 1 - FIRST_NAME), strict=True))
-        kinds, side = {kind: NAMED, UNNAMED: 1 - NAMED}, SIDES[column >= len(places) // 2]
+        kinds, side = {kind: NAMED, UNNAMED: 1 - NAMED}, SIDES[column >= len(corners) // 2]
         joint.append(
             [
-                chance * OPENINGS[opening] * named.get(colour, 0) * kinds.get(said, 0) * (where == side)
-                for opening, colour, said, where in spoken
+                chance * OPENINGS[opening] * named.get(colour, 0) * kinds.get(named_kind, 0) * (named_side == side)
+                for opening, colour, named_kind, named_side in captions
             ]
         )
-    captions = np.array([[number[word] for word in words] for words in spoken], np.int32)
-    return World(np.stack(images), captions, np.array(joint))
+    numbers = np.array([[number[word] for word in words] for words in captions], np.int32)
+    return CaptionedPictures(np.stack(images), numbers, np.array(joint))
 
 
 def entropies(joint: Float[np.ndarray, "P C"]) -> Entropies:

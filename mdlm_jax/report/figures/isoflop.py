@@ -66,12 +66,12 @@ def _panel(analysis: Analysis, name: str, losses: list[float | None], first: boo
     ]
     layers = [layer.encode(x=x, y=y, color=color) for layer in layers]
     marks = alt.Chart(charts.data(_mark(curve, minimum) for curve, minimum in fitted))
-    told = charts.tips(N=".4~s", loss=".4f")
+    tooltip = charts.tips(N=".4~s", loss=".4f")
     star = {"shape": charts.STAR, "size": 110, "stroke": "black", "strokeWidth": 0.8, "filled": True, "opacity": 1}
     cross = {"shape": charts.CROSS, "size": 70, "stroke": charts.REFUSED, "strokeWidth": 2.4, "opacity": 1}
     layers += [
-        marks.transform_filter("datum.inside").mark_point(**star).encode(x=x, y=y, color=color, tooltip=told),
-        marks.transform_filter("!datum.inside").mark_point(**cross).encode(x=x, y=y, tooltip=told),
+        marks.transform_filter("datum.inside").mark_point(**star).encode(x=x, y=y, color=color, tooltip=tooltip),
+        marks.transform_filter("!datum.inside").mark_point(**cross).encode(x=x, y=y, tooltip=tooltip),
     ]
     own = "" if name in likelihoods(analysis) else " (bounds no likelihood: its own axis)"
     layered = alt.layer(*layers).properties(width=width, height=300, title=name + own)
