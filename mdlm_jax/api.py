@@ -69,8 +69,9 @@ def evaluate(
         data: Path of another corpus, or of the run's own where it has moved. Default: the run's own.
         source: What kind of corpus `data` is, as `data.source` in a config. Default: the run's own.
         length: Tokens of a sequence. Default: those of a row in training.
-        likelihood: "orders" for the importance bound of several random orders, tighter than the bound of training.
-            Default: what the objective reports.
+        likelihood: "orders" for the importance bound of several random orders, tighter than the training bound;
+            "left_to_right" or "confidence" for the exact likelihood of the sampler that decodes in this order. Default:
+            what the objective reports.
         orders: Random orders of each sequence, an even number. Default: 64.
 
     Returns:

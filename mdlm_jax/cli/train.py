@@ -46,7 +46,9 @@ def add_train(verbs) -> None:
     verb.add_argument("--pairs", help="a .jsonl file with the fields prompt and answer: nats of each answer")
     verb.add_argument("--guidance", type=float, help="of --pairs: weight of classifier-free guidance by the prompt")
     verb.add_argument(
-        "--likelihood", help="orders: a tighter bound of a network that reads masks, from several random orders"
+        "--likelihood",
+        help="of a network that reads masks: orders (a tighter bound, from several random orders), left_to_right "
+        "or confidence (exact, of the sampler that decodes in this order)",
     )
     verb.add_argument("--orders", type=int, help="of --likelihood=orders: orders of each sequence (default: 64)")
     verb.add_argument("--length", type=int, help="tokens of a sequence (default: those of a row in training)")

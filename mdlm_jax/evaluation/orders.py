@@ -100,6 +100,31 @@ def order_nats(
     return found
 
 
+def left_to_right(key: Array, eligible: Bool[Array, "L"]) -> Int[Array, "L"]:
+    """The ranks of the order from left to right, for `order_nats` with one order."""
+    return jnp.where(eligible, jnp.cumsum(eligible) - 1, eligible.size)
+
+
+def causal_order_nats(
+    model: Model, objective: Objective, params: Any, rows: Example, *, orders: int, batch_size: int, chunk: int
+) -> Float[np.ndarray, "R K"]:
+    """As `order_nats`, for a network that reads a random order causally: one forward pass for each order.
+
+    Args:
+        model: A network of `any_order_causal`.
+        objective: The objective `any_order_causal`.
+        params: Parameters of the network.
+        rows: Examples [R, L].
+        orders: K, at most MOST_ORDERS.
+        batch_size: Orders computed at once.
+        chunk: Positions of each order whose logits are held at once.
+    """
+    which, order = np.indices((len(rows.tokens), orders)).reshape(2, -1)
+    noise, u = which * MOST_ORDERS + order, np.zeros(which.shape)
+    each = row_nats(model, objective, params, (), rows, which, noise=noise, u=u, batch_size=batch_size, chunk=chunk)
+    return each.reshape(-1, orders)
+
+
 @lru_cache(maxsize=4)  # one program for all batches
 def _one_token(mask_id: int, ranks: RanksFn, shift: bool) -> Objective:
     """The nats of one token of an order, given the tokens before it in that order; u chooses the token."""

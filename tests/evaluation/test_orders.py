@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from mdlm_jax.data import Example
-from mdlm_jax.evaluation.orders import log_mean, order_bound, order_nats
+from mdlm_jax.evaluation.orders import causal_order_nats, log_mean, order_bound, order_nats
 from mdlm_jax.exact import conditionals, masked_nats, nats, random_toy_distribution, table_network
 from mdlm_jax.exact import order_nats as nats_of_all_orders
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
-from mdlm_jax.objectives.base import full
+from mdlm_jax.objectives.any_order import any_order_causal
+from mdlm_jax.objectives.base import causal, full
 from mdlm_jax.sampling.network import reading
 
 V, L = 3, 3
@@ -132,3 +133,20 @@ def test_bound_lies_between_elbo_and_the_text(arbitrary):
             entropy - 1e-12 <= probability @ bound.nats <= probability @ bound.half <= probability @ bound.elbo + 1e-12
         )
     np.testing.assert_allclose(bound.nats, nats(toy), rtol=1e-10)
+
+
+def test_orders_read_causally(trained):
+    """One pass gives the nats of one order: the row [start, x_a, x_b] read causally predicts x_a, x_b, x_c."""
+    model, params, _ = trained
+    order = jnp.array(ORDERS)
+    read = jnp.append(jnp.full((len(order), 1), V), jnp.array(TEXT)[order[:, :-1]], axis=1)
+    own = jnp.append(jnp.full((len(order), 1), -1), order[:, :-1], axis=1)
+    view = reading(read, jnp.stack([own, order], axis=-1), jnp.stack([own, own], axis=-1), jnp.zeros(len(order)))
+    logs = jax.nn.log_softmax(model.head(params, model.hidden(params, view, causal)[0]))
+    exact = -np.asarray(jnp.take_along_axis(logs, jnp.array(TEXT)[order][..., None], axis=-1), np.float64).sum((1, 2))
+
+    rows = example(np.repeat(TEXT[None], 10, axis=0))
+    objective = any_order_causal(V)
+    found = causal_order_nats(model, objective, params, rows, orders=16, batch_size=32, chunk=L)
+    nearest = np.abs(found[..., None] - exact)
+    assert nearest.min(axis=2).max() < 1e-5 and len(np.unique(nearest.argmin(axis=2))) == len(ORDERS)

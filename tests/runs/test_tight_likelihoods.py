@@ -59,12 +59,29 @@ def test_orders_of_a_run(trained, tmp_path):
     assert again["nats_per_token"] == found["nats_per_token"]
 
 
+@pytest.mark.parametrize("name", ["left_to_right", "confidence"])
+def test_one_order_of_a_run(trained, name):
+    found, run = mj.evaluate(trained, likelihood=name, sequences=5), open_run(trained)
+    assert found["bound"] == "exact" and found["monte_carlo_error"] == 0 and found["tokens"] == 5 * LENGTH
+    nats = 0.0
+    for tokens in np.asarray(open_held_out(run, trained, 5).rows.tokens):
+        row = np.full(LENGTH, run.vocab_size)
+        for _ in range(LENGTH):
+            logs = np.array(jax.nn.log_softmax(network_of(run)(row[None])[0]))
+            logs[row != run.vocab_size] = -np.inf
+            position = logs.max(axis=1).argmax() if name == "confidence" else np.argmax(row == run.vocab_size)
+            nats -= logs[position, tokens[position]]
+            row[position] = tokens[position]
+    assert found["nats_per_token"] == pytest.approx(nats / found["tokens"], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--likelihood", "tight"], "--likelihood=tight; accepted: orders"),
+        (["--likelihood", "tight"], "--likelihood=tight; accepted: orders, left_to_right, confidence"),
         (["--likelihood", "orders", "--orders", "3"], "--orders=3; accepted: an even number, 2 to 4096"),
         (["--orders", "4"], "--orders=4; accepted: with --likelihood=orders"),
+        (["--orders", "4", "--likelihood", "confidence"], "--orders=4; accepted: with --likelihood=orders"),
         (["--likelihood", "orders", "--draws", "4"], "--draws=4 with --likelihood=orders"),
         (["--likelihood", "orders", "--pairs", "a.jsonl"], "--pairs with --likelihood"),
         (["--likelihood", "orders", "--clip"], "--clip with --likelihood"),
@@ -87,6 +104,7 @@ def test_wrong_options_are_one_line(trained, capfd, options, message):
         ({"name": "masked", "block_size": 2}, "not for masked in blocks; accepted: "),
         ({"name": "any_order", "timed": True}, "not for any_order with model.time_conditioning; accepted: "),
         ({"name": "masked_lm"}, None),
+        ({"name": "any_order_causal"}, None),
         ({"name": "d3pm", "process": "absorbing"}, None),
     ],
 )
