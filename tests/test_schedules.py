@@ -1,5 +1,7 @@
 """Schedules against the formulas and numbers of their papers and code."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -89,7 +91,7 @@ def test_increasing_probability(schedule):
         (linear(1e-3), 0, 0.999),
         (cosine(), 0, 1),
         (polynomial(2.0), 0, 1),
-        (geometric(1e-4, 20.0), -np.expm1(-1e-4), -np.expm1(-20.0)),
+        (geometric(1e-4, 20.0), -math.expm1(-1e-4), -math.expm1(-20.0)),
     ],
     ids=["linear", "linear with epsilon", "cosine", "square", "geometric"],
 )

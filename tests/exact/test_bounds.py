@@ -1,6 +1,7 @@
 """The forms of the any-order bound against each other, and against -log p(x) where the network knows the toy
 distribution."""
 
+import functools
 import itertools
 from math import log
 
@@ -26,53 +27,76 @@ from mdlm_jax.exact import (
 from mdlm_jax.schedules import cosine, geometric, linear, noise_rate, polynomial
 
 V, L = 3, 4
-TOY = random_toy_distribution(0, V, L)
-OPTIMAL = table_network(np.log(conditionals(TOY)))
-# any network: its conditionals agree with no joint distribution
-ARBITRARY = table_network(np.random.default_rng(1).normal(size=(V + 1,) * L + (L, V)))
-SOME = TOY.tokens[[0, 17, 40, 80]]
-SIZES = np.array([bin(number).count("1") for number in range(2**L)])
+
+
+@functools.cache
+def toy():
+    return random_toy_distribution(0, V, L)
+
+
+@functools.cache
+def optimal():
+    return table_network(np.log(conditionals(toy())))
+
+
+@functools.cache
+def arbitrary():
+    """Its conditionals agree with no joint distribution."""
+    return table_network(np.random.default_rng(1).normal(size=(V + 1,) * L + (L, V)))
+
+
+SOME = [(0, 0, 0, 0), (0, 1, 2, 2), (1, 1, 1, 1), (2, 2, 2, 2)]
+
+
+@pytest.fixture
+def x(request):
+    return np.array(request.param)
+
+
+@functools.cache
+def sizes():
+    return np.array([bin(number).count("1") for number in range(2**L)])
 
 
 def test_optimal_network_is_tight_for_every_sequence():
-    bounds = [any_order_bound(OPTIMAL, V, x) for x in TOY.tokens]
-    np.testing.assert_allclose(bounds, nats(TOY), rtol=1e-12)
+    bounds = [any_order_bound(optimal(), V, x) for x in toy().tokens]
+    np.testing.assert_allclose(bounds, nats(toy()), rtol=1e-12)
 
 
 def test_nats_per_masked_token_rise_with_the_count():
     """Han's inequalities: the h_k, means over sequences, sets of k masked tokens and members, sum to the entropy."""
-    probability = TOY.probability.ravel()
-    table = np.einsum("x,xsl->s", probability, [masked_nats(OPTIMAL, V, x) for x in TOY.tokens])
-    h = np.array([table[k == SIZES].mean() / k for k in range(1, L + 1)])
+    probability = toy().probability.ravel()
+    table = np.einsum("x,xsl->s", probability, [masked_nats(optimal(), V, x) for x in toy().tokens])
+    h = np.array([table[k == sizes()].mean() / k for k in range(1, L + 1)])
     assert (np.diff(h) >= -1e-14).all()
-    assert h.sum() == pytest.approx(probability @ nats(TOY), rel=1e-12)
+    assert h.sum() == pytest.approx(probability @ nats(toy()), rel=1e-12)
 
 
-@pytest.mark.parametrize("x", SOME)
+@pytest.mark.parametrize("x", SOME, indirect=True)
 def test_sum_over_sets_is_mean_over_orders(x):
-    each = order_nats(ARBITRARY, V, x)
+    each = order_nats(arbitrary(), V, x)
     assert len(each) == 24 and each.std() > 0.1
-    assert any_order_bound(ARBITRARY, V, x) == pytest.approx(each.mean(), rel=1e-13)
+    assert any_order_bound(arbitrary(), V, x) == pytest.approx(each.mean(), rel=1e-13)
 
 
-@pytest.mark.parametrize("x", SOME)
+@pytest.mark.parametrize("x", SOME, indirect=True)
 def test_one_order_is_the_chain_rule(x):
     """The first and last order of `itertools.permutations` are left to right and right to left."""
-    for order, value in zip((range(L), reversed(range(L))), order_nats(ARBITRARY, V, x)[[0, -1]], strict=True):
+    for order, value in zip((range(L), reversed(range(L))), order_nats(arbitrary(), V, x)[[0, -1]], strict=True):
         partial, total = np.full((1, L), V), 0.0
         for position in order:
-            logits = ARBITRARY(partial)[0, position]
+            logits = arbitrary()(partial)[0, position]
             total += logsumexp(logits) - logits[x[position]]
             partial[0, position] = x[position]
         assert value == pytest.approx(total, rel=1e-13)
 
 
-@pytest.mark.parametrize("x", SOME)
+@pytest.mark.parametrize("x", SOME, indirect=True)
 def test_published_forms_agree(x):
     """ARDM's step form, RADD's and SMDM's fixed counts, and RADD's integral over the mask rate."""
-    bound = any_order_bound(ARBITRARY, V, x)
-    table = masked_nats(ARBITRARY, V, x)
-    by_count = np.array([table.sum(axis=1)[k == SIZES].mean() for k in range(1, L + 1)])
+    bound = any_order_bound(arbitrary(), V, x)
+    table = masked_nats(arbitrary(), V, x)
+    by_count = np.array([table.sum(axis=1)[k == sizes()].mean() for k in range(1, L + 1)])
     fixed_count = np.mean([L / k * by_count[k - 1] for k in range(1, L + 1)])
     steps = []
     for order in itertools.permutations(range(L)):
@@ -92,7 +116,7 @@ def test_few_nodes_are_exact_for_linear(length):
     assert value == pytest.approx(any_order_bound(network, V, x), rel=1e-13)
 
 
-@pytest.mark.parametrize("x", SOME)
+@pytest.mark.parametrize("x", SOME, indirect=True)
 @pytest.mark.parametrize(
     ("schedule", "root"),
     [(linear(), 1), (cosine(), 1), (polynomial(2.0), 1), (polynomial(3.0), 1), (polynomial(0.5), 4)],
@@ -101,21 +125,21 @@ def test_few_nodes_are_exact_for_linear(length):
 def test_bound_is_schedule_invariant(x, schedule, root):
     s, weights = gauss_legendre(40)
     times = s**root  # smooths what is singular at 0
-    value = masked_bound(masked_nats(ARBITRARY, V, x), schedule, times, weights * root * s ** (root - 1))
-    assert value == pytest.approx(any_order_bound(ARBITRARY, V, x), rel=1e-10)
+    value = masked_bound(masked_nats(arbitrary(), V, x), schedule, times, weights * root * s ** (root - 1))
+    assert value == pytest.approx(any_order_bound(arbitrary(), V, x), rel=1e-10)
 
 
-@pytest.mark.parametrize("x", SOME)
+@pytest.mark.parametrize("x", SOME, indirect=True)
 @pytest.mark.parametrize("sigma_min", [1e-2, 1e-4])
 def test_geometric_schedule_misses_rates_below_sigma_min(x, sigma_min):
     """The integrand over the mask rate p is f(p); [0, 1 - exp(-sigma_min)] is missing, at f(0) = sum of nats."""
-    table = masked_nats(ARBITRARY, V, x)
+    table = masked_nats(arbitrary(), V, x)
     value = masked_bound(table, geometric(sigma_min, 20.0), *gauss_legendre(120))
     low, high = -np.expm1(-sigma_min), -np.expm1(-20.0)
     share, weight = gauss_legendre(L // 2 + 1, low, high)
     assert value == pytest.approx(weight / share @ masked_count_distribution(share, L) @ table.sum(axis=1), rel=1e-10)
-    first_order = sigma_min * table[SIZES == 1].sum()
-    assert any_order_bound(ARBITRARY, V, x) - value == pytest.approx(first_order, rel=3 * L * sigma_min)
+    first_order = sigma_min * table[sizes() == 1].sum()
+    assert any_order_bound(arbitrary(), V, x) - value == pytest.approx(first_order, rel=3 * L * sigma_min)
 
 
 def test_sampling_in_random_order_mixes_orders():
@@ -124,25 +148,25 @@ def test_sampling_in_random_order_mixes_orders():
     for revealed in range(L):
         following: dict[tuple[int, ...], float] = {}
         for partial, chance in probs.items():
-            logits = ARBITRARY(np.array([partial]))[0]
+            logits = arbitrary()(np.array([partial]))[0]
             for position in (i for i in range(L) if partial[i] == V):
                 for token in range(V):
                     child = (*partial[:position], token, *partial[position + 1 :])
                     share = np.exp(logits[position, token] - logsumexp(logits[position])) / (L - revealed)
                     following[child] = following.get(child, 0) + chance * share
         probs = following
-    each = np.array([order_nats(ARBITRARY, V, x) for x in TOY.tokens])
-    sampled = np.array([probs[tuple(x)] for x in TOY.tokens.tolist()])
+    each = np.array([order_nats(arbitrary(), V, x) for x in toy().tokens])
+    sampled = np.array([probs[tuple(x)] for x in toy().tokens.tolist()])
     np.testing.assert_allclose(np.exp(-each).mean(axis=1), sampled, rtol=1e-12)
     assert sampled.sum() == pytest.approx(1, rel=1e-12)
     # Jensen: the bound is above -log of the mixture, and strictly here
     assert (each.mean(axis=1) > -np.log(sampled)).all()
 
 
-@pytest.mark.parametrize("x", SOME)
+@pytest.mark.parametrize("x", SOME, indirect=True)
 def test_networks_may_read_mask_rate_not_time(x):
     """A network that reads the mask rate keeps the bound schedule-invariant; one that reads t does not."""
-    tables = [masked_nats(ARBITRARY, V, x).sum(axis=1), masked_nats(OPTIMAL, V, x).sum(axis=1)]
+    tables = [masked_nats(arbitrary(), V, x).sum(axis=1), masked_nats(optimal(), V, x).sum(axis=1)]
     times, weights = gauss_legendre(60)
 
     def bound(schedule, told):
@@ -183,17 +207,17 @@ def test_smdm_toy():
 
 def test_blocks_of_one_are_autoregression():
     """Masked diffusion of one token given clean ones costs its -log p: blocks of size 1 add up to the chain rule."""
-    for x in SOME:
+    for x in map(np.array, SOME):
         total = 0.0
         for position in range(L):
 
             def one(tokens, position=position, x=x):
                 row = np.concatenate([np.tile(x[:position], (len(tokens), 1)), tokens], axis=1)
                 wide = np.pad(row, ((0, 0), (0, L - row.shape[1])), constant_values=V)
-                return OPTIMAL(wide)[:, position : position + 1]
+                return optimal()(wide)[:, position : position + 1]
 
             total += any_order_bound(one, V, x[position : position + 1])
-        assert total == pytest.approx(-log(TOY.probability[tuple(x)]), rel=1e-12)
+        assert total == pytest.approx(-log(toy().probability[tuple(x)]), rel=1e-12)
 
 
 def test_independent_tokens_have_no_best_order():

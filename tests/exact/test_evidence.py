@@ -1,6 +1,8 @@
 """With the network that knows the toy distribution every objective's bound is -log p(x), for every x: enumeration,
 quadrature."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,7 +21,6 @@ from mdlm_jax.schedules import cosine, linear, polynomial
 from tests.exact.enumeration import bounds
 
 V = 3
-TOY, LONG = random_toy_distribution(0, V, length=2), random_toy_distribution(1, 2, length=4)
 TIGHT = {
     "sedd absorbing raw": lambda: (sedd(absorbing(V, linear()), "raw"), 40, 1e-12),
     "sedd absorbing scaled": lambda: (sedd(absorbing(V, cosine()), "scaled"), 40, 1e-10),
@@ -36,6 +37,16 @@ TIGHT = {
 }
 
 
+@functools.cache
+def toy():
+    return random_toy_distribution(0, V, length=2)
+
+
+@functools.cache
+def long():
+    return random_toy_distribution(1, 2, length=4)
+
+
 def phi_of(objective):
     return {"power": jnp.array([-0.5, 0.5, 2.0])} if objective.surrogate is not None else ()
 
@@ -46,9 +57,9 @@ def test_best_network_is_tight_for_every_sequence(name):
     objective, nodes, tolerance = TIGHT[name]()
     objective_params = phi_of(objective)
     value = bounds(
-        objective, best_network(objective, TOY, objective_params), TOY.tokens, *tanh_sinh(nodes), objective_params
+        objective, best_network(objective, toy(), objective_params), toy().tokens, *tanh_sinh(nodes), objective_params
     )
-    np.testing.assert_allclose(value, nats(TOY), atol=tolerance)
+    np.testing.assert_allclose(value, nats(toy()), atol=tolerance)
 
 
 BLOCKS = {
@@ -65,12 +76,12 @@ BLOCKS = {
 def test_blocks_of_every_size_are_tight(name, size):
     objective = BLOCKS[name]()
     objective_params = {"power": jnp.array([-0.5, 1.0])} if objective.surrogate is not None else ()
-    blocks = block(objective, size, LONG.length)
+    blocks = block(objective, size, long().length)
     some = [0, 5, 11, 14]
     value = bounds(
-        blocks, best_network(blocks, LONG, objective_params), LONG.tokens[some], *tanh_sinh(40), objective_params
+        blocks, best_network(blocks, long(), objective_params), long().tokens[some], *tanh_sinh(40), objective_params
     )
-    np.testing.assert_allclose(value, nats(LONG)[some], atol=1e-7)
+    np.testing.assert_allclose(value, nats(long())[some], atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["uniform", "hybrid", "gidd", "absorbing"])
@@ -86,15 +97,15 @@ def test_plug_in_needs_the_leave_one_out_distribution(name):
         parameterization=lambda objective_params: full_posterior(objective.parameterization(objective_params).process)
     )
     left_out, plain = (
-        bounds(objective, best_network(asked, TOY), TOY.tokens, *tanh_sinh(60)) for asked in (objective, wrong)
+        bounds(objective, best_network(asked, toy()), toy().tokens, *tanh_sinh(60)) for asked in (objective, wrong)
     )
-    probability = TOY.probability.ravel()
-    print(f"{name}: H {entropy(TOY):.4f}, left out {probability @ left_out:.4f}, plain {probability @ plain:.4f}")
-    np.testing.assert_allclose(left_out, nats(TOY), atol=1e-10)
+    probability = toy().probability.ravel()
+    print(f"{name}: H {entropy(toy()):.4f}, left out {probability @ left_out:.4f}, plain {probability @ plain:.4f}")
+    np.testing.assert_allclose(left_out, nats(toy()), atol=1e-10)
     if name == "absorbing":
         np.testing.assert_allclose(plain, left_out, atol=1e-10)
     else:
-        assert probability @ plain > entropy(TOY) + 0.05
+        assert probability @ plain > entropy(toy()) + 0.05
 
 
 @pytest.mark.parametrize("name", ["uniform", "hybrid"])
@@ -105,10 +116,10 @@ def test_d3pm_needs_the_leave_one_out_distribution(name):
     wrong = objective._replace(parameterization=lambda objective_params: full_posterior(process))
     steps = np.arange(1, 65) / 64, np.full(64, 1 / 64)
     left_out, plain = (
-        TOY.probability.ravel() @ bounds(objective, best_network(asked, TOY), TOY.tokens, *steps)
+        toy().probability.ravel() @ bounds(objective, best_network(asked, toy()), toy().tokens, *steps)
         for asked in (objective, wrong)
     )
-    assert entropy(TOY) < left_out < entropy(TOY) + 0.05
+    assert entropy(toy()) < left_out < entropy(toy()) + 0.05
     assert plain > left_out + 0.05
 
 

@@ -17,7 +17,12 @@ from mdlm_jax.exact import (
     masked_count_distribution,
 )
 
-CHAINS = [markov_chain(3, 0.5, 0), markov_chain(2, 1.0, 1)]
+CHAINS = [(3, 0.5, 0), (2, 1.0, 1)]  # arguments of markov_chain
+
+
+@pytest.fixture
+def chain(request):
+    return markov_chain(*request.param)
 
 
 def world_of(stationary, transitions, length):
@@ -35,7 +40,7 @@ def bound(chain, length):
     )
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("chain", CHAINS, indirect=True)
 def test_conditionals_need_only_the_nearest_tokens(chain):
     """Against Bayes' rule over all sequences, for every partly masked one. Visible positions are leave-one-out."""
     length, mask = 5, len(chain[0])
@@ -44,7 +49,7 @@ def test_conditionals_need_only_the_nearest_tokens(chain):
         np.testing.assert_allclose(markov_conditionals(*chain, np.array(partial)), table[partial], rtol=1e-12)
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("chain", CHAINS, indirect=True)
 @pytest.mark.parametrize("length", [1, 2, 6])
 def test_entropy_matches_enumeration(chain, length):
     assert markov_entropy(*chain, length) == pytest.approx(entropy(world_of(*chain, length)), rel=1e-12)
@@ -52,7 +57,7 @@ def test_entropy_matches_enumeration(chain, length):
 
 @pytest.mark.parametrize("noised", [0.1, 0.5, 1.0])
 def test_optimal_nats_match_enumeration(noised):
-    length, chain = 6, CHAINS[0]
+    length, chain = 6, markov_chain(*CHAINS[0])
     toy, mask = world_of(*chain, length), 3
     table = conditionals(toy)
     probs = masked_count_distribution(np.array([noised]), length)[0]
@@ -65,7 +70,7 @@ def test_optimal_nats_match_enumeration(noised):
     assert markov_masked_nats(*chain, length, noised) == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize("chain", [*CHAINS, markov_chain(16, 0.3, 2)])
+@pytest.mark.parametrize("chain", [*CHAINS, (16, 0.3, 2)], indirect=True)
 @pytest.mark.parametrize("length", [1, 2, 6, 7, 64])
 def test_optimal_bound_is_the_entropy(chain, length):
     assert bound(chain, length) == pytest.approx(markov_entropy(*chain, length), rel=1e-10)
@@ -92,6 +97,6 @@ def test_entropy_rate_is_an_integral_over_gaps():
 
 def test_nats_at_both_ends_of_the_mask_rate():
     """At rate 1 each token costs its marginal entropy, and at rate 0 nothing is masked."""
-    chain, length = CHAINS[0], 10
+    chain, length = markov_chain(*CHAINS[0]), 10
     assert markov_masked_nats(*chain, length, 1.0) == pytest.approx(length * markov_entropy(*chain, 1), rel=1e-12)
     assert markov_masked_nats(*chain, length, 0.0) == 0

@@ -31,17 +31,18 @@ def test_leave_one_out_matches_enumeration():
 
 VOCAB, LENGTH = 4, 12
 OBJECTIVES = {
-    "any_order": any_order(VOCAB),
-    "udlm": udlm(VOCAB, cosine()).evaluate,
-    "sedd in blocks": block(sedd(uniform(VOCAB, linear()), "raw").evaluate, 4, LENGTH),
-    "d3pm": d3pm(uniform(VOCAB, linear()), 500, 0.0),
+    "any_order": lambda: any_order(VOCAB),
+    "udlm": lambda: udlm(VOCAB, cosine()).evaluate,
+    "sedd in blocks": lambda: block(sedd(uniform(VOCAB, linear()), "raw").evaluate, 4, LENGTH),
+    "d3pm": lambda: d3pm(uniform(VOCAB, linear()), 500, 0.0),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_best_network_reaches_the_entropy(objective):
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_best_network_reaches_the_entropy(name):
     """Mean nats over rows drawn from the chain, each noised once, at evenly spread levels."""
+    objective = OBJECTIVES[name]()
     chain, num = markov_chain(VOCAB, 0.4, seed=0), 40_000
     rows = jnp.asarray(sample_rows(*chain, (7,), np.arange(num), LENGTH))
     arrays = [jnp.asarray(part, jnp.float32) for part in chain]

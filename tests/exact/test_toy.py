@@ -49,12 +49,16 @@ def test_impossible_conditionals_are_uniform():
 @pytest.mark.parametrize(
     ("probability", "complaint"),
     [
-        (np.full((2, 3), 1 / 6), "axes of one size"),
-        (np.full((2, 2), 0.3), "sum 1.2"),
-        (np.array([[1.5, -0.5], [0, 0]]), "minimum -0.5"),
-        (np.full((4,) * 9, 4.0**-9), "smaller V or L"),
+        ([[1 / 6] * 3] * 2, "axes of one size"),
+        ([[0.3] * 2] * 2, "sum 1.2"),
+        ([[1.5, -0.5], [0.0, 0.0]], "minimum -0.5"),
     ],
 )
 def test_invalid_distribution_is_refused(probability, complaint):
     with pytest.raises(UserError, match=complaint):
-        conditionals(ToyDistribution(probability))
+        conditionals(ToyDistribution(np.array(probability)))
+
+
+def test_large_distribution_is_refused():
+    with pytest.raises(UserError, match="smaller V or L"):
+        conditionals(ToyDistribution(np.full((4,) * 9, 4.0**-9)))

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import t as student
@@ -19,8 +21,8 @@ from mdlm_jax.laws import (
 )
 from mdlm_jax.laws.surface import predict, slopes
 
-TRUTH = np.array([np.log(1.8), np.log(480.0), np.log(2100.0), 0.35, 0.37])
-BUDGETS = np.repeat([1e18, 1e19, 1e20, 1e21], 10)  # five sizes each, two seeds
+TRUTH = np.array([math.log(1.8), math.log(480.0), math.log(2100.0), 0.35, 0.37])
+BUDGETS = np.array([1e18] * 10 + [1e19] * 10 + [1e20] * 10 + [1e21] * 10)  # five sizes each, two seeds
 NOISE = 0.005
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from mdlm_jax.objectives.unified import any_order_of_modalities, noise_of_modali
 from mdlm_jax.schedules import cosine, linear, polynomial
 
 TEXT, V, L = 2, 5, 4  # ids 0 and 1 are text, 2 to 4 image
-LOG2 = float(np.log(2))
+LOG2 = math.log(2)
 
 
 def toy_of(kind):

@@ -10,26 +10,29 @@ from mdlm_jax.sweeps.names import run_id
 from tests import run_folders as runs
 from tests.synthetic import failed, sweep
 
-RESULTS = sweep("ar", 1.0, (1e10,), bound="exact")
+
+@pytest.fixture(scope="module")
+def stored():
+    return sweep("ar", 1.0, (1e10,), bound="exact")
 
 
-def test_stored_results_are_read_back(tmp_path):
-    results = [*RESULTS[1:], failed(RESULTS[0], "out of memory")]
+def test_stored_results_are_read_back(tmp_path, stored):
+    results = [*stored[1:], failed(stored[0], "out of memory")]
     write_stored(tmp_path / "made" / "results.json", results)
     assert read_stored(tmp_path / "made" / "results.json") == (results, [])
 
 
-def test_bad_entries_are_named_and_others_read(tmp_path):
+def test_bad_entries_are_named_and_others_read(tmp_path, stored):
     path = tmp_path / "results.json"
-    write_stored(path, [*RESULTS, RESULTS[1]._replace(seed=3)])
+    write_stored(path, [*stored, stored[1]._replace(seed=3)])
     entries = json.loads(path.read_text())
     del entries[2]["tokens"]
     path.write_text(json.dumps(entries))
     results, problems = read_stored(path)
-    assert results == RESULTS[:2] + RESULTS[3:]
+    assert results == stored[:2] + stored[3:]
     assert problems == [
         f"{path}, result 2: key 'tokens' is missing",
-        f"{path}, result 5: a second result of {RESULTS[1].run_id}; the first is used",
+        f"{path}, result 5: a second result of {stored[1].run_id}; the first is used",
     ]
 
 

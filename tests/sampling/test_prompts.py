@@ -7,7 +7,7 @@ from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.sampling.prompts import encode_prompt, end_of_text, token_ids
 
-BYTES, MASK = byte_tokenizer(), 300
+MASK = 300
 
 
 @pytest.mark.parametrize(
@@ -23,29 +23,31 @@ BYTES, MASK = byte_tokenizer(), 300
     ],
 )
 def test_masks_in_a_prompt(prompt, expected):
-    ids = encode_prompt(prompt, BYTES, MASK, "<mask>")
+    ids = encode_prompt(prompt, byte_tokenizer(), MASK, "<mask>")
     assert ids.dtype == np.int32 and ids.tolist() == expected
 
 
 def test_undeclared_mask_token_is_text():
-    assert encode_prompt("a<mask>", BYTES).tolist() == list(b"a<mask>")
-    assert encode_prompt("a[*]b[*:2]", BYTES, MASK, "[*]").tolist() == [97, MASK, 98, MASK, MASK]
+    assert encode_prompt("a<mask>", byte_tokenizer()).tolist() == list(b"a<mask>")
+    assert encode_prompt("a[*]b[*:2]", byte_tokenizer(), MASK, "[*]").tolist() == [97, MASK, 98, MASK, MASK]
 
 
 @pytest.mark.parametrize("prompt", ["<mask:0>", "<mask:100001>"])
 def test_bad_mask_counts_are_refused(prompt):
     with pytest.raises(UserError, match="accepted: 1 to 100,000"):
-        encode_prompt(prompt, BYTES, MASK, "<mask>")
+        encode_prompt(prompt, byte_tokenizer(), MASK, "<mask>")
 
 
 def test_tokens_by_id_and_by_text():
-    assert token_ids("3+7", BYTES) == (3, 7) and token_ids("12", BYTES) == (12,)
-    assert token_ids(". ", BYTES) == (46, 32)
+    assert token_ids("3+7", byte_tokenizer()) == (3, 7) and token_ids("12", byte_tokenizer()) == (12,)
+    assert token_ids(". ", byte_tokenizer()) == (46, 32)
 
 
 def test_end_of_text():
     tokens, step = np.frombuffer(b"a. b. c.", np.uint8).astype(np.int32), np.array([-1, -1, -1, 0, 1, 2, 3, 4])
-    assert end_of_text(tokens, step, ord("."), BYTES) == 4  # what is given does not end it
-    assert end_of_text(tokens, step, ". c", BYTES) == 4
-    assert end_of_text(tokens, step, "c.", BYTES) == 6
-    assert end_of_text(tokens, step, "d", BYTES) == 8 == end_of_text(tokens, step, ord("d"), BYTES)
+    assert end_of_text(tokens, step, ord("."), byte_tokenizer()) == 4  # what is given does not end it
+    assert end_of_text(tokens, step, ". c", byte_tokenizer()) == 4
+    assert end_of_text(tokens, step, "c.", byte_tokenizer()) == 6
+    assert (
+        end_of_text(tokens, step, "d", byte_tokenizer()) == 8 == end_of_text(tokens, step, ord("d"), byte_tokenizer())
+    )

@@ -6,8 +6,6 @@ import pytest
 
 from mdlm_jax.sampling.unmasking import chosen, linear_count
 
-CONFIDENCE = jnp.array([0.5, 0.75, 0.25, 0.5])
-
 
 @pytest.mark.parametrize(
     ("rule", "limit", "expected"),
@@ -19,8 +17,8 @@ CONFIDENCE = jnp.array([0.5, 0.75, 0.25, 0.5])
     ],
 )
 def test_confidence_equal_to_the_limit(rule, limit, expected):
-    confidence = CONFIDENCE if rule != "entropy_bound" else jnp.array([-0.25, -0.25, -1.0, -0.5])
-    found = chosen(rule, confidence, jnp.ones(4, bool), jnp.int32(1), jnp.float32(limit))
+    values = [0.5, 0.75, 0.25, 0.5] if rule != "entropy_bound" else [-0.25, -0.25, -1.0, -0.5]
+    found = chosen(rule, jnp.array(values), jnp.ones(4, bool), jnp.int32(1), jnp.float32(limit))
     np.testing.assert_array_equal(found, expected)
 
 

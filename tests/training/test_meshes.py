@@ -25,7 +25,7 @@ OBJECTIVES = {
     "masked": {"objective.name": "masked"},
     "blocks": {"objective.name": "masked", "objective.block_size": 4},  # views of 2 L positions, L of them scored
 }
-ALL = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if np.prod(sizes) == 8]
+ALL = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(sizes) == 8]
 
 
 def losses(keys: dict, meshes) -> np.ndarray:
