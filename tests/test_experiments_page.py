@@ -1,5 +1,6 @@
 """The tables of docs/theory/experiments.md match the stored results."""
 
+import functools
 import pathlib
 from collections import defaultdict
 
@@ -12,12 +13,16 @@ from mdlm_jax.report.repeated import repeated
 from mdlm_jax.report.stored import read_stored
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "theory" / "experiments.md").read_text(encoding="utf-8")
+
+
+@functools.cache
+def page():
+    return (ROOT / "docs" / "theory" / "experiments.md").read_text(encoding="utf-8")
 
 
 def results_of(name):
     results, problems = read_stored(ROOT / "experiments" / "results" / name / "results.json")
-    assert not problems and f"{len(results)} runs" in PAGE
+    assert not problems and f"{len(results)} runs" in page()
     return results
 
 
@@ -29,13 +34,13 @@ def test_compute_multipliers_and_exponents():
         name = names.get((comparison.reference, comparison.other), "must cover 1")
         text = f"{name} | {value.mean:.3g} [{value.mean_low:.3g}, {value.mean_high:.3g}]"
         losses = "" if comparison.control else f", over {value.loss[0]:.2f} to {value.loss[-1]:.2f} nats"
-        assert text + losses in PAGE, text + losses
+        assert text + losses in page(), text + losses
     for name, best in analysis.optima.items():
         row = f"| {name} |"
         for what in ("loss", "parameters", "tokens"):
             low, high = interval(getattr(best.sample, f"{what}_exponent"))
             row += f" {getattr(best, f'{what}_law').exponent:.3f} [{low:.3f}, {high:.3f}] |"
-        assert row in PAGE, row
+        assert row in page(), row
     assert all(len(best.budgets) == 4 for best in analysis.optima.values())  # all 12 minima are interior
 
 
@@ -51,11 +56,11 @@ def test_losses_of_repeated_data():
         below = [epochs for epochs in ar if all(masked[later] < ar[later] for later in ar if later >= epochs)]
         told = f"{min(below)} epochs" if below else "not within 64 epochs"
         row = f"| {size:,} | {ar[best]:.3f} after {best} | {ar[64]:.3f} | {masked[64]:.3f} | {told} |"
-        assert row in PAGE, row
+        assert row in page(), row
     (found,), _ = repeated(results)
     (overtaking,) = found.overtakings
     assert overtaking.crossing.epochs == np.inf == overtaking.crossing.high
-    assert f"its interval is {overtaking.crossing.low:.0f} to beyond 64" in PAGE
+    assert f"its interval is {overtaking.crossing.low:.0f} to beyond 64" in page()
 
 
 def test_losses_at_equal_compute():
@@ -66,4 +71,4 @@ def test_losses_at_equal_compute():
         if name in differences:
             value = differences[name]
             row += f" {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}] |"
-        assert row in PAGE, row
+        assert row in page(), row

@@ -17,14 +17,17 @@ from mdlm_jax.plugins import load_function
 from tests.run_folders import CHEAP_FLAGS
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "how-to" / "extend.md").read_text(encoding="utf-8")
+
+
+def page():
+    return (ROOT / "docs" / "how-to" / "extend.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def mine(tmp_path):
     """The Python blocks of the page, as one file."""
     path = tmp_path / "mine.py"
-    path.write_text("\n\n\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)), encoding="utf-8")
+    path.write_text("\n\n\n".join(re.findall(r"```python\n(.*?)```", page(), re.DOTALL)), encoding="utf-8")
     return path
 
 

@@ -1,5 +1,6 @@
 """The README's code runs, and the quickstart's figures match its stored results."""
 
+import functools
 import pathlib
 import re
 
@@ -7,13 +8,21 @@ from mdlm_jax.report.analysis import analyse
 from mdlm_jax.runs.result import read_results
 
 ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FIRST_RUN = (ROOT / "docs" / "start" / "first-run.md").read_text(encoding="utf-8")
+
+
+@functools.cache
+def readme():
+    return (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@functools.cache
+def first_run():
+    return (ROOT / "docs" / "start" / "first-run.md").read_text(encoding="utf-8")
 
 
 def test_first_python_block_trains(monkeypatch):
     monkeypatch.chdir(ROOT)
-    block = re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1)
+    block = re.search(r"```python\n(.*?)```", readme(), re.DOTALL).group(1)
     names = {}
     exec(block, names)
     assert 5 < float(names["metrics"]["loss"]) < 6  # near ln 257 at the first step
@@ -26,13 +35,13 @@ def test_figures_match_stored_results():
         rows = zip(best.budgets, best.loss, best.parameters, strict=True)
         for budget, loss, parameters in rows:
             row = f"| `{name}` | {budget:.2g} | {loss:.3f} | {parameters:,.0f} |".replace("e+0", "e").replace("e+", "e")
-            assert row in FIRST_RUN, row
+            assert row in first_run(), row
     for comparison in analysis.comparisons:
         value = comparison.multiplier
         text = f"{value.mean:.3g} [{value.mean_low:.3g}, {value.mean_high:.3g}]"
-        assert text in README, (comparison.reference, comparison.other, text)
+        assert text in readme(), (comparison.reference, comparison.other, text)
 
 
 def test_no_link_is_broken():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
+    for target in re.findall(r"\]\(([^)#]+)\)", readme()):
         assert (ROOT / target).exists(), target

@@ -1,5 +1,6 @@
 """Every kind of file gives the same documents, and every error names its file."""
 
+import functools
 import gzip
 import io
 import json
@@ -121,8 +122,15 @@ def test_globs_are_sorted_without_duplicates(tmp_path):
         assert [file.name for file in expand("data.path", patterns)] == ["a.txt", "b.txt", "c.txt"]
 
 
-TAR = tar_of({"a.jpg": b"\xff", "a.txt": b"some text"})  # two headers, each followed by a block
-ZST = pyarrow.compress(b"some text" * 100, codec="zstd", asbytes=True)
+@functools.cache
+def tar():
+    """Two headers, each followed by a block."""
+    return tar_of({"a.jpg": b"\xff", "a.txt": b"some text"})
+
+
+@functools.cache
+def zst():
+    return pyarrow.compress(b"some text" * 100, codec="zstd", asbytes=True)
 
 
 @pytest.mark.parametrize(
@@ -146,21 +154,21 @@ ZST = pyarrow.compress(b"some text" * 100, codec="zstd", asbytes=True)
         ("number.json", b"3", "item 1: no data.field='text', a row is a int"),
         ("plain.tar", b"not a tar" * 100, "damaged"),
         ("empty.tar", b"", "cannot be read"),
-        ("half.tar", TAR[: 512 * 3], "cannot be read"),
-        ("cut.tar", TAR[: 512 * 4], "truncated"),
-        ("flipped.tar", TAR[:1100] + b"?" + TAR[1101:], "damaged"),
-        ("pictures.tar", TAR[:1024] + bytes(1024), "empty"),
+        ("half.tar", lambda: tar()[: 512 * 3], "cannot be read"),
+        ("cut.tar", lambda: tar()[: 512 * 4], "truncated"),
+        ("flipped.tar", lambda: tar()[:1100] + b"?" + tar()[1101:], "damaged"),
+        ("pictures.tar", lambda: tar()[:1024] + bytes(1024), "empty"),
         ("plain.txt.zst", b"not compressed", "cannot be read"),
-        ("half.txt.zst", ZST[:-1], "cannot be read"),
+        ("half.txt.zst", lambda: zst()[:-1], "cannot be read"),
         ("plain.txt.gz", b"not compressed", "cannot be read"),
         ("plain.jsonl.xz", b"not compressed", "cannot be read"),
-        ("half.txt.gz", gzip.compress(b"some text" * 100, mtime=0)[:20], "cannot be read"),
-        ("half.txt.xz", lzma.compress(b"some text" * 100)[:60], "cannot be read"),
+        ("half.txt.gz", lambda: gzip.compress(b"some text" * 100, mtime=0)[:20], "cannot be read"),
+        ("half.txt.xz", lambda: lzma.compress(b"some text" * 100)[:60], "cannot be read"),
         ("plain.parquet", b"not parquet", "parquet"),
     ],
 )
 def test_errors_name_the_file(tmp_path, name, content, what):
-    (tmp_path / name).write_bytes(content)
+    (tmp_path / name).write_bytes(content() if callable(content) else content)
     with pytest.raises(UserError, match=f"{re.escape(name)}.*{re.escape(what)}"):
         list(read_files((tmp_path / name,), "text"))
 

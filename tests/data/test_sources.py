@@ -23,7 +23,7 @@ def test_stdlib_is_split_by_file():
     assert not any(part in name for name in names for part in ("site-packages", "/test/", "/idlelib/", "/ensurepip/"))
 
 
-@pytest.mark.parametrize("documents", [["x" * 1000], list("abcdefghij" * 10), ["a" * 10, "b" * 985, "c" * 5]])
+@pytest.mark.parametrize("documents", [["x" * 1000], [*"abcdefghij" * 10], ["a" * 10, "b" * 985, "c" * 5]])
 def test_last_twentieth_is_held_out(documents):
     head, tail = hold_out_tail(lambda: iter(documents))
     assert "".join([*head(), *tail()]) == "".join(documents)

@@ -5,8 +5,8 @@ import pytest
 
 from mdlm_jax.laws import EpochRuns, Refusal, best_size, cells, epochs_crossing
 
-EPOCHS = np.array([1.0, 2, 4, 8, 16, 32, 64])
-SIZES = np.array([1e4, 3e4, 1e5])
+EPOCHS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+SIZES = (1e4, 3e4, 1e5)
 
 
 def runs_of(curve, noise=0.0, seeds=1, error=0.0, generator=None, epochs=EPOCHS):
@@ -79,5 +79,5 @@ def test_cells_pool_the_noise_of_seeds():
 def test_refusals():
     exact = epochs_crossing(runs_of(level), runs_of(falling), seed=0)
     assert isinstance(exact, Refusal) and "nothing to estimate the noise from" in exact.reason
-    apart = epochs_crossing(runs_of(level, error=0.1), runs_of(falling, epochs=EPOCHS * 3), seed=0)
+    apart = epochs_crossing(runs_of(level, error=0.1), runs_of(falling, epochs=np.array(EPOCHS) * 3), seed=0)
     assert isinstance(apart, Refusal) and "0 numbers of epochs" in apart.reason

@@ -6,7 +6,7 @@ import pytest
 
 from mdlm_jax.laws.minimise import minimise
 
-CENTRE = np.array([1.0, -2.0, 0.5])
+CENTRE = (1.0, -2.0, 0.5)
 
 
 def rosenbrock(x):
@@ -18,7 +18,7 @@ def ridged(x):
     return jnp.abs(x[0] - 1) + 30 * jnp.abs(x[1] + 2) + (x[2] - 0.5) ** 2 + 3
 
 
-@pytest.mark.parametrize("objective, best", [(rosenbrock, np.array([1.0, 1.0, 1.0])), (ridged, CENTRE)])
+@pytest.mark.parametrize("objective, best", [(rosenbrock, (1.0, 1.0, 1.0)), (ridged, CENTRE)])
 def test_minima_are_found_from_many_starts(objective, best):
     with jax.enable_x64(True):
         starts = jnp.asarray(np.random.default_rng(0).normal(size=(20, 3)))
@@ -29,7 +29,7 @@ def test_minima_are_found_from_many_starts(objective, best):
 
 @pytest.mark.slow
 def test_minimum_matches_lbfgs_of_optax():
-    objective = lambda x: jnp.sum(jnp.cosh(x - CENTRE) * jnp.array([1.0, 10.0, 100.0])) + jnp.exp(x.sum())  # noqa: E731
+    objective = lambda x: jnp.sum(jnp.cosh(x - jnp.array(CENTRE)) * jnp.array([1.0, 10.0, 100.0])) + jnp.exp(x.sum())  # noqa: E731
     optimiser = optax.lbfgs()
     value_and_gradient = optax.value_and_grad_from_state(objective)
 

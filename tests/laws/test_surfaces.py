@@ -29,14 +29,12 @@ from mdlm_jax.laws import (
 from mdlm_jax.laws.surface import named, predict
 from tests.run_folders import ROOT
 
-CHINCHILLA_TRUTH = np.array([math.log(1.8), math.log(480.0), math.log(2100.0), 0.35, 0.37])
+CHINCHILLA_TRUTH = (math.log(1.8), math.log(480.0), math.log(2100.0), 0.35, 0.37)
 # Muennighoff et al. 2023: C4, with their decays. Prabhudesai et al. 2025: those of masked diffusion.
-AUTOREGRESSIVE = np.array([0.6255, 6.2554, 7.3050, 0.3527, 0.3527, math.log(15.39), math.log(5.31)])
-DIFFUSION = np.array([0.6255, 6.4, 7.6, 0.3527, 0.3527, math.log(493.89), math.log(1265.65)])
+AUTOREGRESSIVE = (0.6255, 6.2554, 7.3050, 0.3527, 0.3527, math.log(15.39), math.log(5.31))
+DIFFUSION = (0.6255, 6.4, 7.6, 0.3527, 0.3527, math.log(493.89), math.log(1265.65))
 # Quokka (arXiv 2510.03280), eq. 15.
-QUOKKA_TRUTH = np.array(
-    [math.log(1535.23), math.log(54.21), 0.42, 0.13, 1.49, math.log(0.40), math.log(254.35), 0.39, 0.55]
-)
+QUOKKA_TRUTH = (math.log(1535.23), math.log(54.21), 0.42, 0.13, 1.49, math.log(0.40), math.log(254.35), 0.39, 0.55)
 
 
 def grid(*axes):
@@ -53,11 +51,11 @@ def repeated_runs() -> RepeatedRuns:
 
 
 def loss_of(law, coordinates, runs):
-    return np.exp(predict(law, coordinates, runs))
+    return np.exp(predict(law, np.asarray(coordinates), runs))
 
 
 @pytest.mark.parametrize(
-    "law, coordinates, make_runs",
+    "law, coordinates, runs",
     [
         (CHINCHILLA, CHINCHILLA_TRUTH, runs_of_both),
         pytest.param(MUENNIGHOFF, AUTOREGRESSIVE, repeated_runs, marks=pytest.mark.slow),
@@ -65,18 +63,18 @@ def loss_of(law, coordinates, runs):
     ],
     ids=["chinchilla", "muennighoff", "quokka"],
 )
-def test_noise_free_surfaces_are_recovered(law, coordinates, make_runs):
-    runs = make_runs()
+def test_noise_free_surfaces_are_recovered(law, coordinates, runs):
+    runs = runs()
     fitted = fit_law(law, runs, loss_of(law, coordinates, runs))
-    np.testing.assert_allclose(fitted.values, named(law, coordinates), rtol=1e-6)
+    np.testing.assert_allclose(fitted.values, named(law, np.array(coordinates)), rtol=1e-6)
     assert fitted.scale < 1e-9
     np.testing.assert_allclose(loss_at(fitted, runs), fitted.loss, rtol=1e-9)
 
 
 @pytest.mark.parametrize("estimator", ["fitted_scale", "squares"])
 def test_every_estimator_recovers_the_surface(estimator):
-    fitted = fit_law(CHINCHILLA, runs_of_both(), loss_of(CHINCHILLA, CHINCHILLA_TRUTH, runs_of_both), estimator)
-    np.testing.assert_allclose(fitted.values, named(CHINCHILLA, CHINCHILLA_TRUTH), rtol=1e-5)
+    fitted = fit_law(CHINCHILLA, runs_of_both(), loss_of(CHINCHILLA, CHINCHILLA_TRUTH, runs_of_both()), estimator)
+    np.testing.assert_allclose(fitted.values, named(CHINCHILLA, np.array(CHINCHILLA_TRUTH)), rtol=1e-5)
 
 
 def test_absolute_deviations_ignore_outliers():
@@ -84,7 +82,7 @@ def test_absolute_deviations_ignore_outliers():
     loss = loss_of(CHINCHILLA, CHINCHILLA_TRUTH, runs_of_both())
     loss[::6] *= 1.2  # one of each size, one of each token count
     fitted = fit_law(CHINCHILLA, runs_of_both(), loss, "fitted_scale")
-    np.testing.assert_allclose(fitted.values, named(CHINCHILLA, CHINCHILLA_TRUTH), rtol=1e-3)
+    np.testing.assert_allclose(fitted.values, named(CHINCHILLA, np.array(CHINCHILLA_TRUTH)), rtol=1e-3)
 
 
 def test_objectives_may_share_the_irreducible_loss():
@@ -103,7 +101,7 @@ def test_undetermined_parameters_of_an_objective_are_named():
     """Five sizes at one token count determine an objective's A and alpha beside a known E, but not its B and beta."""
     one, few = runs_of_both(), slice(0, 5)
     law = shared_law(("ar", "masked"))
-    truth = np.concatenate([CHINCHILLA_TRUTH, [np.log(800.0), math.log(2100.0), 0.33, 0.37]])
+    truth = np.concatenate([CHINCHILLA_TRUTH, [np.log(800.0), np.log(2100.0), 0.33, 0.37]])
     group = np.concatenate([np.zeros(25, int), np.ones(5, int)])
     runs = GroupedRuns(*(np.concatenate([x, x[few]]) for x in one), group)
     refusal = fit_law(law, runs, loss_of(law, truth, runs))
@@ -152,10 +150,11 @@ def test_two_stage_fit_recovers_base_and_decays():
     runs = two_stage_runs()
     fitted = fit_two_stage(runs, loss_of(MUENNIGHOFF, AUTOREGRESSIVE, runs))
     assert fitted.free.tolist() == 5 * [False] + 2 * [True]
-    np.testing.assert_allclose(fitted.values, named(MUENNIGHOFF, AUTOREGRESSIVE), rtol=1e-5)
+    np.testing.assert_allclose(fitted.values, named(MUENNIGHOFF, np.array(AUTOREGRESSIVE)), rtol=1e-5)
 
 
 def fit_of(coordinates, runs) -> Fit:
+    coordinates = np.array(coordinates)
     loss, values = loss_of(MUENNIGHOFF, coordinates, runs), named(MUENNIGHOFF, coordinates)
     return Fit(MUENNIGHOFF, "squares", runs, loss, np.ones(7, bool), coordinates, values, 0.0, 0.0)
 

@@ -21,16 +21,22 @@ from mdlm_jax.laws import (
 )
 from mdlm_jax.laws.surface import predict, slopes
 
-TRUTH = np.array([math.log(1.8), math.log(480.0), math.log(2100.0), 0.35, 0.37])
-BUDGETS = np.array([1e18] * 10 + [1e19] * 10 + [1e20] * 10 + [1e21] * 10)  # five sizes each, two seeds
+TRUTH = (math.log(1.8), math.log(480.0), math.log(2100.0), 0.35, 0.37)
+
+
+def budgets():
+    """Five sizes each, two seeds."""
+    return np.repeat([1e18, 1e19, 1e20, 1e21], 10)
+
+
 NOISE = 0.005
 
 
 def study(seed: int = 0, noise: float = NOISE) -> tuple[Runs, np.ndarray]:
-    best = 0.1 * BUDGETS**0.5
+    best = 0.1 * budgets() ** 0.5
     parameters = best * np.tile(np.repeat(np.geomspace(0.25, 4, 5), 2), 4)
-    runs = Runs(parameters, BUDGETS / (6 * parameters))
-    loss = np.exp(predict(CHINCHILLA, TRUTH, runs))
+    runs = Runs(parameters, budgets() / (6 * parameters))
+    loss = np.exp(predict(CHINCHILLA, np.array(TRUTH), runs))
     return runs, loss + noise * np.random.default_rng(seed).standard_normal(len(loss))
 
 
@@ -92,7 +98,7 @@ def test_profile_of_a_linear_law_is_exact():
     """With both exponents fixed, E is the constant of a linear regression, whose interval is known."""
     runs, loss = study()
     free = np.array([True, True, True, False, False])
-    linear = fit_law(CHINCHILLA, runs, loss, "squares", TRUTH[None], free)
+    linear = fit_law(CHINCHILLA, runs, loss, "squares", np.array([TRUTH]), free)
     design = np.stack([np.ones(40), runs.parameters**-0.35, runs.tokens**-0.37], axis=1)
     best, squares, *_ = np.linalg.lstsq(design, loss, rcond=None)
     assert linear.values[:3] == pytest.approx(best, rel=1e-6)
@@ -125,12 +131,12 @@ def test_missing_profiles_are_explained(fitted):
 
 
 def test_true_law_predicts_the_budget_left_out(fitted):
-    held = leave_one_budget_out(fitted, BUDGETS)
-    np.testing.assert_array_equal(held.budgets, np.unique(BUDGETS))
+    held = leave_one_budget_out(fitted, budgets())
+    np.testing.assert_array_equal(held.budgets, np.unique(budgets()))
     relative = NOISE / fitted.loss.min()
     assert np.all(held.error < 4 * relative) and np.all(held.error >= np.abs(held.bias))
     with pytest.raises(UserError, match="at least two budgets"):
-        leave_one_budget_out(fitted, np.ones(len(BUDGETS)))
+        leave_one_budget_out(fitted, np.ones(len(budgets())))
 
 
 def test_remaining_budgets_must_determine_the_law(fitted):
@@ -143,8 +149,8 @@ def test_remaining_budgets_must_determine_the_law(fitted):
 def test_largest_budget_shows_failed_extrapolation():
     """The loss stops falling after the third budget."""
     runs, loss = study()
-    loss[BUDGETS[-1] == BUDGETS] += 0.1
-    held = leave_one_budget_out(fit_law(CHINCHILLA, runs, loss, "squares"), BUDGETS)
+    loss[budgets()[-1] == budgets()] += 0.1
+    held = leave_one_budget_out(fit_law(CHINCHILLA, runs, loss, "squares"), budgets())
     assert held.bias[-1] > 0.02 and held.error[-1] == held.error.max()
 
 
@@ -154,7 +160,7 @@ def test_intervals_of_a_surface_cover_the_truth():
     covered = dict.fromkeys(("bootstrap", "profile"), 0)
     for number in range(50):
         fitted = fit_law(CHINCHILLA, *study(number), "squares")
-        low, high = interval(bootstrap(fitted, row_resamples(len(BUDGETS), 200, number)).alpha)
+        low, high = interval(bootstrap(fitted, row_resamples(len(budgets()), 200, number)).alpha)
         covered["bootstrap"] += low <= TRUTH[3] <= high
         low, high = profile(fitted, "alpha").interval
         covered["profile"] += low <= TRUTH[3] <= high

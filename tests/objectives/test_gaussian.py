@@ -20,7 +20,9 @@ from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.optimizer import adamw, hyperparameters
 from mdlm_jax.training.step import StepOptions, initial_state, make_train_step
 
-PROBS = np.array([0.6, 0.3, 0.1])
+
+def toy_probs():
+    return np.array([0.6, 0.3, 0.1])
 
 
 def normal_grid(step: float, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -77,14 +79,14 @@ def test_one_token_bound_is_the_entropy(objective_params, step):
     """The best logits are the token distribution alone: the objective adds the evidence of the noisy vector."""
     with jax.enable_x64(True):
         num = len(objective_params()["embedding"])
-        probs = PROBS[:num] / PROBS[:num].sum()
+        probs = toy_probs()[:num] / toy_probs()[:num].sum()
         found = exact_nats(objective_params(), knows(probs), ToyDistribution(probs), 60, step)
         assert found == pytest.approx(entropy(ToyDistribution(probs)), abs=2e-3)
 
 
 def test_uniform_network_costs_log_v():
     with jax.enable_x64(True):
-        found = exact_nats(on_a_circle(), knows(np.ones(3) / 3), ToyDistribution(PROBS), 60, 0.25)
+        found = exact_nats(on_a_circle(), knows(np.ones(3) / 3), ToyDistribution(toy_probs()), 60, 0.25)
         assert found == pytest.approx(np.log(3), abs=2e-3)
 
 

@@ -13,12 +13,12 @@ from mdlm_jax.processes.gaussian_vectors import alpha_sigma, cosine_log_snr, lin
 
 HIGH, LOW = 9.0, -12.0
 SCHEDULES = {
-    "linear": linear_log_snr(HIGH, LOW),
-    "square": lambda t: HIGH + (LOW - HIGH) * t**2,
-    "cosine": cosine_log_snr(HIGH, LOW),
-    "moved cosine": cosine_log_snr(HIGH, LOW, centre=-1.0),
+    "linear": lambda: linear_log_snr(HIGH, LOW),
+    "square": lambda: lambda t: HIGH + (LOW - HIGH) * t**2,
+    "cosine": lambda: cosine_log_snr(HIGH, LOW),
+    "moved cosine": lambda: cosine_log_snr(HIGH, LOW, centre=-1.0),
 }
-LEVELS = np.array([-4.0, 0.5, 3.0])
+LEVELS = (-4.0, 0.5, 3.0)
 
 
 @pytest.fixture(autouse=True)
@@ -127,7 +127,7 @@ def test_score_matching_forms_differ_by_a_constant(log_snr):
 def test_likelihood_weights_agree_for_x_and_score(name):
     """-dSNR/dt |x - x_hat|^2 = g^2 |score(z | x) - score_hat|^2 with g^2 = d sigma^2/dt - 2 sigma^2 d log alpha/dt, the
     diffusion of the process."""
-    schedule, t = SCHEDULES[name], jnp.asarray([0.1, 0.5, 0.8])
+    schedule, t = SCHEDULES[name](), jnp.asarray([0.1, 0.5, 0.8])
     log_snr = schedule(t)
     z, x, estimate = (jnp.asarray(drawn(seed, 3, 4)) for seed in (5, 6, 7))
 
@@ -150,7 +150,7 @@ def test_normal_bound_is_the_entropy(name, c):
 
     KL to the prior + h(x | z_0) + 1/2 integral of MMSE dSNR = 1/2 log(2 pi e c^2), MMSE = c^2 / (1 + SNR c^2).
     """
-    schedule = SCHEDULES[name]
+    schedule = SCHEDULES[name]()
     nodes, weights = roots_hermitenorm(20)
     prior = (
         gaussian_vectors.prior_nats(jnp.asarray(c * nodes)[:, None], schedule(jnp.ones(1))) @ weights / weights.sum()
@@ -172,13 +172,13 @@ def test_prior_divergence_is_that_of_normals():
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_decrease_between_their_ends(name):
-    log_snr = np.asarray(SCHEDULES[name](jnp.linspace(0, 1, 101)))
+    log_snr = np.asarray(SCHEDULES[name]()(jnp.linspace(0, 1, 101)))
     np.testing.assert_allclose(log_snr[[0, -1]], (HIGH, LOW), rtol=1e-9)
     assert (np.diff(log_snr) < 0).all()
 
 
 def test_cosine_alpha_is_cosine_of_linear_angle():
-    alpha, _ = alpha_sigma(SCHEDULES["cosine"](jnp.linspace(0, 1, 101)))
+    alpha, _ = alpha_sigma(SCHEDULES["cosine"]()(jnp.linspace(0, 1, 101)))
     np.testing.assert_allclose(np.diff(np.arccos(alpha), 2), 0, atol=1e-12)
 
 

@@ -42,22 +42,23 @@ def read_only_after_a_checkpoint(run: subprocess.Popen) -> None:
     run.send_signal(signal.SIGCONT)
 
 
-shell("mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk))
-found = {"undisturbed": attempt("whole")}
+if __name__ == "__main__":
+    shell("mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk))
+    found = {"undisturbed": attempt("whole")}
 
-used = int(subprocess.run(["df", "--output=used", disk], capture_output=True, text=True).stdout.split()[1])
-shell("mount", "-o", f"remount,size={used + 400}k", str(disk))
-found["full"] = attempt("full")
-found["still full"] = attempt("full")
-shell("mount", "-o", "remount,size=20m", str(disk))
-found["with room"] = attempt("full")
-assert_same_state(disk / "full", disk / "whole")
+    used = int(subprocess.run(["df", "--output=used", disk], capture_output=True, text=True).stdout.split()[1])
+    shell("mount", "-o", f"remount,size={used + 400}k", str(disk))
+    found["full"] = attempt("full")
+    found["still full"] = attempt("full")
+    shell("mount", "-o", "remount,size=20m", str(disk))
+    found["with room"] = attempt("full")
+    assert_same_state(disk / "full", disk / "whole")
 
-found["read-only meanwhile"] = attempt("read_only", read_only_after_a_checkpoint)
-shell("umount", str(disk / "read_only" / "checkpoints"))
-shell("mount", "-o", "remount,ro", str(disk))
-found["read-only at the start"] = attempt("read_only")
-shell("mount", "-o", "remount,rw", str(disk))
-found["writable"] = attempt("read_only")
-assert_same_state(disk / "read_only", disk / "whole")
-print(json.dumps(found))
+    found["read-only meanwhile"] = attempt("read_only", read_only_after_a_checkpoint)
+    shell("umount", str(disk / "read_only" / "checkpoints"))
+    shell("mount", "-o", "remount,ro", str(disk))
+    found["read-only at the start"] = attempt("read_only")
+    shell("mount", "-o", "remount,rw", str(disk))
+    found["writable"] = attempt("read_only")
+    assert_same_state(disk / "read_only", disk / "whole")
+    print(json.dumps(found))

@@ -35,11 +35,11 @@ def folder(tmp_path):
 
 
 KEYS = {"optim__on_nonfinite": "rewind", "optim__rewind_steps": 25, "train__checkpoint_every": 20}
-BAD = BadLoss(131, "loss nan")
+BAD = (131, "loss nan")
 
 
 def back(folder, rewinds=(), steps=200, max_steps=None, **keys):
-    return go_back(config_of(**KEYS | keys), folder, rewinds, BAD, steps, max_steps)
+    return go_back(config_of(**KEYS | keys), folder, rewinds, BadLoss(*BAD), steps, max_steps)
 
 
 def test_rewind_is_recorded(folder, capsys):

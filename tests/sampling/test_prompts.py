@@ -18,8 +18,8 @@ MASK = 300
         ("a<mask>b", [97, MASK, 98]),
         ("<mask:3>", [MASK] * 3),
         ("<mask><mask:2>a", [MASK] * 3 + [97]),
-        ("<mask:>", list(b"<mask:>")),
-        ("<masks>", list(b"<masks>")),
+        ("<mask:>", [*b"<mask:>"]),
+        ("<masks>", [*b"<masks>"]),
     ],
 )
 def test_masks_in_a_prompt(prompt, expected):

@@ -24,42 +24,42 @@ MASKS = ("ancestral", "first_hitting", "confidence", "remasking")
 PROCESS = ("posterior", "tweedie", "euler", "tau_leaping", "predictor_corrector")
 UNIFORM = (*PROCESS, "metropolis")
 EXPECTED = {
-    "ar": (ar(V), ("autoregressive",)),
-    "ar without start": (ar_without_start(V), ("autoregressive",)),
-    "any_order_causal": (any_order_causal(V), ("ordered",)),
-    "any_order": (any_order(V), (*MASKS, *PROCESS)),
-    "masked": (masked(V, cosine()), (*MASKS, *PROCESS)),
-    "masked in steps": (masked(V, linear(), num_steps=8), (*MASKS, *PROCESS)),
-    "masked_plain": (masked_plain(V, linear()), (*MASKS, *PROCESS)),
-    "masked_lm": (masked_lm(V), (*MASKS, *PROCESS)),
-    "masked, prompts dropped": (dropped_prompt(masked(V, linear()), V, 0.1), (*MASKS, *PROCESS)),
-    "masked in blocks": (block(masked(V, linear()), 2, 4), (*MASKS, *PROCESS)),
+    "ar": lambda: (ar(V), ("autoregressive",)),
+    "ar without start": lambda: (ar_without_start(V), ("autoregressive",)),
+    "any_order_causal": lambda: (any_order_causal(V), ("ordered",)),
+    "any_order": lambda: (any_order(V), (*MASKS, *PROCESS)),
+    "masked": lambda: (masked(V, cosine()), (*MASKS, *PROCESS)),
+    "masked in steps": lambda: (masked(V, linear(), num_steps=8), (*MASKS, *PROCESS)),
+    "masked_plain": lambda: (masked_plain(V, linear()), (*MASKS, *PROCESS)),
+    "masked_lm": lambda: (masked_lm(V), (*MASKS, *PROCESS)),
+    "masked, prompts dropped": lambda: (dropped_prompt(masked(V, linear()), V, 0.1), (*MASKS, *PROCESS)),
+    "masked in blocks": lambda: (block(masked(V, linear()), 2, 4), (*MASKS, *PROCESS)),
     # Tweedie tau-leaping reverses noise that treats all tokens alike
-    "genmd4": (genmd4(V), ("posterior", "euler", "tau_leaping", "predictor_corrector")),
+    "genmd4": lambda: (genmd4(V), ("posterior", "euler", "tau_leaping", "predictor_corrector")),
     # a chain of steps has no rates, and no states between the steps
-    "d3pm absorbing": (d3pm(absorbing(V, linear()), 8, 0.0), ("posterior", *MASKS)),
-    "d3pm hybrid": (d3pm(hybrid(V, linear(), 0.5), 8, 0.0), ("posterior",)),
-    "d3pm of a matrix": (d3pm(discretised_gaussian(V, 8), 8, 0.0), ("posterior",)),
-    "sedd raw": (sedd(absorbing(V, linear()), "raw"), PROCESS),
-    "sedd scaled": (sedd(absorbing(V, linear()), "scaled"), ("posterior", *MASKS, *PROCESS[1:])),
-    "sedd uniform": (sedd(uniform(V, linear()), "raw"), UNIFORM),
-    "tauldr": (tauldr(absorbing(V, linear())), ("posterior", *MASKS, *PROCESS[1:])),
-    "gidd": (gidd(V, linear(), 0.2, 1.0), PROCESS),
-    "udlm": (udlm(V, linear()), UNIFORM),
-    "duo": (duo(V), UNIFORM),
-    "csm": (csm(V, linear(), "denoising"), UNIFORM),
-    "gaussian": (gaussian(V), ("gaussian",)),
+    "d3pm absorbing": lambda: (d3pm(absorbing(V, linear()), 8, 0.0), ("posterior", *MASKS)),
+    "d3pm hybrid": lambda: (d3pm(hybrid(V, linear(), 0.5), 8, 0.0), ("posterior",)),
+    "d3pm of a matrix": lambda: (d3pm(discretised_gaussian(V, 8), 8, 0.0), ("posterior",)),
+    "sedd raw": lambda: (sedd(absorbing(V, linear()), "raw"), PROCESS),
+    "sedd scaled": lambda: (sedd(absorbing(V, linear()), "scaled"), ("posterior", *MASKS, *PROCESS[1:])),
+    "sedd uniform": lambda: (sedd(uniform(V, linear()), "raw"), UNIFORM),
+    "tauldr": lambda: (tauldr(absorbing(V, linear())), ("posterior", *MASKS, *PROCESS[1:])),
+    "gidd": lambda: (gidd(V, linear(), 0.2, 1.0), PROCESS),
+    "udlm": lambda: (udlm(V, linear()), UNIFORM),
+    "duo": lambda: (duo(V), UNIFORM),
+    "csm": lambda: (csm(V, linear(), "denoising"), UNIFORM),
+    "gaussian": lambda: (gaussian(V), ("gaussian",)),
 }
 
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_samplers_of_an_objective(name):
-    objective, expected = EXPECTED[name]
+    objective, expected = EXPECTED[name]()
     assert samplers_for(objective, objective.init(jax.random.key(0))) == expected
 
 
 def test_every_sampler_serves_an_objective():
-    served = {name for objective, names in EXPECTED.values() for name in names}
+    served = {name for expected in EXPECTED.values() for name in expected()[1]}
     assert served == set(SAMPLERS)
     assert "gaussian" not in in_blocks(tuple(SAMPLERS)) and "confidence" in in_blocks(tuple(SAMPLERS))
 

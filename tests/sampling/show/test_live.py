@@ -14,8 +14,6 @@ from mdlm_jax.sampling.show import live
 from mdlm_jax.sampling.show.live import live_view, look, make_pieces, picture
 
 V = 257
-TOKENIZER = byte_tokenizer()
-PIECES = make_pieces(TOKENIZER, V)
 
 
 def row_of(text, hidden="_"):
@@ -49,13 +47,13 @@ def test_nothing_is_drawn_without_a_terminal():
     """Colour may be forced without one."""
     console = console_of(io.StringIO())
     assert console.is_terminal
-    with live_view(TOKENIZER, V, console) as watch:
+    with live_view(byte_tokenizer(), V, console) as watch:
         watch(row_of("a__")[None])
     assert console.file.getvalue() == ""
 
 
 def test_given_is_bold_and_colour_shows_the_step():
-    shown = picture(seen_of("a____", "ab___", "abc__", "abcd_"), PIECES, V, 80, 24)
+    shown = picture(seen_of("a____", "ab___", "abc__", "abcd_"), make_pieces(byte_tokenizer(), V), V, 80, 24)
     counts, row = shown.plain.split("\n")
     assert (counts, row) == ("evaluation 4: 1 of 5 tokens masked", "abcd░")
     start = len(counts) + 1
@@ -64,7 +62,7 @@ def test_given_is_bold_and_colour_shows_the_step():
 
 
 def test_row_that_begins_without_a_mask_is_noise():
-    shown = picture(seen_of("xyz"), PIECES, V, 80, 24)
+    shown = picture(seen_of("xyz"), make_pieces(byte_tokenizer(), V), V, 80, 24)
     assert style_at(shown, shown.plain.index("xyz")) == "rgb(70,130,255)"
 
 
@@ -92,7 +90,7 @@ def test_drawing_rate_is_limited(monkeypatch, taken, every):
 
     monkeypatch.setattr(live.time, "monotonic", lambda: now)
     monkeypatch.setattr(live, "picture", draw)
-    with live_view(TOKENIZER, V, console_of(Terminal())) as watch:
+    with live_view(byte_tokenizer(), V, console_of(Terminal())) as watch:
         for _ in range(200):
             watch(row_of("a__")[None])
             now += 1 / 64
@@ -101,7 +99,7 @@ def test_drawing_rate_is_limited(monkeypatch, taken, every):
 
 def test_view_restores_the_terminal():
     console = console_of(Terminal())
-    with pytest.raises(KeyError), live_view(TOKENIZER, V, console) as watch:
+    with pytest.raises(KeyError), live_view(byte_tokenizer(), V, console) as watch:
         watch(row_of("one\ntwo__")[None])
         raise KeyError
     written = console.file.getvalue()
@@ -113,7 +111,7 @@ def test_view_restores_the_terminal():
 def test_control_characters_do_not_reach_the_terminal():
     tokens = np.arange(V + 1, dtype=np.int32)[None]
     tokens = np.concatenate([tokens, np.array([[0xC2, 0x9B, 0x1B, 0x5B]], np.int32)], axis=1)
-    plain = picture(look(None, tokens, V), PIECES, V, 500, 24).plain
+    plain = picture(look(None, tokens, V), make_pieces(byte_tokenizer(), V), V, 500, 24).plain
     assert not {c for c in plain if unicodedata.category(c) == "Cc"} - {"\n"}
 
 
@@ -122,24 +120,32 @@ def test_control_characters_do_not_reach_the_terminal():
 @pytest.mark.parametrize("rows", [1, 3, 30])
 def test_any_screen_size_works(width, height, rows):
     seen = look(None, np.tile(row_of("añ🙂_\t日本語\n\n___ and so on" * 3), (rows, 1)), V)
-    lines = picture(seen, PIECES, V, width, height).plain.split("\n")
+    lines = picture(seen, make_pieces(byte_tokenizer(), V), V, width, height).plain.split("\n")
     assert len(lines) <= max(height, 1)
     if width > 5:
         assert max(map(cell_len, lines)) <= width
     console = console_of(Terminal(), width, max(height, 1))
-    with live_view(TOKENIZER, V, console) as watch:
+    with live_view(byte_tokenizer(), V, console) as watch:
         watch(seen.tokens)
 
 
 def test_long_rows_scroll_to_the_latest_change():
     seen = look(None, row_of("abcdefghijkl_m" + "_" * 16)[None], V)
-    assert picture(seen, PIECES, V, 5, 4).plain.split("\n")[1:] == ["fghij", "kl░m░", "░░░░░"]
-    assert picture(seen_of("abcdefghij"), PIECES, V, 2, 3).plain.split("\n")[1:] == ["ab", "cd"]
+    assert picture(seen, make_pieces(byte_tokenizer(), V), V, 5, 4).plain.split("\n")[1:] == ["fghij", "kl░m░", "░░░░░"]
+    assert picture(seen_of("abcdefghij"), make_pieces(byte_tokenizer(), V), V, 2, 3).plain.split("\n")[1:] == [
+        "ab",
+        "cd",
+    ]
 
 
 def test_rows_share_a_short_screen():
     seen = look(None, np.stack([row_of("abcdefgh____"), row_of("____abcdefgh")]), V)
-    assert picture(seen, PIECES, V, 6, 5).plain.split("\n")[1:] == ["0 efgh", "  ░░░░", "1 ░░░░", "  abcd"]
+    assert picture(seen, make_pieces(byte_tokenizer(), V), V, 6, 5).plain.split("\n")[1:] == [
+        "0 efgh",
+        "  ░░░░",
+        "1 ░░░░",
+        "  abcd",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -154,13 +160,13 @@ def test_rows_share_a_short_screen():
     ],
 )
 def test_partial_characters(tokens, expected):
-    assert PIECES(np.array(tokens)) == expected
+    assert make_pieces(byte_tokenizer(), V)(np.array(tokens)) == expected
 
 
 def test_pieces_join_to_the_text_of_any_tokenizer(tmp_path):
     text = "Señor 🙂🙃 日本語 said – “no”, 日本 語.\n"
     bpes = [train_bpe([text], size, tmp_path / f"{size}.json") for size in range(260, 290, 4)]
-    for tokenizer in (TOKENIZER, *bpes):
+    for tokenizer in (byte_tokenizer(), *bpes):
         tokens = np.asarray(tokenizer.encode(text), np.int32)
         assert "".join(make_pieces(tokenizer, tokenizer.vocab_size)(tokens)) == text
     assert make_pieces(state_tokenizer(20), 20)(np.array([3, 20, 14])) == [" 3", None, " 14"]

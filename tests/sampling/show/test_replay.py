@@ -14,7 +14,6 @@ from mdlm_jax.sampling.show.replay import replay, write_replay
 from tests.browser import drive, dump, result_of
 
 V = 257
-TOKENIZER = byte_tokenizer()
 HOSTILE = "</script><b>x</b><!-- <script>\x1b[2J\x00\u2028&amp;'\" ñ🙂\n\n{{ 1 }}"
 
 # what a person does, and what the page then shows
@@ -84,8 +83,8 @@ def shown_by(row, num_frames):
 @pytest.mark.parametrize("seed", range(20))
 def test_changes_reproduce_every_frame(seed):
     *frames, tokens = random_frames(seed)
-    replayed = json.loads(json.dumps(replay(frames, tokens, trace_of(tokens, 0), TOKENIZER, V, {})))
-    pieces = make_pieces(TOKENIZER, V)
+    replayed = json.loads(json.dumps(replay(frames, tokens, trace_of(tokens, 0), byte_tokenizer(), V, {})))
+    pieces = make_pieces(byte_tokenizer(), V)
     for index, row in enumerate(replayed["rows"]):
         states = shown_by(row, len(frames))
         assert [state[0] for state in states] == [frame[index].tolist() for frame in (*frames, tokens)]
@@ -96,7 +95,9 @@ def test_changes_reproduce_every_frame(seed):
 def test_only_changes_are_stored():
     frames = [np.array([[65, V, V]], np.int32), np.array([[65, V, 66]], np.int32)]
     tokens = np.array([[65, 67, 66]], np.int32)
-    replayed = replay(frames, tokens, trace_of(tokens, [-1, 1, 0], [0, -0.123456, -np.inf]), TOKENIZER, V, {"a": 1.5})
+    replayed = replay(
+        frames, tokens, trace_of(tokens, [-1, 1, 0], [0, -0.123456, -np.inf]), byte_tokenizer(), V, {"a": 1.5}
+    )
     row = {
         "pieces": [[65, "A"], [66, "B"], [67, "C"]],
         "start": [0, -1, -1],
@@ -111,25 +112,25 @@ def test_only_changes_are_stored():
 def test_filled_positions_after_the_end_are_not_given():
     tokens = np.array([[65, 256]], np.int32)
     trace = trace_of(tokens, [-1, -1])
-    assert replay([np.array([[65, V]], np.int32)], tokens, trace, TOKENIZER, V, {})["rows"][0]["given"] == [1, 0]
+    assert replay([np.array([[65, V]], np.int32)], tokens, trace, byte_tokenizer(), V, {})["rows"][0]["given"] == [1, 0]
 
 
 def test_replay_without_evaluations():
     tokens = np.array([[65, 66]], np.int32)
-    replayed = replay([], tokens, trace_of(tokens, -1), TOKENIZER, V, {})
+    replayed = replay([], tokens, trace_of(tokens, -1), byte_tokenizer(), V, {})
     assert (replayed["evaluations"], replayed["rows"][0]["changes"]) == (0, [])
 
 
 def hostile_replay():
     """Two rows of hostile text, filled in a random order, some of it hidden again."""
     rng = np.random.default_rng(0)
-    tokens = np.stack([TOKENIZER.encode(HOSTILE), TOKENIZER.encode(HOSTILE)[::-1]]).astype(np.int32)
+    tokens = np.stack([byte_tokenizer().encode(HOSTILE), byte_tokenizer().encode(HOSTILE)[::-1]]).astype(np.int32)
     when = rng.integers(1, 9, tokens.shape)
     frames = [np.where(when <= index, tokens, V).astype(np.int32) for index in range(9)]
     frames[4][:, ::5] = V
     frames[6][:, ::7] = 0xC3
     heading = {"sampler": HOSTILE}
-    return frames, tokens, replay(frames, tokens, trace_of(tokens, when - 1), TOKENIZER, V, heading)
+    return frames, tokens, replay(frames, tokens, trace_of(tokens, when - 1), byte_tokenizer(), V, heading)
 
 
 def test_text_cannot_escape_the_data(tmp_path):
