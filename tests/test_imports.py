@@ -20,7 +20,20 @@ ROOMS = [
     ),
     *("config", "data", "processes", "objectives", "models", "costs", "training", "evaluation", "build"),
     *("weights", "runs"),
-    *("exact", "sampling", "bench", "laws", "report", "sweeps", "experiments", "cli", "api", "__main__", "__init__"),
+    *(
+        "exact",
+        "sampling",
+        "harness",
+        "bench",
+        "laws",
+        "report",
+        "sweeps",
+        "experiments",
+        "cli",
+        "api",
+        "__main__",
+        "__init__",
+    ),
 ]
 
 

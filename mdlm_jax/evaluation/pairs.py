@@ -11,6 +11,7 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import Objective, loss_mask
 
 LEVELS_SEED = 0  # of the noise levels inside their strata, the same for every checkpoint
+NUMBERS = 2**31  # how many numbers noise has
 
 
 class PairNats(NamedTuple):
@@ -32,12 +33,13 @@ def pair_nats(
     batch_size: int,
     chunk: int,
     guidance: float | None = None,
+    keys: Int[np.ndarray, "N"] | None = None,
 ) -> PairNats:
     """Nats of the answer of each row, given the tokens in its prompt mask.
 
     A bound is a mean over views with two independent noise levels in each of `draws` / 2 strata of [0, 1]. The
-    difference of the two gives an unbiased estimate of the variance of the mean. A pair has the same noise whatever
-    pairs come after it.
+    difference of the two gives an unbiased estimate of the variance of the mean. The noise of a pair depends on its key
+    alone.
 
     Args:
         model: The network. It must not attend across segments, so that padding is not seen.
@@ -50,6 +52,7 @@ def pair_nats(
         chunk: Positions of each view whose logits are held at once.
         guidance: Weight w of classifier-free guidance: logits are u + (1 + w) (c - u), for a loss that is a
             cross-entropy. None: no guidance.
+        keys: A number of each pair, 0 or more: equal keys are equal noise. Default: its position.
 
     Reference: LLaDA, arXiv 2502.09992, whose conditional likelihood draws counts uniformly, without strata.
     """
@@ -57,7 +60,8 @@ def pair_nats(
     exact = reported.bound == "exact"
     draws = 1 if exact else draws
     num_pairs, strata = len(rows.tokens), max(draws // 2, 1)
-    within = np.random.default_rng(LEVELS_SEED).random((num_pairs, draws))
+    keys = np.arange(num_pairs) if keys is None else keys
+    within = np.array([np.random.default_rng((LEVELS_SEED, key)).random(draws) for key in keys.tolist()])
     u = np.minimum(np.float32((np.arange(draws) // 2 + within) / strata), np.nextafter(np.float32(1), np.float32(0)))
     each = row_nats(
         model,
@@ -66,7 +70,7 @@ def pair_nats(
         objective_params,
         rows,
         np.repeat(np.arange(num_pairs), draws),
-        noise=np.arange(num_pairs * draws),
+        noise=((keys[:, None] * draws + np.arange(draws)) % NUMBERS).reshape(-1),
         u=u.reshape(-1),
         batch_size=batch_size,
         chunk=chunk,

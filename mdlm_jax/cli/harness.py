@@ -1,0 +1,48 @@
+"""The verb `harness`: tasks of the LM evaluation harness."""
+
+import argparse
+import pathlib
+
+from mdlm_jax.cli.devices import prepare_devices
+
+
+def add_harness(verbs: argparse._SubParsersAction) -> None:
+    """Adds the verb to the command line."""
+    verb = verbs.add_parser("harness", help="tasks of the LM evaluation harness (lm_eval)")
+    verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
+    verb.add_argument("--tasks", required=True, help="names or patterns, with commas between them")
+    verb.add_argument("--include-path", type=pathlib.Path, help="a folder with task files of your own")
+    verb.add_argument("--out", type=pathlib.Path, required=True, help="folder for results; answers there are kept")
+    verb.add_argument("--draws", type=int, default=128, help="views of each answer, for a bound (default: 128)")
+    verb.add_argument("--limit", type=int, help="documents of each task (default: all)")
+    verb.add_argument("--batch-size", type=int, help="rows computed at once (default: eval.batch_size of the run)")
+    verb.add_argument("--length", type=int, help="tokens that the network reads (default: those of a row in training)")
+    verb.set_defaults(run_verb=_harness)
+
+
+def _harness(options: argparse.Namespace) -> int:
+    from mdlm_jax.harness.evaluate import check_installed, harness
+
+    check_installed()
+    prepare_devices()
+    found = harness(
+        options.run,
+        options.tasks.split(","),
+        options.out,
+        include_path=options.include_path,
+        limit=options.limit,
+        draws=options.draws,
+        batch_size=options.batch_size,
+        length=options.length,
+    )
+    for task, metrics in found["results"].items():
+        shown = [
+            f"{name.removesuffix(',none')} {value:.4f}"
+            for name, value in metrics.items()
+            if isinstance(value, float) and "_stderr" not in name
+        ]
+        print(f"{task}: {', '.join(shown)}")
+        if noise := found["likelihoods"].get(task):
+            error = noise["nats_per_request_monte_carlo_error"]
+            print(f"  {noise['nats_per_request']:.4f} +- {error:.4f} nats per request, of the noise")
+    return 0

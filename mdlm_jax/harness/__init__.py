@@ -1,0 +1,1 @@
+"""Our models under the tasks of the LM evaluation harness (`lm_eval`)."""

@@ -1,0 +1,92 @@
+"""The model class that the LM evaluation harness calls."""
+
+import pathlib
+from typing import Any
+
+import lm_eval.models  # noqa: F401  the harness looks for its own models only while none is registered
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.api.registry import register_model
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.harness.answers import Answers, digest_of
+from mdlm_jax.harness.reader import reader_of
+from mdlm_jax.harness.requests import pair, windows
+from mdlm_jax.harness.scoring import Score, Scorer, scores
+from mdlm_jax.runs.pairs import DRAWS
+from mdlm_jax.runs.restore import open_run
+from mdlm_jax.runs.say import doing
+
+
+@register_model("mdlm_jax")
+class HarnessModel(LM):
+    """A run or a public model, as the harness takes it: exact if it predicts from left to right, else by its bound."""
+
+    def __init__(
+        self,
+        run: str | pathlib.Path,
+        out: str | pathlib.Path,
+        draws: int = DRAWS,
+        batch_size: int | None = None,
+        length: int | None = None,
+    ) -> None:
+        """Opens the model and what the folder `out` knows already.
+
+        Args:
+            run: The folder of a run or of a public model.
+            out: The folder that keeps the answers.
+            draws: Views of each answer where likelihoods are bounds, an even number.
+            batch_size: Rows computed at once. Default: eval.batch_size of the run.
+            length: Tokens that the network reads at once. Default: those of a row in training, or of the context.
+
+        Raises:
+            UserError: There is no such model, or the settings do not fit it.
+        """
+        super().__init__()
+        if draws < 2 or draws % 2:
+            raise UserError(f"--draws={draws}; accepted: an even number, two draws in each stratum")
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"--batch-size={batch_size}; accepted: 1 or more")
+        folder = pathlib.Path(run)
+        opened = open_run(folder, padded=True)
+        reader = reader_of(folder, opened, length)
+        answers = Answers(pathlib.Path(out))
+        batch_size = batch_size or opened.config.eval.batch_size
+        self.scorer = Scorer(opened, reader, digest_of(opened), answers, draws, batch_size)
+        self.scored: list[dict[str, Any]] = []  # of every request: its task and document, its score with its error
+
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """(log likelihood, whether greedy decoding gives it) of each continuation; false for every bound."""
+        found = self._scores([[pair(self.scorer.reader, *request.args)] for request in requests])
+        totals = [self._keep(request, parts) for request, parts in zip(requests, found, strict=True)]
+        return [(-total.nats, bool(total.greedy)) for total in totals]
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """The log likelihood of each text from its beginning to its end."""
+        found = self._scores([windows(self.scorer.reader, *request.args) for request in requests])
+        return [-self._keep(request, parts).nats for request, parts in zip(requests, found, strict=True)]
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Raises UserError: no task with generated text is served."""
+        raise UserError(f"task {requests[0].task_name} generates text; accepted: tasks that score text")
+
+    def _scores(self, rows: list[list]) -> list[list[Score]]:
+        """The scores of the rows of each request."""
+        with doing(f"{len(rows)} requests are scored"):
+            found = iter(scores(self.scorer, [row for several in rows for row in several]))
+        return [[next(found) for _ in several] for several in rows]
+
+    def _keep(self, request: Instance, parts: list[Score]) -> Score:
+        """The score of a request of several rows, which is kept for the report."""
+        error = sum(part.standard_error**2 for part in parts) ** 0.5
+        greedy = None if any(part.greedy is None for part in parts) else all(part.greedy for part in parts)
+        total = Score(
+            sum(part.nats for part in parts),
+            error,
+            sum(part.tokens for part in parts),
+            max((part.draws for part in parts), default=0),
+            greedy,
+        )
+        self.scored.append({"task": request.task_name, "document": request.doc_id, "request": request.idx})
+        self.scored[-1] |= total._asdict()
+        return total

@@ -1,0 +1,129 @@
+"""Tasks of the LM evaluation harness for a run or a public model, with the error of every number."""
+
+import difflib
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import write_whole
+
+RESULTS, SCORES = "results.json", "scores.jsonl"
+
+
+def check_installed() -> None:
+    """Raises UserError where the harness is not installed."""
+    if find_spec("lm_eval") is None:
+        raise UserError("lm_eval is not installed; accepted: after pip install 'mdlm-jax[harness]'")
+
+
+def harness(
+    folder: pathlib.Path,
+    tasks: Sequence[str],
+    out: pathlib.Path,
+    *,
+    include_path: pathlib.Path | None = None,
+    limit: int | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Runs tasks and writes results.json, with the metrics, and scores.jsonl, with every request's score.
+
+    Answers are kept in `out` as they come: a second call computes only what is missing.
+
+    Args:
+        folder: A run or a public model.
+        tasks: Names or patterns of tasks, of the harness or of `include_path`.
+        out: The folder for results and answers.
+        include_path: A folder with task files of the user's own.
+        limit: Documents of each task. Default: all.
+        settings: Further arguments of `HarnessModel`.
+
+    Returns:
+        What results.json says.
+
+    Raises:
+        UserError: The harness is not installed, or a task, the model or a setting is not as above.
+    """
+    check_installed()
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit={limit}; accepted: 1 or more documents of each task")
+    if include_path is not None and not include_path.is_dir():
+        raise UserError(f"--include-path={include_path}: no such folder; accepted: a folder with task files")
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    from mdlm_jax.harness.adapter import HarnessModel
+
+    manager = _theirs(
+        f"--include-path={include_path}", lambda: TaskManager(include_path=str(include_path) if include_path else None)
+    )
+    names = [name for task in tasks for name in _names(manager, task)]
+    for name in names:  # data may be missing, or the task file wrong
+        _theirs(f"--tasks={name}", lambda name=name: manager.load([name]))
+    model = HarnessModel(folder, out, **settings)
+    found: Any = simple_evaluate(model, tasks=names, task_manager=manager, limit=limit, log_samples=False)
+    return _write(folder, out, model, found)
+
+
+def _theirs(where: str, call: Callable[[], Any]) -> Any:
+    """What the harness makes of files, with its error in one line."""
+    try:
+        return call()
+    except Exception as error:  # of YAML, of data sets, of functions in task files
+        raise UserError(f"{where}: lm_eval cannot load it ({' '.join(str(error).split())[:200]})") from error
+
+
+def _names(manager: Any, task: str) -> list[str]:
+    """The tasks of a name or a pattern."""
+    names = manager.match_tasks([task])
+    if not names:
+        near = difflib.get_close_matches(task, manager.all_tasks, n=3)
+        accepted = f"such as {', '.join(near)}" if near else "a task of lm_eval, or of a file in --include-path"
+        raise UserError(f"--tasks={task}: no such task; accepted: {accepted}")
+    return names
+
+
+def _write(folder: pathlib.Path, out: pathlib.Path, model: Any, found: dict[str, Any]) -> dict[str, Any]:
+    run = model.scorer.run
+    reported = run.objective.evaluate or run.objective
+    exact = reported.bound == "exact"
+    result = {
+        "model": folder.name,
+        "step": run.step,
+        "weights": model.scorer.digest,
+        "objective": run.config.objective.name,
+        "estimator": reported.estimator,
+        "bound": reported.bound,
+        "draws": 1 if exact else model.scorer.draws,
+        "length": model.scorer.reader.most,
+        "lm_eval": version("lm_eval"),
+        "results": found["results"],
+        "versions": found["versions"],
+        "likelihoods": _totals(model.scored),
+    }
+    text = json.dumps(result, indent=1, default=str)
+    lines = "".join(json.dumps(score) + "\n" for score in model.scored)
+    try:
+        write_whole(out / SCORES, lines)
+        write_whole(out / RESULTS, text + "\n")
+    except OSError as error:
+        raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
+    return json.loads(text)
+
+
+def _totals(scored: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of each task: its scored requests and tokens, the mean nats per request, and the error of the noise."""
+    totals = {}
+    for task in dict.fromkeys(score["task"] for score in scored):
+        own = [score for score in scored if score["task"] == task]
+        noise = sum(score["standard_error"] ** 2 for score in own) ** 0.5
+        totals[task] = {
+            "requests": len(own),
+            "tokens": sum(score["tokens"] for score in own),
+            "nats_per_request": sum(score["nats"] for score in own) / len(own),
+            "nats_per_request_monte_carlo_error": noise / len(own),
+        }
+    return totals
