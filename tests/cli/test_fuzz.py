@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import io
 import json
 import math
@@ -43,7 +44,7 @@ words = st.one_of(
     st.integers().map(str),
     st.floats().map(repr),
     st.text(max_size=8),
-    st.sampled_from(sorted({choice for key in KEYS.values() for choice in key.choices})),
+    st.deferred(lambda: st.sampled_from(sorted({choice for key in KEYS.values() for choice in key.choices}))),
 )
 
 
@@ -114,7 +115,13 @@ def least(parser):
     return found
 
 
-VERBS = {" ".join(path): (path, parser, least(parser)) for path, parser in verbs(_parser())}
+@functools.cache
+def described_verbs():
+    """From the words of a verb to (words, parser, what it needs)."""
+    return {" ".join(path): (path, parser, least(parser)) for path, parser in verbs(_parser())}
+
+
+some_verb = st.deferred(lambda: st.sampled_from(sorted(described_verbs())))
 leftover = st.sampled_from(
     ["steps=3", "config.steps=3", "\u2014config.steps=3", "--", "--nothing", "--nothing=3", "-x"]
 )
@@ -130,9 +137,9 @@ def run(arguments):
 
 
 @settings(max_examples=1000, **QUICK)
-@given(st.sampled_from(sorted(VERBS)), leftover, words)
+@given(some_verb, leftover, words)
 def test_unknown_words(verb, word, text):
-    path, parser, needed = VERBS[verb]
+    path, parser, needed = described_verbs()[verb]
     takes_more = any(action.nargs in ("+", "*", "?") for action in parser._actions)
     mistake = ["--nothing", text] if takes_more and not word.startswith("-") else [word]
     code, lines = run([*path, *needed, *mistake])
@@ -140,9 +147,9 @@ def test_unknown_words(verb, word, text):
 
 
 @settings(max_examples=500, **QUICK)
-@given(st.sampled_from(sorted(VERBS)), st.data())
+@given(some_verb, st.data())
 def test_options_that_are_not_numbers(verb, data):
-    path, parser, needed = VERBS[verb]
+    path, parser, needed = described_verbs()[verb]
     numbers = [action for action in parser._actions if action.option_strings and action.type in (int, float)]
     if not numbers:
         return

@@ -16,7 +16,10 @@ from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling.network import reading
 
 V, L = 3, 3
-TEXTS = np.array(list(itertools.product(range(V), repeat=L)), np.int32)
+
+
+def all_texts():
+    return np.array(list(itertools.product(range(V), repeat=L)), np.int32)
 
 
 def example(tokens, prompt=()) -> Example:
@@ -58,8 +61,8 @@ def surest(masked, logs):
 @pytest.mark.parametrize("shown", [[], [1]])
 def test_left_to_right(trained, shown):
     model, params, table = trained
-    found = order_nats(model, params, example(TEXTS, shown), orders=1, batch_size=32, ranks=left_to_right)[:, 0]
-    exact = [decoded(table, text, shown, first)[0] for text in TEXTS]
+    found = order_nats(model, params, example(all_texts(), shown), orders=1, batch_size=32, ranks=left_to_right)[:, 0]
+    exact = [decoded(table, text, shown, first)[0] for text in all_texts()]
     np.testing.assert_allclose(found, exact, rtol=1e-5)
     assert np.exp(-found).sum() == pytest.approx(V ** len(shown), rel=1e-5)
 
@@ -68,8 +71,8 @@ def test_left_to_right(trained, shown):
 def test_most_confident_first(trained, shown):
     """The order depends on the text, and the probabilities of all texts still sum to one."""
     model, params, table = trained
-    found = confident_nats(model, params, example(TEXTS, shown), batch_size=10, chunk=2)
-    exact, orders = zip(*(decoded(table, text, shown, surest) for text in TEXTS), strict=True)
+    found = confident_nats(model, params, example(all_texts(), shown), batch_size=10, chunk=2)
+    exact, orders = zip(*(decoded(table, text, shown, surest) for text in all_texts()), strict=True)
     np.testing.assert_allclose(found, exact, rtol=1e-5)
     assert np.exp(-found).sum() == pytest.approx(V ** len(shown), rel=1e-5)
     assert shown or len(set(map(tuple, orders))) > 1
@@ -77,7 +80,7 @@ def test_most_confident_first(trained, shown):
 
 def test_padding_has_no_likelihood(trained):
     model, params, _ = trained
-    padded = example(TEXTS[5:6])._replace(segments=np.array([[1, 1, 0]], np.int32))
+    padded = example(all_texts()[5:6])._replace(segments=np.array([[1, 1, 0]], np.int32))
     short = jax.tree.map(lambda field: field[:, :2], padded)
     found, exact = (confident_nats(model, params, rows, batch_size=1, chunk=4) for rows in (padded, short))
     np.testing.assert_allclose(found, exact, rtol=1e-5)
@@ -91,7 +94,7 @@ def test_positions_that_predict_the_next_token(trained):
         found, cache = model.hidden(params, view, mask, **options)
         return jnp.roll(found, -1, axis=1), cache
 
-    shifted, rows = model._replace(hidden=hidden), example(TEXTS, prompt=[0])
+    shifted, rows = model._replace(hidden=hidden), example(all_texts(), prompt=[0])
     for nats_of, options in ((order_nats, {"orders": 2}), (confident_nats, {"chunk": 3})):
         plain = nats_of(model, params, rows, batch_size=32, **options)
         found = nats_of(shifted, params, rows, batch_size=32, shift=True, **options)

@@ -1,5 +1,6 @@
 """The reported likelihood against enumeration, and the honesty of its errors."""
 
+import functools
 import itertools
 import math
 
@@ -18,12 +19,16 @@ from mdlm_jax.objectives.base import full
 from mdlm_jax.schedules import linear
 
 V, L = 5, 6
-MODEL = transformer(Architecture(V, 1, 8, 2, 2, 16), Execution())
+
+
+@functools.cache
+def network():
+    return transformer(Architecture(V, 1, 8, 2, 2, 16), Execution())
 
 
 @pytest.fixture(scope="module")
 def params():
-    drawn = jax.jit(MODEL.init)(jax.random.key(0))
+    drawn = jax.jit(network().init)(jax.random.key(0))
     return jax.tree.map(lambda leaf: 1.5 * leaf, drawn)  # far from uniform, so that orders matter
 
 
@@ -45,7 +50,7 @@ def any_order_bound(params, tokens) -> float:
     views = jax.vmap(lambda hidden: jax.tree.map(lambda field: field[0], mask_tokens(example, hidden, 1.0, V, 0.5)))(
         sets
     )
-    logits = MODEL.head(params, MODEL.hidden(params, views, full)[0])
+    logits = network().head(params, network().hidden(params, views, full)[0])
     nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray(tokens)[None, :, None], axis=2)[..., 0]
     return float((jnp.where(sets, nats, 0).sum(axis=1) * jnp.asarray(weight)).sum())
 
@@ -54,7 +59,7 @@ def any_order_bound(params, tokens) -> float:
 def test_bound_converges_to_enumeration(params, name):
     held_out = rows(8)
     exact = sum(any_order_bound(params, tokens) for tokens in held_out.tokens) / (8 * L)
-    found = evaluate(MODEL, objective(name), params, (), held_out, draws=600, batch_size=8, chunk=L)
+    found = evaluate(network(), objective(name), params, (), held_out, draws=600, batch_size=8, chunk=L)
     assert found.bound == "upper" and found.estimator == "any-order k-form, stratified counts"
     assert abs(found.nats_per_token - exact) < 4 * found.monte_carlo_error < 0.04 * exact
 
@@ -68,7 +73,7 @@ def test_monte_carlo_error_is_honest(params):
     for part in range(8):
         own = slice(4 * part, 4 * part + 4)
         found = evaluate(
-            MODEL,
+            network(),
             objective("masked"),
             params,
             (),
@@ -86,15 +91,15 @@ def test_monte_carlo_error_is_honest(params):
 @pytest.mark.slow
 def test_ar_is_the_chain_rule_without_noise(params):
     held_out = rows(5)
-    found = evaluate(MODEL, objective("ar"), params, (), held_out, draws=9, batch_size=2, chunk=2)
+    found = evaluate(network(), objective("ar"), params, (), held_out, draws=9, batch_size=2, chunk=2)
     nats = []
     for tokens in held_out.tokens:
         for position in range(L):
             read = jnp.concatenate([jnp.array([V]), jnp.asarray(tokens[:position])])[None]
             view = objective("ar").view((), jax.random.key(0), Example(*(jnp.asarray(f[0]) for f in rows(1))), 0.0)
             view = jax.tree.map(lambda field: field[:, : position + 1] if field.ndim > 1 else field, view)  # noqa: B023
-            hidden, _ = MODEL.hidden(params, view._replace(tokens=read), objective("ar").mask)
-            nats.append(-jax.nn.log_softmax(MODEL.head(params, hidden)[0, -1])[tokens[position]])
+            hidden, _ = network().hidden(params, view._replace(tokens=read), objective("ar").mask)
+            nats.append(-jax.nn.log_softmax(network().head(params, hidden)[0, -1])[tokens[position]])
     np.testing.assert_allclose(found.nats_per_token, np.mean(nats), rtol=1e-5)
     assert (found.draws, found.monte_carlo_error, found.bound, found.tokens) == (1, 0.0, "exact", 5 * L)
     by_row = np.reshape(nats, (5, L)).mean(axis=1)
@@ -104,7 +109,7 @@ def test_ar_is_the_chain_rule_without_noise(params):
 def test_evaluation_is_reproducible(params):
     """Two evaluations agree to the last digit, and the batch size changes only the rounding."""
     first, again, other = (
-        evaluate(MODEL, objective("masked"), params, (), rows(10), draws=3, batch_size=size, chunk=L)
+        evaluate(network(), objective("masked"), params, (), rows(10), draws=3, batch_size=size, chunk=L)
         for size in (4, 4, 10)
     )
     assert first == again
@@ -118,7 +123,7 @@ def test_padding_and_prompts_have_no_loss(params):
     held_out.segments[:, 4:] = 0
     held_out.prompt_mask[:, 0] = True
     for name in ("ar", "masked", "any_order_causal"):
-        found = evaluate(MODEL, objective(name), zero, (), held_out, draws=4, batch_size=4, chunk=L)
+        found = evaluate(network(), objective(name), zero, (), held_out, draws=4, batch_size=4, chunk=L)
         assert found.tokens == 4 * 3
         if name != "masked":
             np.testing.assert_allclose(found.nats_per_token, math.log(V), rtol=1e-5)
@@ -141,7 +146,7 @@ def test_errors_by_formula(params):
     draws, lengths = 3, np.array([6, 1, 3, 2, 5])
     held_out = rows(5)
     held_out.segments[np.arange(L) >= lengths[:, None]] = 0
-    found = evaluate(MODEL, noise_itself(), params, (), held_out, draws=draws, batch_size=2, chunk=L)
+    found = evaluate(network(), noise_itself(), params, (), held_out, draws=draws, batch_size=2, chunk=L)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(EVALUATION_KEY), jnp.arange(5 * draws))
     nats = np.array(jax.vmap(jax.random.uniform)(keys), np.float64).reshape(5, draws)
     assert len(np.unique(nats)) == 5 * draws
@@ -155,7 +160,7 @@ def test_errors_by_formula(params):
 
 def test_equal_rows_have_independent_noise(params):
     held_out = jax.tree.map(lambda field: np.repeat(field[:1], 4, axis=0), rows(1))
-    found = evaluate(MODEL, noise_itself(), params, (), held_out, draws=2, batch_size=4, chunk=L)
+    found = evaluate(network(), noise_itself(), params, (), held_out, draws=2, batch_size=4, chunk=L)
     assert found.standard_error > 1e-4  # it would be 0
 
 

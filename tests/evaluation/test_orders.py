@@ -20,7 +20,10 @@ from mdlm_jax.sampling.network import reading
 
 V, L = 3, 3
 ORDERS = list(itertools.permutations(range(L)))
-TEXT = np.array([0, 2, 1], np.int32)
+
+
+def text():
+    return np.array([0, 2, 1], np.int32)
 
 
 def example(tokens, prompt=()) -> Example:
@@ -52,15 +55,15 @@ def arbitrary():
 def test_fixed_order(trained, order):
     model, params, network = trained
     ranks = jnp.argsort(jnp.array(ORDERS[order]))
-    found = order_nats(model, params, example(TEXT[None]), orders=1, batch_size=2, ranks=lambda *_: ranks)
-    assert found[0, 0] == pytest.approx(nats_of_all_orders(network, V, TEXT)[order], rel=1e-5)
+    found = order_nats(model, params, example(text()[None]), orders=1, batch_size=2, ranks=lambda *_: ranks)
+    assert found[0, 0] == pytest.approx(nats_of_all_orders(network, V, text())[order], rel=1e-5)
 
 
 def test_random_orders(trained):
     """Each is one of all orders, and the mean over 8 orders lies between the bound and its limit."""
     model, params, network = trained
-    exact = nats_of_all_orders(network, V, TEXT)
-    rows = example(np.repeat(TEXT[None], 200, axis=0))
+    exact = nats_of_all_orders(network, V, text())
+    rows = example(np.repeat(text()[None], 200, axis=0))
     found = order_nats(model, params, rows, orders=8, batch_size=600)
     nearest = np.abs(found[:, :, None] - exact)
     assert nearest.min(axis=2).max() < 1e-5 and len(np.unique(nearest.argmin(axis=2))) == len(ORDERS)
@@ -83,11 +86,11 @@ def test_more_rows_and_orders_keep_the_first(trained, monkeypatch):
 
 def test_prompts_and_padding_are_given(trained):
     model, params, network = trained
-    first = masked_nats(network, V, TEXT)[-1, 0]
-    exact = nats_of_all_orders(network, V, TEXT)[:2] - first  # the two orders that begin with position 0
-    found = order_nats(model, params, example(TEXT[None], prompt=[0]), orders=16, batch_size=8)
+    first = masked_nats(network, V, text())[-1, 0]
+    exact = nats_of_all_orders(network, V, text())[:2] - first  # the two orders that begin with position 0
+    found = order_nats(model, params, example(text()[None], prompt=[0]), orders=16, batch_size=8)
     assert np.abs(found[0, :, None] - exact).min(axis=1).max() < 1e-5 and np.ptp(found) > 0
-    padded = example(TEXT[None])._replace(segments=np.array([[1, 1, 0]], np.int32))
+    padded = example(text()[None])._replace(segments=np.array([[1, 1, 0]], np.int32))
     short = jax.tree.map(lambda field: field[:, :2], padded)
     found, exact = (order_nats(model, params, rows, orders=16, batch_size=8)[0] for rows in (padded, short))
     np.testing.assert_allclose([found.min(), found.max()], [exact.min(), exact.max()], rtol=1e-5)
@@ -112,13 +115,13 @@ def test_all_orders_are_the_likelihood_of_the_random_order_model(arbitrary):
 
 def test_bound_falls_with_the_number_of_orders(arbitrary):
     """The mean over all sets of K of the 6 orders: the elbo at K = 1, -log p of the random-order model at K = 6."""
-    of_order = nats_of_all_orders(arbitrary, V, TEXT)
+    of_order = nats_of_all_orders(arbitrary, V, text())
     means = [
         log_mean(np.array(list(itertools.combinations(of_order, count)))).mean() for count in range(1, len(ORDERS) + 1)
     ]
     assert (np.diff(means) < 0).all()
     assert means[0] == pytest.approx(of_order.mean(), rel=1e-12)
-    assert means[-1] == pytest.approx(random_order_nats(arbitrary, TEXT), rel=1e-12)
+    assert means[-1] == pytest.approx(random_order_nats(arbitrary, text()), rel=1e-12)
 
 
 def test_bound_lies_between_elbo_and_the_text(arbitrary):

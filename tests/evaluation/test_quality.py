@@ -1,5 +1,6 @@
 """Quality of text against what is known exactly: rows by hand, the loss of `ar`, and Markov chains in closed form."""
 
+import functools
 import math
 from functools import cache
 
@@ -25,14 +26,27 @@ from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.autoregressive import ar, ar_without_start
 
 V, LENGTH = 7, 12
-MODEL = transformer(Architecture(V, 1, 16, 2, 2, 24), Execution())
-CHAIN, OTHER = markov_chain(6, 0.8, seed=0), markov_chain(6, 0.8, seed=1)
+
+
+@functools.cache
+def network():
+    return transformer(Architecture(V, 1, 16, 2, 2, 24), Execution())
+
+
+@functools.cache
+def chain():
+    return markov_chain(6, 0.8, seed=0)
+
+
+@functools.cache
+def other_chain():
+    return markov_chain(6, 0.8, seed=1)
 
 
 @cache
 def params():
     """Far from uniform, so that the context matters."""
-    return jax.tree.map(lambda leaf: 2.0 * leaf, jax.jit(MODEL.init)(jax.random.key(0)))
+    return jax.tree.map(lambda leaf: 2.0 * leaf, jax.jit(network().init)(jax.random.key(0)))
 
 
 def rows(count, length=LENGTH):
@@ -44,7 +58,7 @@ def text(chain, count, length=64, seed=0):
 
 
 def judge(tokens, context=LENGTH, reads_start=True):
-    return negative_log_likelihood(MODEL, params(), tokens, context, reads_start)
+    return negative_log_likelihood(network(), params(), tokens, context, reads_start)
 
 
 def test_entropy_of_known_rows():
@@ -79,7 +93,7 @@ def test_judge_reproduces_its_training_loss(reads_start, monkeypatch):
     prompt_mask[:, 0] = not reads_start
     objective = (ar if reads_start else ar_without_start)(V)
     loss = evaluate(
-        *(MODEL, objective, params(), (), Example(tokens, np.ones_like(tokens), prompt_mask)),
+        *(network(), objective, params(), (), Example(tokens, np.ones_like(tokens), prompt_mask)),
         draws=1,
         batch_size=5,
         chunk=LENGTH,
@@ -118,9 +132,9 @@ def test_nats_depend_only_on_the_window():
 
 
 def test_source_likelihood_multiplies_transitions():
-    stationary, transitions = CHAIN
-    tokens = text(OTHER, 4, 9)
-    for row, found in zip(tokens, source_nll(tokens, *CHAIN), strict=True):
+    stationary, transitions = chain()
+    tokens = text(other_chain(), 4, 9)
+    for row, found in zip(tokens, source_nll(tokens, *chain()), strict=True):
         p = stationary[row[0]] * math.prod(transitions[a, b] for a, b in zip(row[:-1], row[1:], strict=True))
         assert found == pytest.approx(-math.log(p) / 9, rel=1e-12)
 
@@ -137,7 +151,7 @@ def test_impossible_text_costs_infinity():
 
 def test_source_has_no_divergence_from_itself():
     """Without the bias correction all 40 texts would seem to diverge. The error covers the estimates."""
-    found = [source_divergence(text(CHAIN, 16, seed=seed), CHAIN[1]) for seed in range(40)]
+    found = [source_divergence(text(chain(), 16, seed=seed), chain()[1]) for seed in range(40)]
     values, errors = np.array(found).T
     assert abs(values.mean()) < 3 * values.std(ddof=1) / math.sqrt(40)
     assert 3 * values.std() < 30 / (2 * 16 * 63)  # the bias, 6 x 5 free numbers over 2 N pairs
@@ -147,8 +161,8 @@ def test_source_has_no_divergence_from_itself():
 
 def test_divergence_of_another_chain():
     """The rate is sum_i pi_i sum_j Q_ij log(Q_ij / P_ij), and the error is the spread over texts."""
-    exact = OTHER[0] @ (OTHER[1] * np.log(OTHER[1] / CHAIN[1])).sum(axis=1)
-    found = [source_divergence(text(OTHER, 32, seed=seed), CHAIN[1]) for seed in range(40)]
+    exact = other_chain()[0] @ (other_chain()[1] * np.log(other_chain()[1] / chain()[1])).sum(axis=1)
+    found = [source_divergence(text(other_chain(), 32, seed=seed), chain()[1]) for seed in range(40)]
     values, errors = np.array(found).T
     assert abs(values.mean() - exact) < 3 * values.std(ddof=1) / math.sqrt(40) < 0.03 * exact
     assert (np.abs(values - exact) < 2 * errors).mean() > 0.85
@@ -157,23 +171,23 @@ def test_divergence_of_another_chain():
 
 def test_measures_only_the_drawn_tokens():
     """Drawn tokens are measured given the prompt before them."""
-    tokens = text(OTHER, 8, LENGTH)
+    tokens = text(other_chain(), 8, LENGTH)
     drawn = np.tile(np.arange(LENGTH) >= 4, (8, 1))
-    found = measure(tokens, drawn, V, judge=judge, source=CHAIN)
-    after = -np.log(CHAIN[1])[tokens[:, 3:-1], tokens[:, 4:]]
+    found = measure(tokens, drawn, V, judge=judge, source=chain())
+    after = -np.log(chain()[1])[tokens[:, 3:-1], tokens[:, 4:]]
     assert (found.rows, found.tokens, found.impossible) == (8, 64, 0)
     assert found.source_nats.value == pytest.approx(after.mean())
     assert found.source_nats.standard_error == pytest.approx(after.mean(axis=1).std(ddof=1) / math.sqrt(8))
-    assert found.source_entropy == pytest.approx(entropy_rate(*CHAIN))
-    assert found.divergence == pytest.approx(source_divergence(tokens[:, 3:], CHAIN[1]))
+    assert found.source_entropy == pytest.approx(entropy_rate(*chain()))
+    assert found.divergence == pytest.approx(source_divergence(tokens[:, 3:], chain()[1]))
     assert found.entropy == unigram_entropy(tokens[:, 4:], V) and found.distinct_2 == distinct(tokens[:, 4:], 2)
     assert found.judge_nats.value == pytest.approx(judge(tokens)[:, 4:].mean())
     assert found.perplexity == pytest.approx(math.exp(found.judge_nats.value))
 
 
 def test_source_text_costs_its_entropy():
-    tokens = text(CHAIN, 400)
-    found = measure(tokens, np.ones(tokens.shape, bool), 6, source=CHAIN)
+    tokens = text(chain(), 400)
+    found = measure(tokens, np.ones(tokens.shape, bool), 6, source=chain())
     assert abs(found.source_nats.value - found.source_entropy) < 3 * found.source_nats.standard_error < 0.03
     assert found.judge_nats is None and found.perplexity is None
 

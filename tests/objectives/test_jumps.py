@@ -16,16 +16,23 @@ from mdlm_jax.objectives.score_entropy import sedd
 from mdlm_jax.processes import mixture
 from mdlm_jax.schedules import cosine, linear
 from tests.exact.enumeration import bounds, table
+from tests.once import once
 
 V, L = 3, 2
-TOY = random_toy_distribution(0, V, L)
+
+
+@functools.cache
+def toy():
+    return random_toy_distribution(0, V, L)
+
+
 PROCESSES = {
-    "absorbing": mixture.absorbing(V, linear()),
-    "uniform": mixture.uniform(V, cosine()),
-    "hybrid": mixture.hybrid(V, linear(), 0.4),
-    "gidd": mixture.gidd(V, linear(), 0.2, 1.0),
+    "absorbing": lambda: mixture.absorbing(V, linear()),
+    "uniform": lambda: mixture.uniform(V, cosine()),
+    "hybrid": lambda: mixture.hybrid(V, linear(), 0.4),
+    "gidd": lambda: mixture.gidd(V, linear(), 0.2, 1.0),
 }
-over_processes = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+over_processes = pytest.mark.parametrize("process", PROCESSES)
 TIMES = (0.2, 0.5, 0.8)
 
 
@@ -91,8 +98,9 @@ def evenly(process, here, there, t):
 @pytest.mark.parametrize("seed", [1, 2])
 def test_tauldr_is_score_entropy_in_expectation(process, seed):
     """Holds for any network at every time and sequence."""
+    process = once(PROCESSES[process])
     network = table(seed, process.states, L, V)
-    for t, x in zip(TIMES, TOY.tokens[[0, 5, 7]], strict=True):
+    for t, x in zip(TIMES, toy().tokens[[0, 5, 7]], strict=True):
         value = enumerated(tauldr(process), network, x, t, by_rates)
         expected = bounds(sedd(process, "denoiser"), network, [x], [t], [1.0])[0]
         assert value == pytest.approx(expected, rel=1e-9)
@@ -101,14 +109,14 @@ def test_tauldr_is_score_entropy_in_expectation(process, seed):
 @pytest.mark.slow
 def test_tauldr_is_least_at_the_true_rates():
     """Averaged over x, the bound minus its least value is 0 at the best network and above 0 at another."""
-    process, t = PROCESSES["uniform"], 0.5
+    process, t = once(PROCESSES["uniform"]), 0.5
     objective, scores = tauldr(process), sedd(process, "denoiser")
-    best = best_network(objective, TOY)
-    least = TOY.probability.ravel() @ bounds(scores, best, TOY.tokens, [t], [1.0])
+    best = best_network(objective, toy())
+    least = toy().probability.ravel() @ bounds(scores, best, toy().tokens, [t], [1.0])
 
     def mean(network):
-        each = [enumerated(objective, network, x, t, by_rates) for x in TOY.tokens]
-        return TOY.probability.ravel() @ each
+        each = [enumerated(objective, network, x, t, by_rates) for x in toy().tokens]
+        return toy().probability.ravel() @ each
 
     assert mean(best) == pytest.approx(least, rel=1e-9)
     assert mean(table(1, V, L, V)) > least + 0.01
@@ -118,7 +126,7 @@ def test_tauldr_is_least_at_the_true_rates():
 @pytest.mark.parametrize("name", ["uniform", "gidd"])
 def test_one_pass_over_the_neighbour_is_biased(name):
     """The reverse rates out of x' are cheaper than those out of x, but have another mean."""
-    process, t, x = PROCESSES[name], 0.5, TOY.tokens[5]
+    process, t, x = once(PROCESSES[name]), 0.5, toy().tokens[5]
     objective, network = tauldr(process), table(1, process.states, L, V)
     parameterization = objective.parameterization(())
     pairs, here, there = drawn_pairs(objective, x, t)
@@ -138,8 +146,8 @@ def test_one_pass_over_the_neighbour_is_biased(name):
 
 def ratios(t):
     """(p_t of every z, p_t of each neighbour over it [z1, z2, position, y]) of uniform noise."""
-    forward = np.asarray(PROCESSES["uniform"].forward(jnp.eye(V), jnp.float64(t)))
-    probs = forward.T @ TOY.probability @ forward
+    forward = np.asarray(once(PROCESSES["uniform"]).forward(jnp.eye(V), jnp.float64(t)))
+    probs = forward.T @ toy().probability @ forward
     first = probs.T[None, :, :] / probs[:, :, None]
     second = probs[:, None, :] / probs[:, :, None]
     return probs, np.stack([np.broadcast_to(first, (V, V, V)), np.broadcast_to(second, (V, V, V))], axis=2)
@@ -157,13 +165,13 @@ def explicit(network, t):
 def views_of(z, t):
     example = Example(jnp.zeros(L, int), jnp.ones(L, int), jnp.zeros(L, bool))
     view = jax.tree.map(
-        lambda field: field[0], sedd(PROCESSES["uniform"], "raw").view((), jax.random.key(0), example, t)
+        lambda field: field[0], sedd(once(PROCESSES["uniform"]), "raw").view((), jax.random.key(0), example, t)
     )
     return [view._replace(tokens=row) for row in z]
 
 
 def importance(t):
-    forward = np.asarray(PROCESSES["uniform"].forward(jnp.eye(V), jnp.float64(t)))
+    forward = np.asarray(once(PROCESSES["uniform"]).forward(jnp.eye(V), jnp.float64(t)))
     return (forward[0, 1] / forward[0, 0]) ** 2
 
 
@@ -174,9 +182,9 @@ def test_implicit_csm_is_explicit_csm_minus_constant(t):
     objective = csm(V, cosine(), "implicit")
     for seed in (1, 2):
         network = table(seed, V, L, V, scale=0.5)
-        each = [enumerated(objective, network, x, t, evenly) for x in TOY.tokens]
+        each = [enumerated(objective, network, x, t, evenly) for x in toy().tokens]
         value, constant = explicit(network, t)
-        implicit = TOY.probability.ravel() @ each / importance(t)
+        implicit = toy().probability.ravel() @ each / importance(t)
         assert value - implicit == pytest.approx(constant, rel=1e-12)
 
 
@@ -187,15 +195,15 @@ def test_denoising_csm_is_explicit_csm_plus_constant(t):
     left = []
     for seed in (1, 2):
         network = table(seed, V, L, V, scale=0.5)
-        each = bounds(objective, network, TOY.tokens, [t], [1.0])
-        left.append(TOY.probability.ravel() @ each / importance(t) - explicit(network, t)[0])
+        each = bounds(objective, network, toy().tokens, [t], [1.0])
+        left.append(toy().probability.ravel() @ each / importance(t) - explicit(network, t)[0])
     assert left[0] == pytest.approx(left[1], rel=1e-12)
 
 
 def test_true_ratios_minimise_both_csm_forms():
     """The explicit form is 0 there, and a small shift either way raises the implicit and the denoising form."""
     t = 0.5
-    best = jax.jit(best_network(csm(V, cosine(), "implicit"), TOY))
+    best = jax.jit(best_network(csm(V, cosine(), "implicit"), toy()))
     beside = [lambda view, shift=shift: best(view) + shift for shift in (-0.02, 0.02)]
     assert explicit(best, t)[0] == pytest.approx(0, abs=1e-20)
     for form, probs in (("implicit", evenly), ("denoising", None)):
@@ -203,10 +211,10 @@ def test_true_ratios_minimise_both_csm_forms():
 
         def mean(network, objective=objective, probs=probs):
             if probs is None:
-                each = bounds(objective, network, TOY.tokens, [t], [1.0])
+                each = bounds(objective, network, toy().tokens, [t], [1.0])
             else:
-                each = [enumerated(objective, network, x, t, probs) for x in TOY.tokens]
-            return TOY.probability.ravel() @ each
+                each = [enumerated(objective, network, x, t, probs) for x in toy().tokens]
+            return toy().probability.ravel() @ each
 
         assert mean(best) < min(mean(near) for near in beside)
 

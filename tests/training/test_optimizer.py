@@ -9,7 +9,11 @@ import pytest
 from mdlm_jax.errors import UserError
 from mdlm_jax.training.optimizer import adamw, hyperparameters, learning_rate_shape
 
-NUMBERS = hyperparameters(learning_rate=0.1, weight_decay=0.3, warmup_steps=0, total_steps=10)
+
+def usual_numbers():
+    return hyperparameters(learning_rate=0.1, weight_decay=0.3, warmup_steps=0, total_steps=10)
+
+
 SETTINGS = {
     "decay": "constant",
     "final": 0.1,
@@ -85,7 +89,9 @@ def params():
 
 
 def begun(optimizer, params, **numbers):
-    return optimizer.init(params)._replace(hyperparams=NUMBERS | {k: jnp.float32(v) for k, v in numbers.items()})
+    return optimizer.init(params)._replace(
+        hyperparams=usual_numbers() | {k: jnp.float32(v) for k, v in numbers.items()}
+    )
 
 
 @pytest.mark.parametrize("decay_everything", [False, True])
@@ -115,7 +121,7 @@ def test_gradient_is_clipped_by_global_norm():
 def test_hyperparameters_are_leaves():
     """So one compiled step serves runs with other hyperparameters."""
     optimizer = adamw(**SETTINGS)
-    assert set(optimizer.init(params()).hyperparams) == set(NUMBERS)
+    assert set(optimizer.init(params()).hyperparams) == set(usual_numbers())
     gradients = jax.tree.map(jnp.ones_like, params())
     slow, fast = (
         optimizer.update(gradients, begun(optimizer, params(), learning_rate=rate), params())[0] for rate in (0.1, 0.2)

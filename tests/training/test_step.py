@@ -1,5 +1,6 @@
 """One train step against its formulas."""
 
+import functools
 import math
 
 import jax
@@ -15,8 +16,16 @@ from mdlm_jax.training.optimizer import adamw, hyperparameters
 from mdlm_jax.training.step import StepOptions, initial_state, make_train_step
 
 V, L, B = 5, 6, 4
-MODEL = transformer(Architecture(V, 1, 8, 2, 2, 16), Execution())
-OPTIMIZER = adamw(decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False)
+
+
+@functools.cache
+def network():
+    return transformer(Architecture(V, 1, 8, 2, 2, 16), Execution())
+
+
+@functools.cache
+def optimizer():
+    return adamw(decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False)
 
 
 def batch(prompt: int = 0) -> Batch:
@@ -30,8 +39,8 @@ def start(objective, **options):
     options = StepOptions(B, **options)
     numbers = hyperparameters(1e-2, 0.1, 0, 100)
     history = options.spike_deviations > 0
-    state = initial_state(MODEL, objective, OPTIMIZER, options.ema_decay, jnp.uint32(0), numbers, history=history)
-    return state, jax.jit(make_train_step(MODEL, objective, OPTIMIZER, options))
+    state = initial_state(network(), objective, optimizer(), options.ema_decay, jnp.uint32(0), numbers, history=history)
+    return state, jax.jit(make_train_step(network(), objective, optimizer(), options))
 
 
 @pytest.mark.parametrize("prompt", [0, 2, 5])

@@ -15,8 +15,7 @@ from mdlm_jax.sampling.run_sampler import sampler_of, trained_of
 from mdlm_jax.weights.load import load_weights
 from tests.weights.models import LLAMA, logits_of, random_tensors, write_folder
 
-ALPHABET = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-V = len(ALPHABET) + 1
+V = 257  # the letters of a byte-level tokenizer and the end of text
 SIZES = {"vocab_size": V, "max_position_embeddings": 64}
 GPT2 = {"model_type": "gpt2", "vocab_size": V, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40}
 CONFIGS = {
@@ -43,7 +42,8 @@ SDAR = CONFIGS["qwen3"] | {"model_type": "sdar", "mask_token_id": V - 1, "block_
 
 def folder_of(path, config):
     """A checkpoint with a tokenizer of bytes."""
-    model = tokenizers.Tokenizer(tokenizers.models.BPE({token: i for i, token in enumerate(ALPHABET)}, []))
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    model = tokenizers.Tokenizer(tokenizers.models.BPE({token: i for i, token in enumerate(letters)}, []))
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = tokenizers.decoders.ByteLevel()
     model.add_special_tokens(["<|endoftext|>"])
