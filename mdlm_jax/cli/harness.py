@@ -17,6 +17,7 @@ def add_harness(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--limit", type=int, help="documents of each task (default: all)")
     verb.add_argument("--batch-size", type=int, help="rows computed at once (default: eval.batch_size of the run)")
     verb.add_argument("--length", type=int, help="tokens that the network reads (default: those of a row in training)")
+    verb.add_argument("--sampler", help="what draws text, as of the verb sample (default: the usual one of the run)")
     verb.set_defaults(run_verb=_harness)
 
 
@@ -34,6 +35,7 @@ def _harness(options: argparse.Namespace) -> int:
         draws=options.draws,
         batch_size=options.batch_size,
         length=options.length,
+        sampler=options.sampler,
     )
     for task, metrics in found["results"].items():
         shown = [

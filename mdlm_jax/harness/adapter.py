@@ -10,12 +10,14 @@ from lm_eval.api.registry import register_model
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.harness.answers import Answers, digest_of
+from mdlm_jax.harness.generation import texts, wanted
 from mdlm_jax.harness.reader import reader_of
 from mdlm_jax.harness.requests import pair, windows
 from mdlm_jax.harness.scoring import Score, Scorer, scores
 from mdlm_jax.runs.pairs import DRAWS
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.runs.say import doing
+from mdlm_jax.sampling.run_sampler import sampler_of
 
 
 @register_model("mdlm_jax")
@@ -29,6 +31,7 @@ class HarnessModel(LM):
         draws: int = DRAWS,
         batch_size: int | None = None,
         length: int | None = None,
+        sampler: str | None = None,
     ) -> None:
         """Opens the model and what the folder `out` knows already.
 
@@ -38,6 +41,7 @@ class HarnessModel(LM):
             draws: Views of each answer where likelihoods are bounds, an even number.
             batch_size: Rows computed at once. Default: eval.batch_size of the run.
             length: Tokens that the network reads at once. Default: those of a row in training, or of the context.
+            sampler: What draws text, as `sampler_of` reads it. Default: the usual one of the run.
 
         Raises:
             UserError: There is no such model, or the settings do not fit it.
@@ -50,10 +54,13 @@ class HarnessModel(LM):
         folder = pathlib.Path(run)
         opened = open_run(folder, padded=True)
         reader = reader_of(folder, opened, length)
+        sampler_of(opened, sampler)
+        self.sampler = sampler
         answers = Answers(pathlib.Path(out))
         batch_size = batch_size or opened.config.eval.batch_size
         self.scorer = Scorer(opened, reader, digest_of(opened), answers, draws, batch_size)
         self.scored: list[dict[str, Any]] = []  # of every request: its task and document, its score with its error
+        self.drawn: list[dict[str, Any]] = []  # likewise the text
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log likelihood, whether greedy decoding gives it) of each continuation; false for every bound."""
@@ -67,8 +74,12 @@ class HarnessModel(LM):
         return [-self._keep(request, parts).nats for request, parts in zip(requests, found, strict=True)]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Raises UserError: no task with generated text is served."""
-        raise UserError(f"task {requests[0].task_name} generates text; accepted: tasks that score text")
+        """The text that follows each context, up to the first of the texts that end it."""
+        asked = [wanted(self.scorer, self.sampler, *request.args) for request in requests]
+        with doing(f"{len(requests)} texts are drawn"):
+            found = texts(self.scorer, self.sampler, asked)
+        self.drawn += [_of(request) | {"text": text} for request, text in zip(requests, found, strict=True)]
+        return found
 
     def _scores(self, rows: list[list]) -> list[list[Score]]:
         """The scores of the rows of each request."""
@@ -87,6 +98,10 @@ class HarnessModel(LM):
             max((part.draws for part in parts), default=0),
             greedy,
         )
-        self.scored.append({"task": request.task_name, "document": request.doc_id, "request": request.idx})
-        self.scored[-1] |= total._asdict()
+        self.scored.append(_of(request) | total._asdict())
         return total
+
+
+def _of(request: Instance) -> dict[str, Any]:
+    """Where a request comes from."""
+    return {"task": request.task_name, "document": request.doc_id, "request": request.idx}

@@ -11,7 +11,7 @@ from typing import Any
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 
-RESULTS, SCORES = "results.json", "scores.jsonl"
+RESULTS, SCORES, TEXTS = "results.json", "scores.jsonl", "texts.jsonl"
 
 
 def check_installed() -> None:
@@ -29,7 +29,8 @@ def harness(
     limit: int | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Runs tasks and writes results.json, with the metrics, and scores.jsonl, with every request's score.
+    """Runs tasks. Writes the metrics into results.json, each request's score into scores.jsonl or its text into
+    texts.jsonl.
 
     Answers are kept in `out` as they come: a second call computes only what is missing.
 
@@ -105,16 +106,20 @@ def _write(folder: pathlib.Path, out: pathlib.Path, model: Any, found: dict[str,
         "likelihoods": _totals(model.scored),
     }
     text = json.dumps(result, indent=1, default=str)
-    lines = "".join(json.dumps(score) + "\n" for score in model.scored)
+    lines = {
+        name: "".join(json.dumps(row) + "\n" for row in rows)
+        for name, rows in ((SCORES, model.scored), (TEXTS, model.drawn))
+    }
     try:
-        write_whole(out / SCORES, lines)
+        for name, content in lines.items():
+            write_whole(out / name, content)
         write_whole(out / RESULTS, text + "\n")
     except OSError as error:
         raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
     return json.loads(text)
 
 
-def _totals(scored: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+def _totals(scored: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Of each task: its scored requests and tokens, the mean nats per request, and the error of the noise."""
     totals = {}
     for task in dict.fromkeys(score["task"] for score in scored):

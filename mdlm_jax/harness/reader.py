@@ -15,12 +15,14 @@ from mdlm_jax.weights.text import open_text
 
 
 class Reader(NamedTuple):
-    """How a network reads text."""
+    """How a network reads and writes text."""
 
     encode: Callable[[str], list[int]]  # with the tokens that the tokenizer puts around a text, such as <s>
     encode_alone: Callable[[str], list[int]]  # without them
     prefix: int | None  # read before a text that has no prompt; None where the network has a start symbol
     most: int  # tokens of a row
+    decode: Callable[[list[int]], str]
+    end: int | None  # the token that ends a text; None where there is none
 
 
 def reader_of(folder: pathlib.Path, run: Run, length: int | None = None) -> Reader:
@@ -45,12 +47,14 @@ def reader_of(folder: pathlib.Path, run: Run, length: int | None = None) -> Read
         def encode(text: str) -> list[int]:
             return encode_given("a request", text, run.tokenizer).tolist()
 
-        return Reader(encode, encode, None, length)
+        end = run.tokenizer.separator
+        return Reader(encode, encode, None, length, run.tokenizer.decode, end if end >= 0 else None)
     model = tokenizers.Tokenizer.from_str(run.tokenizer.files[JSON_FILE].decode())
     model.no_truncation()
     model.no_padding()
     specials = open_text(open_source(folder)).specials
-    first = specials.get("bos", specials.get("eos", run.tokenizer.separator))
+    end = specials.get("eos", run.tokenizer.separator)
+    first = specials.get("bos", end)
 
     def encode_whole(text: str) -> list[int]:
         starts = "bos" in specials and text.startswith(model.id_to_token(specials["bos"]))
@@ -61,7 +65,8 @@ def reader_of(folder: pathlib.Path, run: Run, length: int | None = None) -> Read
 
     # of `ar` the last token of a row is predicted and not read
     causal = config.objective.name == "ar"
-    return Reader(encode_whole, encode_alone, first if causal or run.shift else None, length + causal)
+    prefix = first if causal or run.shift else None
+    return Reader(encode_whole, encode_alone, prefix, length + causal, model.decode, end)
 
 
 def shapes(reader: Reader, run: Run, tokens: int) -> int:

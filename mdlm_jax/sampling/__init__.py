@@ -69,10 +69,12 @@ def sample(
     length: int | None = None,
     trained: Trained | None = None,
     watch: Callable[[Int[np.ndarray, "B L"]], None] | None = None,
+    row_keys: Int[np.ndarray, "B"] | None = None,
 ) -> tuple[Int[Array, "B L"], Trace]:
     """Draws B rows of `length` tokens that begin with their prompts.
 
-    Row i draws from fold_in(key, i) alone: it is the same whatever the other rows are, and whether there are any.
+    Row i draws from fold_in(key, row_keys[i]) alone: it is the same whatever the other rows are, and whether there are
+    any.
     Compiled once for all prompts of one bucket of 64 lengths, and for all temperatures, limits and weights of guidance
     but 0; with a feature cache, for all prompts of one length.
 
@@ -86,6 +88,7 @@ def sample(
         length: Tokens per row, the prompt and its padding included. Default: those of the prompt, which has masks then.
         trained: What training fixed. Default: a network that reads whole rows from a start symbol.
         watch: Called with all rows at every evaluation of a network that reads tokens.
+        row_keys: A number of each row, 0 or more. Default: its position.
 
     Returns:
         The tokens i32[B, L], and their trace: when each was drawn, how likely it was, and the network evaluations.
@@ -100,7 +103,8 @@ def sample(
     tokens[:, : prompt.shape[1]] = prompt
     rows = block_rows(tokens, mask_id, trained.block_size)
     first = int((rows.tokens == mask_id).any(axis=0).argmax())
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(tokens)))
+    row_keys = np.arange(len(tokens)) if row_keys is None else row_keys
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(row_keys, jnp.uint32))
     fixed, numbers = _split(sampler)
     # the shapes of cached features are those of the prompt
     exact = getattr(sampler, "cache", "none") == "features"

@@ -7,7 +7,7 @@ import tokenizers
 
 from tests.weights.models import LLAMA, random_tensors, write_folder
 
-V = 320
+V = 300
 LLAMA_SMALL = LLAMA | {"vocab_size": V, "max_position_embeddings": 40, "bos_token_id": 0, "eos_token_id": 0}
 LLADA = {
     "model_type": "llada",
@@ -43,6 +43,13 @@ TASKS = {
         "doc_to_target": "{{text}}",
         "metric_list": [{"metric": name} for name in ("word_perplexity", "byte_perplexity", "bits_per_byte")],
     },
+    "small_text": {
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["\n", "t"], "max_gen_toks": 12, "do_sample": False},
+        "metric_list": [{"metric": "exact_match"}],
+    },
 }
 
 
@@ -71,6 +78,7 @@ def task_folder(path: pathlib.Path) -> pathlib.Path:
     documents = {
         "small_choice": [{"question": q, "choices": c, "label": label} for q, c, label in CHOICES],
         "small_rolling": [{"text": text} for text in TEXTS],
+        "small_text": [{"question": question, "answer": "x"} for question, _, _ in CHOICES],
     }
     for name, task in TASKS.items():
         data = path / f"{name}.jsonl"

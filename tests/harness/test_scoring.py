@@ -19,7 +19,7 @@ def letters(text):
 
 
 def test_blanks_belong_to_the_continuation():
-    reader = Reader(letters, letters, prefix=99, most=6)
+    reader = Reader(letters, letters, prefix=99, most=6, decode=str, end=None)
     assert pair(reader, "ab  ", "c") == Scored((1, 2), (0, 0, 3))
     assert pair(reader, "", "ab") == Scored((99,), (1, 2))
     assert pair(reader._replace(prefix=1), "", "ab") == Scored((1,), (2,))
@@ -27,7 +27,7 @@ def test_blanks_belong_to_the_continuation():
 
 
 def test_long_requests_lose_their_first_tokens():
-    reader = Reader(letters, letters, prefix=99, most=6)
+    reader = Reader(letters, letters, prefix=99, most=6, decode=str, end=None)
     assert pair(reader, "abcdef", "gh") == Scored((3, 4, 5, 6), (7, 8))
     for answer in ("", "abcdef"):
         with pytest.raises(UserError, match="accepted: 1 to 5"):
@@ -38,7 +38,7 @@ def test_long_requests_lose_their_first_tokens():
 @pytest.mark.parametrize("length", [1, 3, 4, 5, 7, 8, 13])
 def test_windows_score_each_token_once(length, prefix):
     tokens = list(range(1, length + 1))
-    found = windows(Reader(lambda text: tokens, letters, prefix, most=4), "text")
+    found = windows(Reader(lambda text: tokens, letters, prefix, most=4, decode=str, end=None), "text")
     assert [token for window in found for token in window.answer] == tokens
     first, *others = found
     assert first.given == (() if prefix is None else (prefix,))
