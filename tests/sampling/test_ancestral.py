@@ -19,10 +19,13 @@ from mdlm_jax.sampling import Ancestral, Trained, sample
 from mdlm_jax.sampling.ancestral import hitting_times, unmask_steps
 from mdlm_jax.sampling.network import uniform_at
 from mdlm_jax.schedules import cosine, geometric, linear, polynomial
-from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
+from tests.sampling.toys import RARE, L, V, all_states, conditionals, counts, oracle, toy_joint
 
 ROWS = 20_000
-EMPTY = jnp.zeros((ROWS, 0), int)
+
+
+def empty():
+    return jnp.zeros((ROWS, 0), int)
 
 
 def exact_distribution(chance_first: float) -> np.ndarray:
@@ -30,43 +33,43 @@ def exact_distribution(chance_first: float) -> np.ndarray:
     probs = np.zeros(V**L)
     for early in itertools.product((False, True), repeat=L):
         chance = np.prod(np.where(early, chance_first, 1 - chance_first))
-        for index, state in enumerate(STATES):
+        for index, state in enumerate(all_states()):
             blank, half = (V,) * L, tuple(np.where(early, state, V))
-            drawn = [TABLE[blank if early[i] else half][i, state[i]] for i in range(L)]
+            drawn = [conditionals()[blank if early[i] else half][i, state[i]] for i in range(L)]
             probs[index] += chance * np.prod(drawn)
     return probs
 
 
-@pytest.mark.parametrize("schedule", [linear(), cosine(), polynomial(3.0), geometric()])
+@pytest.mark.parametrize("schedule", [linear, cosine, partial(polynomial, 3.0), geometric])
 def test_many_steps_give_the_joint(schedule):
     plan = Ancestral(steps=100_000)
-    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, plan, L, Trained(schedule=schedule))
-    assert chisquare(counts(tokens), ROWS * JOINT).pvalue > RARE
+    tokens, trace = sample(jax.random.key(0), oracle(), (), empty(), plan, L, Trained(schedule=schedule()))
+    assert chisquare(counts(tokens), ROWS * toy_joint()).pvalue > RARE
     assert int(trace.evaluations.max()) == L
 
 
 def test_many_steps_give_the_joint_after_a_prompt():
-    tokens, trace = sample(jax.random.key(1), ORACLE, (), jnp.full((ROWS, 1), 2), Ancestral(steps=100_000), L)
-    follows = STATES[:, 0] == 2
-    probs = JOINT[follows] / JOINT[follows].sum()
+    tokens, trace = sample(jax.random.key(1), oracle(), (), jnp.full((ROWS, 1), 2), Ancestral(steps=100_000), L)
+    follows = all_states()[:, 0] == 2
+    probs = toy_joint()[follows] / toy_joint()[follows].sum()
     assert chisquare(counts(tokens)[follows], ROWS * probs).pvalue > RARE
     np.testing.assert_array_equal(trace.step[:, 0], -1)
     assert int(trace.evaluations.max()) == L - 1
 
 
 def test_one_step_gives_product_of_marginals():
-    probs = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
-    tokens, trace = sample(jax.random.key(2), ORACLE, (), EMPTY, Ancestral(steps=1), L)
+    probs = np.prod([conditionals()[(V,) * L][i, all_states()[:, i]] for i in range(L)], axis=0)
+    tokens, trace = sample(jax.random.key(2), oracle(), (), empty(), Ancestral(steps=1), L)
     assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
-    assert chisquare(counts(tokens), ROWS * JOINT).pvalue < 1e-6  # which is another distribution
+    assert chisquare(counts(tokens), ROWS * toy_joint()).pvalue < 1e-6  # which is another distribution
     np.testing.assert_array_equal(trace.evaluations, 1)
 
 
-@pytest.mark.parametrize(("schedule", "chance_first"), [(linear(), 1 / 2), (polynomial(2.0), 3 / 4)])
+@pytest.mark.parametrize(("schedule", "chance_first"), [(linear, 1 / 2), (partial(polynomial, 2.0), 3 / 4)])
 def test_two_steps_have_their_exact_distribution(schedule, chance_first):
     probs = exact_distribution(chance_first)
     assert abs(probs.sum() - 1) < 1e-12
-    tokens, _ = sample(jax.random.key(3), ORACLE, (), EMPTY, Ancestral(steps=2), L, Trained(schedule=schedule))
+    tokens, _ = sample(jax.random.key(3), oracle(), (), empty(), Ancestral(steps=2), L, Trained(schedule=schedule()))
     assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
 
 
@@ -78,17 +81,17 @@ def test_adaptive_order_of_single_tokens_is_exact(surest_first):
         hidden = [position for position in range(L) if partial[position] == V]
         if not hidden:
             return {partial: 1.0}
-        position = (max if surest_first else min)(hidden, key=lambda position: TABLE[partial][position].max())
+        position = (max if surest_first else min)(hidden, key=lambda position: conditionals()[partial][position].max())
         orders.add((partial, position))
         probs = {}
-        for token, chance in enumerate(TABLE[partial][position]):
+        for token, chance in enumerate(conditionals()[partial][position]):
             for state, rest in distribution_from((*partial[:position], token, *partial[position + 1 :])).items():
                 probs[state] = chance * rest
         return probs
 
     orders = set()
     probs = distribution_from((V,) * L)
-    np.testing.assert_allclose([probs[tuple(state)] for state in STATES], JOINT, rtol=1e-12)
+    np.testing.assert_allclose([probs[tuple(state)] for state in all_states()], toy_joint(), rtol=1e-12)
     # and it does depend on them
     assert len({position for partial, position in orders if partial.count(V) == L - 1}) > 1
 
@@ -109,7 +112,7 @@ def test_unmasking_probability_is_the_reverse_step():
 def test_network_runs_only_in_unmasking_steps():
     """A row has n (1 - (1 - 1/n)^l) evaluations on average, for l tokens in n steps (RADD, arXiv 2406.03736)."""
     steps, length, rows = 6, 4, 4000
-    model = ORACLE._replace(hidden=lambda params, view, mask, cache=None: (jnp.zeros((*view.tokens.shape, V)), None))
+    model = oracle()._replace(hidden=lambda params, view, mask, cache=None: (jnp.zeros((*view.tokens.shape, V)), None))
     _, trace = sample(jax.random.key(5), model, (), jnp.zeros((rows, 0), int), Ancestral(steps=steps), length)
     evaluations = np.asarray(trace.evaluations)
     np.testing.assert_array_equal(evaluations, [len(set(row)) for row in np.asarray(trace.step)])
@@ -146,10 +149,10 @@ def test_steps_draw_from_the_training_distribution():
 
 def test_infilling_has_the_conditional_distribution():
     prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
-    tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Ancestral(steps=100_000), L)
-    follows = STATES[:, 1] == 1
+    tokens, _ = sample(jax.random.key(11), oracle(), (), prompt, Ancestral(steps=100_000), L)
+    follows = all_states()[:, 1] == 1
     assert counts(tokens)[~follows].sum() == 0
-    assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE
+    assert chisquare(counts(tokens)[follows], ROWS * toy_joint()[follows] / toy_joint()[follows].sum()).pvalue > RARE
 
 
 def test_hitting_times_fall_and_match_their_positions():

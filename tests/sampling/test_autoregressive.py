@@ -11,19 +11,21 @@ from scipy.stats import chisquare
 from mdlm_jax.data import Example
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
-from mdlm_jax.objectives import OBJECTIVES
+from mdlm_jax.objectives import any_order_causal, ar
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.base import causal
 from mdlm_jax.sampling import Autoregressive, Context, Ordered, Trained, sample
 from mdlm_jax.sampling.autoregressive import decode_in_order
 from mdlm_jax.sampling.network import Network, reading
 from mdlm_jax.training.loss import look
-from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, L, V, counts
+from tests.sampling.toys import RARE, L, V, all_states, counts, oracle, toy_joint
 
 B, LENGTH, VOCABULARY = 3, 9, 11
-LEFT_TO_RIGHT, RANDOM_ORDER = OBJECTIVES["ar"](VOCABULARY), OBJECTIVES["any_order_causal"](VOCABULARY)
 ROWS = 20_000
-EMPTY = jnp.zeros((ROWS, 0), int)
+
+
+def empty():
+    return jnp.zeros((ROWS, 0), int)
 
 
 @cache
@@ -59,7 +61,7 @@ def log_probabilities(model, params, view):
 def test_cached_logits_match_one_full_pass(key_value_heads, scan_layers):
     model, params = network(key_value_heads=key_value_heads, scan_layers=scan_layers)
     tokens = jax.random.randint(jax.random.key(2), (B, LENGTH), 0, VOCABULARY)
-    view = seen_by(LEFT_TO_RIGHT, tokens)
+    view = seen_by(ar(VOCABULARY), tokens)
     whole = whole_pass(model, params, view)
 
     @jax.jit
@@ -82,7 +84,7 @@ def test_left_to_right_draws_from_the_training_distribution(given):
     model, params = network()
     prompt = jax.random.randint(jax.random.key(3), (B, given), 0, VOCABULARY)
     tokens, trace = sample(jax.random.key(4), model, params, prompt, Autoregressive(temperature=0.7), LENGTH)
-    expected = log_probabilities(model, params, seen_by(LEFT_TO_RIGHT, tokens))
+    expected = log_probabilities(model, params, seen_by(ar(VOCABULARY), tokens))
     np.testing.assert_array_equal(tokens[:, :given], prompt)
     np.testing.assert_allclose(trace.log_probability[:, given:], expected[:, given:], atol=1e-5)
     np.testing.assert_array_equal(trace.log_probability[:, :given], 0)
@@ -107,50 +109,49 @@ def test_random_order_draws_from_the_training_distribution():
     model, params = network()
     prompt = jax.random.randint(jax.random.key(3), (B, given), 0, VOCABULARY)
     # the orders of training depend on the keys alone, so those of any rows serve
-    order = seen_by(RANDOM_ORDER, jnp.zeros((B, LENGTH), jnp.int32), given).positions[..., 1]
+    order = seen_by(any_order_causal(VOCABULARY), jnp.zeros((B, LENGTH), jnp.int32), given).positions[..., 1]
     keys = jax.random.split(jax.random.key(6), B)
     blank = jnp.concatenate([prompt, jnp.full((B, LENGTH - given), VOCABULARY)], axis=1).astype(jnp.int32)
     context = Context(Trained(), LENGTH, jnp.int32(given), jnp.float32(1), jnp.float32(0))
     tokens, trace = decode_in_order(keys, Network(model, params, blank), blank, order, Ordered(), context)
-    expected = log_probabilities(model, params, seen_by(RANDOM_ORDER, tokens, given))
+    expected = log_probabilities(model, params, seen_by(any_order_causal(VOCABULARY), tokens, given))
     got = jnp.take_along_axis(trace.log_probability, order, axis=1)
     np.testing.assert_array_equal(tokens[:, :given], prompt)
     np.testing.assert_allclose(got[:, given:], expected[:, given:], atol=1e-5)
 
 
 def test_random_orders_are_uniform_after_the_prompt():
-    _, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Ordered(), L)
+    _, trace = sample(jax.random.key(0), oracle(), (), empty(), Ordered(), L)
     orders, seen = np.unique(trace.step, axis=0, return_counts=True)
     assert len(orders) == 6 and chisquare(seen).pvalue > RARE
-    _, trace = sample(jax.random.key(0), ORACLE, (), jnp.zeros((ROWS, 1), int), Ordered(), L)
+    _, trace = sample(jax.random.key(0), oracle(), (), jnp.zeros((ROWS, 1), int), Ordered(), L)
     assert set(map(tuple, np.asarray(trace.step))) == {(-1, 0, 1), (-1, 1, 0)}
 
 
 @pytest.mark.parametrize("sampler", [Autoregressive(), Ordered()])
 def test_exact_conditionals_give_the_joint(sampler):
-    tokens, trace = sample(jax.random.key(7), ORACLE, (), EMPTY, sampler, L)
-    assert chisquare(counts(tokens), ROWS * JOINT).pvalue > RARE
+    tokens, trace = sample(jax.random.key(7), oracle(), (), empty(), sampler, L)
+    assert chisquare(counts(tokens), ROWS * toy_joint()).pvalue > RARE
     # and the chain rule adds up to it, whatever the order
     index = np.ravel_multi_index(np.asarray(tokens).T, (V,) * L)
-    np.testing.assert_allclose(trace.log_probability.sum(axis=1), np.log(JOINT[index]), atol=1e-4)
+    np.testing.assert_allclose(trace.log_probability.sum(axis=1), np.log(toy_joint()[index]), atol=1e-4)
 
 
 @pytest.mark.parametrize("sampler", [Autoregressive(), Ordered()])
 def test_exact_conditionals_give_the_joint_after_a_prompt(sampler):
     first = 1
-    tokens, _ = sample(jax.random.key(8), ORACLE, (), jnp.full((ROWS, 1), first), sampler, L)
-    follows = STATES[:, 0] == first
-    probs = JOINT[follows] / JOINT[follows].sum()
+    tokens, _ = sample(jax.random.key(8), oracle(), (), jnp.full((ROWS, 1), first), sampler, L)
+    follows = all_states()[:, 0] == first
+    probs = toy_joint()[follows] / toy_joint()[follows].sum()
     assert chisquare(counts(tokens)[follows], ROWS * probs).pvalue > RARE
 
 
 def test_temperature_sharpens_and_zero_is_greedy():
     model, params = network()
-    empty = jnp.zeros((B, 0), int)
-    cold, _ = sample(jax.random.key(0), model, params, empty, Autoregressive(temperature=0.0), LENGTH)
-    np.testing.assert_array_equal(cold, whole_pass(model, params, seen_by(LEFT_TO_RIGHT, cold)).argmax(axis=-1))
+    cold, _ = sample(jax.random.key(0), model, params, empty()[:B], Autoregressive(temperature=0.0), LENGTH)
+    np.testing.assert_array_equal(cold, whole_pass(model, params, seen_by(ar(VOCABULARY), cold)).argmax(axis=-1))
     # P(first token) at temperature T is proportional to p^(1 / T)
-    sharp = JOINT.reshape(V, -1).sum(axis=1) ** 2
+    sharp = toy_joint().reshape(V, -1).sum(axis=1) ** 2
     plan = Autoregressive(temperature=0.5)
-    tokens, _ = sample(jax.random.key(1), ORACLE, (), EMPTY, plan, L)
+    tokens, _ = sample(jax.random.key(1), oracle(), (), empty(), plan, L)
     assert chisquare(np.bincount(tokens[:, 0], minlength=V), ROWS * sharp / sharp.sum()).pvalue > RARE

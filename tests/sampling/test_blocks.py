@@ -1,5 +1,7 @@
 """Samplers inside the blocks of a network that was trained in blocks: what is kept of finished blocks is exact."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +16,20 @@ from mdlm_jax.processes.mixture import uniform
 from mdlm_jax.sampling import Ancestral, Confidence, FirstHitting, Remasking, Reverse, Trained, left_padded, sample
 from mdlm_jax.sampling.network import reading
 from mdlm_jax.schedules import linear
-from tests.sampling.toys import JOINT, ORACLE, RARE, L, counts
+from tests.sampling.toys import RARE, L, counts, oracle, toy_joint
 
 LENGTH, SIZE, VOCABULARY = 12, 4, 11
-MODEL = transformer(Architecture(VOCABULARY, 2, 32, 4, 2, 48, time_conditioning=True), Execution(scan_layers=True))
-PROMPT = jax.random.randint(jax.random.key(2), (3, 5), 0, VOCABULARY)
+
+
+@functools.cache
+def network():
+    return transformer(Architecture(VOCABULARY, 2, 32, 4, 2, 48, time_conditioning=True), Execution(scan_layers=True))
+
+
+def first_tokens():
+    return jax.random.randint(jax.random.key(2), (3, 5), 0, VOCABULARY)
+
+
 BLOCKS = Trained(block_size=SIZE)
 SAMPLERS = {
     "ancestral": Ancestral(steps=9),
@@ -34,7 +45,8 @@ SAMPLERS = {
 }
 
 
-def drawn(params, name, prompt=PROMPT, model=MODEL, key=0):
+def drawn(params, name, prompt=None, model=None, key=0):
+    prompt, model = first_tokens() if prompt is None else prompt, model or network()
     trained = BLOCKS._replace(shift=name == "shifted")
     return sample(jax.random.key(key), model, params, prompt, SAMPLERS[name], LENGTH, trained)
 
@@ -44,7 +56,7 @@ def params():
     """Far from the start, where adaLN is zero."""
     noise = iter(jax.random.split(jax.random.key(9), 99))
     return jax.tree.map(
-        lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), jax.jit(MODEL.init)(jax.random.key(1))
+        lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), jax.jit(network().init)(jax.random.key(1))
     )
 
 
@@ -70,7 +82,9 @@ def forgetful(model):
     return model._replace(hidden=hidden, empty_cache=empty_cache)
 
 
-FORGETFUL = forgetful(MODEL)
+@functools.cache
+def forgetful_network():
+    return forgetful(network())
 
 
 def scores(objective_params):
@@ -82,7 +96,7 @@ def scores(objective_params):
 def test_cached_blocks_change_nothing(params, name):
     """A network that keeps tokens instead of keys and values gives the same samples."""
     tokens, trace = drawn(params, name)
-    plain, plain_trace = drawn(params, name, model=FORGETFUL)
+    plain, plain_trace = drawn(params, name, model=forgetful_network())
     np.testing.assert_array_equal(tokens, plain)
     np.testing.assert_array_equal(trace.step, plain_trace.step)
     np.testing.assert_array_equal(trace.evaluations, plain_trace.evaluations)
@@ -93,10 +107,10 @@ def test_cached_blocks_change_nothing(params, name):
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_rows_do_not_depend_on_their_batch(params, name):
     together, trace = drawn(params, name)
-    alone, trace_alone = drawn(params, name, PROMPT[:1])
+    alone, trace_alone = drawn(params, name, first_tokens()[:1])
     np.testing.assert_array_equal(together[:1], alone)
     np.testing.assert_array_equal(trace.evaluations[:1], trace_alone.evaluations)
-    np.testing.assert_array_equal(together[:, :5], PROMPT)
+    np.testing.assert_array_equal(together[:, :5], first_tokens())
 
 
 def test_steps_draw_from_the_training_distribution(params):
@@ -104,7 +118,7 @@ def test_steps_draw_from_the_training_distribution(params):
     tokens, trace = drawn(params, "ancestral", key=4)
     start = LENGTH - SIZE  # the last block: its steps are behind all others
     steps = np.asarray(trace.step)[:, start:]
-    for row in range(len(PROMPT)):
+    for row in range(len(first_tokens())):
         for step in sorted(set(steps[row])):
             noised = np.where(np.arange(LENGTH) < start, 0, VOCABULARY)
             noised[start:] = np.where(steps[row] < step, tokens[row, start:], VOCABULARY)
@@ -115,8 +129,8 @@ def test_steps_draw_from_the_training_distribution(params):
             for t in (1.0, 2 / 3, 1 / 3):
                 times = jnp.concatenate([jnp.full(LENGTH, t), jnp.zeros(LENGTH)])[None]
                 view = reading(shown, positions, positions, jnp.zeros(1))._replace(t=times)
-                out, _ = MODEL.hidden(params, view, block_mask(SIZE, LENGTH))
-                probs = jax.nn.log_softmax(MODEL.head(params, out[:, :LENGTH]))[0]
+                out, _ = network().hidden(params, view, block_mask(SIZE, LENGTH))
+                probs = jax.nn.log_softmax(network().head(params, out[:, :LENGTH]))[0]
                 now = start + np.flatnonzero(steps[row] == step)
                 said = probs[now, tokens[row, now]]
                 found.append(np.allclose(said, trace.log_probability[row, now], atol=1e-4))
@@ -127,11 +141,11 @@ def test_steps_draw_from_the_training_distribution(params):
 @pytest.mark.parametrize("sampler", ["posterior", "euler"])
 def test_processes_run_backwards_in_blocks(params, sampler):
     plan, trained = Reverse(sampler, steps=6), BLOCKS._replace(parameterization=scores)
-    tokens, trace = sample(jax.random.key(0), MODEL, params, PROMPT, plan, LENGTH, trained)
-    np.testing.assert_array_equal(tokens[:, :5], PROMPT)
+    tokens, trace = sample(jax.random.key(0), network(), params, first_tokens(), plan, LENGTH, trained)
+    np.testing.assert_array_equal(tokens[:, :5], first_tokens())
     # two blocks of two steps, the prompt, and the first block when it is done
     np.testing.assert_array_equal(trace.evaluations, 6)
-    plain, _ = sample(jax.random.key(0), FORGETFUL, params, PROMPT, plan, LENGTH, trained)
+    plain, _ = sample(jax.random.key(0), forgetful_network(), params, first_tokens(), plan, LENGTH, trained)
     np.testing.assert_array_equal(tokens, plain)
 
 
@@ -139,16 +153,16 @@ def test_evaluations_match_the_algorithm(params):
     """One for the prompt; the two blocks have three and four masks, and the first is read once more."""
     _, trace = drawn(params, "first_hitting")
     np.testing.assert_array_equal(trace.evaluations, 1 + 3 + 1 + 4)
-    _, trace = drawn(params, "first_hitting", PROMPT[:, :0])
+    _, trace = drawn(params, "first_hitting", first_tokens()[:, :0])
     np.testing.assert_array_equal(trace.evaluations, 3 * 4 + 2)
 
 
 def test_one_block_of_all_tokens_gives_the_joint():
-    blind = ORACLE._replace(hidden=lambda params, view, mask, cache: (ORACLE.hidden(params, view, mask)[0], cache))
+    blind = oracle()._replace(hidden=lambda params, view, mask, cache: (oracle().hidden(params, view, mask)[0], cache))
     tokens, _ = sample(
         jax.random.key(0), blind, (), jnp.zeros((20_000, 0), int), FirstHitting(), L, Trained(block_size=L)
     )
-    assert chisquare(counts(tokens), 20_000 * JOINT).pvalue > RARE
+    assert chisquare(counts(tokens), 20_000 * toy_joint()).pvalue > RARE
 
 
 @pytest.mark.slow
@@ -159,9 +173,11 @@ def test_prefix_cache_keeps_what_precedes_a_sub_block(params, shift):
     # of masks alone all positions are as sure: rounding would choose
     plan = Confidence(block_size=2, cache="prefix", temperature=0.0, steps=8, confidence="left")
     trained = Trained(block_size=8, shift=shift)
-    blind = MODEL._replace(hidden=lambda params, view, mask, cache: MODEL.hidden(params, view, alone(8, shift), cache))
+    blind = network()._replace(
+        hidden=lambda params, view, mask, cache: network().hidden(params, view, alone(8, shift), cache)
+    )
     _, one = sample(jax.random.key(0), blind, params, jnp.zeros((1, 0), int), plan, 8, trained)
-    second = PROMPT[:1].repeat(2, axis=1)[:, :8]
+    second = first_tokens()[:1].repeat(2, axis=1)[:, :8]
     _, two = sample(jax.random.key(0), blind, params, second, plan._replace(steps=16), 16, trained)
     if not shift:  # else the first token follows another one
         np.testing.assert_allclose(one.log_probability[0], two.log_probability[0, 8:], atol=1e-5)
@@ -190,15 +206,15 @@ def test_rows_count_only_their_own_evaluations(params):
 @pytest.mark.parametrize("name", ["static", "first_hitting", "shifted"])
 def test_prompts_of_mixed_lengths_match_single_rows(params, name):
     """Padding that is no whole block, and a length that ends inside one."""
-    prompts, length = left_padded([PROMPT[0].tolist(), PROMPT[1, :2].tolist()]), 11
+    prompts, length = left_padded([first_tokens()[0].tolist(), first_tokens()[1, :2].tolist()]), 11
     trained = BLOCKS._replace(shift=name == "shifted")
     sampler = SAMPLERS[name] if name == "first_hitting" else SAMPLERS[name]._replace(steps=None)
-    tokens, trace = sample(jax.random.key(1), MODEL, params, prompts, sampler, length, trained)
+    tokens, trace = sample(jax.random.key(1), network(), params, prompts, sampler, length, trained)
     np.testing.assert_array_equal(tokens[:, :5], prompts)
-    for row, given in ((0, PROMPT[:1]), (1, PROMPT[1:2, :2])):
+    for row, given in ((0, first_tokens()[:1]), (1, first_tokens()[1:2, :2])):
         begins = 5 - given.shape[1]
         both = np.tile(given, (2, 1))
-        alone, own = sample(jax.random.key(1), MODEL, params, both, sampler, length - begins, trained)
+        alone, own = sample(jax.random.key(1), network(), params, both, sampler, length - begins, trained)
         np.testing.assert_array_equal(tokens[row, begins:], alone[row])
         np.testing.assert_array_equal(trace.step[row, begins:], own.step[row])
         np.testing.assert_allclose(trace.log_probability[row, begins:], own.log_probability[row], atol=1e-5)

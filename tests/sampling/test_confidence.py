@@ -1,5 +1,6 @@
 """Decoding by confidence: its distribution where that is known, and what must not change it."""
 
+import functools
 import itertools
 
 import jax
@@ -11,14 +12,22 @@ from scipy.stats import chisquare
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.sampling import Confidence, left_padded, sample
-from mdlm_jax.sampling.drawing import candidates, filtered
-from mdlm_jax.sampling.unmasking import CONFIDENCES, chosen
-from tests.sampling.toys import JOINT, ORACLE, RARE, STATES, TABLE, L, V, counts
+from tests.sampling.toys import RARE, L, V, all_states, conditionals, counts, oracle, toy_joint
 
 ROWS, LENGTH, VOCABULARY = 20_000, 12, 11
-EMPTY = jnp.zeros((ROWS, 0), int)
-MODEL = transformer(Architecture(VOCABULARY, 2, 32, 4, 2, 48, time_conditioning=True), Execution(use_segments=False))
-PROMPT = jax.random.randint(jax.random.key(2), (3, 4), 0, VOCABULARY)
+
+
+def empty():
+    return jnp.zeros((ROWS, 0), int)
+
+
+@functools.cache
+def network():
+    return transformer(Architecture(VOCABULARY, 2, 32, 4, 2, 48, time_conditioning=True), Execution(use_segments=False))
+
+
+def first_tokens():
+    return jax.random.randint(jax.random.key(2), (3, 4), 0, VOCABULARY)
 
 
 @pytest.fixture(scope="module")
@@ -26,37 +35,39 @@ def params():
     """Far from the start: adaLN begins at zero, and small logits would leave every confidence below its limit."""
     noise = iter(jax.random.split(jax.random.key(9), 99))
     return jax.tree.map(
-        lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), jax.jit(MODEL.init)(jax.random.key(1))
+        lambda leaf: leaf + 0.1 * jax.random.normal(next(noise), leaf.shape), jax.jit(network().init)(jax.random.key(1))
     )
 
 
 def run(params, **arguments):
-    return sample(jax.random.key(0), MODEL, params, PROMPT, Confidence(**arguments), LENGTH)
+    return sample(jax.random.key(0), network(), params, first_tokens(), Confidence(**arguments), LENGTH)
 
 
 @pytest.mark.parametrize("confidence", ["probability", "margin", "entropy", "random"])
 def test_one_token_at_a_time_gives_the_joint(confidence):
     """The order may depend on the prediction but not on the drawn tokens: to unmask the most probable one first makes
     likely tokens likelier."""
-    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Confidence(confidence=confidence), L)
-    exact = chisquare(counts(tokens), ROWS * JOINT).pvalue
+    tokens, trace = sample(jax.random.key(0), oracle(), (), empty(), Confidence(confidence=confidence), L)
+    exact = chisquare(counts(tokens), ROWS * toy_joint()).pvalue
     assert exact < 1e-6 if confidence == "probability" else exact > RARE
     np.testing.assert_array_equal(np.sort(trace.step, axis=1), np.broadcast_to(np.arange(L), (ROWS, L)))
 
 
 def test_all_tokens_at_once_are_independent():
-    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Confidence(steps=1), L)
-    probs = np.prod([TABLE[(V,) * L][i, STATES[:, i]] for i in range(L)], axis=0)
+    tokens, trace = sample(jax.random.key(0), oracle(), (), empty(), Confidence(steps=1), L)
+    probs = np.prod([conditionals()[(V,) * L][i, all_states()[:, i]] for i in range(L)], axis=0)
     assert chisquare(counts(tokens), ROWS * probs).pvalue > RARE
     np.testing.assert_array_equal(trace.evaluations, 1)
 
 
 def test_log_probability_is_at_temperature_one():
-    tokens, trace = sample(jax.random.key(0), ORACLE, (), EMPTY, Confidence(temperature=0.7), L)
+    tokens, trace = sample(jax.random.key(0), oracle(), (), empty(), Confidence(temperature=0.7), L)
     for row, step, nats in zip(*(np.asarray(field)[:50] for field in (tokens, *trace[:2])), strict=True):
         for position in range(L):
             read = np.where(step < step[position], row, V)
-            np.testing.assert_allclose(nats[position], np.log(TABLE[tuple(read)][position, row[position]]), atol=1e-4)
+            np.testing.assert_allclose(
+                nats[position], np.log(conditionals()[tuple(read)][position, row[position]]), atol=1e-4
+            )
 
 
 @pytest.mark.few(1)
@@ -101,12 +112,12 @@ def test_always_fresh_cache_changes_nothing(params, cache):
 def test_rows_do_not_depend_on_their_batch(params, arguments):
     """Rows need different numbers of steps."""
     plan = Confidence(block_size=4, **arguments)
-    together, trace = sample(jax.random.key(1), MODEL, params, PROMPT, plan, LENGTH)
-    alone, trace_alone = sample(jax.random.key(1), MODEL, params, PROMPT[:1], plan, LENGTH)
+    together, trace = sample(jax.random.key(1), network(), params, first_tokens(), plan, LENGTH)
+    alone, trace_alone = sample(jax.random.key(1), network(), params, first_tokens()[:1], plan, LENGTH)
     np.testing.assert_array_equal(together[:1], alone)
     np.testing.assert_array_equal(trace.step[:1], trace_alone.step)
     np.testing.assert_array_equal(trace.evaluations[:1], trace_alone.evaluations)
-    np.testing.assert_array_equal(together[:, :4], PROMPT)
+    np.testing.assert_array_equal(together[:, :4], first_tokens())
 
 
 @pytest.mark.few(2)
@@ -130,27 +141,27 @@ def test_rows_do_not_depend_on_where_others_begin(params, prompts, arguments):
         together, begins = text, 0
         together[0, 16:40] = together[1, 64] = VOCABULARY
     alone = together[1:, begins:]
-    tokens, trace = sample(jax.random.key(0), MODEL, params, together, plan, 112)
-    own, own_trace = sample(jax.random.key(0), MODEL, params, alone, plan, 112 - begins)
+    tokens, trace = sample(jax.random.key(0), network(), params, together, plan, 112)
+    own, own_trace = sample(jax.random.key(0), network(), params, alone, plan, 112 - begins)
     np.testing.assert_array_equal(tokens[1, begins:], own[0])
     np.testing.assert_allclose(trace.log_probability[1, begins:], own_trace.log_probability[0], atol=1e-4)
     assert trace.evaluations[1] == own_trace.evaluations[0]
 
 
 def test_rows_that_begin_in_blocks_keep_steps(params):
-    rows = np.array(PROMPT[:2])
+    rows = np.array(first_tokens()[:2])
     rows[0, 0] = rows[1, 1] = VOCABULARY
-    _, trace = sample(jax.random.key(0), MODEL, params, rows, Confidence(block_size=4, steps=6), LENGTH)
+    _, trace = sample(jax.random.key(0), network(), params, rows, Confidence(block_size=4, steps=6), LENGTH)
     assert (trace.evaluations <= 6).all()
 
 
 def test_guidance_of_minus_one_ignores_the_prompt(params):
     """Weight -1 leaves the logits without the prompt, so all rows with one key are the same."""
     plan = Confidence(temperature=0.0, guidance=-1.0)
-    tokens, _ = sample(jax.random.key(1), MODEL, params, PROMPT, plan, LENGTH)
-    blank, _ = sample(jax.random.key(1), MODEL, params, PROMPT[:, :0], plan._replace(guidance=0.0), LENGTH)
+    tokens, _ = sample(jax.random.key(1), network(), params, first_tokens(), plan, LENGTH)
+    blank, _ = sample(jax.random.key(1), network(), params, first_tokens()[:, :0], plan._replace(guidance=0.0), LENGTH)
     assert (np.asarray(tokens)[:, 4:] == np.asarray(tokens)[:1, 4:]).all()
-    plain, _ = sample(jax.random.key(1), MODEL, params, PROMPT, plan._replace(guidance=0.0), LENGTH)
+    plain, _ = sample(jax.random.key(1), network(), params, first_tokens(), plan._replace(guidance=0.0), LENGTH)
     assert (np.asarray(plain) != np.asarray(tokens)).any() and blank.shape == tokens.shape
 
 
@@ -159,8 +170,8 @@ def test_suppressed_tokens_never_come_delayed_ones_late(params):
     tokens, _ = run(params, suppress=(0, 1, 2), **wild)
     assert (np.asarray(tokens)[:, 4:] > 2).all()
     delayed = (0, 1, 2, 3, 4, 5)
-    many = jnp.tile(PROMPT, (50, 1))
-    tokens, trace = sample(jax.random.key(3), MODEL, params, many, Confidence(delay=delayed, **wild), LENGTH)
+    many = jnp.tile(first_tokens(), (50, 1))
+    tokens, trace = sample(jax.random.key(3), network(), params, many, Confidence(delay=delayed, **wild), LENGTH)
     tokens, step = np.asarray(tokens)[:, 4:], np.asarray(trace.step)[:, 4:]
     late = np.isin(tokens, delayed)
     # what waits is drawn anew in every step: the last position takes what comes, and no delayed one comes with others
@@ -170,18 +181,18 @@ def test_suppressed_tokens_never_come_delayed_ones_late(params):
 
 def test_certain_delayed_token_still_comes(params):
     head = jnp.where(jnp.arange(VOCABULARY) == 3, 9.0, 0.0)
-    certain = MODEL._replace(head=lambda params, hidden: jnp.broadcast_to(head, (*hidden.shape[:-1], VOCABULARY)))
+    certain = network()._replace(head=lambda params, hidden: jnp.broadcast_to(head, (*hidden.shape[:-1], VOCABULARY)))
     plan = Confidence(temperature=0.0, delay=(3,), anneal=1.0)
-    tokens, _ = sample(jax.random.key(0), certain, params, PROMPT, plan, LENGTH)
+    tokens, _ = sample(jax.random.key(0), certain, params, first_tokens(), plan, LENGTH)
     assert (np.asarray(tokens)[:, 4:] == 3).all()
 
 
 def test_blocks_after_the_stop_token_are_filled(params):
-    many = jnp.tile(PROMPT, (20, 1))
+    many = jnp.tile(first_tokens(), (20, 1))
     plan = Confidence(temperature=3.0, block_size=4)
-    free, _ = sample(jax.random.key(3), MODEL, params, many, plan, 20)
+    free, _ = sample(jax.random.key(3), network(), params, many, plan, 20)
     stop = int(np.bincount(np.asarray(free)[:, 4:].ravel()).argsort()[-4])
-    tokens, trace = sample(jax.random.key(3), MODEL, params, many, plan._replace(stop=stop), 20)
+    tokens, trace = sample(jax.random.key(3), network(), params, many, plan._replace(stop=stop), 20)
     blocks = np.asarray(tokens)[:, 4:].reshape(len(many), -1, 4)
     ended = (blocks == stop).any(axis=2)
     first = np.where(ended.any(axis=1), ended.argmax(axis=1), blocks.shape[1] - 1)
@@ -190,76 +201,12 @@ def test_blocks_after_the_stop_token_are_filled(params):
         assert (row[last + 1 :] == stop).all() and evaluations == 4 * (last + 1)
 
 
-def test_filters_keep_the_likeliest_tokens():
-    logits = jnp.log(jnp.array([0.05, 0.4, 0.25, 0.2, 0.1]))
-    kept = {
-        (1, None): [1],
-        (3, None): [1, 2, 3],
-        (None, 0.39): [1],
-        (None, 0.41): [1, 2],
-        (None, 0.86): [1, 2, 3, 4],
-        (None, 1.0): [0, 1, 2, 3, 4],
-        (3, 0.5): [1, 2],  # 0.4 / 0.85 is below a half
-        (2, 0.6): [1],
-    }
-    for (top_k, top_p), tokens in kept.items():
-        np.testing.assert_array_equal(np.flatnonzero(np.isfinite(filtered(logits, top_k, top_p))), tokens)
-
-
-def test_candidates_follow_the_temperature():
-    probs = np.array([0.5, 0.3, 0.15, 0.05])
-    logits = jnp.broadcast_to(jnp.log(probs), (40_000, 4))
-    noise = jax.random.gumbel(jax.random.key(0), logits.shape, mode="high")
-    drawn = np.bincount(candidates(noise, logits, jnp.float32(0.5), None, None), minlength=4)
-    assert chisquare(drawn, 40_000 * probs**2 / (probs**2).sum()).pvalue > RARE
-    assert (candidates(None, logits[:1], jnp.float32(0), None, None) == 0).all()
-
-
-def test_entropy_bound_by_enumeration():
-    """The rule unmasks the k surest positions, for the largest k that its definition allows."""
-    random = np.random.default_rng(0)
-    for _ in range(50):
-        probs = random.dirichlet(np.full(5, 0.3), size=6)
-        hidden = random.random(6) < 0.8
-        entropy = -(probs * np.log(probs + 1e-30)).sum(axis=1)
-        if not hidden.any():
-            continue
-        for limit in (0.01, 0.3, 1.0):
-            found = chosen(
-                "entropy_bound",
-                jnp.asarray(-entropy, jnp.float32),
-                jnp.asarray(hidden),
-                jnp.int32(0),
-                jnp.float32(limit),
-            )
-            allowed = [
-                positions
-                for size in range(1, hidden.sum() + 1)
-                for positions in itertools.combinations(np.flatnonzero(hidden), size)
-                if size == 1 or entropy[list(positions)].sum() - entropy[list(positions)].max() <= limit
-            ]
-            assert found.sum() == max(len(positions) for positions in allowed)
-            assert entropy[found].max() <= entropy[hidden & ~np.asarray(found)].min(initial=np.inf)
-
-
-def test_confidences_match_their_definitions():
-    probs = jnp.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
-    tokens, keys = jnp.array([1, 1], jnp.int32), jax.random.split(jax.random.key(0), 2)
-    expected = {
-        "probability": [0.3, 0.5],
-        "margin": [0.3, 0.2],
-        "entropy": (np.asarray(probs) * np.log(probs)).sum(axis=1),
-    }
-    for name, values in expected.items():
-        np.testing.assert_allclose(CONFIDENCES[name](keys, probs, tokens), values, rtol=1e-5)
-
-
 def test_infilling_has_the_conditional_distribution():
     prompt = jnp.broadcast_to(jnp.array([V, 1, V]), (ROWS, L))
-    tokens, _ = sample(jax.random.key(11), ORACLE, (), prompt, Confidence(confidence="random"), L)
-    follows = STATES[:, 1] == 1
+    tokens, _ = sample(jax.random.key(11), oracle(), (), prompt, Confidence(confidence="random"), L)
+    follows = all_states()[:, 1] == 1
     assert counts(tokens)[~follows].sum() == 0
-    assert chisquare(counts(tokens)[follows], ROWS * JOINT[follows] / JOINT[follows].sum()).pvalue > RARE
+    assert chisquare(counts(tokens)[follows], ROWS * toy_joint()[follows] / toy_joint()[follows].sum()).pvalue > RARE
 
 
 def test_guidance_draws_from_its_distribution():
@@ -271,10 +218,13 @@ def test_guidance_draws_from_its_distribution():
     weight, given = 1.5, 1
     prompt = jnp.broadcast_to(jnp.array([V, given, V]), (ROWS, L))
     plan = Confidence(confidence="random", guidance=weight)
-    tokens = np.asarray(sample(jax.random.key(12), ORACLE, (), prompt, plan, L)[0])
+    tokens = np.asarray(sample(jax.random.key(12), oracle(), (), prompt, plan, L)[0])
 
     def guided(first, last, position):
-        probs = TABLE[first, given, last, position] ** (weight + 1) / TABLE[first, V, last, position] ** weight
+        probs = (
+            conditionals()[first, given, last, position] ** (weight + 1)
+            / conditionals()[first, V, last, position] ** weight
+        )
         return probs / probs.sum()
 
     expected = np.zeros((V, V))

@@ -9,7 +9,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.sampling import Confidence, sample
 from mdlm_jax.sampling.counts import COUNTS, CURVES, along, count_table
 from tests import public_data
-from tests.sampling.toys import ORACLE, L, V
+from tests.sampling.toys import L, V, oracle
 
 
 def test_unidisc_counts():
@@ -60,7 +60,7 @@ def test_every_mask_is_counted(name):
 
 @pytest.mark.parametrize("name", ["dllm_cosine", "smdm", "arccos"])
 def test_sampler_unmasks_the_counts(name):
-    model = ORACLE._replace(hidden=lambda params, view, mask, cache=None: (jnp.zeros((*view.tokens.shape, V)), None))
+    model = oracle()._replace(hidden=lambda params, view, mask, cache=None: (jnp.zeros((*view.tokens.shape, V)), None))
     sampler = Confidence(counts=name, steps=8, block_size=8, confidence="random")
     _, trace = sample(jax.random.key(0), model, (), np.zeros((2, 3), np.int32), sampler, 19)
     for block in (slice(3, 11), slice(11, 19)):
@@ -73,4 +73,4 @@ def test_sampler_unmasks_the_counts(name):
 @pytest.mark.parametrize("sampler", [Confidence(counts="smdm"), Confidence(counts="smdm", rule="factor", limit=1.0)])
 def test_counts_need_steps(sampler):
     with pytest.raises(UserError, match="counts smdm: accepted with steps, and rule quota or dynamic"):
-        sample(jax.random.key(0), ORACLE, (), np.zeros((1, 0), np.int32), sampler, L)
+        sample(jax.random.key(0), oracle(), (), np.zeros((1, 0), np.int32), sampler, L)

@@ -16,7 +16,10 @@ from mdlm_jax.sampling.network import Network, new_features, reading
 VOCABULARY, LENGTH, GIVEN = 11, 20, 6
 PLAIN = Architecture(VOCABULARY, 3, 32, 4, 2, 48, rope_base=100.0)
 TIMED = PLAIN._replace(layers=2, time_conditioning=True, qk_norm=True, mlp="gelu", attention_bias=True)
-PROMPT = np.asarray(jax.random.randint(jax.random.key(2), (3, GIVEN), 0, VOCABULARY))
+
+
+def first_tokens():
+    return np.asarray(jax.random.randint(jax.random.key(2), (3, GIVEN), 0, VOCABULARY))
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +42,7 @@ def made(architecture, **execution):
 def rows(steps):
     """What is read in each step: two tokens of every row are placed between one and the next, prompts stay."""
     random = np.random.default_rng(0)
-    text = np.concatenate([PROMPT, np.full((3, LENGTH - GIVEN), VOCABULARY)], axis=1)
+    text = np.concatenate([first_tokens(), np.full((3, LENGTH - GIVEN), VOCABULARY)], axis=1)
     for _ in range(steps):
         yield text.copy()
         for row in text:
@@ -131,7 +134,7 @@ def test_hidden_states_match_the_published_algorithm(scan_layers, share):
     """Thirteen steps cover all four kinds, and both regions twice. Share 0 updates at the intervals alone."""
     model, params = made(PLAIN, scan_layers=scan_layers)
     reuse, steps = Reuse(GIVEN, 4, 3, int((LENGTH - GIVEN) * share)), 13
-    readers = [published(params, PLAIN, reuse) for _ in PROMPT]
+    readers = [published(params, PLAIN, reuse) for _ in first_tokens()]
     plain = read_all(model, params, None, steps)
     apart = []
     for step, tokens in zip(read_all(model, params, reuse, steps), rows(steps), strict=True):
@@ -162,7 +165,7 @@ def test_updating_all_positions_recomputes_the_response():
 def test_intervals_of_one_step_change_nothing(architecture, execution, arguments):
     """Prompts differ in length."""
     model, params = made(architecture, **execution)
-    prompt = left_padded([PROMPT[0].tolist(), PROMPT[1, 2:].tolist(), PROMPT[2].tolist()])
+    prompt = left_padded([first_tokens()[0].tolist(), first_tokens()[1, 2:].tolist(), first_tokens()[2].tolist()])
     plan = Confidence(**arguments)
     plain, trace = sample(jax.random.key(0), model, params, prompt, plan, LENGTH)
     always = plan._replace(cache="features", prompt_interval=1, response_interval=1)
@@ -186,7 +189,7 @@ def test_intervals_of_one_step_change_nothing(architecture, execution, arguments
 def test_rows_do_not_depend_on_their_batch(architecture, execution, arguments):
     """The row's prompt is shorter, so it is padded, and the other rows take more steps in a block."""
     model, params = made(architecture, **execution)
-    prompts = [PROMPT[0, 2:].tolist(), *PROMPT[1:].tolist()]
+    prompts = [first_tokens()[0, 2:].tolist(), *first_tokens()[1:].tolist()]
     plan = Confidence(block_size=7, cache="features", prompt_interval=5, response_interval=3)
     plan = plan._replace(**arguments)
     together, trace = sample(jax.random.key(1), model, params, left_padded(prompts), plan, LENGTH)
@@ -227,7 +230,7 @@ def _of_layer(layers, index, name):
 
 
 def test_rows_that_begin_apart_are_refused():
-    infilled = np.array(PROMPT)
+    infilled = np.array(first_tokens())
     infilled[1, 3] = VOCABULARY
     with pytest.raises(UserError, match="from positions 3 and 6 on; accepted"):
         sample(jax.random.key(0), *made(PLAIN), infilled, Confidence(cache="features"), LENGTH)
@@ -236,7 +239,7 @@ def test_rows_that_begin_apart_are_refused():
 def test_empty_prompt_is_all_response():
     model, params = made(PLAIN, scan_layers=True)
     plan = Confidence(cache="features", response_interval=4, update_share=0.5)
-    tokens, trace = sample(jax.random.key(0), model, params, PROMPT[:, :0], plan, LENGTH)
+    tokens, trace = sample(jax.random.key(0), model, params, first_tokens()[:, :0], plan, LENGTH)
     assert (np.asarray(tokens) < VOCABULARY).all()
     np.testing.assert_array_equal(trace.evaluations, LENGTH)
 
@@ -280,9 +283,11 @@ def test_step_flops_match_the_compiler():
 )
 def test_bad_cache_options_are_refused(arguments):
     with pytest.raises(UserError, match="accepted"):
-        sample(jax.random.key(0), *made(PLAIN), PROMPT, Confidence(**arguments), LENGTH)
+        sample(jax.random.key(0), *made(PLAIN), first_tokens(), Confidence(**arguments), LENGTH)
 
 
 def test_block_networks_have_no_feature_cache():
     with pytest.raises(UserError, match="accepted: none, prefix, dual"):
-        sample(jax.random.key(0), *made(PLAIN), PROMPT, Confidence(cache="features"), LENGTH, Trained(block_size=5))
+        sample(
+            jax.random.key(0), *made(PLAIN), first_tokens(), Confidence(cache="features"), LENGTH, Trained(block_size=5)
+        )

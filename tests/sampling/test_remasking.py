@@ -19,10 +19,15 @@ from mdlm_jax.sampling.remasking import ETA, chance_of_mask, levels, looped
 from mdlm_jax.schedules import cosine, linear, with_ends
 from tests.sampling.chains import best_distributions, matrix, noised_distribution, states_of, total_variation
 from tests.sampling.taped import with_mask
-from tests.sampling.toys import ORACLE, RARE, TABLE, L, V, counts
+from tests.sampling.toys import RARE, L, V, conditionals, counts, oracle
 
 ROWS, STEPS = 20_000, 3
-EMPTY = jnp.zeros((ROWS, 0), int)
+
+
+def empty():
+    return jnp.zeros((ROWS, 0), int)
+
+
 PLANS = {
     "cap": Remasking(strategy="cap", eta=0.9),
     "rescale": Remasking(strategy="rescale", eta=0.9),
@@ -58,13 +63,14 @@ def process_of(plan, schedule):
 
 
 @pytest.mark.few(2)
-@pytest.mark.parametrize("schedule", [linear(), cosine()])
+@pytest.mark.parametrize("schedule", [linear, cosine])
 @pytest.mark.parametrize("name", BLIND)
 def test_noised_data_stays_noised_data(name, schedule):
     """p_t M(s, t) = p_s for steps of any size, for one position and for two independent ones; for two dependent
     ones the marginals agree."""
     with jax.enable_x64(True):
         plan = PLANS[name]
+        schedule = schedule()
         process = process_of(plan, schedule)
         one, dependent = (jnp.asarray(random_toy_distribution(2, V, length).probability) for length in (1, 2))
         for s, t in ((0.0, 0.2), (0.25, 0.5), (0.4, 0.9)):
@@ -125,11 +131,11 @@ def enumerated(plan, schedule) -> np.ndarray:
         chance = np.asarray(chances(plan, times[step], *noised[step : step + 2], hidden, jnp.float32(nats)), np.float64)
         following = {}
         for row, mass, before, said, masks in zip(rows, rows.values(), tokens, nats, chance, strict=True):
-            probs = np.where((before == V)[:, None], TABLE[row[0]], np.eye(V + 1, V)[before])
+            probs = np.where((before == V)[:, None], conditionals()[row[0]], np.eye(V + 1, V)[before])
             probs = np.concatenate([probs * (1 - masks[:, None]), masks[:, None]], axis=1)
             for state, moved in zip(after, probs[np.arange(L), after].prod(axis=1) * mass, strict=True):
                 if moved:
-                    placed = np.log(TABLE[row[0]][np.arange(L), np.minimum(state, V - 1)] + 1e-30)
+                    placed = np.log(conditionals()[row[0]][np.arange(L), np.minimum(state, V - 1)] + 1e-30)
                     new = np.where(state == V, 0, np.where(before == V, placed, said)).round(9)
                     if step == STEPS - 1 or plan.strategy != "confidence":
                         new = np.zeros(L)  # nothing asks for it
@@ -153,7 +159,7 @@ def test_few_steps_have_their_exact_distribution(name):
     plan, schedule = FEW[name]._replace(steps=STEPS), with_ends(linear(), 0.1)
     probs = enumerated(plan, schedule)
     assert abs(probs.sum() - 1) < 1e-6
-    tokens, trace = sample(jax.random.key(1), ORACLE, (), EMPTY, plan, L, Trained(schedule=schedule))
+    tokens, trace = sample(jax.random.key(1), oracle(), (), empty(), plan, L, Trained(schedule=schedule))
     assert chisquare(counts(tokens), ROWS * probs / probs.sum()).pvalue > RARE
     evaluations, last = np.asarray(trace.evaluations), np.asarray(trace.step)
     assert evaluations.max() <= STEPS and (evaluations >= [len(set(row)) for row in last]).all()
@@ -166,7 +172,7 @@ def test_evaluations_count_network_calls():
     """In long rows most steps only remask, or do nothing, and need no evaluation. Given tokens stay."""
     rows, prompt = [], jnp.array([[V, 1, V]])
     plan = Remasking(steps=60, eta=0.1)
-    tokens, trace = sample(jax.random.key(4), ORACLE, (), prompt, plan, L, watch=lambda row: rows.append(row))
+    tokens, trace = sample(jax.random.key(4), oracle(), (), prompt, plan, L, watch=lambda row: rows.append(row))
     jax.effects_barrier()
     assert int(trace.evaluations[0]) == len(rows) < 60
     assert len(rows) > 2  # something went, and came back
@@ -189,7 +195,7 @@ def test_evaluations_count_network_calls():
 )
 def test_bad_plans_are_refused(plan, message):
     with pytest.raises(UserError, match=message):
-        sample(jax.random.key(0), ORACLE, (), EMPTY[:1], plan, L)
+        sample(jax.random.key(0), oracle(), (), empty()[:1], plan, L)
 
 
 @pytest.mark.slow

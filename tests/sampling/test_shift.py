@@ -3,6 +3,8 @@
 Both are compared with plain loops over the network: without a start symbol, and without the sampler's code.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,10 +19,19 @@ from mdlm_jax.sampling.blocks import causal_blocks
 from mdlm_jax.sampling.network import reading
 
 V, LENGTH, BLOCK, SUB = 11, 24, 8, 4
-MODEL = transformer(Architecture(V, 2, 32, 4, 2, 48), Execution(use_segments=False))
+
+
+@functools.cache
+def network():
+    return transformer(Architecture(V, 2, 32, 4, 2, 48), Execution(use_segments=False))
+
+
 DREAM = Trained(shift=True, reads_start=False)
 FAST_V2 = DREAM._replace(block_size=BLOCK)
-PROMPT = np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
+
+
+def first_tokens():
+    return np.array([[3, 1, 4, 1, 5], [9, 2, 6, 5, 3]])
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +48,7 @@ def params():
         is_scale = "scale" in jax.tree_util.keystr(path)
         return jnp.asarray(is_scale + 0.3 * random.normal(size=leaf.shape), leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(MODEL.init, jax.random.key(0)))
+    return jax.tree_util.tree_map_with_path(drawn, jax.eval_shape(network().init, jax.random.key(0)))
 
 
 @jax.jit
@@ -46,8 +57,8 @@ def _hidden(params, tokens, cache, first):
     view = reading(tokens, positions, positions, jnp.zeros(1))
     mask = full if cache is None else causal_blocks(BLOCK)
     cache = None if cache is None else cache._replace(length=first)
-    hidden, cache = MODEL.hidden(params, view, mask, cache=cache)
-    return jax.nn.softmax(MODEL.head(params, hidden)[0]), cache
+    hidden, cache = network().hidden(params, view, mask, cache=cache)
+    return jax.nn.softmax(network().head(params, hidden)[0]), cache
 
 
 def forward(params, tokens, cache=None, first=0):
@@ -75,12 +86,12 @@ def dream(params, prompt, steps):
 @pytest.mark.parametrize("steps", [19, 7])
 def test_rows_are_predicted_from_the_position_before(params, steps):
     sampler = Confidence(temperature=0.0, steps=steps)
-    tokens, _ = sample(jax.random.key(0), MODEL, params, PROMPT, sampler, LENGTH, DREAM)
-    for row, prompt in zip(tokens, PROMPT, strict=True):
+    tokens, _ = sample(jax.random.key(0), network(), params, first_tokens(), sampler, LENGTH, DREAM)
+    for row, prompt in zip(tokens, first_tokens(), strict=True):
         np.testing.assert_array_equal(row, dream(params, prompt, steps))
     # a start symbol that is seen changes them
     seen = DREAM._replace(reads_start=True)
-    other, _ = sample(jax.random.key(0), MODEL, params, PROMPT, sampler, LENGTH, seen)
+    other, _ = sample(jax.random.key(0), network(), params, first_tokens(), sampler, LENGTH, seen)
     assert (other != tokens).any()
 
 
@@ -94,8 +105,12 @@ def test_rows_are_predicted_from_the_position_before(params, steps):
 )
 def test_always_fresh_cache_changes_nothing(params, cache):
     block = {"block_size": cache.get("block_size")}
-    plain, _ = sample(jax.random.key(0), MODEL, params, PROMPT, Confidence(temperature=0.0, **block), LENGTH, DREAM)
-    cached, _ = sample(jax.random.key(0), MODEL, params, PROMPT, Confidence(temperature=0.0, **cache), LENGTH, DREAM)
+    plain, _ = sample(
+        jax.random.key(0), network(), params, first_tokens(), Confidence(temperature=0.0, **block), LENGTH, DREAM
+    )
+    cached, _ = sample(
+        jax.random.key(0), network(), params, first_tokens(), Confidence(temperature=0.0, **cache), LENGTH, DREAM
+    )
     np.testing.assert_array_equal(cached, plain)
 
 
@@ -103,9 +118,11 @@ def test_always_fresh_cache_changes_nothing(params, cache):
 @pytest.mark.parametrize("reads_start", [True, False])
 def test_padded_rows_match_shorter_rows(params, sampler, reads_start):
     trained = DREAM._replace(reads_start=reads_start)
-    prompts = left_padded([PROMPT[0].tolist(), PROMPT[1, :3].tolist()])
-    tokens, trace = sample(jax.random.key(1), MODEL, params, prompts, sampler, LENGTH, trained)
-    alone, own = sample(jax.random.key(1), MODEL, params, np.tile(PROMPT[1:, :3], (2, 1)), sampler, LENGTH - 2, trained)
+    prompts = left_padded([first_tokens()[0].tolist(), first_tokens()[1, :3].tolist()])
+    tokens, trace = sample(jax.random.key(1), network(), params, prompts, sampler, LENGTH, trained)
+    alone, own = sample(
+        jax.random.key(1), network(), params, np.tile(first_tokens()[1:, :3], (2, 1)), sampler, LENGTH - 2, trained
+    )
     np.testing.assert_array_equal(tokens[1, 2:], alone[1])
     np.testing.assert_allclose(trace.log_probability[1, 2:], own.log_probability[1], atol=1e-5)
 
@@ -113,7 +130,11 @@ def test_padded_rows_match_shorter_rows(params, sampler, reads_start):
 def fast_v2(params, prompt, limit, cached):
     """Fast-dLLM v2: blocks whose first token is the likeliest, sub-blocks, and a block cache that is made anew while
     the sub-block's first token is a mask. Returns the row."""
-    row, cache, last = np.concatenate([prompt, np.full(LENGTH - len(prompt), V)]), MODEL.empty_cache(1, LENGTH), None
+    row, cache, last = (
+        np.concatenate([prompt, np.full(LENGTH - len(prompt), V)]),
+        network().empty_cache(1, LENGTH),
+        None,
+    )
     for start in range(0, LENGTH, BLOCK):
         here = slice(start, start + BLOCK)
         if row[start] == V:
@@ -142,8 +163,8 @@ def fast_v2(params, prompt, limit, cached):
 def test_fast_dllm_v2_blocks(params, cache, limit):
     """The sampler matches the plain loop with and without the sub-block cache."""
     sampler = Confidence(temperature=0.0, rule="dynamic", limit=limit, block_size=SUB, cache=cache, lead=True)
-    tokens, _ = sample(jax.random.key(0), MODEL, params, PROMPT, sampler, LENGTH, FAST_V2)
-    for row, prompt in zip(np.asarray(tokens), PROMPT, strict=True):
+    tokens, _ = sample(jax.random.key(0), network(), params, first_tokens(), sampler, LENGTH, FAST_V2)
+    for row, prompt in zip(np.asarray(tokens), first_tokens(), strict=True):
         np.testing.assert_array_equal(row, fast_v2(params, prompt, limit, cache == "sub_block"))
 
 
@@ -152,7 +173,7 @@ def test_lead_and_cache_change_the_tokens(params):
     many = np.random.default_rng(0).integers(0, V, (16, 5))
 
     def drawn(sampler):
-        return np.asarray(sample(jax.random.key(0), MODEL, params, many, sampler, LENGTH, FAST_V2)[0])
+        return np.asarray(sample(jax.random.key(0), network(), params, many, sampler, LENGTH, FAST_V2)[0])
 
     tokens = drawn(sampler)
     assert (drawn(sampler._replace(lead=False)) != tokens).any()
@@ -161,8 +182,8 @@ def test_lead_and_cache_change_the_tokens(params):
 
 def test_sub_block_rows_do_not_depend_on_batch(params):
     sampler = Confidence(rule="dynamic", limit=0.4, block_size=SUB, cache="sub_block", lead=True)
-    together, trace = sample(jax.random.key(2), MODEL, params, PROMPT, sampler, LENGTH, FAST_V2)
-    alone, own = sample(jax.random.key(2), MODEL, params, PROMPT[:1], sampler, LENGTH, FAST_V2)
+    together, trace = sample(jax.random.key(2), network(), params, first_tokens(), sampler, LENGTH, FAST_V2)
+    alone, own = sample(jax.random.key(2), network(), params, first_tokens()[:1], sampler, LENGTH, FAST_V2)
     np.testing.assert_array_equal(together[:1], alone)
     np.testing.assert_array_equal(trace.evaluations[:1], own.evaluations)
 
@@ -170,11 +191,11 @@ def test_sub_block_rows_do_not_depend_on_batch(params):
 @pytest.mark.parametrize("field", [{"lead": True}, {"cache": "sub_block"}])
 def test_fast_dllm_v2_options_are_refused_elsewhere(params, field):
     with pytest.raises(UserError, match="accepted for networks trained in blocks with a shift"):
-        sample(jax.random.key(0), MODEL, params, PROMPT, Confidence(**field), LENGTH, DREAM)
+        sample(jax.random.key(0), network(), params, first_tokens(), Confidence(**field), LENGTH, DREAM)
 
 
 def test_first_token_is_required_without_start_symbol(params):
-    prompt = PROMPT.copy()
+    prompt = first_tokens().copy()
     prompt[0, 0] = V
     with pytest.raises(UserError, match="accepted: a first token in every row"):
-        sample(jax.random.key(0), MODEL, params, prompt, Confidence(), LENGTH, DREAM)
+        sample(jax.random.key(0), network(), params, prompt, Confidence(), LENGTH, DREAM)

@@ -1,5 +1,6 @@
 """One step back, against enumeration: what each distribution is, what it leaves as it is, and that draws follow it."""
 
+import functools
 import itertools
 from functools import partial
 
@@ -42,12 +43,18 @@ from tests.sampling.toys import RARE
 
 V, L = 3, 2
 S_TIME, T_TIME = 0.3, 0.7
-TOY = random_toy_distribution(0, V, L)
+
+
+@functools.cache
+def toy():
+    return random_toy_distribution(0, V, L)
+
+
 PROCESSES = {
-    "absorbing": partial(absorbing, V, cosine()),
-    "uniform": partial(uniform, V, cosine()),
-    "hybrid": partial(hybrid, V, linear(), 0.4),
-    "gidd": partial(gidd, V, linear(), 0.3),
+    "absorbing": lambda: absorbing(V, cosine()),
+    "uniform": lambda: uniform(V, cosine()),
+    "hybrid": lambda: hybrid(V, linear(), 0.4),
+    "gidd": lambda: gidd(V, linear(), 0.3),
     "powers": lambda: powers(V, jnp.array([0.5, 1.0, 2.0])),
 }
 ANSWERS = {"leave_one_out": leave_one_out, "full_posterior": full_posterior, "score": score}
@@ -60,7 +67,7 @@ every_answer = pytest.mark.parametrize(("process", "parameterization"), ASKED)
 
 def enumerated(process: str):
     """(process, joint distribution, states) in float64."""
-    made, joint = PROCESSES[process](), jnp.asarray(TOY.probability)
+    made, joint = PROCESSES[process](), jnp.asarray(toy().probability)
     assert joint.dtype == jnp.float64
     return made, joint, states_of(made, L)
 

@@ -32,15 +32,19 @@ STRATEGIES = {
 COMPAT = ("remdm-loop", "forward-backward")  # sigma is larger than it may be: there a mask stays with a chance below 0
 REMDM = sorted(set(itertools.product(STRATEGIES, (1.0, 0.9))) - {("loop_long", 1.0)})
 DISTRIBUTIONS = {"tweedie": tweedie_distribution, "euler": euler_distribution}
-NOISE = {"loglinear": linear(1e-3), "geometric": geometric()}
+NOISE = {"loglinear": lambda: linear(1e-3), "geometric": geometric}
 CUTS = {"direct": (None, None), "top_p": (None, 0.8), "top_k": (5, None)}
 RADD = list(itertools.product(DISTRIBUTIONS, CUTS, (6, 40), ["loglinear"]))
 RADD += [(probs, "direct", 6, "geometric") for probs in DISTRIBUTIONS]
 SMDM = list(itertools.product(("origin", "greddy"), (0.0, 1.0), (0.0, 1.5), (4, 30)))
 UNIDISC = list(itertools.product(("maskgit", "first_hitting", "ddpm"), (None, 2.5)))
-kept_masks = jax.jit(
-    jax.vmap(partial(chance_of_mask, Remasking(eta=0.0)), (None, None, None, 0, 0))
-)  # of steps in which no token becomes a mask again
+
+
+@jax.jit
+@partial(jax.vmap, in_axes=(None, None, None, 0, 0))
+def kept_masks(*arguments):
+    """The chance of a mask in steps in which no token becomes a mask again."""
+    return chance_of_mask(Remasking(eta=0.0), *arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +138,7 @@ def without_masks(arrays, tokens):
 def test_radd(golden, probs, cut, steps, noise):
     """A row needs the network only where it changes: no more evaluations than RADD counts."""
     (arrays, cases), name = golden, f"radd/{probs}_{cut}_s{steps}_{noise}"
-    process = absorbing(MASK, NOISE[noise])
+    process = absorbing(MASK, NOISE[noise]())
     distribution_of, parameterization = jax.jit(partial(DISTRIBUTIONS[probs], process)), leave_one_out(process)
     tokens, changes = jnp.full((3, LENGTH), MASK), 0
     times, uniform = np.linspace(1, EPSILON, steps + 1), draws(arrays, name)

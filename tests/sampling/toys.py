@@ -1,6 +1,7 @@
 """A toy distribution small enough to enumerate, and the network that knows it: a table behind the interface of
 `Model`."""
 
+import functools
 import itertools
 
 import jax
@@ -14,27 +15,37 @@ from mdlm_jax.processes.base import likelihood
 
 V, L = 3, 3
 RARE = 1e-4  # chi-square p-value under which a sampler is wrong: all of them together fail one time in a thousand
-STATES = np.array(list(itertools.product(range(V), repeat=L)))
-JOINT = np.random.default_rng(0).dirichlet(np.full(V**L, 0.4))
 
 
+@functools.cache
+def all_states() -> np.ndarray:
+    """[state, position]: every sequence of L tokens."""
+    return np.array(list(itertools.product(range(V), repeat=L)))
+
+
+@functools.cache
+def toy_joint() -> np.ndarray:
+    """[state]: the probability of each."""
+    return np.random.default_rng(0).dirichlet(np.full(V**L, 0.4))
+
+
+@functools.cache
 def conditionals() -> np.ndarray:
     """[tokens and masks .., position, token]: the distribution of each position given what is not hidden."""
+    states, joint = all_states(), toy_joint()
     table = np.zeros((V + 1,) * L + (L, V))
     for partial in itertools.product(range(V + 1), repeat=L):
-        agrees = np.all((np.array(partial) == V) | (partial == STATES), axis=1)
-        probs = np.stack([[JOINT[agrees & (STATES[:, i] == v)].sum() for v in range(V)] for i in range(L)])
+        agrees = np.all((np.array(partial) == V) | (partial == states), axis=1)
+        probs = np.stack([[joint[agrees & (states[:, i] == v)].sum() for v in range(V)] for i in range(L)])
         table[partial] = probs / probs.sum(axis=1, keepdims=True)
     return table
 
 
-TABLE = conditionals()
-
-
+@functools.cache  # one for all tests, so that what is compiled once serves again
 def oracle() -> Model:
     """Answers with the exact conditionals: of every position when it reads a row, of the target when it reads an
     order."""
-    log_table = jnp.log(jnp.asarray(TABLE, jnp.float32) + 1e-30)
+    log_table = jnp.log(jnp.asarray(conditionals(), jnp.float32) + 1e-30)
     architecture = Architecture(V, layers=1, width=V, heads=1, key_value_heads=1, mlp_width=1)
 
     def hidden(params, view, mask, cache=None):
@@ -59,10 +70,10 @@ def oracle() -> Model:
     return Model(lambda key: (), hidden, lambda params, hidden: hidden, empty_cache, architecture)
 
 
-def oracle_of(parameterization, objective_params=(), joint=JOINT, given=0) -> Model:
+def oracle_of(parameterization, objective_params=(), joint=None, given=0) -> Model:
     """Answers at every t as the best network of an objective does: `parameterization` is its objective_params ->
     Parameterization. The first `given` tokens are without noise."""
-    joint = jnp.asarray(joint.reshape((V,) * L), jnp.float32)
+    joint = jnp.asarray((toy_joint() if joint is None else joint).reshape((V,) * L), jnp.float32)
 
     def hidden(params, view, mask, cache=None):
         said, t = parameterization(objective_params), view.t
@@ -72,10 +83,7 @@ def oracle_of(parameterization, objective_params=(), joint=JOINT, given=0) -> Mo
         distributions = jax.vmap(lambda shown: leave_one_out(joint, shown))(evidence)
         return said.logits(distributions, view.tokens, t), None
 
-    return ORACLE._replace(hidden=hidden)
-
-
-ORACLE = oracle()  # one for all tests, so that what is compiled once serves again
+    return oracle()._replace(hidden=hidden)
 
 
 def counts(tokens) -> np.ndarray:
