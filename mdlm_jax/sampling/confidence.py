@@ -130,7 +130,7 @@ def _check_features(sampler: Confidence, request: Request) -> None:
     if request.first.min() < request.first.max():
         positions = f"{request.first.min()} and {request.first.max()}"
         raise UserError(
-            f"cache features: the rows begin at positions {positions} on; accepted is one position for all rows"
+            f"cache features: the first positions to sample are {positions}; accepted: one position for all rows"
         )
     if request.trained.block_size:
         raise UserError("cache features: a network trained in blocks keeps finished ones; accepted: none, prefix, dual")

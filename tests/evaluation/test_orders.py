@@ -142,13 +142,13 @@ def test_orders_read_causally(trained):
     """One pass gives the nats of one order: the row [start, x_a, x_b] read causally predicts x_a, x_b, x_c."""
     model, params, _ = trained
     order = jnp.array(ORDERS)
-    read = jnp.append(jnp.full((len(order), 1), V), jnp.array(TEXT)[order[:, :-1]], axis=1)
+    read = jnp.append(jnp.full((len(order), 1), V), jnp.array(text())[order[:, :-1]], axis=1)
     own = jnp.append(jnp.full((len(order), 1), -1), order[:, :-1], axis=1)
     view = reading(read, jnp.stack([own, order], axis=-1), jnp.stack([own, own], axis=-1), jnp.zeros(len(order)))
     logs = jax.nn.log_softmax(model.head(params, model.hidden(params, view, causal)[0]))
-    exact = -np.asarray(jnp.take_along_axis(logs, jnp.array(TEXT)[order][..., None], axis=-1), np.float64).sum((1, 2))
+    exact = -np.asarray(jnp.take_along_axis(logs, jnp.array(text())[order][..., None], axis=-1), np.float64).sum((1, 2))
 
-    rows = example(np.repeat(TEXT[None], 10, axis=0))
+    rows = example(np.repeat(text()[None], 10, axis=0))
     objective = any_order_causal(V)
     found = causal_order_nats(model, objective, params, rows, orders=16, batch_size=32, chunk=L)
     nearest = np.abs(found[..., None] - exact)

@@ -62,14 +62,20 @@ CASES = {
 }
 
 
-BOUNDS = {"ar": "exact", "masked_lm": "none", "masked_plain": "none", "csm": "none"}  # of the others: upper
+BOUNDS = {
+    "ar": "exact",
+    "masked_lm": "none",
+    "masked_plain": "none",
+    "csm": "none",
+    "unified": "none",
+}  # of the others: upper
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_reports_a_bound(name):
     """An objective that is no bound names one in `evaluate`."""
-    config = load_config("configs/base.py", [f"--config.objective.name={name}"])
-    objective = objective_of(config, V)
+    preset = "unified_shapes" if name == "unified" else "base"  # text and images in one vocabulary
+    objective = objective_of(load_config(preset, [f"--config.objective.name={name}"]), 256)
     assert objective.bound == BOUNDS.get(name, "upper")
     reported = objective.evaluate or objective
     assert reported.bound in ("exact", "upper") and reported.evaluate is None

@@ -232,7 +232,7 @@ def _of_layer(layers, index, name):
 def test_rows_that_begin_apart_are_refused():
     infilled = np.array(first_tokens())
     infilled[1, 3] = VOCABULARY
-    with pytest.raises(UserError, match="from positions 3 and 6 on; accepted"):
+    with pytest.raises(UserError, match="first positions to sample are 3 and 6; accepted: one position"):
         sample(jax.random.key(0), *made(PLAIN), infilled, Confidence(cache="features"), LENGTH)
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mdlm_jax.sweeps import live
-from mdlm_jax.sweeps.launch import Ended, Job, Place, Running, Snapshot
+from mdlm_jax.sweeps.launch import Ended, Job, Running, Slot, Snapshot
 from mdlm_jax.tables import show
 
 
@@ -21,10 +21,10 @@ def job(folder, flops, lines=()):
 @pytest.fixture
 def pool(tmp_path):
     """At second 100: a run of 10 s done; one that began at 90 with 30 s left; one that began at 95 and said nothing."""
-    place = Place(frozenset(), {})
+    slot = Slot(frozenset(), {})
     started = [
-        Running(job(tmp_path / "told", 4.0, [{"step": 25, "loss": 2.5, "seconds_left": 30.0}]), place, None, 90.0),
-        Running(job(tmp_path / "new", 2.0), place, None, 95.0),
+        Running(job(tmp_path / "told", 4.0, [{"step": 25, "loss": 2.5, "seconds_left": 30.0}]), slot, None, 90.0),
+        Running(job(tmp_path / "new", 2.0), slot, None, 95.0),
     ]
     ended = [
         Ended(job(tmp_path / "short", 1.0), "done", 10.0, 0, ""),
