@@ -62,14 +62,8 @@ CASES = {
 }
 
 
-# the bounds of the others are upper
+# of the others: upper
 BOUNDS = {"ar": "exact", "masked_lm": "none", "masked_plain": "none", "csm": "none", "unified": "none"}
-    "ar": "exact",
-    "masked_lm": "none",
-    "masked_plain": "none",
-    "csm": "none",
-    "unified": "none",
-}  # of the others: upper
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
