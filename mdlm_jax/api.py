@@ -13,7 +13,9 @@ from ml_collections import ConfigDict
 from mdlm_jax.configs.checks import refuse_unread, validate
 from mdlm_jax.runs import evaluate as runs_evaluate
 from mdlm_jax.runs import loop, restore
+from mdlm_jax.runs.evaluation_options import refuse_mixed
 from mdlm_jax.runs.held_out import DataOptions
+from mdlm_jax.runs.pairs import evaluate_pairs
 from mdlm_jax.runs.restore import Run
 from mdlm_jax.runs.result import Result
 from mdlm_jax.sampling import Trace
@@ -56,18 +58,34 @@ def evaluate(
     sequences: int | None = None,
     data: str | None = None,
     source: str | None = None,
+    validation_path: str | None = None,
+    path: str | None = None,
+    field: str | None = None,
+    pairs: str | os.PathLike | Sequence[Sequence[str]] | None = None,
+    prompt_field: str | None = None,
+    answer_field: str | None = None,
+    guidance: float | None = None,
     length: int | None = None,
     likelihood: str | None = None,
     orders: int | None = None,
 ) -> dict[str, Any]:
-    """Held-out likelihood (or its bound) of a trained run. The noise is fixed: two calls return the same numbers.
+    """Likelihood (or its bound) of a trained run. The noise is fixed: two calls return the same numbers.
+
+    It is that of held-out rows of a corpus, of any text (`path`), or of answers given prompts (`pairs`).
 
     Args:
         folder: A run with a checkpoint, or a folder of a public model, which needs `data`.
-        draws: Noise draws per sequence, at least 2. Default: `eval.draws` of the run.
+        draws: Noise draws per sequence, at least 2. Default: `eval.draws` of the run; 128 with `pairs`.
         sequences: Held-out sequences. Default: `eval.sequences` of the run.
         data: Path of another corpus, or of the run's own where it has moved. Default: the run's own.
         source: What kind of corpus `data` is, as `data.source` in a config. Default: the run's own.
+        validation_path: Held-out files of `data`. Default: as the source holds out text.
+        path: Text files to evaluate from beginning to end, as `data.path` in a config.
+        field: The field with the text, of `data` or `path`. Default: `data.field` of the run.
+        pairs: (prompt, answer) of each pair, or a .jsonl file with one object a line.
+        prompt_field: The field of the objects with the prompt. Default: prompt.
+        answer_field: The field with the answer. Default: answer.
+        guidance: Weight of classifier-free guidance by the prompts of `pairs`. Default: no guidance.
         length: Tokens of a sequence. Default: those of a row in training.
         likelihood: "orders" for the importance bound of several random orders, tighter than the training bound;
             "left_to_right" or "confidence" for the exact likelihood of the sampler that decodes in this order. Default:
@@ -76,15 +94,23 @@ def evaluate(
 
     Returns:
         Nats per token with their standard errors, perplexity and bits per byte (None where the data have no bytes).
+        With `pairs`, nats per pair and per token, and `each`: those of each answer.
 
     Raises:
-        UserError: There is no run, no checkpoint, no corpus to evaluate it on, or no such likelihood of it.
+        UserError: There is no run, no checkpoint, no corpus, text or pairs to evaluate it on, or no such likelihood.
     """
+    asked = {name: value for name, value in locals().items() if name != "folder"}
+    refuse_mixed(asked)
+    folder = pathlib.Path(folder)
+    if pairs is not None:
+        fields = {"prompt_field": prompt_field, "answer_field": answer_field}
+        return evaluate_pairs(folder, pairs, draws=draws, guidance=guidance, **fields)
     return runs_evaluate.evaluate_run(
-        pathlib.Path(folder),
+        folder,
         draws=draws,
         sequences=sequences,
-        data=DataOptions(path=data, source=source, sequence_length=length),
+        data=DataOptions(data, source, validation_path, field, length),
+        path=path,
         likelihood=likelihood,
         orders=orders,
     )

@@ -6,6 +6,7 @@ import sys
 from mdlm_jax.cli.devices import join_processes, prepare_devices
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.runs.evaluation_options import refuse_mixed
 
 
 def add_train(verbs) -> None:
@@ -43,7 +44,9 @@ def add_train(verbs) -> None:
     verb.add_argument("--validation-path", help="of --data: held-out files (default: as the source holds out text)")
     verb.add_argument("--path", help="text files to evaluate from beginning to end: .txt, .jsonl and others")
     verb.add_argument("--field", help="of --data or --path: the field with the text")
-    verb.add_argument("--pairs", help="a .jsonl file with the fields prompt and answer: nats of each answer")
+    verb.add_argument("--pairs", help="a .jsonl file with prompts and answers: nats of each answer")
+    verb.add_argument("--prompt-field", help="of --pairs: the field with the prompt (default: prompt)")
+    verb.add_argument("--answer-field", help="of --pairs: the field with the answer (default: answer)")
     verb.add_argument("--guidance", type=float, help="of --pairs: weight of classifier-free guidance by the prompt")
     verb.add_argument(
         "--likelihood",
@@ -114,14 +117,21 @@ def _print_result(folder: pathlib.Path, result) -> None:
 def _evaluate(options) -> int:
     import json
 
-    _refuse_mixed(options)
+    refuse_mixed(vars(options))
     prepare_devices()
     if options.clip:
         return _search_clip(options)
     if options.pairs is not None:
         from mdlm_jax.runs.pairs import evaluate_pairs
 
-        found = evaluate_pairs(options.run, options.pairs, draws=options.draws, guidance=options.guidance)
+        found = evaluate_pairs(
+            options.run,
+            options.pairs,
+            draws=options.draws,
+            guidance=options.guidance,
+            prompt_field=options.prompt_field,
+            answer_field=options.answer_field,
+        )
     else:
         from mdlm_jax.runs.evaluate import evaluate_run
         from mdlm_jax.runs.held_out import DataOptions
@@ -144,19 +154,6 @@ def _evaluate(options) -> int:
         except OSError as error:
             raise UserError(f"--out={options.out}: cannot be written ({error.strerror})") from error
     return 0
-
-
-def _refuse_mixed(options) -> None:
-    """Raises UserError for options that another one leaves without effect."""
-    if options.guidance is not None and options.pairs is None:
-        raise UserError(f"--guidance={options.guidance}; accepted: with --pairs")
-    corpus = ["data", "source", "validation_path", "sequences", "clip"]
-    tight = ["likelihood", "orders"]
-    without = {"path": ["pairs", *corpus], "pairs": [*corpus, *tight, "field", "length"], "clip": tight}
-    for chosen, others in without.items():
-        for other in others:
-            if getattr(options, chosen) not in (None, False) and getattr(options, other) not in (None, False):
-                raise UserError(f"--{chosen} with --{other.replace('_', '-')}; accepted: one of the two")
 
 
 def _search_clip(options) -> int:

@@ -138,13 +138,13 @@ def parse_json(where: str, content: bytes) -> Any:
 def _field(where: str, row: Any, field: str) -> str:
     """The text of a row. Raises UserError where the row lacks `field`."""
     try:
-        return as_text(f"{where}, data.field={field!r}", _find(row, field))
+        return as_text(f"{where}, data.field={field!r}", find(row, field))
     except KeyError:
         has = f"only {', '.join(map(str, row))}" if isinstance(row, dict) else f"a row is a {type(row).__name__}"
         raise UserError(f"{where}: no data.field={field!r}, {has}") from None
 
 
-def _find(row: Any, field: str) -> Any:
+def find(row: Any, field: str) -> Any:
     """row['a.b'] if there is that key, else row['a']['b']. Raises KeyError where there is neither."""
     if not isinstance(row, dict):
         raise KeyError(field)
@@ -153,4 +153,4 @@ def _find(row: Any, field: str) -> Any:
     head, dot, rest = field.partition(".")
     if not dot:
         raise KeyError(field)
-    return None if row[head] is None else _find(row[head], rest)
+    return None if row[head] is None else find(row[head], rest)

@@ -1,15 +1,15 @@
 """The likelihood of answers given their prompts under a trained run, as one JSON object."""
 
 import math
+import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mdlm_jax.data import Example
-from mdlm_jax.data.files import expand, kind, open_stream
-from mdlm_jax.data.readers import as_text, parse_json
+from mdlm_jax.data.pairs import NAMES, Pair, pairs_of, read_pairs
 from mdlm_jax.data.tokenizer import encode_given
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.pairs import PairNats, pair_nats
@@ -21,14 +21,14 @@ DRAWS = 128  # views of each pair, as LLaDA (arXiv 2502.09992) evaluates
 BUCKET = 64  # tokens: files whose longest pairs round up to the same multiple share a program
 
 
-class Pair(NamedTuple):
-    where: str  # file and line, for errors
-    prompt: str
-    answer: str
-
-
 def evaluate_pairs(
-    folder: pathlib.Path, path: str, *, draws: int | None = None, guidance: float | None = None
+    folder: pathlib.Path,
+    pairs: str | os.PathLike | Sequence[Sequence[str]],
+    *,
+    draws: int | None = None,
+    guidance: float | None = None,
+    prompt_field: str | None = None,
+    answer_field: str | None = None,
 ) -> dict[str, Any]:
     """Nats of each answer given its prompt, with the error of the noise, and means over the pairs.
 
@@ -36,9 +36,11 @@ def evaluate_pairs(
 
     Args:
         folder: The run's folder.
-        path: A .jsonl file with one object a line: its fields prompt and answer are text.
+        pairs: A .jsonl file with one object a line, or (prompt, answer) of each pair.
         draws: Views of each pair, an even number; None for 128. An exact objective needs no more than one.
         guidance: Weight of classifier-free guidance by the prompt; None for none.
+        prompt_field: The field of the file's objects with the prompt; None for prompt.
+        answer_field: The field with the answer; None for answer.
 
     Raises:
         UserError: There is no run, a pair is not as above or too long, or guidance does not fit the objective.
@@ -46,7 +48,7 @@ def evaluate_pairs(
     draws = DRAWS if draws is None else draws
     if draws < 2 or draws % 2:
         raise UserError(f"--draws={draws}; accepted with --pairs: an even number, two draws in each stratum")
-    pairs = read_pairs(path)
+    path, given = _read(pairs, prompt_field, answer_field)
     run = open_run(folder, padded=True)
     config, reported = run.config, run.objective.evaluate or run.objective
     if guidance is not None and not math.isfinite(guidance):
@@ -59,7 +61,7 @@ def evaluate_pairs(
         run.objective,
         run.params,
         run.objective_params,
-        pair_rows(run, pairs),
+        pair_rows(run, given),
         draws=draws,
         batch_size=config.eval.batch_size,
         chunk=config.train.loss_chunk,
@@ -74,8 +76,19 @@ def evaluate_pairs(
         "draws": 1 if reported.bound == "exact" else draws,
         "guidance": guidance,
         "path": path,
-        **summary(found, sum(len(pair.answer.encode()) for pair in pairs) if run.tokenizer.separator >= 0 else None),
+        **summary(found, sum(len(pair.answer.encode()) for pair in given) if run.tokenizer.separator >= 0 else None),
     }
+
+
+def _read(pairs, prompt_field: str | None, answer_field: str | None) -> tuple[str | None, list[Pair]]:
+    """The path of the pairs, None where they come from no file, and the pairs."""
+    if isinstance(pairs, str | os.PathLike):
+        fields = (given or name for given, name in zip((prompt_field, answer_field), NAMES, strict=True))
+        return str(pairs), read_pairs(str(pairs), *fields)
+    for name, field in zip(NAMES, (prompt_field, answer_field), strict=True):
+        if field is not None:
+            raise UserError(f"{name}_field={field!r}: these pairs have no fields; accepted: with a file of pairs")
+    return None, pairs_of(pairs)
 
 
 def summary(found: PairNats, answer_bytes: int | None) -> dict[str, Any]:
@@ -105,37 +118,6 @@ def summary(found: PairNats, answer_bytes: int | None) -> dict[str, Any]:
     }
 
 
-def read_pairs(path: str) -> list[Pair]:
-    """The pairs of a .jsonl file, which may be compressed.
-
-    Raises:
-        UserError: There is no such file, or a line is no pair.
-    """
-    pairs = []
-    for file in expand("--pairs", path):
-        if kind(file) != ".jsonl":
-            raise UserError(f"--pairs={path}: {file} is no .jsonl file; accepted: one object a line")
-        try:
-            with open_stream(file) as stream:
-                lines = list(stream)
-        except (OSError, EOFError) as error:
-            raise UserError(f"{file} cannot be read ({error})") from error
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                pairs.append(_pair(f"{file}, line {number}", line))
-    if not pairs:
-        raise UserError(f"--pairs={path} holds no pairs; accepted: one object a line, with prompt and answer")
-    return pairs
-
-
-def _pair(where: str, line: bytes) -> Pair:
-    row = parse_json(where, line)
-    if not isinstance(row, dict) or not {"prompt", "answer"} <= row.keys():
-        found = f"the fields {', '.join(row)}" if isinstance(row, dict) else type(row).__name__
-        raise UserError(f"{where}: found {found}; accepted: an object with the fields prompt and answer")
-    return Pair(where, *(as_text(f"{where}, {name}", row[name]) for name in ("prompt", "answer")))
-
-
 def pair_rows(run: Run, pairs: Sequence[Pair]) -> Example:
     """One row a pair: the tokens of its prompt, which are given, those of its answer, and padding.
 
@@ -145,7 +127,7 @@ def pair_rows(run: Run, pairs: Sequence[Pair]) -> Example:
     config = run.config
     starts = not (config.objective.name == "ar" and config.data.extra_token)
     most = config.data.sequence_length + (not starts)
-    encoded = [[_tokens(run, pair, name) for name in ("prompt", "answer")] for pair in pairs]
+    encoded = [[_tokens(run, pair, name) for name in NAMES] for pair in pairs]
     for pair, (prompt, answer) in zip(pairs, encoded, strict=True):
         if not len(answer):
             raise UserError(f"{pair.where}: the answer is empty; accepted: one token or more")

@@ -1,14 +1,20 @@
-"""`evaluate --path` and `evaluate --pairs` on real runs."""
+"""Likelihood of any text and of answers given prompts, on the command line and in Python, on real runs."""
 
+import argparse
+import inspect
 import json
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mdlm_jax as mj
 from mdlm_jax.cli.main import main
+from mdlm_jax.cli.train import add_train
+from mdlm_jax.errors import UserError
 from mdlm_jax.runs.evaluate import evaluate_run
 from mdlm_jax.runs.held_out import DataOptions
 from mdlm_jax.runs.pairs import evaluate_pairs
@@ -98,6 +104,54 @@ def test_pairs_of_a_run(trained, tmp_path):
     assert found["bits_per_byte"] == pytest.approx(np.sum(expected) / 6 / math.log(2), rel=1e-5)
 
 
+def test_pairs_in_python(trained, tmp_path):
+    """A list, and a file with fields of other names, one of them nested: the same numbers as from prompt and answer."""
+    pairs, run = [("ab", "cde"), ("", "f")], trained / "ar"
+    plain, other = tmp_path / "plain.jsonl", tmp_path / "other.jsonl"
+    plain.write_text("".join(json.dumps({"prompt": prompt, "answer": answer}) + "\n" for prompt, answer in pairs))
+    other.write_text("".join(json.dumps({"q": {"text": q}, "completion": a}) + "\n" for q, a in pairs))
+    expected = evaluate_pairs(run, str(plain))
+    named = {"prompt_field": "q.text", "answer_field": "completion"}
+    assert mj.evaluate(run, pairs=plain) == expected
+    assert mj.evaluate(run, pairs=pairs) == expected | {"path": None}
+    assert mj.evaluate(run, pairs=str(other), **named) == expected | {"path": str(other)}
+    options = ["--prompt-field", "q.text", "--answer-field", "completion", "--out", str(tmp_path / "out.json")]
+    with pytest.raises(SystemExit) as ended:
+        main(["evaluate", "--run", str(run), "--pairs", str(other), *options])
+    assert not ended.value.code
+    assert json.loads((tmp_path / "out.json").read_text()) == expected | {"path": str(other)}
+
+
+def test_python_has_every_option_of_the_command(trained, tmp_path):
+    """`out` writes a file and `clip` has a function of its own."""
+    verbs = argparse.ArgumentParser().add_subparsers()
+    add_train(verbs)
+    options = {action.dest for action in verbs.choices["evaluate"]._actions} - {"help", "run", "out", "clip"}
+    assert options == set(inspect.signature(mj.evaluate).parameters) - {"folder"}
+    (tmp_path / "text.jsonl").write_text('{"said": "a line"}')
+    found = mj.evaluate(trained / "ar", path=str(tmp_path / "text.jsonl"), field="said")
+    assert found["tokens"] == len("a line") + 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pairs": []}, "accepted: (prompt, answer) of each pair"),
+        ({"pairs": ["ab"]}, "pair 1: found 'ab'; accepted: (prompt, answer)"),
+        ({"pairs": [("a", "b"), ["a"]]}, "pair 2: found ['a']; accepted: (prompt, answer)"),
+        ({"pairs": [("a", "\ud800")]}, "pair 1, answer is not UTF-8"),
+        ({"pairs": [("a", "b")], "answer_field": "b"}, "answer_field='b': these pairs have no fields"),
+        ({"pairs": [("a", "b")], "data": "corpus.txt"}, "--pairs with --data; accepted: one of the two"),
+        ({"pairs": [("a", "b")], "draws": 3}, "--draws=3; accepted with --pairs: an even number"),
+        ({"guidance": 1.0}, "--guidance=1.0; accepted: with --pairs"),
+        ({"prompt_field": "a"}, "--prompt-field=a; accepted: with --pairs"),
+    ],
+)
+def test_wrong_options_in_python(trained, options, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        mj.evaluate(trained / "ar", **options)
+
+
 GOOD = '{"prompt": "a", "answer": "b"}'
 
 
@@ -106,6 +160,16 @@ GOOD = '{"prompt": "a", "answer": "b"}'
     [
         ("", [], "holds no pairs"),
         (f'{GOOD}\n{{"prompt": "a"}}', [], "line 2: found the fields prompt; accepted: an object"),
+        (
+            GOOD,
+            ["--answer-field", "target"],
+            "line 1: found the fields prompt, answer; accepted: an object with the fields prompt and target",
+        ),
+        (
+            GOOD,
+            ["--prompt-field", "prompt.text"],
+            "found the fields prompt, answer; accepted: an object with the fields",
+        ),
         ("[1]", [], "line 1: found list"),
         ("{", [], "line 1: not JSON"),
         ('{"prompt": "a", "answer": 3}', [], "line 1, answer: expected text, found int"),
@@ -133,6 +197,7 @@ def test_wrong_pairs_are_one_line(trained, tmp_path, capfd, content, options, me
     ("options", "message"),
     [
         (["--guidance", "1"], "--guidance=1.0; accepted: with --pairs"),
+        (["--answer-field", "a"], "--answer-field=a; accepted: with --pairs"),
         (["--path", "/nowhere.txt", "--data", "a"], "--path with --data"),
         (["--path", "/nowhere.txt"], "--path: no file matches"),
         (["--path", "EMPTY"], "is empty"),
