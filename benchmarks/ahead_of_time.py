@@ -1,11 +1,11 @@
-"""SMDM's sizes compiled for TPUs and GPUs that are not here: memory, products and bytes between chips of a train step.
+"""Compiles SMDM's train step for TPUs and GPUs that are not attached: memory, products and bytes between chips.
 
-    pip install 'libtpu==0.0.42.*'        # the one that jax 0.10.2 names; it needs no TPU to compile for one
+    pip install 'libtpu==0.0.42.*'        # the version that jax 0.10.2 requires; compiling needs no TPU
     JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python benchmarks/ahead_of_time.py sizes [NAME ..]    # or meshes | remat
-    # with what benchmarks/h200.py names; what no GPU has timed is not tuned
+    # with the packages of benchmarks/h200.py; without a GPU nothing is autotuned
     JAX_PLATFORMS=cpu XLA_FLAGS=--xla_gpu_autotune_level=0 python benchmarks/ahead_of_time.py gpus
 
-Every program is compiled in turn and kept in results/ahead_of_time.json, so that a stopped run goes on where it was.
+Programs compile one after another, and each is stored in results/ahead_of_time.json. A stopped run resumes from there.
 """
 
 import json
@@ -94,7 +94,7 @@ CASES = {
 
 
 def config_of(case: Case) -> ConfigDict:
-    """SMDM's own recipe, on a source that needs no files."""
+    """SMDM's published recipe, on a data source that needs no files."""
     config = smdm.get_config()
     config.objective.name = "masked" if case.objective == "blocks" else case.objective
     config.objective.block_size = 16 if case.objective == "blocks" else 0
@@ -111,7 +111,7 @@ def config_of(case: Case) -> ConfigDict:
 
 
 def compile_case(case: Case) -> dict:
-    """What the compiler says of one train step, for one chip."""
+    """The compiler's report on one train step, for one chip."""
     config = config_of(case)
     kind, _, count = case.topology.partition(":")
     if kind == "h200":
@@ -150,7 +150,7 @@ def compile_case(case: Case) -> dict:
 
 
 def table(found: list[dict]) -> str:
-    """One line a program, in the order of chips, mesh and size."""
+    """One line per program, ordered by chips, mesh and size."""
     kinds = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
     named = "size | chips | data x fsdp x sequence x tensor | objective | attention | rows | remat | "
     named += "GB of state | GB besides | GB planned | TFLOP | planned | " + " | ".join(f"{kind}, MB" for kind in kinds)

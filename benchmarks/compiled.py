@@ -1,7 +1,7 @@
-"""What one device does in a compiled program, read from the text of its HLO: products, and bytes between devices.
+"""Reads what one device does in a compiled program from the text of its HLO: products, and bytes between devices.
 
-XLA's own count of FLOPs takes the body of a loop once. Here a body counts as often as its loop runs it: a number that
-the loop has with it, or that its condition compares with.
+XLA's own count of FLOPs counts the body of a loop once. Here a body counts as often as its loop runs it: the trip count
+that the loop carries, or the constant that its condition compares with.
 """
 
 import math
@@ -41,7 +41,7 @@ class Compiled(NamedTuple):
     collectives: tuple[Collective, ...]
 
     def bytes_by_kind(self) -> dict[str, float]:
-        """Bytes that a device sends in a run of the program, by the kind of collective."""
+        """Bytes that a device sends in one run of the program, by kind of collective."""
         sums = Counter()
         for one in self.collectives:
             sums[one.kind] += one.sent * one.times
@@ -49,7 +49,7 @@ class Compiled(NamedTuple):
 
 
 def read_compiled(text: str) -> Compiled:
-    """`text` is `as_text()` of a compiled program of one module."""
+    """`text` is `as_text()` of a compiled program with one module."""
     computations, entry = _computations(text)
     types = {one.name: one.type for body in computations.values() for one in body}
     flops, collectives = 0.0, []
@@ -65,7 +65,7 @@ def read_compiled(text: str) -> Compiled:
 
 
 def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
-    """Instructions by computation, and the name of the one that the program starts with."""
+    """Instructions by computation, and the name of the entry computation."""
     computations, entry, body = {}, "", []
     for line in text.splitlines():
         if header := re.match(r"^(ENTRY )?%?([\w.-]+) .*\{$", line):
@@ -77,7 +77,7 @@ def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
 
 
 def _executed(computations: dict, name: str, times: int) -> Iterator[tuple[Instruction, int]]:
-    """Every instruction that a computation runs, itself or through those it calls, and how often."""
+    """Every instruction that a computation runs, directly or through the computations it calls, and how often."""
     for one in computations[name]:
         yield one, times
         if one.operation == "while":
@@ -96,7 +96,7 @@ def _executed(computations: dict, name: str, times: int) -> Iterator[tuple[Instr
 
 
 def _summed(body: list[Instruction]) -> Instruction | None:
-    """The sum over devices in a fusion that keeps a part of it."""
+    """The sum over devices in a fusion that keeps one part of it."""
     keeps = any(one.operation == "dynamic-slice" for one in body)
     return next((one for one in body if keeps and one.operation == "all-reduce"), None)
 
@@ -115,7 +115,7 @@ def _arrays(type_: str) -> list[tuple[str, list[int]]]:
 
 
 def _sent(one: Instruction, kind: str) -> tuple[float, int]:
-    """(bytes that a device sends on a ring of those that take part, how many they are)."""
+    """(bytes that a device sends on a ring of the participating devices, number of these devices)."""
     arrays = _arrays(re.sub(r"u32\[\](\{[^}]*\})?", "", one.type))
     if one.operation.endswith("-start") and kind != "all-reduce":
         arrays = arrays[len(arrays) // 2 :]  # what goes in stands before what comes out
@@ -128,7 +128,7 @@ def _sent(one: Instruction, kind: str) -> tuple[float, int]:
 
 
 def _group_size(attributes: str) -> int:
-    """Devices of one group, in each of the ways that XLA writes groups."""
+    """Number of devices in one group, in each of XLA's notations."""
     if found := re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", attributes):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found[2]))
@@ -140,7 +140,7 @@ def _group_size(attributes: str) -> int:
 
 
 def _product_flops(one: Instruction, types: dict[str, str]) -> float:
-    """2 for every multiply-accumulate of a dot, or of a convolution, which a TPU makes of a dot."""
+    """2 for every multiply-accumulate of a dot, or of a convolution (on a TPU, XLA turns dots into convolutions)."""
     (out,) = (dims for _, dims in _arrays(one.type))
     lhs, rhs = (_arrays(types[name])[0][1] for name in re.findall(r"%([\w.-]+)", one.rest.split(")")[0])[:2])
     if one.operation == "dot":
@@ -161,7 +161,7 @@ def _product_flops(one: Instruction, types: dict[str, str]) -> float:
 
 
 def _touched(window: dict[str, str], axis: int, read: int, size: int, out: int) -> int:
-    """Pairs of a position put out and a position of the window that meet a number: not padding, not a hole."""
+    """Pairs of an output position and a window position that meet an input value: neither padding nor dilation."""
 
     def of(key: str, default: str) -> str:
         return window[key].split("x")[axis] if key in window else default

@@ -1,15 +1,15 @@
-"""Decoding: against PyTorch, plans against one another, caches, first calls. One run, all sides taking turns.
+"""Decoding speed and quality: PyTorch, samplers, caches and first calls, measured in turns in one run.
 
     python benchmarks/decoding.py --torch-python PYTHON_WITH_TORCH --markov RUN --text RUN --judge RUN
-    python benchmarks/decoding.py ... --parts text similarity    # these again; the rest stays as it was stored
+    python benchmarks/decoding.py ... --parts text similarity    # repeats these parts and keeps the others
 
 `--markov`: a masked run on a Markov source; `--text`: a masked run on bytes of text, both L = 1,024; `--judge`: an
 autoregressive run on the same text. Seconds are medians over turns; ratios are medians of the ratios within a turn.
 Each ratio is reported in CPU time as well, which other processes disturb less. A floor is the FLOPs of all matrix
 products at the rate of a 4096^3 product, or the bytes of weights, keys and values at the rate of reading a large array.
 
-On busy cores PyTorch's threads spin while they wait for each other, and neither clock can be trusted. Then pin the run
-to one core (`taskset -c 0`): both sides use one thread.
+On busy cores PyTorch's threads spin while they wait for each other, so neither clock can be trusted. In that case pin
+the run to one core (`taskset -c 0`): both sides then use one thread.
 """
 
 from mdlm_jax.malloc import keep_freed_memory

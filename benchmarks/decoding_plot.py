@@ -1,4 +1,4 @@
-"""Quality against what it costs, for decoding.py."""
+"""Plots of quality against cost, for decoding.py."""
 
 import pathlib
 
@@ -17,7 +17,7 @@ PANELS = (("markov", "divergence"), ("text", "judge_nats"), ("text", "entropy"))
 
 
 def plot(found: dict, path: pathlib.Path) -> None:
-    """A row of panels for each cost; a plan has one colour and one mark in all of them."""
+    """A row of panels for each cost; a sampler has one colour and one mark in all of them."""
     plans = [row["plan"] for row in found["markov"]]
     colours, marks = plt.get_cmap("tab20").colors, "osD^vP*X<>hd"
     figure, axes = plt.subplots(len(COSTS), len(PANELS), figsize=(15, 8.5))

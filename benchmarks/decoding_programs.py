@@ -1,4 +1,4 @@
-"""What decoding.py measures of programs: keys and values kept against read again, first calls, programs compiled."""
+"""Measurements of programs for decoding.py: with and without a cache, first calls, number of compilations."""
 
 from functools import partial
 from statistics import median
@@ -22,9 +22,9 @@ LENGTH, EQUAL_STEPS = 1024, 32
 
 
 def uncached(model: Model, length: int, num_steps: int):
-    """The last `num_steps` tokens of rows of `length`, left to right: each step reads the whole row and keeps nothing.
+    """The last `num_steps` tokens of rows of `length`, left to right, without a cache: each step reads the whole row.
 
-    Every step costs the same, so a few tell what all would cost.
+    Every step costs the same, so a few steps give the time of all.
     """
 
     def run(params, key, tokens):
@@ -45,7 +45,7 @@ def uncached(model: Model, length: int, num_steps: int):
 
 
 def with_and_without_cache(rounds: int, rate: dict[str, float], sizes=SIZES, batches=(1, 4)) -> list[dict]:
-    """Autoregressive rows of 1,024 tokens, with the cache and without, in turns."""
+    """Autoregressive rows of 1,024 tokens, with and without the cache, in turns."""
     rows = []
     for name, architecture in sizes.items():
         model, params = network(architecture)
@@ -93,7 +93,7 @@ def with_and_without_cache(rounds: int, rate: dict[str, float], sizes=SIZES, bat
 
 
 def first_calls() -> list[dict]:
-    """Seconds to the first tokens of 12 layers, and programs for prompts of one bucket: one each."""
+    """Seconds to the first tokens of 12 layers. Prompts of one length bucket share a program."""
     model, params = network(DEEP)
     samplers = {
         "confidence": Confidence(block_size=BLOCK),
@@ -118,9 +118,9 @@ def first_calls() -> list[dict]:
 
 
 def programs(sampler: Sampler) -> dict[str, int]:
-    """How many programs serve prompts of 5, 17, 40 and 64 tokens: short rows of a small network, so that they run fast.
+    """The number of programs that serve prompts of 5, 17, 40 and 64 tokens, on short rows of a small network.
 
-    A number of blocks is a part of the program: where there are blocks, prompts are padded to one width.
+    The number of blocks is static in a program: prompts are padded to one width where there are blocks.
     """
     model, params = network(Architecture(256, 1, 32, 2, 2, 64))
     prompts, length = [list(range(n)) for n in (5, 17, 40, 64)], 128

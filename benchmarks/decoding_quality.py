@@ -1,4 +1,4 @@
-"""What decoding.py measures of quality against speed: samplers of one checkpoint in turns, and the quality of each."""
+"""Quality against speed for decoding.py: samplers of one checkpoint in turns, and the quality of their samples."""
 
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +39,7 @@ MARGIN = {
 
 
 def markov_measure(run: Run) -> Callable[[np.ndarray, np.ndarray], Quality]:
-    """Nats under the source and divergence from it."""
+    """Nats under the source, and divergence from it."""
     source = markov_chain(*parse_markov(run.config.data.path))
     return lambda tokens, drawn: measure(tokens, drawn, len(source[0]), source=source)
 
@@ -60,9 +60,9 @@ def text_measure(judge: Run) -> Callable[[np.ndarray, np.ndarray], Quality]:
 def drawn_in_turns(
     run: Run, samplers: dict[str, Sampler], num_rows: int, length: int, scored: Callable, rate: float
 ) -> list[dict]:
-    """`num_rows` rows of every sampler, `AT_ONCE` at a time and the samplers taking turns: costs and quality of each.
+    """Costs and quality of `num_rows` rows of every sampler, drawn `AT_ONCE` rows at a time in turns.
 
-    All are compiled, on rows that have one token to draw, before any is timed.
+    All samplers are compiled on rows with one masked token before any is timed.
     """
     model = run.model
     prompt = np.zeros((min(AT_ONCE, num_rows), 0), np.int32)
@@ -83,7 +83,7 @@ def drawn_in_turns(
 
 
 def compile_only(model, params, prompt: np.ndarray, sampler: Sampler, length: int, trained: Trained) -> None:
-    """The program that will be run, on rows that have all but one token: they need one step."""
+    """Runs the program on rows with one masked token, which need one step."""
     given = np.zeros((len(prompt), length), np.int32)
     given[:, 0] = model.architecture.vocab_size  # the first position is masked: all blocks begin where they will
     jax.block_until_ready(sample(jax.random.key(0), model, params, given, sampler, length, trained))
@@ -128,7 +128,10 @@ def row_of(
 
 
 def evaluation_flops(sampler: Sampler, run: Run, length: int, evaluations: float) -> float:
-    """Of a row: what its evaluations read, at matrix products alone. With a cache, a block begins with a whole row."""
+    """FLOPs of one row: matrix products of the positions that its evaluations read.
+
+    With a cache, each block starts with an evaluation of the whole row.
+    """
     a, by_confidence = run.model.architecture, isinstance(sampler, Confidence)
     whole = flops(a, length, length, BLOCK if by_confidence else length / evaluations)
     if not by_confidence or sampler.cache == "none":

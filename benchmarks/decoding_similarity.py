@@ -1,4 +1,4 @@
-"""What a cache of keys and values lives on, for decoding.py: how little they change while a block is decoded."""
+"""Similarity of keys and values over the steps of a block, for decoding.py: why a cache of them works."""
 
 import pathlib
 
@@ -16,9 +16,9 @@ FIELDS = ("keys", "values")
 
 
 def similarity(run: Run, length: int) -> dict:
-    """Cosines of keys and values with what they were when a block was begun, by evaluations since, one token each.
+    """Cosine of keys and values with those at the start of the block, by evaluations since (one token each).
 
-    Mean over layers, rows and the positions of a region; of a block early, in the middle, and late in the row.
+    Means over layers, rows and the positions of a region, for an early, a middle and a late block of the row.
     """
     model, frames = run.model, []
     sampler = Confidence(block_size=BLOCK)

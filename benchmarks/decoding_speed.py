@@ -1,4 +1,4 @@
-"""What decoding.py measures of speed alone: weights are random, since seconds do not depend on what they say."""
+"""Speed alone for decoding.py: weights are random, because seconds do not depend on their values."""
 
 import json
 import os
@@ -32,7 +32,7 @@ SHARPNESS = 3.0  # random weights this much larger say something different at ev
 
 
 def timed(call: Callable) -> tuple[object, dict]:
-    """What it gives, in wall and in CPU seconds of this process."""
+    """The result of a call, its wall seconds and the CPU seconds of this process."""
     wall, cpu = time.perf_counter(), time.process_time()
     found = jax.block_until_ready(call())
     return found, {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
@@ -47,7 +47,7 @@ def network(architecture: Architecture, sharpness: float = 1.0) -> tuple[Model, 
 
 
 def flops(architecture: Architecture, read: int, keys: int, scored: int) -> float:
-    """Of one evaluation that reads so many positions of a row, each seeing `keys`, and scores `scored` of them."""
+    """FLOPs of one evaluation of some positions of a row, each attending to `keys`, with logits at `scored` of them."""
     counted = flops_per_sequence(
         architecture, sequence_length=read, pairs=read * keys, positions=read, scored=scored, noise_levels=0, views=1
     )
@@ -69,7 +69,7 @@ def rates() -> dict[str, float]:
 
 
 def against_torch(torch_python: str, rounds: int, sizes: dict[str, Architecture]) -> list[dict]:
-    """LLaDA's loop, ours and PyTorch's in turns, for 1 and 4 rows. Ends the program where their tokens differ."""
+    """LLaDA's loop, ours and PyTorch's in turns, for 1 and 4 rows. Exits where their tokens differ."""
     rows = []
     for name, architecture in sizes.items():
         model, params = network(architecture, SHARPNESS)

@@ -1,4 +1,4 @@
-"""How long the digests of a checkpoint take beside saving and restoring it.
+"""Time of a checkpoint's digests beside saving and restoring it.
 
 python benchmarks/digests.py
 """
@@ -27,7 +27,7 @@ KINDS = ("seconds", "cpu_seconds")
 
 
 def timed(work, *arguments) -> tuple[float, float]:
-    """(seconds, seconds of CPU)."""
+    """(wall seconds, CPU seconds)."""
     wall, cpu = time.perf_counter(), time.process_time()
     work(*arguments)
     return time.perf_counter() - wall, time.process_time() - cpu

@@ -1,4 +1,4 @@
-"""How often the intervals of a fitted law hold the truth: simulated studies of a known surface.
+"""Coverage of the intervals of a fitted law: simulated studies of a known surface.
 
     python benchmarks/fit_coverage.py --studies 300 --replicates 200
 
@@ -37,7 +37,7 @@ RESULT = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "results"
 
 
 def design() -> tuple[Runs, np.ndarray, np.ndarray]:
-    """Runs, their loss without noise, and their cells: seeds of one size at one budget."""
+    """Runs, their loss without noise, and their cells (the seeds of one size at one budget)."""
     best = allocation(TRUTH, "six_nonembedding")
     parameters = [
         best.parameters_coefficient * budget**best.parameters_exponent * np.geomspace(0.25, 4, SIZES)
@@ -55,7 +55,7 @@ def _shown(values: Chinchilla) -> dict[str, np.ndarray | float]:
 
 
 def study(runs: Runs, loss: np.ndarray, cells: np.ndarray, seed: int, replicates: int) -> dict[str, dict]:
-    """Intervals by method and parameter; None where one was refused."""
+    """Intervals by method and parameter; None where a fit was refused."""
     fits = {name: fit_law(CHINCHILLA, runs, loss, name) for name in ("huber_sum", "squares")}
     if any(isinstance(fitted, Refusal) for fitted in fits.values()):
         return {}

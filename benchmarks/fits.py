@@ -1,10 +1,10 @@
-"""How long fits of scaling laws take: 4,000 resamples of 245 runs, and what a report does once for each objective.
+"""Time of scaling-law fits: 4,000 resamples of 245 runs, and the fits that a report makes once per objective.
 
     python benchmarks/fits.py
 
-The runs are drawn around the surface of Besiroglu et al. 2024, as many and as widely spread as those that they refit.
-Seconds of a fresh process, compilation included and apart; CPU seconds are those of all its threads. Writes
-benchmarks/results/fits.json.
+The runs are drawn around the surface of Besiroglu et al. 2024, with the number and spread of the runs that they refit.
+Seconds are those of a fresh process, with compilation listed separately; CPU seconds are those of all its threads.
+Writes benchmarks/results/fits.json.
 """
 
 import json
@@ -30,7 +30,7 @@ def drawn_runs() -> tuple[Runs, np.ndarray]:
 
 
 def timed(call):
-    """What `call` returns, and its seconds by the clock and of CPU."""
+    """The result of `call`, its wall seconds and its CPU seconds."""
     clock, cpu = time.perf_counter(), time.process_time()
     value = call()
     return value, {"seconds": time.perf_counter() - clock, "cpu_seconds": time.process_time() - cpu}

@@ -1,7 +1,7 @@
-"""H200s that are not here, described for XLA, which then compiles for them (openxla/xla, pull request 16913).
+"""Describes H200s that are not attached, so that XLA compiles for them (openxla/xla, pull request 16913).
 
 pip install --no-deps jax-cuda12-plugin jax-cuda12-pjrt    # of jax's version
-pip install nvidia-cuda-nvcc-cu12 nvidia-cudnn-cu12        # found by LD_LIBRARY_PATH=..site-packages/nvidia/cudnn/lib
+pip install nvidia-cuda-nvcc-cu12 nvidia-cudnn-cu12        # LD_LIBRARY_PATH=..site-packages/nvidia/cudnn/lib
 """
 
 from jax.experimental import topologies
@@ -36,5 +36,5 @@ device_description_str: "NVIDIA H200"
 
 
 def h200s(count: int) -> topologies.TopologyDescription:
-    """So many of one host."""
+    """A given number of H200s of one host."""
     return topologies.get_topology_desc(platform="cuda", target_config=DESCRIBED, topology=f"1x1x{count}")

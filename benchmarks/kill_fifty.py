@@ -1,9 +1,9 @@
-"""One run, killed 50 times at random moments and started again: are its weights those of an undisturbed run?
+"""Kills one run 50 times at random moments, restarts it each time, and compares its weights with an undisturbed run.
 
-python benchmarks/kill_fifty.py
+    python benchmarks/kill_fifty.py
 
-Moments are drawn in CPU time of the process, so that a busy machine moves none: most from its start to half as long
-again as it needs to its first step, the last eight from the last step on, while it evaluates and writes result.json.
+Moments are drawn in CPU time of the process, so that a busy machine does not shift them. Most lie between the start and
+1.5 times the CPU time of the first step; the last eight lie after the last step, during evaluation and result.json.
 """
 
 import argparse
@@ -35,13 +35,13 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(process: subprocess.Popen) -> float:
-    """Of all threads of a child; those it had in the end once it is gone."""
+    """CPU seconds of all threads of a child; its final value once the child has ended."""
     fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def wait(process: subprocess.Popen, condition: Callable[[], bool]) -> bool:
-    """Whether the condition came to hold before the process ended."""
+    """Whether the condition held before the process ended."""
     while process.poll() is None:
         if condition():
             return True
@@ -61,7 +61,7 @@ def last_step(folder: pathlib.Path) -> int:
 
 
 def left(folder: pathlib.Path, steps: int, before: int) -> str:
-    """What a kill left of a run that had taken `before` steps, as its files tell."""
+    """The state in which a kill left a run that had taken `before` steps, read from its files."""
     if (folder / "result.json").exists():
         return "result.json written"
     if any(folder.glob(".result.json.*")):
@@ -80,7 +80,7 @@ def start(folder: pathlib.Path, steps: int) -> subprocess.Popen:
 
 
 def kill(folder: pathlib.Path, steps: int, draw: random.Random, span: float, at_end: bool) -> dict:
-    """Starts the run, kills it at a random moment of `span` CPU seconds, and tells what was there."""
+    """Starts the run, kills it at a random moment within `span` CPU seconds, and returns the state it left."""
     before, process = last_step(folder), start(folder, steps)
     began = 0.0
     if at_end and wait(process, lambda: last_step(folder) == steps):
@@ -98,14 +98,14 @@ def kill(folder: pathlib.Path, steps: int, draw: random.Random, span: float, at_
 
 
 def parameters(folder: pathlib.Path) -> list[np.ndarray]:
-    """Of the last checkpoint: weights, averaged weights and the optimiser's state."""
+    """Arrays of the last checkpoint: weights, averaged weights and optimiser state."""
     from tests.runs.test_resume import final_parameters
 
     return final_parameters(folder)
 
 
 def study(parent: pathlib.Path, steps: int, at_any: int, at_end: int, seed: int) -> dict:
-    """A run to compare with, then one killed `at_any` + `at_end` times."""
+    """Trains a reference run, then one that is killed `at_any` + `at_end` times."""
     draw, whole, killed = random.Random(seed), parent / "whole", parent / "killed"
     start(parent / "compiled", KEYS["train__log_every"]).wait()  # or the first run alone would compile
     process, clock = start(whole, steps), []

@@ -1,4 +1,4 @@
-"""Temporary memory of the loss and its gradient at V = 32,000, by chunk: what the compiler reserves; nothing is run.
+"""Temporary memory of the loss and its gradient at V = 32,000, by chunk: the compiler's reservation. Nothing is run.
 
 python benchmarks/loss_memory.py
 """
@@ -21,7 +21,7 @@ CHUNKS = (2048, 512, 256, 128, 64)
 
 
 def temporary_bytes(chunk: int) -> int:
-    """Of hidden states [B, L, d] -> nats and their gradient by the head and the hidden states."""
+    """Temporary bytes of: hidden states [B, L, d] -> nats and their gradient by the head and the hidden states."""
     whole = transformer(Architecture(V, 1, WIDTH, 4, 4, 4 * WIDTH), Execution())
     params = jax.eval_shape(whole.init, jax.random.key(0))
     hidden = jax.ShapeDtypeStruct((BATCH, LENGTH, WIDTH), jnp.float32)

@@ -1,11 +1,11 @@
-"""A train step of every objective at V = 32,000 and L = 1,024: time beside the masked step's, memory, 20 steps trained.
+"""A train step of every objective at V = 32,000 and L = 1,024: time relative to `masked`, memory, 20 trained steps.
 
-python benchmarks/objectives.py [NAME ..]
+    python benchmarks/objectives.py [NAME ..]
 
-Steps of an objective and of `masked` alternate in one process, so both see the same machine; the ratio is the median
-over turns. `masked` gets the same network and the same number of views as the objective, including conditioning on the
-noise level (adaLN). A view of blocks has 2 L positions, of which L are scored. Each loss is of one row at one random
-time, which is noisy, so the table shows means of five steps.
+Steps of an objective and of `masked` alternate in one process, so that both run under equal load; the ratio is the
+median over turns. `masked` gets the same network and the same number of views as the objective, including conditioning
+on the noise level (adaLN). A view of blocks has 2 L positions, L of them with a loss. Each loss is of one row at one
+random time, which is noisy, so the table shows means of five steps.
 """
 
 import json
@@ -88,7 +88,7 @@ class Trained(NamedTuple):
 
 
 def trained(objective: Objective, timed: bool) -> Trained:
-    """A step of `objective` on one batch of random tokens, compiled."""
+    """A compiled step of `objective` on one batch of random tokens."""
     architecture = SMDM_6M._replace(time_conditioning=timed, input_width=objective.inputs)
     model = transformer(architecture, Execution(use_segments=False, attention="blocked"))
     optimizer = adamw(
@@ -120,7 +120,7 @@ def twice(objective: Objective, views: int) -> Objective:
 
 
 def measured(name: str, case: Case, turns: int) -> dict:
-    """Times of `turns` steps beside as many of `masked`, and what 20 steps did to the loss."""
+    """Times of `turns` steps in alternation with `masked`, and the change of the loss over 20 steps."""
     ours = trained(case.objective, case.objective.timed)
     beside = trained(twice(OBJECTIVES["masked"](V, linear()), case.views), case.objective.timed)
     losses, pairs = [], []

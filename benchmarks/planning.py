@@ -1,4 +1,4 @@
-"""Time to plan 1,000 runs over SMDM's 30 sizes and five budgets; every turn in a process of its own.
+"""Time to plan 1,000 runs over SMDM's 30 sizes and five budgets, each turn in its own process.
 
 python benchmarks/planning.py
 """
@@ -22,7 +22,7 @@ TURNS = 5
 
 
 def turn(name: str) -> dict[str, float]:
-    """Seconds of planning and of the table with hours, price and memory; imports and the grid itself are not in it."""
+    """Seconds of planning and of the table with hours, price and memory, without imports and the grid itself."""
     sys.path.insert(0, str(ROOT))
     from mdlm_jax.configs import smdm
     from mdlm_jax.costs.prices import parse_hardware

@@ -1,6 +1,6 @@
-"""What is kept for the backward pass: memory that the compiler reserves and time of a step, by `train.remat`.
+"""Memory that the compiler reserves and time of a step, by `train.remat`.
 
-python benchmarks/remat.py    # one CPU core; steps of the three take turns in one process
+python benchmarks/remat.py    # one CPU core; steps of the three settings alternate in one process
 """
 
 import json
@@ -26,7 +26,7 @@ SETTING = {"size": "2.4M", "V": 2048, "L": 256, "B": 8, "attention": "einsum"}
 
 
 def compiled_step(remat: str):
-    """(program, state, batch) of one train step in float32, layers scanned."""
+    """(program, state, batch) of one train step in float32, with scanned layers."""
     config = base.get_config()
     config.data.source, config.data.path = "markov", "vocab=8,concentration=0.3"
     config.data.sequence_length, config.eval.sequences = SETTING["L"], 1

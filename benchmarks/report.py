@@ -1,8 +1,8 @@
-"""How long a report of 500 runs takes and how large it is: five objectives, four budgets, five sizes, five seeds.
+"""Time and size of a report of 500 runs: five objectives, four budgets, five sizes, five seeds.
 
     python benchmarks/report.py
 
-Three turns, each a process that imports, fits, draws every figure as HTML, PNG and SVG, and writes. Every run
+Three turns, each a process that imports, fits, draws every figure as HTML, PNG and SVG, and writes the page. Every run
 has a learning curve of 399 lines. Writes benchmarks/results/report.json and report.md.
 """
 
@@ -36,7 +36,7 @@ def synthetic() -> list:
 
 
 def turn() -> dict[str, float]:
-    """Seconds by the clock and of CPU, children's too, and megabytes of the page."""
+    """Wall seconds, CPU seconds (with children), and megabytes of the page."""
     with tempfile.TemporaryDirectory() as folder:
         results = synthetic()
         from tests.synthetic import write_runs

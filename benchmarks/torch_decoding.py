@@ -1,4 +1,4 @@
-"""The other side of decoding.py: LLaDA's loop as it is published (arXiv 2502.09992), written plainly in PyTorch."""
+"""PyTorch side of decoding.py: LLaDA's published loop (arXiv 2502.09992) in plain PyTorch."""
 
 import sys
 
@@ -23,8 +23,7 @@ MATMUL_WIDTH = 4096
 
 @torch.inference_mode()
 def decode(model: Transformer, prompt: torch.Tensor, length: int, block_size: int, precision: torch.dtype):
-    """Greedy, low-confidence remasking, one token a step: every step reads the whole row and scores all its
-    positions."""
+    """Greedy low-confidence remasking, one token a step: every step reads the whole row and computes all its logits."""
     batch, given = prompt.shape
     mask_id = model.head.out_features
     x = torch.full((batch, length), mask_id)
@@ -46,7 +45,7 @@ def decode(model: Transformer, prompt: torch.Tensor, length: int, block_size: in
 
 
 def main(folder: pathlib.Path) -> None:
-    """Answers each line of stdin, a batch size and a precision or `matmul`, with seconds (and tokens) in a line."""
+    """Answers each line of stdin (a batch size and a precision or `matmul`) with one line of seconds (and tokens)."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     case = json.loads((folder / "case.json").read_text())
     model = Transformer(Case(**case["model"])).eval()

@@ -1,4 +1,4 @@
-"""Seconds and memory of loading a public model, beside the floor: its bytes read once into memory.
+"""Seconds and memory of loading a public model, beside the floor: reading its bytes once into memory.
 
 mdlm-jax convert SmolLM2-135M-Instruct.Q4_1.gguf --out FOLDER; JAX_PLATFORMS=cpu python benchmarks/weights.py FOLDER
 """
@@ -17,13 +17,13 @@ TURNS = 5
 
 
 def memory(name: str) -> float:
-    """Megabytes of this process: VmRSS now, VmHWM at most since the last reset."""
+    """Megabytes of this process: VmRSS now, and VmHWM, the maximum since the last reset."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1e3
 
 
 def one_turn(folder: str) -> dict:
-    """Loads once, in a process of its own."""
+    """Loads the model once, in its own process."""
     import jax
     import numpy as np
 
