@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--at-end", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    parent = pathlib.Path(tempfile.mkdtemp())  # stays: who wants to know more finds both runs and what they said
+    parent = pathlib.Path(tempfile.mkdtemp())  # kept, with both runs and their output
     found = study(parent, options.steps, options.at_any, options.at_end, options.seed)
     versions = {"python": platform.python_version(), "jax": jax.__version__}
     found = {

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import socket
 import tempfile
 from collections import Counter
@@ -22,6 +23,10 @@ os.environ.setdefault(
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _compiled = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+
+# a shell's background job ignores Ctrl-C, and so would every command that a test interrupts
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from jaxtyping import install_import_hook
 

@@ -13,11 +13,17 @@ from mdlm_jax.files import write_whole
 
 def add_bench(verbs) -> None:
     """Adds the verb to the command line."""
-    verb = verbs.add_parser("bench", help="steps, memory, compiling, checkpoints and data of this machine, with floors")
-    verb.add_argument("--suite", choices=SUITES, help="which sizes (default: gpu or cpu, as the machine is)")
-    verb.add_argument("--quick", dest="suite", action="store_const", const="quick", help="a minute or two on a CPU")
-    verb.add_argument("--torch-python", metavar="PYTHON", help="one that has torch and numpy, to take turns with")
-    verb.add_argument("--out", type=pathlib.Path, help="a folder for bench.json, bench.md and bench.png")
+    verb = verbs.add_parser(
+        "bench", help="measure steps, memory, compilation, checkpoints and data on this machine, beside their floors"
+    )
+    verb.add_argument("--suite", choices=SUITES, help="sizes to measure (default: gpu or cpu, by the machine)")
+    verb.add_argument(
+        "--quick", dest="suite", action="store_const", const="quick", help="the small suite: a minute or two on a CPU"
+    )
+    verb.add_argument(
+        "--torch-python", metavar="PYTHON", help="a Python with torch and numpy: also measure PyTorch, in turns"
+    )
+    verb.add_argument("--out", type=pathlib.Path, help="write bench.json, bench.md and bench.png into this folder")
     verb.set_defaults(run_verb=_bench)
 
 

@@ -5,7 +5,7 @@ from mdlm_jax.cli.devices import prepare_devices
 
 def add_check(verbs) -> None:
     """Adds the verb to the command line."""
-    verb = verbs.add_parser("check", help="the promises of an objective, on a toy distribution that is known exactly")
+    verb = verbs.add_parser("check", help="check an objective by exact enumeration of a toy distribution")
     verb.add_argument("objective", help="a name, FILE.py:FUNCTION or module:function")
     verb.add_argument("--config", default="base", help="--config.objective.KEY=VALUE overrides a key")
     verb.add_argument("--vocab", type=int, default=3, help="tokens of the toy distribution")

@@ -3,7 +3,7 @@
 
 def add_config(verbs) -> None:
     """Adds the verb to the command line."""
-    verb = verbs.add_parser("config", help="the keys of a config: defaults, accepted values and who reads them")
+    verb = verbs.add_parser("config", help="list the keys of a config: defaults, accepted values and who reads them")
     verb.add_argument("key", nargs="?", default="", help="a key, or a section such as optim (default: all keys)")
     verb.set_defaults(run_verb=_config)
 

@@ -7,7 +7,9 @@ import pathlib
 
 def add_convert(verbs) -> None:
     """Adds the verb to the command line."""
-    verb: argparse.ArgumentParser = verbs.add_parser("convert", help="a public checkpoint as a folder for --model")
+    verb: argparse.ArgumentParser = verbs.add_parser(
+        "convert", help="convert a public checkpoint into a folder for --model"
+    )
     verb.add_argument("source", type=pathlib.Path, help="a Hugging Face folder, a .safetensors or a .gguf file")
     verb.add_argument("--out", type=pathlib.Path, required=True, help="a new folder")
     verb.add_argument("--dtype", default="", help="float32 | bfloat16 | float16 (default: each tensor as it is stored)")

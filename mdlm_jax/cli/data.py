@@ -1,4 +1,4 @@
-"""The verbs under `mdlm-jax data`: build a corpus, train a tokenizer."""
+"""The verbs under `mdlm-jax data`: build a corpus or train a tokenizer."""
 
 import argparse
 import os
@@ -6,12 +6,14 @@ import os
 
 def add_data(verbs) -> None:
     """Adds `data` and the verbs under it to the command line."""
-    data_verbs = verbs.add_parser("data", help="build a corpus, train a tokenizer").add_subparsers(required=True)
+    data_verbs = verbs.add_parser("data", help="build a corpus or train a tokenizer").add_subparsers(required=True)
     verb = data_verbs.add_parser("build", help="tokenise a corpus once, into ArrayRecord shards")
     _add_source(verb)
     verb.add_argument("--out", required=True, help="a new folder, for data.source=tokens")
-    verb.add_argument("--tokenizer", default="bytes", help="bytes | a tokenizers .json | a folder with one, or GPT-2's")
-    verb.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    verb.add_argument(
+        "--tokenizer", default="bytes", help="bytes, a tokenizers .json, or a folder with one or with GPT-2's files"
+    )
+    verb.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes (default: one per core)")
     verb.set_defaults(run_verb=_build_corpus)
     verb = data_verbs.add_parser("tokenizer", help="train a byte-level BPE on a corpus")
     _add_source(verb)
@@ -23,7 +25,9 @@ def add_data(verbs) -> None:
 def _add_source(verb: argparse.ArgumentParser) -> None:
     """Adds the options that name the text, as the keys `data.*` of a config do."""
     verb.add_argument("--source", default="stdlib", help="stdlib | text | tfds")
-    verb.add_argument("--path", default="", help="text: files, globs and folders, by commas; tfds: name or folder")
+    verb.add_argument(
+        "--path", default="", help="text: files, globs and folders, separated by commas; tfds: name or folder"
+    )
     verb.add_argument(
         "--validation-path", default="", help="text: held-out files; tfds: a split (default: the last 5%%)"
     )

@@ -8,16 +8,28 @@ from mdlm_jax.cli.devices import prepare_devices
 
 def add_harness(verbs: argparse._SubParsersAction) -> None:
     """Adds the verb to the command line."""
-    verb = verbs.add_parser("harness", help="tasks of the LM evaluation harness (lm_eval)")
+    verb = verbs.add_parser("harness", help="run tasks of the LM evaluation harness (lm_eval)")
     verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
-    verb.add_argument("--tasks", required=True, help="names or patterns, with commas between them")
-    verb.add_argument("--include-path", type=pathlib.Path, help="a folder with task files of your own")
-    verb.add_argument("--out", type=pathlib.Path, required=True, help="folder for results; answers there are kept")
-    verb.add_argument("--draws", type=int, default=128, help="views of each answer, for a bound (default: 128)")
-    verb.add_argument("--limit", type=int, help="documents of each task (default: all)")
+    verb.add_argument("--tasks", required=True, help="names or patterns of tasks, separated by commas")
+    verb.add_argument("--include-path", type=pathlib.Path, help="a folder with your own task files")
+    verb.add_argument(
+        "--out",
+        type=pathlib.Path,
+        required=True,
+        help="folder for results; a killed evaluation resumes from the answers in it",
+    )
+    verb.add_argument(
+        "--draws",
+        type=int,
+        default=128,
+        help="noise draws for each answer, where the likelihood is a bound (default: 128)",
+    )
+    verb.add_argument("--limit", type=int, help="number of documents of each task (default: all)")
     verb.add_argument("--batch-size", type=int, help="rows computed at once (default: eval.batch_size of the run)")
-    verb.add_argument("--length", type=int, help="tokens that the network reads (default: those of a row in training)")
-    verb.add_argument("--sampler", help="what draws text, as of the verb sample (default: the usual one of the run)")
+    verb.add_argument("--length", type=int, help="longest input in tokens (default: the row length in training)")
+    verb.add_argument(
+        "--sampler", help="sampler for generation tasks, as in `mdlm-jax sample` (default: the usual one of the run)"
+    )
     verb.set_defaults(run_verb=_harness)
 
 

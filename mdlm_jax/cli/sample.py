@@ -14,53 +14,61 @@ TOKENS = ("stop", "suppress", "delay")  # fields whose values are tokens
 
 def add_sample(verbs: argparse._SubParsersAction) -> None:
     """Adds the verb to the command line."""
-    verb = verbs.add_parser("sample", help="text from a trained run")
+    verb = verbs.add_parser("sample", help="sample text from a trained run or a public model")
     verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
-    verb.add_argument("--prompt", action="append", help="the beginning of the text; may be given several times")
+    verb.add_argument(
+        "--prompt", action="append", help="the beginning of the text; repeat the option for several prompts"
+    )
     verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
-    verb.add_argument("--length", type=int, help="tokens, the prompt's included (default: those of a row in training)")
+    verb.add_argument(
+        "--length", type=int, help="tokens in all, including the prompt (default: the row length in training)"
+    )
     verb.add_argument("--new-tokens", type=int, help="tokens after each prompt, instead of --length")
     verb.add_argument(
-        "--mask-token", help="the text that stands for a mask in a prompt, such as <mask>; <mask:5> is five"
+        "--mask-token",
+        help="text that stands for one masked position in a prompt, such as <mask>; <mask:5> stands for five",
     )
     verb.add_argument(
         "--infill",
         type=pathlib.Path,
         action="append",
-        help="a text file, whose masks are filled (by default <mask>)",
+        help="a text file with masks to fill (default mask: <mask>)",
     )
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument(
         "--sampler",
-        help="a name, with its fields such as remasking:strategy=cap,eta=0.01 where wanted, or FILE.py:FUNCTION for "
+        help="a name, optionally with fields, such as remasking:strategy=cap,eta=0.01, or FILE.py:FUNCTION for "
         "one of your own (default: the usual one of the objective)",
     )
-    verb.add_argument("--plan", help="the same as --sampler with all its fields; no other option may set one")
-    verb.add_argument("--out", type=pathlib.Path, help="folder for a replay: replay.html, replay.json")
+    verb.add_argument("--plan", help="--sampler with all its fields; no other option may then set one")
+    verb.add_argument("--out", type=pathlib.Path, help="write a replay into this folder: replay.html, replay.json")
     verb.add_argument(
         "--compare",
         action="append",
         metavar="SAMPLER",
-        help="several samplers side by side, into --out: confidence:rule=threshold,limit=0.9; given several times",
+        help="compare samplers side by side, into --out: confidence:rule=threshold,limit=0.9; repeat for each sampler",
     )
-    verb.add_argument("--judge", type=pathlib.Path, help="compare: a run of `ar` that scores the text")
+    verb.add_argument("--judge", type=pathlib.Path, help="with --compare: a run of `ar` that scores the text")
     field = verb.add_argument_group("fields of several samplers").add_argument
     field("--steps", type=int, help="steps of the reverse process (default: one per token)")
-    field("--temperature", type=float, help="default: 1; 0 takes the likeliest token")
-    field("--top-k", type=int, help="draw from this many of the likeliest tokens")
-    field("--top-p", type=float, help="draw from the smallest set of tokens with this probability")
+    field("--temperature", type=float, help="softmax temperature (default: 1); 0 takes the likeliest token")
+    field("--top-k", type=int, help="sample from this many of the likeliest tokens")
+    field("--top-p", type=float, help="sample from the smallest set of tokens with this probability")
     field("--guidance", type=float, help="weight of classifier-free guidance by the prompt (default: 0)")
     field("--stop", help="the token that ends a text: its id, or text")
-    field("--suppress", help="tokens that are never drawn: ids such as 3+7, or the tokens of a text")
-    field("--delay", help="confidence: tokens that come when no others are left: ids such as 3+7, or those of a text")
-    field("--correctors", type=int, help="predictor_corrector: corrector steps after each step (default: 2)")
+    field("--suppress", help="tokens that are never sampled: ids such as 3+7, or the tokens of a text")
+    field("--delay", help="with confidence: tokens that are unmasked last: ids such as 3+7, or the tokens of a text")
+    field("--correctors", type=int, help="with predictor_corrector: corrector steps after each step (default: 2)")
     field = verb.add_argument_group("fields of the sampler `confidence`").add_argument
-    field("--block-size", type=int, help="tokens of a block, from left to right (default: all are one block)")
+    field("--block-size", type=int, help="tokens per block; blocks are decoded from left to right (default: one block)")
     field("--confidence", help="the ranking of positions: probability (default), margin, entropy, left or random")
-    field("--rule", help="how many a step unmasks: quota (default), threshold, dynamic, factor or entropy_bound")
-    field("--limit", type=float, help="number of the rule: a probability, the factor, or nats")
+    field(
+        "--rule",
+        help="positions unmasked by a step: quota (default), threshold, dynamic, factor or entropy_bound",
+    )
+    field("--limit", type=float, help="value of the rule: a probability, a factor, or nats")
     field("--cache", help="none (default), prefix, dual, sub_block or features")
-    field("--counts", help="how tokens are spread over steps: linear (default), cosine, arccos, smdm, dllm_linear ..")
+    field("--counts", help="schedule of tokens over steps: linear (default), cosine, arccos, smdm, dllm_linear ..")
     verb.set_defaults(run_verb=_sample)
 
 

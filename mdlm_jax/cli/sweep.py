@@ -32,38 +32,51 @@ def add_sweep(verbs) -> None:
         verb.add_argument(
             "experiment", help="an experiment: a file, or a name such as quickstart" + STORED * (name == "report")
         )
-        verb.add_argument("--folder", type=pathlib.Path, help="of the runs (default: runs/NAME)")
+        verb.add_argument("--folder", type=pathlib.Path, help="folder of the runs (default: runs/NAME)")
         if function in (_run, _retry, _tune):
             _add_launchers(verb)
         if function is _plan:
-            verb.add_argument("--hardware", metavar="NAME:COUNT", help="of a run, such as h200:8: hours, price, memory")
-            verb.add_argument("--mfu", type=float, default=0.5, help="share of its peak that is reached (default: 0.5)")
             verb.add_argument(
-                "--price", type=float, help="dollars for an hour of one device, instead of a listed price"
+                "--hardware",
+                metavar="NAME:COUNT",
+                help="hardware of each run, such as h200:8; the plan then lists hours, price and memory",
             )
+            verb.add_argument(
+                "--mfu", type=float, default=0.5, help="share of the hardware's peak that a run reaches (default: 0.5)"
+            )
+            verb.add_argument("--price", type=float, help="dollars per device hour, instead of the listed price")
         if function is _sample:
             verb.add_argument("--judge", type=pathlib.Path, help="a run of `ar` (default: the sweep's best)")
         if function is _report:
-            verb.add_argument("--out", type=pathlib.Path, help="folder of the report (default: that of the runs)")
-            verb.add_argument("--store", type=pathlib.Path, metavar="FILE", help="also put all results into one file")
+            verb.add_argument("--out", type=pathlib.Path, help="folder of the report (default: the folder of the runs)")
+            verb.add_argument("--store", type=pathlib.Path, metavar="FILE", help="also write all results into one file")
         if function is _status:
             verb.add_argument("--watch", action="store_true", help="update until all runs have ended")
         verb.set_defaults(run_verb=function)
-    verb = sweep_verbs.add_parser("work", help="one attempt at one run, or at several as one program")
+    verb = sweep_verbs.add_parser("work", help="start one attempt at one run, or at several runs in one program")
     verb.add_argument("run", type=pathlib.Path, nargs="+", help="the run's folder")
     verb.add_argument("--forgiven", type=int, nargs="+", help="for each run: earlier attempts to ignore")
     verb.add_argument("--job", default="", help="a name shared by the processes that train this run together")
-    verb.add_argument("--restart", type=int, default=0, help="how often its scheduler has started that job again")
-    verb.add_argument("--command", default="", help="runs instead of mdlm-jax train --run, followed by the folder")
+    verb.add_argument("--restart", type=int, default=0, help="how often the scheduler has restarted that job")
+    verb.add_argument(
+        "--command", default="", help="command to run instead of mdlm-jax train --run; the folder is appended"
+    )
     verb.set_defaults(run_verb=_work)
 
 
 def _add_launchers(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--population", type=int, default=1, help="runs in one program, which differ in seed or rate")
+    verb.add_argument(
+        "--population",
+        type=int,
+        default=1,
+        help="number of runs in one program; they may differ in seed and learning rate",
+    )
     where = verb.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, default=0, help="runs at once (default: one per device or core)")
-    where.add_argument("--slurm", nargs="*", metavar="KEY=VALUE", help="by SLURM, with these options of sbatch")
-    where.add_argument("--submit", metavar="LINE", help="by a line that submits {command} to any scheduler")
+    where.add_argument(
+        "--workers", type=int, default=0, help="number of runs at once (default: one per device or core)"
+    )
+    where.add_argument("--slurm", nargs="*", metavar="KEY=VALUE", help="submit to SLURM, with these options of sbatch")
+    where.add_argument("--submit", metavar="LINE", help="a shell line that submits {command} to any scheduler")
 
 
 def _launcher(options):

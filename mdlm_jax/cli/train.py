@@ -11,52 +11,58 @@ from mdlm_jax.runs.evaluation_options import refuse_mixed
 
 def add_train(verbs) -> None:
     """Adds both verbs to the command line."""
-    verb = verbs.add_parser("train", help="train one model; resumes automatically where it was interrupted")
+    verb = verbs.add_parser("train", help="train one model; resumes automatically after an interruption")
     verb.add_argument(
         "--run", type=pathlib.Path, required=True, nargs="+", help="the run's folder, or several to resume"
     )
-    verb.add_argument("--config", help="a preset by name or a file, to start; --config.KEY=VALUE overrides a key")
+    verb.add_argument("--config", help="a preset by name, or a config file; --config.KEY=VALUE overrides a key")
     verb.add_argument(
-        "--from", dest="donor", type=pathlib.Path, help="a run of `ar` that gives a run in blocks its weights"
+        "--from", dest="donor", type=pathlib.Path, help="a run of `ar` whose weights initialise a block diffusion run"
     )
     verb.add_argument("--branch", help="RUN@STEP: continue the whole state of a checkpoint in a new folder")
     verb.add_argument(
         "--extend",
         choices=("hold", "replan"),
-        help="train longer, to --config.steps or budget; the "
+        help="train a finished run longer, to --config.steps or budget; the "
         "learning rate holds its last value, or follows the schedule of the new length",
     )
-    verb.add_argument("--fresh", action="store_true", help="set aside what the folder holds and train from step 0")
+    verb.add_argument("--fresh", action="store_true", help="set the folder's contents aside and train from step 0")
     verb.add_argument("--recipe", help="with --from: sdar or fastdllm_v2. --config.KEY=VALUE overrides a key")
     verb.add_argument("--coordinator", default="", help="host:port of process 0, to train in several processes")
-    verb.add_argument("--processes", type=int, default=0, help="how many there are")
-    verb.add_argument("--process", type=int, default=0, help="which one this is, from 0")
+    verb.add_argument("--processes", type=int, default=0, help="number of processes")
+    verb.add_argument("--process", type=int, default=0, help="number of this process, from 0")
     verb.set_defaults(run_verb=_train, takes_keys=True)
 
-    verb = verbs.add_parser("evaluate", help="the bound of a trained run on held-out text, as JSON")
+    verb = verbs.add_parser("evaluate", help="evaluate a trained run on held-out text; prints JSON")
     verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
     verb.add_argument(
-        "--draws", type=int, help="views of each sequence (default: eval.draws of the run; 128 with --pairs)"
+        "--draws", type=int, help="noise draws for each sequence (default: eval.draws of the run; 128 with --pairs)"
     )
-    verb.add_argument("--sequences", type=int, help="held-out sequences (default: eval.sequences of the run)")
-    verb.add_argument("--data", help="the corpus, where it is not at the run's data.path")
-    verb.add_argument("--source", choices=("stdlib", "text", "tfds", "tokens", "markov", "shapes"), help="of --data")
-    verb.add_argument("--validation-path", help="of --data: held-out files (default: as the source holds out text)")
+    verb.add_argument("--sequences", type=int, help="number of held-out sequences (default: eval.sequences of the run)")
+    verb.add_argument("--data", help="the corpus, if it is no longer at the run's data.path")
+    verb.add_argument(
+        "--source", choices=("stdlib", "text", "tfds", "tokens", "markov", "shapes"), help="source of --data"
+    )
+    verb.add_argument("--validation-path", help="held-out files of --data (default: the source's own split)")
     verb.add_argument("--path", help="text files to evaluate from beginning to end: .txt, .jsonl and others")
-    verb.add_argument("--field", help="of --data or --path: the field with the text")
-    verb.add_argument("--pairs", help="a .jsonl file with prompts and answers: nats of each answer")
-    verb.add_argument("--prompt-field", help="of --pairs: the field with the prompt (default: prompt)")
-    verb.add_argument("--answer-field", help="of --pairs: the field with the answer (default: answer)")
-    verb.add_argument("--guidance", type=float, help="of --pairs: weight of classifier-free guidance by the prompt")
+    verb.add_argument("--field", help="field with the text in --data or --path")
+    verb.add_argument("--pairs", help="a .jsonl file with prompts and answers; evaluates the nats of each answer")
+    verb.add_argument("--prompt-field", help="field with the prompt in --pairs (default: prompt)")
+    verb.add_argument("--answer-field", help="field with the answer in --pairs (default: answer)")
+    verb.add_argument("--guidance", type=float, help="weight of classifier-free guidance by the prompt, with --pairs")
     verb.add_argument(
         "--likelihood",
-        help="of a network that reads masks: orders (a tighter bound, from several random orders), left_to_right "
+        help="for networks that read masks: orders (a tighter bound, from several random orders), left_to_right "
         "or confidence (exact, of the sampler that decodes in this order)",
     )
-    verb.add_argument("--orders", type=int, help="of --likelihood=orders: orders of each sequence (default: 64)")
-    verb.add_argument("--length", type=int, help="tokens of a sequence (default: those of a row in training)")
-    verb.add_argument("--out", type=pathlib.Path, help="write the JSON here too")
-    verb.add_argument("--clip", action="store_true", help="block diffusion: which noise levels have the least variance")
+    verb.add_argument(
+        "--orders", type=int, help="number of orders of each sequence with --likelihood=orders (default: 64)"
+    )
+    verb.add_argument("--length", type=int, help="tokens of a sequence (default: the row length in training)")
+    verb.add_argument("--out", type=pathlib.Path, help="also write the JSON to this file")
+    verb.add_argument(
+        "--clip", action="store_true", help="block diffusion: search the range of noise levels with the least variance"
+    )
     verb.set_defaults(run_verb=_evaluate)
 
 

@@ -17,7 +17,7 @@ CAPTIONED = ("shapes",)  # the sources of such rows
 
 
 class Layout(NamedTuple):
-    """Where a row has its text and its image. An id tells the modality of its position: below `text_vocab` is text."""
+    """Where a row has its text and its image. Ids below `text_vocab` are text."""
 
     words: tuple[str, ...]
     text_length: int  # positions of text; they come first

@@ -1,4 +1,4 @@
-"""Answers to requests, appended to a file one line each, so that a run that was killed goes on where it was."""
+"""Answers to requests, appended to a file one line each, so that a killed run resumes."""
 
 import hashlib
 import json

@@ -62,12 +62,12 @@ def _fields(scorer: Scorer, sampler: str | None, arguments: Mapping[str, Any]) -
     """What the task says of drawing, in fields that the sampler has and its text does not set."""
     name, _ = sampler_of(scorer.run, sampler)
     own, stop = parse(sampler) if sampler and split_name(sampler)[1] else {}, scorer.reader.end
-    said = {name: arguments[name] for name in ("temperature", "top_k", "top_p") if arguments.get(name) is not None}
-    draws = arguments.get("do_sample", said.get("temperature", 0) > 0)
-    said = {"temperature": 1.0} | said if draws else {"temperature": 0.0}
+    settings = {name: arguments[name] for name in ("temperature", "top_k", "top_p") if arguments.get(name) is not None}
+    draws = arguments.get("do_sample", settings.get("temperature", 0) > 0)
+    settings = {"temperature": 1.0} | settings if draws else {"temperature": 0.0}
     if stop is not None:
-        said["stop"] = stop
-    return tuple(sorted((field, value) for field, value in said.items() if field in fields_of(name).keys() - own))
+        settings["stop"] = stop
+    return tuple(sorted((field, value) for field, value in settings.items() if field in fields_of(name).keys() - own))
 
 
 def texts(scorer: Scorer, sampler: str | None, requests: Sequence[Wanted]) -> list[str]:

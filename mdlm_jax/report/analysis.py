@@ -39,8 +39,8 @@ class Analysis(NamedTuple):
 def with_total_budget(run: Result) -> Result:
     """The run with the FLOPs of its whole training as budget, whatever it began with.
 
-    `tokens` and `flops` of a result include what a run inherits, and so does the budget of a branch, which goes on with
-    the steps of its parent. The budget of a run that begins with the weights of another is its own.
+    `tokens` and `flops` of a result include what a run inherits, and so does the budget of a branch, which continues
+    the steps of its parent. The budget of a run that starts from another run's weights is its own.
     """
     inherited = run.inherited_flops.get(run.budget_counter, 0.0) if run.kinship == "weights" else 0.0
     return run._replace(budget=run.budget + inherited) if run.budget > 0 else run

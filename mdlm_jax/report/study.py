@@ -40,7 +40,7 @@ def make_study(results: Sequence[Result], problems: Sequence[str], folders: Mapp
     cells = equal_compute(budgeted + rest)
     in_cells = {run.run_id for cell in cells for runs in cell.runs.values() for run in runs}
     unused = [
-        f"{run.run_id}: it was given steps, not a budget, and no other epochs, seeds or objectives go with it"
+        f"{run.run_id}: has steps instead of a budget, and no other epochs, seeds or objectives to compare"
         for run in rest
         if run.run_id not in in_cells
     ]

@@ -22,7 +22,7 @@ def one_line_on_disk_faults(folder: pathlib.Path) -> Iterator[None]:
         if cause := _cause(error):
             raise UserError(
                 f"{folder} cannot be written ({cause}); its last checkpoint is whole: "
-                "the same command goes on from there, once it can"
+                "once the folder is writable, run the same command to resume from there"
             ) from error
         raise
 

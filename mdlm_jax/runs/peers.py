@@ -29,9 +29,10 @@ def end_together() -> Iterator[None]:
         known = isinstance(error, UserError)
         if not known:
             traceback.print_exc()
+        cause = str(error).splitlines()[0]
         print(
-            f"mdlm-jax: process {jax.process_index()} of {jax.process_count()} ends ({str(error).splitlines()[0]}), or "
-            "another did before it; the same command, given to all, goes on from the last checkpoint",
+            f"mdlm-jax: process {jax.process_index()} of {jax.process_count()} stops ({cause}), or another did; run "
+            "the same command in all processes to resume from the last checkpoint",
             file=sys.stderr,
             flush=True,
         )

@@ -71,7 +71,7 @@ def end_of_text(tokens: Int[np.ndarray, "L"], step: Int[np.ndarray, "L"], stop: 
     given = len(tokenizer.decode(tokens[:first]))
     if stop not in tokenizer.decode(tokens)[given:]:
         return len(tokens)
-    # the first length that holds the text, less what it says of it
+    # the first length whose text holds the stop text, without the stop text itself
     whole = next(n for n in range(first, len(tokens) + 1) if stop in tokenizer.decode(tokens[:n])[given:])
     before = tokenizer.decode(tokens[:whole])[given:].index(stop)
     return max(n for n in range(first, whole) if len(tokenizer.decode(tokens[:n])[given:]) <= before)

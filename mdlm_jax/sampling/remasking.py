@@ -157,7 +157,7 @@ def levels(
 
 
 def looped(schedule: Schedule, on: float, off: float, alpha: float) -> Schedule:
-    """A schedule that goes from noise to alpha by the time `on`, stays there, and goes on after `off`."""
+    """A schedule that goes from noise to alpha by the time `on`, stays there, and continues after `off`."""
 
     def noised(t):
         before = 1 - alpha * (1 - schedule(jnp.maximum(t - on, 0) / (1 - on)))

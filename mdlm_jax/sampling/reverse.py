@@ -24,7 +24,7 @@ from mdlm_jax.sampling.steps import (
     without_mask,
 )
 
-SURVIVORS = 1e-6  # share of tokens below which float32 no longer tells what the others were
+SURVIVORS = 1e-6  # share of tokens below which float32 no longer distinguishes the others
 # share of a step: larger corrector steps, forward and backward at once, move too many positions independently
 CORRECTOR_SIZE = 0.5
 

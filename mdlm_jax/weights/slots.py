@@ -1,4 +1,4 @@
-"""Where every tensor of a checkpoint belongs in the parameter tree, said once for reading and for writing."""
+"""The position of every tensor of a checkpoint in the parameter tree, one table for reading and writing."""
 
 import fnmatch
 import math

@@ -46,7 +46,7 @@ def test_repeated_data_with_and_without_isoflops():
 def test_single_run_of_steps():
     (run,) = [run for run in repeated() if run.run_id == "ar-4epochs-12k-seed0"]
     assert make_study([run], [], {}).analysis.left_out == [
-        "ar-4epochs-12k-seed0: it was given steps, not a budget, and no other epochs, seeds or objectives go with it"
+        "ar-4epochs-12k-seed0: has steps instead of a budget, and no other epochs, seeds or objectives to compare"
     ]
 
 

@@ -40,7 +40,7 @@ def test_full_and_read_only_disks(tmp_path):
     }
     for name, reason in (("full", "No space left on device"), ("read-only meanwhile", "Read-only file system")):
         (line,) = found[name]["said"]
-        assert f"cannot be written ({reason})" in line and "the same command goes on" in line
+        assert f"cannot be written ({reason})" in line and "run the same command to resume" in line
         assert 5 <= found[name]["whole"] < 60
     # what was whole stays so, however often it is tried; without what was cut short there may be room for one more
     for again, before in (("still full", "full"), ("read-only at the start", "read-only meanwhile")):

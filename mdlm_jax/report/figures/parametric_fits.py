@@ -120,7 +120,7 @@ def held_out(study: Study) -> Figure | None:
         "held_out",
         "Parametric fit L(N, D): budgets left out",
         "Each budget predicted by the same law fitted to the runs of all others: the mean error over its runs. The "
-        "largest budget tells how well the law extrapolates.",
+        "largest budget shows how well the law extrapolates.",
         charts.panels([layered], "Error of predicting a budget from the others", "0: as predicted"),
         fits.held_out(study.parametric_fits),
     )
