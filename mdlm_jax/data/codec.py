@@ -66,9 +66,9 @@ def byte_level(bpe: tokenizers.models.BPE) -> tokenizers.Tokenizer:
 
 
 def _hide_separator(described: dict[str, Any]) -> int | None:
-    """Renames the separator to what no text can say, and returns its id; None where the model has none.
+    """Renames the separator to a name that no text can contain, and returns its id; None if the model has none.
 
-    A model yields its separator where it is an added token, a word of the vocabulary, or the result of merges. The
+    Text can yield the separator if it is an added token, a word of the vocabulary, or the result of merges. The
     token of unknown text cannot be the separator.
     """
     model = described["model"]

@@ -26,7 +26,7 @@ class Likelihood(NamedTuple):
     nats_per_token: float
     standard_error: float  # over rows: from the choice of text, and from the noise
     monte_carlo_error: float  # the part of it from the noise; 0 where exact
-    tokens: int  # scored tokens
+    tokens: int  # tokens with a loss
     draws: int  # noise draws per row
     estimator: str
     bound: str  # exact | upper | none
@@ -74,7 +74,7 @@ def evaluate(
     chunk: int,
     mesh: Mesh | None = None,
 ) -> Likelihood:
-    """The bound that `objective` reports, in nats per scored token.
+    """The bound that `objective` reports, in nats per token with a loss.
 
     Row i is evaluated `draws` times, at noise levels ((j + i) mod draws + v_i) / draws, with v_i spread evenly over the
     rows. The levels are stratified within each row and over all rows, so the error falls faster than with independent

@@ -17,7 +17,7 @@ class TaskNats(NamedTuple):
     nats_per_token: float
     standard_error: float  # of the nats per row, over rows
     monte_carlo_error: float  # the part of it from the noise
-    tokens: int  # scored tokens of a row
+    tokens: int  # tokens with a loss in a row
 
 
 class Agreement(NamedTuple):

@@ -44,7 +44,7 @@ def any_order(mask_id: int) -> Objective:
 
 
 def k_form(mask_id: int, schedule: Schedule | None) -> Objective:
-    """`any_order` for a network trained on a schedule: it sees the time at which `schedule` masks the share k / n."""
+    """`any_order` for a network trained on a schedule: it reads the time at which `schedule` masks the share k / n."""
     time_of = (lambda share: share) if schedule is None else inverse(schedule)
 
     def view(objective_params, key, example: Example, u) -> View:

@@ -38,7 +38,7 @@ class Mixture(NamedTuple):
 
 
 def absorbing(vocab: int, schedule: Schedule) -> Process:
-    """Every token is masked in the end: D3PM's absorbing state, MDLM, MD4, RADD, SEDD-absorb."""
+    """Every token is masked at t = 1: D3PM's absorbing state, MDLM, MD4, RADD, SEDD-absorb."""
     check_schedule("schedule", schedule)
 
     def amounts(t):

@@ -37,7 +37,7 @@ class Analysis(NamedTuple):
 
 
 def with_total_budget(run: Result) -> Result:
-    """The run with the FLOPs of its whole training as budget, whatever it began with.
+    """The run with the FLOPs of its whole training as budget, including what it inherits.
 
     `tokens` and `flops` of a result include what a run inherits, and so does the budget of a branch, which continues
     the steps of its parent. The budget of a run that starts from another run's weights is its own.

@@ -43,7 +43,7 @@ class Result(NamedTuple):
     flops: dict[str, float]  # by counter, including inherited FLOPs
     budget: float  # FLOPs configured, by the counter of the next field
     budget_counter: str
-    loss: float | None  # validation nats per scored token
+    loss: float | None  # validation nats per token with a loss
     loss_standard_error: float | None  # over validation sequences
     loss_monte_carlo_error: float | None  # the part of it from noise draws; 0 for an exact likelihood
     draws: int  # noise draws per validation sequence

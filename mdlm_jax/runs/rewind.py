@@ -130,7 +130,7 @@ def go_back(
     step = last // every * every if every else 0
     batch = batch_number(rewinds, bad.step - 1) + 1
     if max_steps is not None and batch + steps - step > max_steps:
-        raise RunFailed(f"{bad}; config.data.epochs = {config.data.epochs} leaves no other data to go on with")
+        raise RunFailed(f"{bad}; config.data.epochs = {config.data.epochs} leaves no more data to train on")
     rewinds = [*rewinds, Rewind(step, batch, str(bad))]
     if jax.process_index() == 0:
         if not step:  # the run has no checkpoint now, and may begin again

@@ -79,7 +79,7 @@ def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
 
 
 def finished(folder: pathlib.Path) -> Result | None:
-    """The result of a run that is done with the config in its folder; None while there is none."""
+    """The result of a finished run; None if it has not finished with the config in its folder."""
     try:
         result = read_result(folder / FILE_NAME)
     except UserError:

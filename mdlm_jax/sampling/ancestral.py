@@ -106,7 +106,7 @@ def _unmask(keys, network: Network, tokens, step, times, sampler: Ancestral | Fi
     step = jnp.where(tokens == mask_id, step, -1)
 
     def next_step(state):
-        """Each row goes straight to its next step that unmasks something: the network runs for no other (RADD)."""
+        """Each row skips to its next step that unmasks a position; the network does not run for the others (RADD)."""
         tokens, log_probability, evaluations = state
         waiting = tokens == mask_id
         now = jnp.where(waiting, step, num_steps).min(axis=1)

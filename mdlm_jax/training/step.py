@@ -81,7 +81,7 @@ def make_train_step(
 ) -> Callable[[State, Batch], tuple[State, dict[str, Array]]]:
     """Makes the train step.
 
-    The loss is the sum of nats over the global batch, divided by its number of scored tokens.
+    The loss is the sum of nats over the global batch, divided by its number of tokens with a loss.
 
     Args:
         model: The network.

@@ -21,7 +21,7 @@ def qwen2(settings: Settings, tensors: dict[str, Tensor]) -> Description:
 
 
 def qwen3(settings: Settings, tensors: dict[str, Tensor]) -> Description:
-    """A head is 128 wide unless the configuration says otherwise, whatever the width."""
+    """Heads are 128 wide by default, independent of the width."""
     biases = settings.flag("attention_bias")
     return _describe(settings, tensors, biases=biases, qk_norm=True, head_size=128)
 
@@ -127,7 +127,7 @@ def _tied(settings: Settings, tensors: dict[str, Tensor]) -> bool:
 
 
 def _refuse_windows(settings: Settings) -> None:
-    """A sliding window is not computed here; a configuration may carry one that is switched off."""
+    """Refuses a sliding window, which the network does not compute; one that is switched off is accepted."""
     on = settings.flag(
         "use_sliding_window", settings.values.get("model_type") not in ("qwen2", "qwen3", "Dream", "sdar")
     )

@@ -88,7 +88,7 @@ def _write(folder: pathlib.Path, source: Source, stored: Sequence[Stored], dtype
     """All files of the folder under another name first, so that it is there whole or not at all."""
     folder = folder.expanduser()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: is there already; accepted: a new or empty folder")
+        raise UserError(f"{folder}: already exists; accepted: a new or empty folder")
     partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial_folder.mkdir(parents=True)

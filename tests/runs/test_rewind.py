@@ -63,7 +63,7 @@ def test_rewind_without_checkpoint_restarts(folder):
     [
         ({"optim__on_nonfinite": "stop"}, [], "step 131: loss nan; last good checkpoint: 127"),
         ({"optim__max_rewinds": 1}, [Rewind(0, 50, "")], "max_rewinds = 1 rewinds did not help"),
-        ({"data__epochs": 2, "max_steps": 230}, [], "data.epochs = 2 leaves no other data"),
+        ({"data__epochs": 2, "max_steps": 230}, [], "data.epochs = 2 leaves no more data"),
     ],
 )
 def test_refused_rewind_fails_the_run(folder, keys, rewinds, told):

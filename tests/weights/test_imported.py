@@ -95,7 +95,7 @@ def test_convert_and_sample_commands(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["convert", "{}", "--out", "{}"], "is there already"),
+        (["convert", "{}", "--out", "{}"], "already exists"),
         (["convert", "{}/model.safetensors/x", "--out", "{}2"], "no such file or folder"),
         (["convert", "{}", "--out", "{}2", "--dtype", "int8"], "dtype 'int8'; accepted: float32"),
         (["sample", "--model", "{}", "--prompt", ""], "a start symbol"),

@@ -1,4 +1,4 @@
-"""How well L(N, D) = E + A / N^alpha + B / D^beta fits the runs, and how surely they determine it."""
+"""How well L(N, D) = E + A / N^alpha + B / D^beta fits the runs, and how precisely they determine it."""
 
 import altair as alt
 import numpy as np
