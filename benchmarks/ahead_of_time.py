@@ -153,7 +153,9 @@ def table(found: list[dict]) -> str:
     """One line per program, ordered by chips, mesh and size."""
     kinds = ("all-gather", "reduce-scatter", "all-reduce", "all-to-all", "collective-permute")
     named = "size | chips | data x fsdp x sequence x tensor | objective | attention | rows | remat | "
-    named += "GB of state | GB besides | GB planned | TFLOP | planned | " + " | ".join(f"{kind}, MB" for kind in kinds)
+    named += "state, GB | temporary memory, GB | planned memory, GB | TFLOP | planned TFLOP | " + " | ".join(
+        f"{kind}, MB" for kind in kinds
+    )
     lines = [f"| {named} |", "|---" * (named.count("|") + 1) + "|"]
     for one in sorted(found, key=lambda one: (one["topology"], [*one["mesh"]], one["parameters"], one["objective"])):
         objective = one["objective"] + (", 8 bits" if one["float8"] else "")

@@ -53,10 +53,10 @@ def torch_table(rows: list[dict]) -> str:
         "ours, s",
         "PyTorch, s",
         "PyTorch / ours",
-        "the same in CPU time",
+        "ratio in CPU time",
         "with float64 confidence",
     ]
-    names += ["GFLOP an evaluation", "of PyTorch", "floor, s", "evaluations beyond the algorithm's"]
+    names += ["GFLOP per evaluation", "PyTorch's", "floor, s", "extra evaluations"]
     return table(
         names,
         [
@@ -102,7 +102,7 @@ def quality_table(rows: list[dict]) -> str:
 
 def cache_table(rows: list[dict]) -> str:
     names = ["size", "rows", "cached, s", "without, s", "without / cached", "in CPU time", "floor cached, s"]
-    names += ["floor without, s", "evaluations beyond the algorithm's"]
+    names += ["floor without, s", "extra evaluations"]
     keys = ("size", "rows", "cached_seconds", "uncached_seconds", "ratio", "ratio_cpu", "cached_floor_seconds")
     return table(names, [[row[key] for key in (*keys, "uncached_floor_seconds", "evaluations_beyond")] for row in rows])
 

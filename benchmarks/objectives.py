@@ -164,7 +164,7 @@ def main(names: list[str]) -> None:
     if names:
         return
     lines = [
-        "| objective | step, ms | `masked` beside it, ms | ratio | limit | temporary memory, MB | of `masked`, MB "
+        "| objective | step, ms | `masked`, ms | ratio | limit | temporary memory, MB | `masked`'s, MB "
         "| loss, first 5 of 20 steps -> last 5 |",
         "|---|---|---|---|---|---|---|---|",
     ]

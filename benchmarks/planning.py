@@ -48,7 +48,7 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     from mdlm_jax.files import write_whole
 
-    lines = ["| 1,000 runs | seconds, median | least | most | of them CPU, median |", "|---|---|---|---|---|"]
+    lines = ["| 1,000 runs | seconds, median | minimum | maximum | CPU seconds, median |", "|---|---|---|---|---|"]
     turns = {name: [] for name in GRIDS}
     for name, _ in itertools.product(GRIDS, range(TURNS)):
         done = subprocess.run([sys.executable, __file__, name], capture_output=True, text=True, check=True)

@@ -61,7 +61,10 @@ def main() -> None:
         }
         for remat in POLICIES
     }
-    lines = ["| remat | temporary memory, MB | of none | CPU time of a step, over none's |", "|---|---|---|---|"]
+    lines = [
+        "| remat | temporary memory, MB | relative to none | CPU time of a step relative to none |",
+        "|---|---|---|---|",
+    ]
     for remat, one in found.items():
         share = one["temporary_bytes"] / reserved["none"]
         lines.append(f"| {remat} | {one['temporary_bytes'] / 1e6:,.0f} | {share:.2f} | {one['time_over_none']:.2f} |")

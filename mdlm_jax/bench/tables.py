@@ -6,7 +6,7 @@ STEP_COLUMNS = (
     "case",
     "ms",
     "tokens/s",
-    "times the base",
+    "time relative to base",
     "in CPU time",
     "GFLOP",
     "floor, ms",

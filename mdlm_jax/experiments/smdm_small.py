@@ -4,7 +4,8 @@ mdlm-jax sweep plan experiments/smdm_small.py --hardware cpu:2 --mfu 0.2
 mdlm-jax sweep run experiments/smdm_small.py
 
 As in the paper, budgets are in the ratio 6 : 10 : 30 : 60 : 100, and one learning rate serves all sizes and budgets
-(two rates are tried, one twice the other). Differences: bytes of the Python standard library in rows of 32, budgets by the exact count, and ten sizes.
+(two rates are tried, one twice the other). Differences: bytes of the Python standard library in rows of 32, budgets
+by the exact count, and ten sizes.
 """
 
 from ml_collections import ConfigDict
