@@ -19,7 +19,7 @@ from mdlm_jax.sampling.network import Network
 from mdlm_jax.sampling.unmasking import CONFIDENCES, PLANNED, RULES
 
 CACHES = ("none", "prefix", "dual", "sub_block", "features")
-FEATURE_FIELDS = ("prompt_interval", "response_interval", "update_share")
+FEATURE_FIELDS = ("prompt_interval", "response_interval", "update_share", "guidance_interval")
 
 
 class Confidence(NamedTuple):
@@ -52,6 +52,7 @@ class Confidence(NamedTuple):
     prompt_interval: int | None = None  # features: recompute the whole prompt every so many steps; None: 100
     response_interval: int | None = None  # features: recompute the whole response every so many steps; None: 7
     update_share: float | None = None  # features: share of the response that the other steps recompute; None: 0.25
+    guidance_interval: int | None = None  # features: read rows without their prompt every so many steps; None: 1
     suppress: tuple[int, ...] = ()  # tokens that are never drawn
     anneal: float = 0.0  # noise of the order, less as masks go (MaskGIT)
     delay: tuple[int, ...] = ()  # tokens that are unmasked when no others are left
@@ -125,6 +126,8 @@ def _check_features(sampler: Confidence, request: Request) -> None:
             raise UserError(f"{name} {value}: cache {sampler.cache} has none; accepted with features")
         if not (0 <= value <= 1 if name == "update_share" else value >= 1):
             raise UserError(f"{name} {value}: accepted is {'0 to' if name == 'update_share' else 'at least'} 1")
+    if sampler.guidance_interval is not None and not sampler.guidance:
+        raise UserError(f"guidance_interval {sampler.guidance_interval}: accepted with guidance")
     if sampler.cache != "features":
         return
     if request.first.min() < request.first.max():

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mdlm_jax.models.feature_cache import Features, Reuse
 from mdlm_jax.models.transformer import Cache
 from mdlm_jax.sampling.base import BUCKET, Context, Trace
+from mdlm_jax.sampling.cached_guidance import CachedGuidance, with_active
 from mdlm_jax.sampling.counts import count_table
 from mdlm_jax.sampling.drawing import candidates, filtered
 from mdlm_jax.sampling.network import Network, logits_of, masked_share, new_cache, new_features, positions_of, read
@@ -43,7 +44,7 @@ class _State(NamedTuple):
     step: Int[Array, "B L"]
     nats: Float[Array, "B L"]
     evaluations: Int[Array, "B"]  # steps that found a mask: a row's own clock, whatever the others do
-    cache: Cache | Features | None
+    cache: Cache | Features | CachedGuidance | None
     has_block: Bool[Array, "B"]  # the rows whose cache holds all of the trained block (sub_block)
 
 
@@ -84,7 +85,7 @@ def _setup(sampler: "Confidence", keys, network: Network, tokens, context: Conte
     return _Setup(sampler, context, network, keys, free, positions_of(network, tokens), *blocks)
 
 
-def _first_cache(setup: _Setup) -> Cache | Features | None:
+def _first_cache(setup: _Setup) -> Cache | Features | CachedGuidance | None:
     sampler, network = setup.sampler, setup.network
     if sampler.cache == "none":
         return None
@@ -94,7 +95,7 @@ def _first_cache(setup: _Setup) -> Cache | Features | None:
     share = UPDATE_SHARE if sampler.update_share is None else sampler.update_share
     updated = max(int((setup.free.shape[1] - prompt) * share), 1) if share else 0
     intervals = sampler.prompt_interval or PROMPT_INTERVAL, sampler.response_interval or RESPONSE_INTERVAL
-    return new_features(network, Reuse(prompt + network.shift, *intervals, updated))
+    return new_features(network, Reuse(prompt + network.shift, *intervals, updated), sampler.guidance_interval or 1)
 
 
 def _part(setup: _Setup, field: Array, start) -> Array:
@@ -229,7 +230,7 @@ def _evaluate(setup: _Setup, state: _State, start, at, width, kept) -> tuple[_St
     if kept is not None:  # counted as a position of the cache
         cache = cache._replace(kept=network.start + kept + network.shift)
     if sampler.cache == "features":
-        cache = cache._replace(active=jnp.tile(_any_masked(setup, state, start), network.copies))
+        cache = with_active(cache, _any_masked(setup, state, start))
     hidden, cache = read(network, cache, state.tokens, masked_share(network, state.tokens), at, width)
     if sampler.cache != "none":
         state = state._replace(cache=cache if kept is None else cache._replace(kept=None))

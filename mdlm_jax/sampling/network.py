@@ -1,6 +1,7 @@
 """A trained model as samplers see it: one evaluation reads positions of their rows."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mdlm_jax.models.feature_cache import Features, Layer, Reuse
 from mdlm_jax.models.transformer import Cache, Model
 from mdlm_jax.objectives.base import MaskFn, View, full
+from mdlm_jax.sampling.cached_guidance import CachedGuidance, read_guided
 
 
 class Network(NamedTuple):
@@ -42,12 +44,12 @@ class Network(NamedTuple):
 
 def read(
     network: Network,
-    cache: Cache | Features | None,
+    cache: Cache | Features | CachedGuidance | None,
     tokens: Int[Array, "B L"],
     t: Float[Array, "B"],
     at: Int[Array, ""] | int = 0,
     width: int | None = None,
-) -> tuple[Float[Array, "B width d"], Cache | Features | None]:
+) -> tuple[Float[Array, "B width d"], Cache | Features | CachedGuidance | None]:
     """One evaluation: hidden states before the head, of `width` of the sampler's tokens from `at`.
 
     With guidance, a row is read with its prompt and without, c and u: u + (weight + 1) (c - u) (SMDM, arXiv 2410.18514,
@@ -74,32 +76,41 @@ def read(
         rows = jnp.pad(rows, ((0, 0), (network.shift, 0)), constant_values=front)
         return jax.lax.dynamic_slice_in_dim(rows, first, width, axis=1)
 
-    part = part_of(rows, network.mask_id)
-    if network.guidance is not None:
-        given = part_of(network.prompt, False)
-        part = jnp.concatenate([part, jnp.where(given, network.mask_id, part)])
-    absolute = jnp.broadcast_to(first + jnp.arange(width), part.shape)
+    evaluate, part = partial(_evaluate, network, t, first), part_of(rows, network.mask_id)
+    if network.guidance is None:
+        hidden, cache = evaluate(part, cache)
+        return hidden[:, : width - network.shift], cache
+    without = jnp.where(part_of(network.prompt, False), network.mask_id, part)
+    if isinstance(cache, CachedGuidance):
+        hidden, difference, cache = read_guided(evaluate, part, without, cache)
+    else:
+        both, cache = evaluate(jnp.concatenate([part, without]), cache)
+        hidden, other = jnp.split(both, 2)
+        difference = hidden - other
+    weight = network.guidance * (1 - t)[:, None, None] if network.ramp else network.guidance
+    return (hidden + weight * difference)[:, : width - network.shift], cache
+
+
+def _evaluate(network: Network, t: Float[Array, "B"], first, part: Int[Array, "n width"], cache):
+    """Hidden states of the positions from `first`, of rows that are read once or several times (n a multiple of B)."""
+    copies = len(part) // len(t)
+    absolute = jnp.broadcast_to(first + jnp.arange(part.shape[1]), part.shape)
     positions = absolute
     if network.padding is not None:
-        positions = positions - jnp.tile(network.padding, network.copies)[:, None]
+        positions = positions - jnp.tile(network.padding, copies)[:, None]
         part = jnp.where(positions >= 0, part, 0)
         if network.shift:  # the start symbol stands right before the first token
             part = jnp.where(positions == 0, network.mask_id, part)
     if network.padding is not None or network.hides_start:
         # a cache knows which positions are not seen
         cache = new_cache(network) if cache is None else cache
-    view = reading(part, positions[..., None], positions[..., None], jnp.tile(t, network.copies))
+    view = reading(part, positions[..., None], positions[..., None], jnp.tile(t, copies))
     if network.shift:
         # the tokens before the sampler's, and the start symbol, are clean
         view = view._replace(t=jnp.where((absolute > network.start) & (positions > 0), view.t, 0))
     if isinstance(cache, Cache):
         cache = cache._replace(length=jnp.asarray(first, jnp.int32))
-    hidden, cache = network.model.hidden(network.params, view, network.mask, cache=cache)
-    if network.guidance is not None:
-        with_given, without = jnp.split(hidden, 2)
-        weight = network.guidance * (1 - t)[:, None, None] if network.ramp else network.guidance
-        hidden = without + (weight + 1) * (with_given - without)
-    return hidden[:, : width - network.shift], cache
+    return network.model.hidden(network.params, view, network.mask, cache=cache)
 
 
 def new_cache(network: Network) -> Cache:
@@ -113,9 +124,21 @@ def new_cache(network: Network) -> Cache:
     return cache._replace(filled=jnp.arange(length + network.shift) >= first_seen)
 
 
-def new_features(network: Network, reuse: Reuse) -> Features:
-    """Empty cached features for all positions of the rows, twice with guidance."""
-    cache, width = new_cache(network), network.model.architecture.width
+def new_features(network: Network, reuse: Reuse, guidance_interval: int = 1) -> Features | CachedGuidance:
+    """Empty cached features for all positions of the rows; with guidance, also those of the rows without their prompt.
+
+    Args:
+        network: The network and its rows.
+        reuse: The settings of the cache.
+        guidance_interval: Steps from one evaluation without the prompt to the next.
+    """
+    width = network.model.architecture.width
+    if network.guidance is not None:
+        features = new_features(network._replace(guidance=None), reuse)
+        batch, length = network.row.shape
+        difference = jnp.zeros((batch, length + network.shift, width))
+        return CachedGuidance(features, features, difference, jnp.int32(guidance_interval))
+    cache = new_cache(network)
 
     def with_outputs(layer: Layer) -> Layer:
         # here positions are picked out: they stand before the heads
@@ -124,7 +147,7 @@ def new_features(network: Network, reuse: Reuse) -> Features:
         return Layer(keys, values, out, out)
 
     layers = jax.tree.map(with_outputs, cache.layers, is_leaf=lambda node: isinstance(node, Layer))
-    rows = network.copies * len(network.row)
+    rows = len(network.row)
     return Features(layers, jnp.zeros(rows, jnp.int32), jnp.ones(rows, bool), reuse, cache.filled)
 
 

@@ -11,7 +11,7 @@ from mdlm_jax.models.feature_cache import Layer, Reuse
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling import Confidence, Trained, left_padded, sample
-from mdlm_jax.sampling.network import Network, new_features, reading
+from mdlm_jax.sampling.network import Network, new_features, read, reading
 
 VOCABULARY, LENGTH, GIVEN = 11, 20, 6
 PLAIN = Architecture(VOCABULARY, 3, 32, 4, 2, 48, rope_base=100.0)
@@ -160,6 +160,7 @@ def test_updating_all_positions_recomputes_the_response():
     [
         (PLAIN._replace(layers=2), {"attention": "blocked"}, {"block_size": 2, "rule": "threshold", "limit": 0.3}),
         (TIMED, {"attention": "library", "scan_layers": True}, {"temperature": 0.0, "guidance": 1.0}),
+        (PLAIN, {}, {"guidance": 1.0, "guidance_interval": 1, "guidance_ramp": True}),
     ],
 )
 def test_intervals_of_one_step_change_nothing(architecture, execution, arguments):
@@ -167,13 +168,56 @@ def test_intervals_of_one_step_change_nothing(architecture, execution, arguments
     model, params = made(architecture, **execution)
     prompt = left_padded([first_tokens()[0].tolist(), first_tokens()[1, 2:].tolist(), first_tokens()[2].tolist()])
     plan = Confidence(**arguments)
-    plain, trace = sample(jax.random.key(0), model, params, prompt, plan, LENGTH)
+    plain, trace = sample(jax.random.key(0), model, params, prompt, plan._replace(guidance_interval=None), LENGTH)
     always = plan._replace(cache="features", prompt_interval=1, response_interval=1)
     tokens, trace_always = sample(jax.random.key(0), model, params, prompt, always, LENGTH)
     np.testing.assert_array_equal(tokens, plain)
     np.testing.assert_array_equal(trace_always.step, trace.step)
     np.testing.assert_array_equal(trace_always.evaluations, trace.evaluations)
     np.testing.assert_allclose(trace_always.log_probability, trace.log_probability, atol=1e-5)
+
+
+def guided(model, params, reuse, interval, weight, steps):
+    """Hidden states of every step with guidance, by the package."""
+    network = Network(
+        model,
+        params,
+        jnp.zeros((3, LENGTH), jnp.int32),
+        guidance=jnp.float32(weight),
+        prompt=jnp.broadcast_to(jnp.arange(LENGTH) < GIVEN, (3, LENGTH)),
+    )
+    cache = new_features(network, reuse, interval)
+    step = jax.jit(lambda tokens, cache: read(network, cache, tokens, jnp.zeros(3)))
+    for tokens in rows(steps):
+        hidden, cache = step(jnp.asarray(tokens, jnp.int32), cache)
+        yield np.asarray(hidden), cache
+
+
+@pytest.mark.parametrize("reuse", [Reuse(GIVEN, 4, 3, 3), Reuse(GIVEN, 1, 1, 0)])
+def test_guidance_matches_the_published_algorithm(reuse):
+    """Rows are read without their prompt in the first five steps, then in every third: 1 to 5, 7, 10 and 13.
+
+    Both ways of reading have features and clocks of their own. l + w r, where r is the last difference.
+    """
+    model, params = made(PLAIN)
+    interval, weight, steps = 3, 0.7, 14
+    with_prompt, without = ([published(params, PLAIN, reuse) for _ in range(3)] for _ in range(2))
+    differences, both_ways = [None] * 3, []
+    drawn = list(guided(model, params, reuse, interval, weight, steps))
+    for number, (tokens, (found, _)) in enumerate(zip(rows(steps), drawn, strict=True), start=1):
+        expected, both = [], (number - 1) % interval == 0 or number <= 5
+        both_ways += [number] * both
+        for row, text in enumerate(tokens):
+            hidden = with_prompt[row](text)
+            if both:
+                masked = np.where(np.arange(LENGTH) < GIVEN, VOCABULARY, text)
+                differences[row] = hidden - without[row](masked)
+            expected.append(hidden + weight * differences[row])
+        np.testing.assert_allclose(found, expected, atol=2e-4)
+    cache = drawn[-1][1]
+    assert both_ways == [1, 2, 3, 4, 5, 7, 10, 13]
+    np.testing.assert_array_equal(cache.given.step, steps)
+    np.testing.assert_array_equal(cache.without.step, 8)
 
 
 @pytest.mark.few(2)
@@ -183,6 +227,7 @@ def test_intervals_of_one_step_change_nothing(architecture, execution, arguments
         (TIMED, {"scan_layers": True}, {}),
         (PLAIN, {}, {"rule": "threshold", "limit": 0.3}),
         (TIMED, {}, {"rule": "factor", "limit": 1.5, "guidance": 1.0}),
+        (PLAIN, {}, {"rule": "threshold", "limit": 0.3, "guidance": 1.0, "guidance_interval": 3}),
         (PLAIN, {"scan_layers": True}, {"rule": "entropy_bound", "confidence": "entropy", "limit": 1.0, "steps": None}),
     ],
 )
@@ -279,6 +324,9 @@ def test_step_flops_match_the_compiler():
         {"cache": "features", "response_interval": -1},
         {"cache": "features", "update_share": -0.1},
         {"cache": "features", "update_share": 1.5},
+        {"cache": "features", "guidance_interval": 2},
+        {"cache": "features", "guidance": 1.0, "guidance_interval": 0},
+        {"guidance": 1.0, "guidance_interval": 2},
     ],
 )
 def test_bad_cache_options_are_refused(arguments):
