@@ -18,6 +18,10 @@ from mdlm_jax.files import write_whole
 
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 JSON_FILE = "tokenizer.json"
+NOT_READ = (
+    "a SentencePiece or tiktoken file is not read; accepted: the tokenizer.json of the same model, which transformers "
+    "writes: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(OTHER_FOLDER)"
+)
 BUILT_IN_FILE = "built_in.json"  # {"bytes": {}}, {"states": {"states": V}}, or the words and codes of captioned images
 
 
@@ -52,6 +56,8 @@ def open_tokenizer(name: str | os.PathLike) -> Tokenizer:
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
         return _open_folder(path)
+    if path.suffix in (".model", ".tiktoken"):
+        raise UserError(f"tokenizer {path}: {NOT_READ}")
     if not path.is_file():
         raise UserError(f"tokenizer {str(name)!r}: accepted are 'bytes', a tokenizers JSON file, or GPT-2's folder")
     return _open_json(path)
@@ -136,6 +142,11 @@ def words_and_codes_tokenizer(words: list[str], codes: int) -> Tokenizer:
     )
 
 
+def not_read(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The files of a folder that hold a tokenizer in a format that is not read."""
+    return sorted([*folder.glob("*.model"), *folder.glob("*.tiktoken")])
+
+
 def _open_json(path: pathlib.Path) -> Tokenizer:
     content = path.read_bytes()
     try:
@@ -167,6 +178,8 @@ def _gpt2(folder: pathlib.Path) -> Tokenizer:
     pairs = [(folder / vocabulary, folder / merges) for vocabulary, merges in GPT2_FILES]
     files = next((pair for pair in pairs if all(file.is_file() for file in pair)), None)
     if files is None:
+        for file in not_read(folder):
+            raise UserError(f"tokenizer {file}: {NOT_READ}")
         accepted = " or ".join(" and ".join(pair) for pair in GPT2_FILES)
         raise UserError(f"tokenizer folder {folder} has none of {JSON_FILE}, {accepted}")
     try:

@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from numpy.typing import ArrayLike
 
+from mdlm_jax.data.tokenizer import NOT_READ, not_read
 from mdlm_jax.errors import UserError
 from mdlm_jax.weights.source import Source
 from mdlm_jax.weights.tensors import shown
@@ -37,6 +38,8 @@ def open_text(source: Source) -> Text:
     content = source.files.get("tokenizer.json")
     where = f"{source.path}: tokenizer.json"
     if content is None:
+        for file in not_read(source.path if source.path.is_dir() else source.path.parent):
+            raise UserError(f"{file}: {NOT_READ}")
         raise UserError(f"{where} is missing; accepted: a tokenizers JSON file beside the weights")
     model = _opened(where, content)
     model.no_truncation()

@@ -9,6 +9,8 @@ import tokenizers
 from mdlm_jax.data.bpe import train_bpe
 from mdlm_jax.data.tokenizer import byte_tokenizer, open_tokenizer, save_tokenizer, state_tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.weights.source import Source
+from mdlm_jax.weights.text import open_text
 from tests.public_data import write_gpt2
 
 TEXTS = [
@@ -103,6 +105,22 @@ def test_saved_tokenizer_is_the_same(tmp_path):
         text = "1 6 0" if tokenizer.separator == -1 else "low lower 漢字"
         assert again.encode(text).tolist() == tokenizer.encode(text).tolist()
         assert again.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "spiece.model", "qwen.tiktoken"])
+def test_formats_that_are_not_read(tmp_path, name):
+    """By its own name, in a tokenizer's folder and beside weights; a tokenizer.json beside it is read."""
+    file = tmp_path / name
+    file.write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+    source = Source._make([tmp_path, {}, None, {}, {}, {}])
+    for open_it in (lambda: open_tokenizer(file), lambda: open_tokenizer(tmp_path), lambda: open_text(source)):
+        with pytest.raises(
+            UserError, match=f"{name}: a SentencePiece .* accepted: the tokenizer.json of the same model"
+        ):
+            open_it()
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))
+    (tmp_path / "tokenizer.json").write_text(model.to_str())
+    assert open_tokenizer(tmp_path).encode("a").tolist() == [0]
 
 
 def test_errors_name_the_file(tmp_path):
