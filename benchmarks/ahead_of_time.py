@@ -122,14 +122,14 @@ def compile_case(case: Case) -> dict:
     built = build(config, devices)
     make_runner, axis_name = RUNNERS["jit"]
     step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
-    runner, rows = make_runner(step, built.mesh), NamedSharding(built.mesh, P(ROWS))
+    runner, rows = make_runner(step, built.mesh), NamedSharding(built.mesh, P(None, ROWS))
     state = runner.abstract(built.make_state, *built.initial)
     batch = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((case.batch_size, *leaf.shape[1:]), leaf.dtype, sharding=rows),
+        lambda leaf: jax.ShapeDtypeStruct((1, case.batch_size, *leaf.shape[1:]), leaf.dtype, sharding=rows),
         built.data.batch(0),
     )
     start = time.process_time()
-    program = runner.step.lower(state, batch).compile()
+    program = runner.steps.lower(state, batch, 1).compile()
     seconds = time.process_time() - start
     text = program.as_text()
     reserved, read = program.memory_analysis(), read_compiled(text)

@@ -105,6 +105,9 @@ def _trips(condition: list[Instruction]) -> int:
     """The bound of a counter that starts at 0: loops of `scan` and `map` have no other condition."""
     constants = [one for one in condition if one.operation == "constant" and one.type.startswith(("s32[]", "u32[]"))]
     bounds = [int(one.rest.split(")")[0]) for one in constants]
+    calls = any(one.operation in ("fusion", "call") for one in condition)
+    if not bounds and not calls:
+        return 1  # the loop over the steps of a dispatch, whose number is an argument: a turn is a step
     if len(bounds) != 1:
         raise ValueError(f"a loop whose condition has {len(bounds)} constants; accepted: one, its number of turns")
     return bounds[0]

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from mdlm_jax.build import build  # noqa: E402
 from mdlm_jax.configs import base  # noqa: E402
 from mdlm_jax.files import write_whole  # noqa: E402
+from mdlm_jax.training.dispatch import stacked  # noqa: E402
 from mdlm_jax.training.sharding import RUNNERS  # noqa: E402
 from mdlm_jax.training.step import make_train_step  # noqa: E402
 
@@ -37,8 +38,8 @@ def compiled_step(remat: str):
     make_runner, axis_name = RUNNERS["jit"]
     step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
     runner = make_runner(step, built.mesh)
-    state, batch = runner.init(built.make_state, *built.initial), built.data.batch(0)
-    return runner.step.lower(state, batch).compile(), state, batch
+    state, batch = runner.init(built.make_state, *built.initial), stacked([built.data.batch(0)])
+    return runner.steps.lower(state, batch, 1).compile(), state, batch
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def main() -> None:
     for turn in range(TURNS + 1):
         for remat, (program, state, batch) in steps.items():
             start = time.process_time()
-            state, metrics = program(state, batch)
+            state, metrics = program(state, batch, 1)
             metrics["loss"].block_until_ready()
             if turn:  # the first one warms up
                 seconds[remat].append(time.process_time() - start)

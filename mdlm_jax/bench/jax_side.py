@@ -21,6 +21,7 @@ from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.base import View
 from mdlm_jax.objectives.block import block
 from mdlm_jax.schedules import linear
+from mdlm_jax.training.dispatch import stacked, steps_of
 from mdlm_jax.training.loss import look
 from mdlm_jax.training.optimizer import adamw, hyperparameters
 from mdlm_jax.training.sharding import jit_runner, make_mesh
@@ -78,12 +79,13 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
     batch = jax.tree.map(lambda rows: rows[0], batches)
     runner = jit_runner(one_step, mesh)
     state = runner.init(make_state, seeds[0])
-    key, objective_params, train_step, read = state.key, state.objective_params, runner.step, runner.place(batch)
+    key, objective_params = state.key, state.objective_params
+    train_step, read = runner.steps, runner.place(stacked([batch]))
     if case.members > 1:
         state, train_step, read = (
             jax.jit(jax.vmap(make_state))(seeds),
-            jax.jit(jax.vmap(one_step), donate_argnums=0),
-            batches,
+            jax.jit(steps_of(jax.vmap(one_step)), donate_argnums=0),
+            stacked([batches]),
         )
 
     @jax.jit
@@ -98,14 +100,14 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
 
     def compile_step() -> float:
         nonlocal compiled
-        compiled = train_step.lower(state, read).compile()
+        compiled = train_step.lower(state, read, 1).compile()
         return 0.0
 
     compiling = timed(compile_step)
 
     def step() -> float:
         nonlocal state
-        state, metrics = compiled(state, read)
+        state, metrics = compiled(state, read, 1)
         return float(metrics["loss"].mean())
 
     memory = compiled.memory_analysis()

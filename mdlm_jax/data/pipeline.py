@@ -23,6 +23,7 @@ from mdlm_jax.errors import UserError
 # another seed uses the same data.
 SUBSET_SEED = 0
 UNBOUNDED = 2**62
+AHEAD = 2**15  # tokens that are read at once, where a batch has fewer
 
 
 class Data(NamedTuple):
@@ -102,24 +103,33 @@ def open_data(
     share = batch_size // process_count
     index = np.arange(process_index * share, (process_index + 1) * share, dtype=np.int32)
 
-    def batch(step: int) -> Batch:
-        if max_steps is not None and step >= max_steps:
-            raise UserError(f"step {step}: data.epochs={epochs} ends after {max_steps} steps of {batch_size} rows")
+    def several(first: int, num: int) -> Batch:
+        """The batches of `num` steps, with an axis of steps first. Small batches take longer one by one."""
+        if max_steps is not None and first + num > max_steps:
+            last = first + num - 1
+            raise UserError(f"step {last}: data.epochs={epochs} ends after {max_steps} steps of {batch_size} rows")
+        step, number = np.repeat(np.arange(first, first + num), share), np.tile(index, num)
         # each epoch is a permutation of all rows
-        epoch, position = np.divmod(step * batch_size + index.astype(np.int64), kept)
+        epoch, position = np.divmod(step * batch_size + number, kept)
         rows = permuted(position, kept, seed, epoch)
         if unique_tokens:
             rows = permuted(rows, splits.train.count, SUBSET_SEED)
         example = example_of(splits.train.read(rows), separator, keep_documents)
         if random_length_rate:
-            chosen, fraction = uniform(seed, step, index, np.array([[0], [1]]))
+            chosen, fraction = uniform(seed, step, number, np.array([[0], [1]]))
             kept_tokens = np.where(chosen < random_length_rate, 1 + np.floor(fraction * sequence_length), length)
             example.segments[np.arange(length) >= kept_tokens[:, None]] = 0
-        return Batch(example, index)
+        return Batch(Example(*(field.reshape(num, share, -1) for field in example)), number.reshape(num, share))
+
+    def batch(step: int) -> Batch:
+        return _one(several(step, 1), 0)
 
     def batches(step: int) -> Iterator[Batch]:
-        steps = grain.MapDataset.range(step, UNBOUNDED if max_steps is None else max_steps)
-        return iter(steps.map(batch).to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)))
+        end = UNBOUNDED if max_steps is None else max_steps
+        num = max(1, AHEAD // (share * length))
+        firsts = grain.MapDataset.range(step, end, num).map(lambda first: several(first, min(num, end - first)))
+        for read in firsts.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)):
+            yield from (_one(read, i) for i in range(len(read.index)))
 
     held_out = np.arange(min(validation_rows, splits.validation.count))
     held_out = permuted(held_out, splits.validation.count, SUBSET_SEED)
@@ -133,6 +143,10 @@ def open_data(
         max_steps=max_steps,
         tokenizer=splits.tokenizer,
     )
+
+
+def _one(batches: Batch, i: int) -> Batch:
+    return Batch(Example(*(field[i] for field in batches.example)), batches.index[i])
 
 
 def _open_splits(source: str, path: str, validation_path: str, field: str, tokenizer: str, length: int) -> Splits:

@@ -5,7 +5,6 @@ import json
 import math
 import pathlib
 import sys
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
@@ -134,9 +133,10 @@ SINKS = {"tensorboard": _tensorboard, "wandb": _wandb}
 def progress(
     steps: int, tokens_per_step: int, flops_per_step: float, peak: Peak, shown: bool
 ) -> Generator[dict, tuple, None]:
-    """A generator that receives (step, loss) and yields scalars: mean loss of ten reports, tokens/s, MFU, seconds left.
+    """A generator that receives (step, loss, time) and yields scalars: mean loss of ten reports, rates, seconds left.
 
-    Rates cover the time since the last report. MFU is None if it would exceed the measured peak.
+    The time is that of `time.perf_counter` when the step ended. Rates cover the time since the last report. MFU is
+    None if it would exceed the measured peak.
 
     Args:
         steps: Steps of the run.
@@ -146,12 +146,11 @@ def progress(
         shown: Print a live line in a terminal, or separate lines elsewhere.
     """
     live = sys.stderr.isatty()
-    step, loss = yield {}
-    recent, before, then = deque([loss], maxlen=10), step, time.perf_counter()
+    step, loss, then = yield {}
+    recent, before = deque([loss], maxlen=10), step
     scalars = {}
     while True:
-        step, loss = yield scalars
-        now = time.perf_counter()
+        step, loss, now = yield scalars
         rate = (step - before) / (now - then)
         if math.isfinite(loss):
             recent.append(loss)

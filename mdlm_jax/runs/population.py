@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from mdlm_jax.config import flatten
 from mdlm_jax.data import Batch
 from mdlm_jax.runs import checkpoint
+from mdlm_jax.training.dispatch import steps_of
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
 
@@ -32,9 +33,9 @@ class Program(NamedTuple):
 
     join: Callable[[Sequence[State]], Any]  # the members' states -> the joint state
     member: Callable[[Any, int], State]  # (joint state, member) -> its state, as it is saved and evaluated
-    place: Callable[[Sequence[Batch]], Batch]  # a batch of each member -> the joint batch
-    step: Callable[[Any, Batch], tuple[Any, dict]]  # (joint state, joint batch) -> (joint state, joint metrics)
-    metrics: Callable[[dict, int], dict]  # (joint metrics, member) -> its metrics
+    place: Callable[[Sequence[Batch]], Batch]  # each member's batches of N steps -> the joint batches
+    steps: Callable[..., tuple[Any, dict]]  # (joint state, joint batches, count) -> (joint state, joint metrics)
+    metrics: Callable[[dict, int], dict]  # (joint metrics of N steps on the host, member) -> its metrics
 
 
 def alone(runner: Runner) -> Program:
@@ -43,7 +44,7 @@ def alone(runner: Runner) -> Program:
         join=lambda states: states[0],
         member=lambda state, _: runner.whole(state),
         place=lambda batches: runner.place(batches[0]),
-        step=runner.step,
+        steps=runner.steps,
         metrics=lambda metrics, _: metrics,
     )
 
@@ -51,10 +52,11 @@ def alone(runner: Runner) -> Program:
 def together(step: Callable, num_members: int) -> Program:
     """`jit` of `vmap`. The members are spread evenly over the devices, as many as divide their number."""
     devices = jax.devices()[: math.gcd(num_members, jax.device_count())]
-    spread = NamedSharding(Mesh(np.array(devices), ("members",)), P("members"))
+    mesh = Mesh(np.array(devices), ("members",))
 
-    def stack(trees):
-        return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves), spread), *trees)
+    def stack(trees, axis=0):
+        spread = NamedSharding(mesh, P(*[None] * axis, "members"))
+        return jax.tree.map(lambda *leaves: jax.device_put(np.stack(leaves, axis), spread), *trees)
 
     @jax.jit
     def taken(state, member):
@@ -63,9 +65,9 @@ def together(step: Callable, num_members: int) -> Program:
     return Program(
         join=stack,
         member=lambda state, member: jax.device_put(taken(state, jnp.int32(member)), devices[0]),
-        place=stack,
-        step=jax.jit(jax.vmap(step), donate_argnums=0),
-        metrics=lambda metrics, member: {name: values[member] for name, values in jax.device_get(metrics).items()},
+        place=lambda batches: stack(batches, 1),
+        steps=jax.jit(steps_of(jax.vmap(step)), donate_argnums=0),
+        metrics=lambda metrics, member: {name: values[:, member] for name, values in metrics.items()},
     )
 
 

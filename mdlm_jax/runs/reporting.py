@@ -23,7 +23,7 @@ REPORTED = ("loss", "gradient_norm", "data_wait_seconds", "compile_seconds")
 class Report(NamedTuple):
     """The functions by which a run reports."""
 
-    step: Callable[[int, dict], None]  # waits for the metrics of a step; raises BadLoss unless such steps are skipped
+    step: Callable[[int, dict, float], None]  # (step, its metrics, when it ended); BadLoss unless such are skipped
     validation: Callable[[int, Likelihood], None]
     say: Callable[[str], None]
 
@@ -53,7 +53,7 @@ def open_report(
         rates = progress(plan.steps, plan.tokens_per_step, flops_per_step, peak, shown and jax.process_index() == 0)
         next(rates)
 
-        def report_step(step: int, metrics: dict) -> None:
+        def report_step(step: int, metrics: dict, ended: float) -> None:
             scalars = {name: float(metrics[name]) for name in REPORTED}
             if metrics["bad"] and not built.options.skip_bad:
                 loss, norm = scalars["loss"], scalars["gradient_norm"]
@@ -62,7 +62,7 @@ def open_report(
             if step % config.train.log_every == 0 or step in (start + 1, plan.steps):
                 scalars = {"step": step, "flops": step * flops_per_step} | scalars
                 scalars |= {"learning_rate": learning_rate(config, numbers, step)} | _memory()
-                writer.write(scalars | rates.send((step, scalars["loss"])))
+                writer.write(scalars | rates.send((step, scalars["loss"], ended)))
 
         def report_validation(step: int, found: Likelihood) -> None:
             writer.write(

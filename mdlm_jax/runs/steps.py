@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
@@ -15,6 +17,7 @@ from mdlm_jax.costs.hardware import Peak
 from mdlm_jax.evaluation.likelihood import Likelihood, evaluate
 from mdlm_jax.runs import checkpoint
 from mdlm_jax.runs.disk import one_line_on_disk_faults
+from mdlm_jax.runs.dispatches import Taken, agreed, reader
 from mdlm_jax.runs.execution import record_execution
 from mdlm_jax.runs.first_state import first_state
 from mdlm_jax.runs.peers import end_together
@@ -101,9 +104,16 @@ class _Group(NamedTuple):
                 self.ended[i] = Ended(cause=cause_of(failure, folder))
                 self.reports[i].say(f"{folder.name}: {self.ended[i].cause}; the others go on")
 
-    def report(self, step: int, metrics: dict, clocks: dict) -> None:
-        """Reads the metrics of a step, which waits for it."""
-        self.each(lambda i: self.reports[i].step(step, self.program.metrics(metrics, i) | clocks))
+    def report(self, taken: Taken) -> None:
+        """Reports every step of a dispatch."""
+
+        def act(i: int) -> None:
+            metrics = self.program.metrics(taken.metrics, i)
+            for number in range(taken.count):
+                own = {name: values[number] for name, values in metrics.items()}
+                self.reports[i].step(taken.before + 1 + number, own | taken.clocks, taken.ended)
+
+        self.each(act)
 
     def save(self, step: int, state: Any) -> None:
         """Starts saving the state."""
@@ -136,25 +146,30 @@ def _until_stopped(
 ) -> tuple[int, Any, float, bool]:
     """(the last step, the state after it, seconds of compilation, whether a signal ended the run before its end)."""
     settings, steps = group.members[0].config.train, group.members[0].built.plan.steps
-    waited = compile_seconds = 0.0
-    step, unread = start, None
-    for step in range(start + 1, steps + 1):
-        clock = time.perf_counter()
-        batch = [next(rows) for rows in arriving]
-        waited += time.perf_counter() - clock
-        clock, first = time.perf_counter(), step == start + 1
+    every = settings.log_every, settings.validate_every, settings.checkpoint_every
+    read = reader(arriving, group.program.place, steps, every)
+    step, seconds, unread, waited, compile_seconds = start, math.inf, None, 0.0, 0.0
+    dispatch = read(step, seconds) if step < steps else None
+    while dispatch is not None:
+        begun, first = time.perf_counter(), step == start
         with doing("compiling the train step") if first else nullcontext():
-            state, metrics = group.program.step(state, group.program.place(batch))
+            state, metrics = group.program.steps(state, dispatch.batches, np.int32(dispatch.count))
         if first:
-            compile_seconds = time.perf_counter() - clock
-        if unread is not None:  # one step behind, so that the device never waits for the host
-            group.report(*unread)
-        unread = step, metrics, {"data_wait_seconds": waited, "compile_seconds": compile_seconds}
-        stopping = stop(step)
+            compile_seconds = time.perf_counter() - begun
+        # the device is busy: the host reports the last dispatch and reads the next
+        if unread is not None:
+            group.report(unread)
+        taken, step, waited = dispatch, step + dispatch.count, waited + dispatch.waited
+        dispatch = read(step, seconds) if step < steps else None
+        clocks = {"data_wait_seconds": waited, "compile_seconds": compile_seconds}
+        unread = Taken(taken.before, taken.count, jax.device_get(metrics), clocks, time.perf_counter())
+        seconds = math.inf if first else agreed((unread.ended - begun) / taken.count)
+        # of several processes, each must ask for every step
+        stopping = any([stop(number) for number in range(taken.before + 1, step + 1)])
         saving = stopping or step == steps or _due(settings.checkpoint_every, step)
         validating = step < steps and _due(settings.validate_every, step)
         if saving or validating:
-            group.report(*unread)  # before it is saved: a bad step never is
+            group.report(unread)  # before it is saved: a bad step never is
             unread = None
         if saving:
             group.save(step, state)

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from mdlm_jax.data import Batch
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.layout import AXES, ROWS, split_weights
+from mdlm_jax.training.dispatch import steps_of
 from mdlm_jax.training.step import State
 
 
@@ -22,8 +23,8 @@ class Runner(NamedTuple):
 
     init: Callable[..., State]  # (a function that makes the state, its arguments) -> the state, placed
     abstract: Callable[..., State]  # the same arguments -> shapes and shardings, for restoring
-    place: Callable[[Batch], Batch]  # this process's rows -> the global batch on devices
-    step: Callable[[State, Batch], tuple[State, dict]]
+    place: Callable[[Batch], Batch]  # this process's rows, [N, rows, ..] for N steps -> the global ones on devices
+    steps: Callable[..., tuple[State, dict]]  # (state, placed batches, how many to take), as `steps_of` makes it
     whole: Callable[[State], State]  # a placed state -> the state as it is saved and evaluated
     scatter: Callable[[State], State]  # the inverse of `whole`
 
@@ -87,7 +88,7 @@ def shapes(state: State, sharding: jax.sharding.Sharding) -> State:
 
 
 def _place_rows(mesh: Mesh, batch: Batch) -> Batch:
-    sharding = NamedSharding(mesh, P(ROWS))
+    sharding = NamedSharding(mesh, P(None, ROWS))
     return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
 
 
@@ -112,21 +113,22 @@ def jit_runner(step: Callable, mesh: Mesh) -> Runner:
         return jax.lax.with_sharding_constraint(new, split_weights(mesh, new)), metrics
 
     single = mesh.size == 1 and jax.process_count() == 1
-    compiled = jax.jit(step if single else pinned, donate_argnums=0)
-    place = (lambda batch: batch) if single else partial(_place_rows, mesh)
+    compiled = jax.jit(steps_of(step if single else pinned), donate_argnums=0)
+    place = jax.device_put if single else partial(_place_rows, mesh)
     return Runner(init, abstract, place, compiled, whole=lambda state: state, scatter=lambda state: state)
 
 
 def shard_map_runner(step: Callable, mesh: Mesh) -> Runner:
     """`shard_map`: every device holds all parameters, and the step sums over the axes `data` and `fsdp`."""
-    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(ROWS)), out_specs=P(), check_vma=False)
+    specs = P(), P(None, ROWS), P()
+    mapped = jax.shard_map(steps_of(step), mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
     copied = NamedSharding(mesh, P())
 
     return Runner(
         init=lambda make_state, *arguments: jax.jit(make_state, out_shardings=copied)(*arguments),
         abstract=lambda make_state, *arguments: shapes(jax.eval_shape(make_state, *arguments), copied),
         place=partial(_place_rows, mesh),
-        step=jax.jit(mapped, donate_argnums=0),
+        steps=jax.jit(mapped, donate_argnums=0),
         whole=lambda state: state,
         scatter=lambda state: state,
     )
@@ -142,19 +144,20 @@ def pmap_runner(step: Callable, mesh: Mesh) -> Runner:
     first = jax.sharding.SingleDeviceSharding(devices[0])
 
     def place(batch: Batch) -> Batch:
-        return jax.tree.map(lambda rows: rows.reshape(len(devices), -1, *rows.shape[1:]), batch)
+        return jax.tree.map(lambda rows: rows.reshape(len(rows), len(devices), -1, *rows.shape[2:]), batch)
 
-    mapped = jax.pmap(step, axis_name="devices", devices=devices, donate_argnums=0)
+    axes = 0, 1, None
+    mapped = jax.pmap(steps_of(step), axis_name="devices", devices=devices, in_axes=axes, donate_argnums=0)
 
-    def first_metrics(state, batch):
-        state, metrics = mapped(state, batch)
+    def first_metrics(state, batches, count):
+        state, metrics = mapped(state, batches, count)
         return state, jax.tree.map(lambda copies: copies[0], metrics)
 
     return Runner(
         init=lambda make_state, *arguments: scatter(jax.jit(make_state)(*arguments)),
         abstract=lambda make_state, *arguments: shapes(jax.eval_shape(make_state, *arguments), first),
         place=place,
-        step=first_metrics,
+        steps=first_metrics,
         whole=lambda state: jax.tree.map(lambda copies: copies[0], state),
         scatter=scatter,
     )

@@ -77,7 +77,7 @@ def make_train_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     options: StepOptions,
-    axis_name: str | None = None,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable[[State, Batch], tuple[State, dict[str, Array]]]:
     """Makes the train step.
 
@@ -88,8 +88,8 @@ def make_train_step(
         objective: The objective.
         optimizer: The optimiser.
         options: The options of the step.
-        axis_name: The axis of `pmap` or `shard_map` to sum over: the step then gets this device's part of the batch.
-            None: the step gets the global batch.
+        axis_name: The axis of `pmap`, or the axes of `shard_map`, to sum over: the step then gets this device's part of
+            the batch. None: the step gets the global batch.
 
     Returns:
         (state, batch) -> (state, metrics). The metrics are scalars: loss, gradient_norm, tokens and bad.

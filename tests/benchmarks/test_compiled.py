@@ -74,6 +74,12 @@ def test_loops_may_declare_their_trip_count():
     assert read_compiled(told) == read_compiled(PROGRAM)
 
 
+def test_loop_of_unknown_length_counts_once():
+    """The loop over the steps of a dispatch, whose number is an argument."""
+    condition = "constant(6)"
+    assert read_compiled(PROGRAM.replace(condition, "parameter(1)")).flops == read_compiled(PROGRAM).flops / 6
+
+
 def test_started_collectives_list_inputs_before_outputs():
     text = """ENTRY %main (x: f32[8]) -> f32[8] {
   %x = f32[8]{0} parameter(0)

@@ -3,7 +3,6 @@
 import json
 import math
 
-import jax
 import pytest
 
 from benchmarks.ahead_of_time import Case, config_of, stored
@@ -11,6 +10,7 @@ from mdlm_jax.build import build
 from mdlm_jax.configs import base
 from mdlm_jax.costs.prices import parse_hardware
 from mdlm_jax.sweeps.plan import memory_of, plan_runs
+from mdlm_jax.training.dispatch import stacked
 from mdlm_jax.training.sharding import RUNNERS
 from mdlm_jax.training.step import make_train_step
 
@@ -46,8 +46,7 @@ def test_memory_matches_what_xla_reserves(keys):
     step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
     runner = make_runner(step, built.mesh)
     state = runner.abstract(built.make_state, *built.initial)
-    batch = jax.tree.map(lambda rows: jax.ShapeDtypeStruct(rows.shape, rows.dtype), built.data.batch(0))
-    reserved = runner.step.lower(state, batch).compile().memory_analysis()
+    reserved = runner.steps.lower(state, stacked([built.data.batch(0)]), 1).compile().memory_analysis()
     measured = reserved.argument_size_in_bytes + reserved.temp_size_in_bytes
     (planned,) = plan_runs([asked])
     memory = memory_of(planned, 1)

@@ -86,10 +86,17 @@ def test_types(numbered):
     assert data.vocab_size == 257 and data.validation.tokens.shape == (4, 8)
 
 
-def test_prefetched_batches_equal_batch(numbered):
-    data = open_small(**numbered)
-    for step, batch in zip(range(5, 45), data.batches(5), strict=False):
-        assert_equal(batch, data.batch(step))
+@pytest.mark.parametrize("ahead", [1, 200, pipeline.AHEAD], ids=["one by one", "3 at once", "all at once"])
+def test_prefetched_batches_equal_batch(numbered, monkeypatch, ahead):
+    """However many are read at once, also in the last epoch, where fewer are left."""
+    monkeypatch.setattr(pipeline, "AHEAD", ahead)
+    for changed in ({}, {"random_length_rate": 0.5, "unique_tokens": 240, "epochs": 13}):
+        data = open_small(**numbered | changed)
+        assert data.max_steps == (48 if changed else None)
+        batches = list(zip(range(5, 48), data.batches(5), strict=False))
+        assert len(batches) == 43
+        for step, batch in batches:
+            assert_equal(batch, data.batch(step))
 
 
 def test_prefetching_stops_with_its_reader(numbered):

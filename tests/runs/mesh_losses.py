@@ -12,6 +12,7 @@ import jax
 from mdlm_jax.build import build
 from mdlm_jax.configs import base
 from mdlm_jax.models.layout import AXES
+from mdlm_jax.training.dispatch import stacked
 from mdlm_jax.training.sharding import RUNNERS
 from mdlm_jax.training.step import make_train_step
 from tests.run_folders import TINY
@@ -31,11 +32,9 @@ def losses(keys: dict, sizes: list[int]) -> list[float]:
     make_runner, axis_name = RUNNERS["jit"]
     step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
     runner = make_runner(step, built.mesh)
-    state, batches, found = runner.init(built.make_state, *built.initial), built.data.batches(0), []
-    for _ in range(STEPS):
-        state, metrics = runner.step(state, runner.place(next(batches)))
-        found.append(float(metrics["loss"]))
-    return found
+    state, batches = runner.init(built.make_state, *built.initial), built.data.batches(0)
+    _, metrics = runner.steps(state, runner.place(stacked([next(batches) for _ in range(STEPS)])), STEPS)
+    return metrics["loss"].tolist()
 
 
 if __name__ == "__main__":

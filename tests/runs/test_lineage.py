@@ -11,6 +11,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.runs.checkpoint import open_checkpoints
 from mdlm_jax.runs.first_state import first_state
 from mdlm_jax.runs.result import read_result
+from mdlm_jax.training.dispatch import stacked
 from mdlm_jax.training.sharding import RUNNERS
 from mdlm_jax.training.step import make_train_step
 from tests.runs.here import assert_same_state, config_of, state_of, train_here
@@ -96,7 +97,7 @@ def test_resume_keeps_the_initial_values(parent, tmp_path):
     )
     with open_checkpoints(parent / "checkpoints") as checkpoints:
         _, state = first_state(config_of(**KEYS), built, runner, parent, checkpoints)
-    runner.step(state, runner.place(built.data.batch(6)))
+    runner.steps(state, runner.place(stacked([built.data.batch(6)])), 1)
     assert float(built.initial[1]["total_steps"]) == 6
 
 

@@ -90,9 +90,18 @@ def test_datasheet_peak_is_never_remeasured():
     assert utilisation(Peak(200.0, None), 300.0)[0] is None
 
 
+def test_rates_cover_the_time_between_steps():
+    """From the end of one reported step to the end of the next, whenever they are reported."""
+    reports = progress(10, tokens_per_step=5, flops_per_step=3.0, peak=Peak(12.0, None), shown=False)
+    next(reports)
+    reports.send((1, 2.0, 100.0))
+    found = reports.send((4, 3.0, 102.0))
+    assert found == {"loss_mean": 2.5, "tokens_per_second": 7.5, "mfu": 0.375, "seconds_left": 4.0}
+
+
 def test_utilisation_above_one_is_withheld(capsys):
     reports = progress(10, tokens_per_step=1, flops_per_step=1e30, peak=Peak(1.0, lambda: 1.0), shown=True)
     next(reports)
-    reports.send((1, 2.0))
-    assert reports.send((2, 2.0))["mfu"] is None
+    reports.send((1, 2.0, 0.0))
+    assert reports.send((2, 2.0, 1.0))["mfu"] is None
     assert "MFU" not in capsys.readouterr().err
