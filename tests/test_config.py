@@ -61,7 +61,7 @@ def test_defaults_are_accepted_and_documented(name):
         ("objective.name", OBJECTIVES),
         ("objective.schedule", SCHEDULES),
         ("objective.process", PROCESSES),
-        ("data.source", (*DOCUMENTS, "tokens", "markov", *CAPTIONED)),
+        ("data.source", (*DOCUMENTS, "tokens", "chat", "markov", *CAPTIONED)),
         ("budget_counter", COUNTERS),
         ("optim.decay", DECAYS),
         ("train.runner", RUNNERS),

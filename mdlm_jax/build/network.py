@@ -10,6 +10,7 @@ from mdlm_jax.build.plan import COMPUTE_DTYPES, Plan, plan
 from mdlm_jax.data.captioned import CAPTIONED, layout_of
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer, state_tokenizer, words_and_codes_tokenizer
+from mdlm_jax.models.lora import Lora, with_adapters
 from mdlm_jax.models.transformer import Execution, Model, transformer
 from mdlm_jax.objectives import Objective
 
@@ -53,15 +54,26 @@ def network(
         scan_layers=config.train.scan_layers,
         remat=config.train.remat,
         attention=config.train.attention,
-        use_segments=padded or config.data.keep_documents or config.data.random_length_rate > 0,
+        use_segments=padded
+        or config.data.keep_documents
+        or config.data.source == "chat"
+        or config.data.random_length_rate > 0,
         mesh=mesh if config.train.runner == "jit" and mesh is not None and mesh.size > 1 else None,
     )
     level = noise_level_of(config)
     model = validation = transformer(planned.architecture, execution, level)
     if execution.float8:
         validation = transformer(planned.architecture, execution._replace(float8=False), level)
+    if (lora := lora_of(config)) is not None:
+        model, validation = with_adapters(model, lora), with_adapters(validation, lora)
     vocab_size = planned.architecture.vocab_size
     return Network(planned, model, validation, planned.objective, vocab_size, tokenizer)
+
+
+def lora_of(config: ConfigDict) -> Lora | None:
+    """The adapters that a config describes; None where it has none."""
+    m = config.model
+    return Lora(tuple(m.lora_matrices.split(",")), m.lora_rank, m.lora_alpha) if m.lora_rank else None
 
 
 def tokenizer_of(config: ConfigDict) -> Tokenizer:

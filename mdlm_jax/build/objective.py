@@ -33,8 +33,9 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
     if is_plugin(options.name):
         check_objective(options.name, objective, config.data.sequence_length, mask_id)
     if options.drop_prompt:
-        if not config.data.prompt_tokens:
-            refuse("objective.drop_prompt", options.drop_prompt, "0 where data.prompt_tokens is 0: no prompt to drop")
+        if not config.data.prompt_tokens and config.data.source != "chat":
+            accepted = "0 where data.prompt_tokens is 0 and data.source is not chat: no prompt to drop"
+            refuse("objective.drop_prompt", options.drop_prompt, accepted)
         if options.block_size:
             refuse("objective.drop_prompt", options.drop_prompt, "0 with blocks, whose prompt is in the clean half too")
         objective = dropped_prompt(objective, mask_id, options.drop_prompt)

@@ -18,6 +18,7 @@ from mdlm_jax.configs.checks import refuse
 from mdlm_jax.data.pipeline import Data, open_data
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives import Objective
+from mdlm_jax.training.frozen import check_patterns
 from mdlm_jax.training.optimizer import adamw, hyperparameters, learning_rate_shape
 from mdlm_jax.training.sharding import share_of_rows
 from mdlm_jax.training.step import State, StepOptions, initial_state
@@ -92,8 +93,11 @@ def open_training(config: ConfigDict, net: Network, mesh: Mesh) -> Training:
         ema_decay=optim.ema,
         dropout=config.model.dropout > 0,
         spike_deviations=optim.spike_deviations,
+        frozen=frozen_of(config),
         skip_bad=optim.on_nonfinite == "skip",
     )
+    if options.frozen:
+        check_patterns(jax.eval_shape(net.model.init, jax.random.key(0)), options.frozen)
     return Training(data, mesh, optimizer, options, *state_of(config, net, optimizer))
 
 
@@ -126,8 +130,15 @@ def optimizer_of(config: ConfigDict) -> optax.GradientTransformation:
         epsilon=optim.epsilon,
         clip=optim.clip,
         decay_everything=optim.decay_everything,
+        frozen=frozen_of(config),
         **schedule_keys(config),
     )
+
+
+def frozen_of(config: ConfigDict) -> tuple[str, ...]:
+    """Patterns of the names of parameters that are not trained: with adapters, by default all but these."""
+    patterns = tuple(filter(None, (pattern.strip() for pattern in config.optim.freeze.split(","))))
+    return patterns or ("ends/*", "blocks/*") * (config.model.lora_rank > 0)
 
 
 def state_of(

@@ -10,16 +10,22 @@ def add_convert(verbs) -> None:
     verb: argparse.ArgumentParser = verbs.add_parser(
         "convert", help="convert a public checkpoint into a folder for --model"
     )
-    verb.add_argument("source", type=pathlib.Path, help="a Hugging Face folder, a .safetensors or a .gguf file")
+    verb.add_argument(
+        "source",
+        type=pathlib.Path,
+        help="a Hugging Face folder, a .safetensors or a .gguf file, or a run of train --from MODEL",
+    )
     verb.add_argument("--out", type=pathlib.Path, required=True, help="a new folder")
     verb.add_argument("--dtype", default="", help="float32 | bfloat16 | float16 (default: each tensor as it is stored)")
     verb.set_defaults(run_verb=_convert)
 
 
 def _convert(options) -> int:
+    from mdlm_jax.runs.export import export_run
     from mdlm_jax.weights.save import convert
 
-    source = convert(options.source, options.out, dtype=options.dtype)
+    is_run = (options.source / "checkpoints").is_dir()
+    source = (export_run if is_run else convert)(options.source, options.out, dtype=options.dtype)
     slots = source.description.slots
     count = sum(math.prod(slot.shape) for slot in slots)
     print(f"{options.out}: {source.config['model_type']}, {count:,} parameters in {len(slots)} tensors")

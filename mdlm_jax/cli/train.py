@@ -17,7 +17,10 @@ def add_train(verbs) -> None:
     )
     verb.add_argument("--config", help="a preset by name, or a config file; --config.KEY=VALUE overrides a key")
     verb.add_argument(
-        "--from", dest="donor", type=pathlib.Path, help="a run of `ar` whose weights initialise a block diffusion run"
+        "--from",
+        dest="donor",
+        type=pathlib.Path,
+        help="a public model to fine-tune; with --recipe a run of `ar` whose weights initialise a block diffusion run",
     )
     verb.add_argument("--branch", help="RUN@STEP: continue the whole state of a checkpoint in a new folder")
     verb.add_argument(
@@ -41,7 +44,7 @@ def add_train(verbs) -> None:
     verb.add_argument("--sequences", type=int, help="number of held-out sequences (default: eval.sequences of the run)")
     verb.add_argument("--data", help="the corpus, if it is no longer at the run's data.path")
     verb.add_argument(
-        "--source", choices=("stdlib", "text", "tfds", "tokens", "markov", "shapes"), help="source of --data"
+        "--source", choices=("stdlib", "text", "tfds", "tokens", "chat", "markov", "shapes"), help="source of --data"
     )
     verb.add_argument("--validation-path", help="held-out files of --data (default: the source's own split)")
     verb.add_argument("--path", help="text files to evaluate from beginning to end: .txt, .jsonl and others")
@@ -73,8 +76,10 @@ def _train(options) -> int:
     sources = [name for name in ("config", "branch", "donor") if getattr(options, name)]
     if len(options.run) > 1 and (sources or options.extend):
         raise UserError("several of --run resume as they were started; accepted: one with --config, --branch or --from")
-    if len(sources) > 1 or bool(options.donor) != bool(options.recipe):
-        raise UserError("accepted: one of --config=FILE, --branch=RUN@STEP, and --from=RUN with --recipe=NAME")
+    if len(sources) > 1 or (options.recipe and not options.donor):
+        raise UserError(
+            "accepted: one of --config=FILE, --branch=RUN@STEP, --from=MODEL, --from=RUN with --recipe=NAME"
+        )
     # checks that need no jax come before its slow import
     configs = [load_config(options.config, options.overrides)] if options.config else []
     for config in configs:
@@ -99,10 +104,12 @@ def _train(options) -> int:
 def _configs_of_runs(options) -> list:
     from mdlm_jax.config import override
     from mdlm_jax.runs.execution import config_of_run
-    from mdlm_jax.runs.recipes import branch_config, recipe_config
+    from mdlm_jax.runs.recipes import branch_config, model_config, recipe_config
 
-    if options.donor:
+    if options.donor and options.recipe:
         return [recipe_config(options.donor, options.recipe, options.overrides)]
+    if options.donor:
+        return [model_config(options.donor, options.overrides)]
     if options.branch:
         return [branch_config(options.branch, options.overrides)]
     # resume with the configs of the runs; overrides may change execution keys

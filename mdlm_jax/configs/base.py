@@ -13,9 +13,13 @@ from mdlm_jax.configs.sizes import SIZES
 MOST_STEPS, MOST_SEED = 2**31 - 1, 2**32 - 1  # counted in int32 and uint32
 NO_BUDGET, BY_SHAPE = {"budget": (0.0,)}, {"model.size": ("",)}
 
-WITH_FILES = {"data.source": ("text", "tfds")}
+WITH_FIELDS = {"data.source": ("text", "tfds")}
+WITH_FILES = {"data.source": ("text", "tfds", "chat")}
 WITH_ROPE = {"model.rope_base": (NOT_ZERO,)}
 WITH_TEXT = {"data.source": ("stdlib", "text", "tfds", "tokens")}
+WITH_LORA = {"model.lora_rank": (NOT_ZERO,)}
+MATRICES = ("query", "key", "value", "attention_out", "gate", "up", "down")  # of a block
+WITH_CHATS = {"data.source": ("chat",)}
 REWIND = {"optim.on_nonfinite": ("rewind",)}
 TIMED = {
     "model.time_conditioning": (True,),
@@ -39,28 +43,42 @@ KEYS: dict[str, Key] = {
     #
     **OBJECTIVE_KEYS,
     #
-    "data.source": Key("stdlib", "where the data comes from", ("stdlib", "markov", "shapes", "text", "tfds", "tokens")),
+    "data.source": Key(
+        "stdlib", "where the data comes from", ("stdlib", "markov", "shapes", "text", "tfds", "tokens", "chat")
+    ),
     "data.path": Key(
         "",
         "text: files, globs and folders, by commas (.txt, .jsonl, .json, .tar, .parquet; all but .parquet also as .gz, "
-        ".xz or .zst); tfds: name or folder of the dataset; tokens: folder; markov: vocab=16,concentration=0.3; "
-        "shapes: patch=2",
+        ".xz or .zst); tfds: name or folder of the dataset; tokens: folder; chat: .jsonl files with the field "
+        "messages; markov: vocab=16,concentration=0.3; shapes: patch=2",
         path=True,
-        when={"data.source": ("markov", "shapes", "text", "tfds", "tokens")},
+        when={"data.source": ("markov", "shapes", "text", "tfds", "tokens", "chat")},
     ),
     "data.validation_path": Key(
         "",
-        "held-out data: files as in data.path (text) or a split (tfds); empty: the validation split, or the last 5%",
+        "held-out data: files as in data.path, or a split (tfds); empty: the validation split, or the last 5%",
         path=True,
         when=WITH_FILES,
     ),
     "data.field": Key(
         "text",
         "field that holds the text, in tfds and in every file but .txt; files may nest it, as in meta.text",
-        when=WITH_FILES,
+        when=WITH_FIELDS,
     ),
     "data.tokenizer": Key(
-        "bytes", "bytes, a tokenizers .json, or a folder with GPT-2's vocabulary and merges", path=True, when=WITH_TEXT
+        "bytes",
+        "bytes, a tokenizers .json, or a folder with GPT-2's vocabulary and merges; "
+        "chat: a model's folder with its chat template",
+        path=True,
+        when={"data.source": ("stdlib", "text", "tfds", "tokens", "chat")},
+    ),
+    "data.padding": Key(
+        "packed",
+        "rows of conversations: several in a row, each attending to itself only (packed); or one in a row, then "
+        "padding (unread) or the end of the text again and again, which is scored as in LLaDA (scored)",
+        ("packed", "unread", "scored"),
+        later=True,
+        when=WITH_CHATS,
     ),
     "data.sequence_length": Key(64, "L, tokens of a row", at_least=1, at_most=2**20),
     "data.extra_token": Key(False, "rows of L + 1 tokens (SMDM's 2048 + 1)"),
@@ -118,6 +136,13 @@ KEYS: dict[str, Key] = {
         when=TIMED,
     ),
     "model.time_width": Key(128, "width of the embedding of the noise level", at_least=1, at_most=2**16, when=TIMED),
+    "model.lora_rank": Key(
+        0, "rank of adapters of the blocks' matrices (LoRA); 0: none", at_least=0, at_most=2**12, later=True
+    ),
+    "model.lora_alpha": Key(16.0, "adapters are multiplied by alpha / rank", above=0, later=True, when=WITH_LORA),
+    "model.lora_matrices": Key(
+        ",".join(MATRICES), "matrices that have adapters", MATRICES, several=True, later=True, when=WITH_LORA
+    ),
     "model.dropout": Key(0.0, "after attention and after the MLP", at_least=0, below=1),
     #
     "optim.lr": Key(1e-2, "peak learning rate", above=0),
@@ -154,6 +179,11 @@ KEYS: dict[str, Key] = {
     "optim.epsilon": Key(1e-8, "Adam's epsilon", above=0, at_most=1),
     "optim.clip": Key(1.0, "largest global norm of the gradient", above=0),
     "optim.ema": Key(0.0, "decay of the weight average; 0: none", at_least=0, below=1),
+    "optim.freeze": Key(
+        "",
+        "parameters that are not trained, as patterns such as ends/* by commas; empty: none, with adapters all others",
+        later=True,
+    ),
     "optim.on_nonfinite": Key("stop", "what to do at a loss that is NaN, Inf or a spike", ("stop", "skip", "rewind")),
     "optim.spike_deviations": Key(
         0.0,

@@ -25,6 +25,9 @@ def refuse_contradictions(config: ConfigDict) -> None:
     if config.objective.block_size and data.sequence_length % config.objective.block_size:
         accepted = f"a divisor of data.sequence_length = {data.sequence_length}, or 0"
         refuse("objective.block_size", config.objective.block_size, accepted)
+    if config.objective.block_size and data.source == "chat" and data.padding == "packed":
+        # a conversation begins with a block when it is sampled
+        refuse("data.padding", data.padding, "unread or scored, where objective.block_size is not 0")
     _refuse_shape(model)
 
 

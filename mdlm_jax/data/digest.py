@@ -78,7 +78,7 @@ def _content(source: str, path: str, validation_path: str, field: str) -> Any:
         tokenizer = {key: value for key, value in manifest["tokenizer"].items() if key != "name"}
         files = [file["sha256"] for file in manifest["files"]]
         return [manifest["version"], tokenizer, manifest["splits"], files]
-    if source == "text":
+    if source in ("text", "chat"):
         train = expand("data.path", path)
         validation = expand("data.validation_path", validation_path) if validation_path else ()
         kinds = [[kind(file) for file in files] for files in (train, validation)]

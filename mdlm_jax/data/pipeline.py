@@ -11,6 +11,7 @@ from jaxtyping import Integer
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.data.addressed import permuted, uniform
 from mdlm_jax.data.captioned import CAPTIONED, open_captioned
+from mdlm_jax.data.chat_rows import open_chats
 from mdlm_jax.data.corpus import open_corpus
 from mdlm_jax.data.encoded import encode_documents
 from mdlm_jax.data.markov import open_markov
@@ -55,6 +56,7 @@ def open_data(
     seed: int,
     batch_size: int,
     validation_rows: int,
+    padding: str = "packed",
     process_index: int = 0,
     process_count: int = 1,
 ) -> Data:
@@ -79,6 +81,7 @@ def open_data(
         seed: The seed of the shuffles and of random lengths.
         batch_size: Rows of the global batch.
         validation_rows: Held-out rows, at most as many as there are.
+        padding: `data.padding`, of conversations.
         process_index: Index p of this process.
         process_count: Number of processes P.
 
@@ -94,7 +97,7 @@ def open_data(
     if epochs < 0 or unique_tokens < 0:
         raise UserError(f"data.epochs={epochs}, data.unique_tokens={unique_tokens}: 0 (no limit) or more")
     length = sequence_length + extra_token
-    splits = _open_splits(source, path, validation_path, field, tokenizer, length)
+    splits = _open_splits(source, path, validation_path, field, tokenizer, padding, length)
     separator = splits.tokenizer.separator
     kept = _kept_rows(splits.train.count, unique_tokens, sequence_length)
     max_steps = epochs * kept // batch_size if epochs else None
@@ -149,7 +152,11 @@ def _one(batches: Batch, i: int) -> Batch:
     return Batch(Example(*(field[i] for field in batches.example)), batches.index[i])
 
 
-def _open_splits(source: str, path: str, validation_path: str, field: str, tokenizer: str, length: int) -> Splits:
+def _open_splits(
+    source: str, path: str, validation_path: str, field: str, tokenizer: str, padding: str, length: int
+) -> Splits:
+    if source == "chat":
+        return open_chats(path, validation_path, tokenizer, padding, length)
     if source == "markov":
         return open_markov(path, length)
     if source in CAPTIONED:
@@ -158,7 +165,7 @@ def _open_splits(source: str, path: str, validation_path: str, field: str, token
         return open_corpus(path, tokenizer, length)
     if source not in DOCUMENTS:
         raise UserError(
-            f"data.source={source!r}; accepted: {', '.join(DOCUMENTS)}, tokens, markov, {', '.join(CAPTIONED)}"
+            f"data.source={source!r}; accepted: {', '.join(DOCUMENTS)}, tokens, markov, {', '.join(CAPTIONED)}, chat"
         )
     opened = open_tokenizer(tokenizer)
     train, validation = encode_documents(source, path, validation_path, field, opened)
@@ -183,8 +190,10 @@ def _kept_rows(count: int, unique_tokens: int, sequence_length: int) -> int:
     return kept
 
 
-def example_of(tokens: Integer[np.ndarray, "n length"], separator: int, keep_documents: bool) -> Example:
-    """Segments count documents within the row, from 1; the separator ends its document."""
+def example_of(tokens: Integer[np.ndarray, "n length"] | Example, separator: int, keep_documents: bool) -> Example:
+    """Segments count documents within the row, from 1; the separator ends its document. Whole rows stay as they are."""
+    if isinstance(tokens, Example):
+        return tokens
     ends = (tokens == separator) & keep_documents
     segments = 1 + np.cumsum(ends, axis=1, dtype=np.int32) - ends
     return Example(tokens.astype(np.int32), segments, np.zeros(tokens.shape, bool))

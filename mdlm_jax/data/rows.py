@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Integer
 
+from mdlm_jax.data import Example
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
 
@@ -13,10 +14,10 @@ BATCH_CHARACTERS = 1 << 20
 
 
 class Rows(NamedTuple):
-    """`count` rows of one length; `read` gathers rows by number."""
+    """`count` rows of one length; `read` gathers rows by number, as tokens, or whole where they have prompts."""
 
     count: int
-    read: Callable[[Integer[np.ndarray, "n"]], Integer[np.ndarray, "n length"]]
+    read: Callable[[Integer[np.ndarray, "n"]], Integer[np.ndarray, "n length"] | Example]
 
 
 class Splits(NamedTuple):

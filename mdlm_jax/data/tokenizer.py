@@ -12,12 +12,14 @@ import tokenizers
 from jaxtyping import Integer
 from numpy.typing import ArrayLike
 
+from mdlm_jax.data.chat_template import SETTINGS, TEMPLATE
 from mdlm_jax.data.codec import byte_level, open_codec
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 JSON_FILE = "tokenizer.json"
+CHAT_FILES = (TEMPLATE, SETTINGS)
 NOT_READ = (
     "a SentencePiece or tiktoken file is not read; accepted: the tokenizer.json of the same model, which transformers "
     "writes: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(OTHER_FOLDER)"
@@ -34,7 +36,7 @@ class Tokenizer(NamedTuple):
     vocab_size: int  # V, the separator included
     separator: int  # the id between two documents; -1 where there are no documents
     fingerprint: str  # SHA-256 of everything that encode depends on
-    files: dict[str, bytes]  # name -> content: what `save_tokenizer` writes and `open_tokenizer` reads
+    files: dict[str, bytes]  # name -> content: what `save_tokenizer` writes and `open_tokenizer` reads; a chat template
 
     def encode(self, text: str) -> Integer[np.ndarray, "n"]:
         """The ids of one text."""
@@ -157,7 +159,9 @@ def _open_json(path: pathlib.Path) -> Tokenizer:
 
 def _open_folder(folder: pathlib.Path) -> Tokenizer:
     if (folder / JSON_FILE).is_file():
-        return _open_json(folder / JSON_FILE)
+        opened = _open_json(folder / JSON_FILE)
+        beside = {name: (folder / name).read_bytes() for name in CHAT_FILES if (folder / name).is_file()}
+        return opened._replace(files=opened.files | beside)  # text is encoded without them
     if (folder / BUILT_IN_FILE).is_file():
         return _open_built_in(folder / BUILT_IN_FILE)
     return _gpt2(folder)

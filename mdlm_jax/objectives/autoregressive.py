@@ -37,13 +37,16 @@ def ar_without_start(mask_id: int) -> Objective:
     """Reads x_1 .. x_L and predicts x_2 .. x_{L+1}: SMDM's block of 2048 + 1 tokens.
 
     It is `ar` without its first position: the first token of a row is context only, so it belongs to the prompt mask.
+    Where the first token of a later document in the row does so too, no token of that document attends to a start.
 
     Reference: SMDM, arXiv 2410.18514, `train_ar.py`.
     """
     whole = ar(mask_id)
 
     def view(objective_params, key, example: Example, u) -> View:
+        starts = example.prompt_mask & (example.segments != jnp.roll(example.segments, 1).at[0].set(0))
         seen = whole.view(objective_params, key, example, u)
+        seen = seen._replace(segments=jnp.where(starts, 0, seen.segments))
         return jax.tree.map(lambda field: field[:, 1:] if field.ndim > 1 and field.shape[1] > 1 else field, seen)
 
     return whole._replace(view=view)

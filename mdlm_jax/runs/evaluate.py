@@ -40,7 +40,7 @@ def evaluate_run(
     Raises:
         UserError: There is no run, no corpus to evaluate it on, or no such likelihood of it.
     """
-    run = open_run(folder, padded=path is not None)
+    run = open_run(folder, padded=path is not None or data.source == "chat")
     if likelihood is not None:
         check_likelihood(run, likelihood, draws, orders)
     draws = run.config.eval.draws if draws is None else draws

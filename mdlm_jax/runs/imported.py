@@ -15,7 +15,8 @@ from mdlm_jax.weights.load import load_params
 from mdlm_jax.weights.source import open_source
 
 LONGEST = 8192  # tokens of a row; for longer rows it takes long to count the pairs that attend
-BATCH_SIZE = 8  # sequences evaluated at once
+BATCH_SIZE = 8  # sequences evaluated at once, or in a step of fine-tuning
+FINE_TUNING_RATE = 2e-5  # LLaDA's and Dream's in dllm
 
 
 class Imported(NamedTuple):
@@ -55,6 +56,27 @@ def open_imported(folder: pathlib.Path, padded: bool = False) -> Imported:
         net = net._replace(objective=shifted(net.objective))
     suppress = _never_drawn(source.description, tokenizer.vocab_size)
     return Imported(config, net, load_params(source, net.model), shift, suppress)
+
+
+def config_of_model(folder: pathlib.Path) -> ConfigDict:
+    """The config of a run that continues a public model with its own objective and tokenizer.
+
+    Args:
+        folder: The public model's.
+
+    Raises:
+        UserError: The folder is damaged, or its network cannot be trained here.
+    """
+    description = open_source(folder).description
+    if description.shift:
+        raise UserError(
+            f"--from={folder}: no objective trains shifted predictions of whole rows; accepted: another model"
+        )
+    config = _config(description, folder)
+    config.start_from = str(folder.resolve())
+    config.optim.lr = FINE_TUNING_RATE
+    config.train.batch_size = BATCH_SIZE
+    return config
 
 
 def _never_drawn(description: Description, known: int) -> tuple[int, ...]:

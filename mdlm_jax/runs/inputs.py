@@ -3,6 +3,7 @@
 With them a run can be sampled without its corpus, and is not resumed on another corpus by mistake.
 """
 
+import hashlib
 import json
 import pathlib
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
 from mdlm_jax.build.objective import objective_source_digest
+from mdlm_jax.data.chat_template import template_digest
 from mdlm_jax.data.digest import corpus_digest
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer, save_tokenizer
 from mdlm_jax.errors import UserError
@@ -80,9 +82,12 @@ def changes(before: Inputs, now: Inputs) -> list[str]:
 
 
 def digest_of_corpus(config: ConfigDict) -> str:
-    """The digest of the content of a config's corpus."""
+    """The digest of the content of a config's corpus, and of the chat template that writes its conversations."""
     data = config.data
-    return corpus_digest(data.source, data.path, data.validation_path, data.field)
+    digest = corpus_digest(data.source, data.path, data.validation_path, data.field)
+    if data.source != "chat":
+        return digest
+    return hashlib.sha256((digest + template_digest(open_tokenizer(data.tokenizer).files)).encode()).hexdigest()
 
 
 def tokenizer_name(config: ConfigDict, folder: pathlib.Path) -> str:

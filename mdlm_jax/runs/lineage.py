@@ -18,6 +18,7 @@ from mdlm_jax.files import write_whole
 from mdlm_jax.runs.checkpoint import newest_whole, saved_steps
 from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.rewind import read_rewinds, write_rewinds
+from mdlm_jax.weights.source import holds_weights
 
 FILE_NAME = "lineage.json"
 
@@ -25,7 +26,7 @@ FILE_NAME = "lineage.json"
 class Lineage(NamedTuple):
     """A run's parent and what the run inherits, as lineage.json stores it."""
 
-    parent: str  # id of the parent; empty for a run from scratch
+    parent: str  # id of the parent, or the folder of a public model; empty for a run from scratch
     kind: str  # branch | weights; empty for a run from scratch
     birth_step: int  # the parent's step at which this run began
     inherited_tokens: int  # tokens that the parent was trained on until then
@@ -63,7 +64,7 @@ def check_parent(config: ConfigDict, folder: pathlib.Path) -> None:
 
 
 def _parent(config: ConfigDict) -> tuple[pathlib.Path, int] | None:
-    """(folder, step) of the checkpoint that a run begins with; None for a run from scratch."""
+    """(folder, step) of the checkpoint that a run begins with, step 0 of a public model; None for one from scratch."""
     if config.branch_from and config.start_from:
         refuse("start_from", config.start_from, "nothing, where branch_from is given: a branch has its weights")
     if config.branch_from:
@@ -71,6 +72,8 @@ def _parent(config: ConfigDict) -> tuple[pathlib.Path, int] | None:
     if not config.start_from:
         return None
     parent = pathlib.Path(config.start_from)
+    if holds_weights(parent):
+        return parent, 0
     config_of_run(parent)
     if (step := newest_whole(parent / "checkpoints")[0]) is None:
         refuse("start_from", config.start_from, "a run that has saved a checkpoint")
@@ -88,7 +91,8 @@ def keep_lineage(config: ConfigDict, folder: pathlib.Path) -> Lineage:
     if (found := _parent(config)) is None:
         return SCRATCH
     parent, step = found
-    inherited = _spent(parent, step)
+    # what a public model was trained on is not known
+    inherited = (0, {}) if holds_weights(parent) else _spent(parent, step)
     lineage = Lineage(parent.resolve().name, "branch" if config.branch_from else "weights", step, *inherited)
     if jax.process_index() == 0:
         if config.branch_from:  # the data of a step is a function of the rewinds before it

@@ -1,4 +1,4 @@
-"""Converting an autoregressive run to block diffusion: a new run starts from its weights with another objective."""
+"""New runs from the weights of others: a public model, or an autoregressive run that becomes block diffusion."""
 
 import os
 import pathlib
@@ -9,9 +9,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
+from mdlm_jax.build.network import lora_of
 from mdlm_jax.config import override
 from mdlm_jax.errors import UserError
+from mdlm_jax.models.lora import merged
 from mdlm_jax.runs.execution import config_of_run
+from mdlm_jax.runs.imported import config_of_model
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
@@ -61,6 +64,21 @@ def recipe_config(folder: pathlib.Path, recipe: str, overrides: Sequence[str]) -
     return override(override(config, [f"--config.start_from={os.path.abspath(folder)}", *flat]), overrides)
 
 
+def model_config(folder: pathlib.Path, overrides: Sequence[str]) -> ConfigDict:
+    """The config of a run that fine-tunes a public model.
+
+    Args:
+        folder: The public model's.
+        overrides: `--config.key=value`, what to train it on, and whatever else differs.
+
+    Raises:
+        UserError: It is no public model that can be trained here, or an override is invalid.
+    """
+    if not holds_weights(folder):
+        raise UserError(f"--from={folder} without --recipe; accepted: the folder of a public model")
+    return override(config_of_model(folder), overrides)
+
+
 def branch_config(point: str, overrides: Sequence[str]) -> ConfigDict:
     """The config of a run that continues a checkpoint of another.
 
@@ -97,7 +115,10 @@ def start_from(folder: pathlib.Path, built: Build, runner: Runner, state: State)
             f"config.start_from={folder}: its network is {donor.plan.architecture}; "
             f"accepted: one of {built.plan.architecture}"
         )
-    whole = runner.whole(state)
-    params = jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), whole.params, donor.params)
+    whole, lora = runner.whole(state), lora_of(donor.config)
+    given = donor.params if lora is None else merged(donor.params, lora)
+    own = {name: whole.params[name] for name in given}
+    # adapters of this run's own stay as they begin
+    params = {**whole.params, **jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), own, given)}
     ema = jax.tree.map(jnp.copy, params) if built.options.ema_decay else ()
     return runner.scatter(whole._replace(params=params, ema=ema))

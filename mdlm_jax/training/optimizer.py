@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.training.frozen import only_trained
 
 DECAYS = ("cosine", "wsd", "constant")
 
@@ -88,6 +89,7 @@ def adamw(
     wsd_form: str = "linear",
     wsd_steps: int = 0,
     warmup_from_zero: bool = False,
+    frozen: tuple[str, ...] = (),
 ) -> optax.GradientTransformation:
     """AdamW with gradient clipping and decoupled weight decay.
 
@@ -105,6 +107,7 @@ def adamw(
         wsd_form: As in `learning_rate_shape`.
         wsd_steps: As in `learning_rate_shape`.
         warmup_from_zero: As in `learning_rate_shape`.
+        frozen: Patterns of the names of parameters that are not trained.
     """
 
     def is_matrix(params):
@@ -125,11 +128,12 @@ def adamw(
             )
             return -learning_rate * shape
 
-        return optax.chain(
+        whole = optax.chain(
             optax.clip_by_global_norm(clip),
             optax.scale_by_adam(b1=beta_1, b2=beta_2, eps=epsilon),
             optax.add_decayed_weights(weight_decay, mask=is_matrix),
             optax.scale_by_schedule(rate),
         )
+        return only_trained(whole, frozen)
 
     return optax.inject_hyperparams(chain)(0.0, 0.0, 0.0, 0.0)

@@ -12,6 +12,7 @@ from mdlm_jax.data import Batch
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.noise import noise_of
 from mdlm_jax.objectives.base import Objective, loss_mask
+from mdlm_jax.training.frozen import without_gradient
 from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.spikes import is_spike, no_history, remember
 
@@ -40,6 +41,7 @@ class StepOptions(NamedTuple):
     ema_decay: float = 0.0  # 0: no averaged parameters
     dropout: bool = False
     spike_deviations: float = 0.0  # standard deviations above the mean of the last losses; 0: no spike detection
+    frozen: tuple[str, ...] = ()  # patterns of the names of parameters that are not trained
     skip_bad: bool = False  # a step with a spike, or whose loss or gradient is not finite, changes nothing
 
 
@@ -97,6 +99,7 @@ def make_train_step(
 
     def summed_nats(trainable, key, step, batch: Batch):
         params, objective_params = trainable
+        params = without_gradient(params, options.frozen)
         keys, u = noise_of(key, step, batch.index, options.batch_size)
         view = look(objective, objective_params, keys, batch.example, u)
         dropout_keys = jnp.repeat(jax.vmap(jax.random.fold_in, (0, None))(keys, DROPOUT), objective.views, axis=0)

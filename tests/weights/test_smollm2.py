@@ -5,6 +5,8 @@ import pytest
 
 import mdlm_jax as mj
 from mdlm_jax.cli.main import main
+from mdlm_jax.data.conversations import encode_conversation, open_chat
+from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.models.transformer import Execution
 from mdlm_jax.objectives.base import full
 from mdlm_jax.weights.text import open_text
@@ -80,6 +82,24 @@ def test_tokens_and_chats_match_transformers(ours, folder, golden):
     rendered = text.chat(case["messages"])
     assert rendered == case["text"]
     assert text.encode(rendered, control=True).tolist() == case["ids"]
+
+
+def test_conversations_match_transformers(folder):
+    """Tokens of whole conversations, and which of them are answers."""
+    from transformers import AutoTokenizer
+
+    tokenizer = open_tokenizer(folder)
+    chat, other = open_chat(str(folder), tokenizer), AutoTokenizer.from_pretrained(folder)
+    first = [{"role": "user", "content": "1 + 1\n\n2024"}, {"role": "assistant", "content": " It is 2. "}]
+    second = [{"role": "user", "content": "Überall <b>"}, {"role": "assistant", "content": "½ 漢字"}]
+    for messages in (first, first + second, [{"role": "system", "content": "Be brief."}, *second]):
+        found = encode_conversation(chat, "here", messages)
+        assert found is not None
+        expected = other.apply_chat_template(messages, tokenize=True, return_dict=False)
+        assert found.tokens.tolist() == expected
+        answers = [message["content"] for message in messages if message["role"] == "assistant"]
+        spelled = "".join(f"{answer}<|im_end|>" for answer in answers)
+        assert other.decode(found.tokens[found.answered]) == spelled
 
 
 def test_golden_logits(ours, golden):
