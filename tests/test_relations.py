@@ -14,6 +14,10 @@ CONTRADICTIONS = {
     "microbatches": (["train.batch_size=16", "train.microbatches=7"], "train.microbatches is 7; accepted: a divisor"),
     "prompt": (["data.sequence_length=8", "data.prompt_tokens=8"], "data.prompt_tokens is 8; accepted: 0 to 7"),
     "blocks": (["data.sequence_length=8", "objective.block_size=3"], "objective.block_size is 3; accepted: a divisor"),
+    "answers in one row": (
+        ["data.source=chat", "train.loss_per=answer"],
+        "data.padding is 'packed'; accepted: unread or scored, where train.loss_per is answer",
+    ),
     "size and shape": (["model.width=8"], "model.width is 8; accepted: 0, where model.size is"),
     "no shape": (["model.size="], "model.layers is 0; accepted: at least 1 where model.size is empty"),
     "heads": (

@@ -205,6 +205,13 @@ KEYS: dict[str, Key] = {
     #
     "train.batch_size": Key(64, "sequences in a step, over all devices", at_least=1, at_most=2**24),
     "train.microbatches": Key(1, "parts of a batch whose gradients are added up", at_least=1, execution=True),
+    "train.loss_per": Key(
+        "token",
+        "the trained loss is a mean over: the tokens with a loss; rows, each divided by its tokens with a loss "
+        "(answer, as LLaDA fine-tunes); rows, each as a sum (sequence)",
+        ("token", "answer", "sequence"),
+        later=True,
+    ),
     "train.runner": Key("jit", "how devices share a step", ("jit", "shard_map", "pmap"), execution=True),
     "train.mesh_data": Key(
         1, "copies of the parameters; the product of the four is the number of devices", at_least=1, execution=True

@@ -28,6 +28,9 @@ def refuse_contradictions(config: ConfigDict) -> None:
     if config.objective.block_size and data.source == "chat" and data.padding == "packed":
         # a conversation begins with a block when it is sampled
         refuse("data.padding", data.padding, "unread or scored, where objective.block_size is not 0")
+    if train.loss_per != "token" and data.source == "chat" and data.padding == "packed":
+        # a mean over rows would count several answers as one
+        refuse("data.padding", data.padding, f"unread or scored, where train.loss_per is {train.loss_per}")
     _refuse_shape(model)
 
 

@@ -74,7 +74,7 @@ class TokenLossFn(Protocol):
     """How an objective scores logits."""
 
     def __call__(self, objective_params: Any, logits: Float[Array, "*n V"], view: View, /) -> Float[Array, "*n"]:
-        """The loss of each position, in nats, `view.weight` included.
+        """The loss of each position, in nats, with `view.weight` as a factor.
 
         It must act on each position by itself: training calls it on chunks of positions.
 

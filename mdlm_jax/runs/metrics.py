@@ -86,7 +86,10 @@ def _is_kept(line: str, start_step: int) -> bool:
 
 # name in metrics.jsonl -> name for loggers, which group by the part before the slash
 GROUPS = {
-    **{name: f"train/{name}" for name in ("loss", "loss_mean", "gradient_norm", "learning_rate", "flops")},
+    **{
+        name: f"train/{name}"
+        for name in ("loss", "trained_loss", "loss_mean", "gradient_norm", "learning_rate", "flops")
+    },
     **{name: f"speed/{name}" for name in ("tokens_per_second", "mfu", "data_wait_seconds", "compile_seconds")},
     **{"seconds_left": "speed/seconds_left", "memory_bytes": "memory/bytes_at_peak"},
     **{"validation_loss": "validation/loss", "validation_standard_error": "validation/standard_error"},

@@ -50,11 +50,12 @@ def open_report(
     """
     plan, numbers, flops_per_step = built.plan, built.initial[1], float(built.plan.flops_per_step.exact)
     with open_writer(folder, config.train.loggers, start) as writer:
+        reported = REPORTED + ("trained_loss",) * (built.options.loss_per != "token")
         rates = progress(plan.steps, plan.tokens_per_step, flops_per_step, peak, shown and jax.process_index() == 0)
         next(rates)
 
         def report_step(step: int, metrics: dict, ended: float) -> None:
-            scalars = {name: float(metrics[name]) for name in REPORTED}
+            scalars = {name: float(metrics[name]) for name in reported}
             if metrics["bad"] and not built.options.skip_bad:
                 loss, norm = scalars["loss"], scalars["gradient_norm"]
                 kind = " (a spike)" if math.isfinite(loss) and math.isfinite(norm) else ""

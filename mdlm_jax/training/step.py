@@ -6,17 +6,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from mdlm_jax.data import Batch
+from mdlm_jax.data import Batch, Example
+from mdlm_jax.errors import UserError
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.noise import noise_of
-from mdlm_jax.objectives.base import Objective, loss_mask
+from mdlm_jax.objectives.base import Objective, View, loss_mask
 from mdlm_jax.training.frozen import without_gradient
 from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.spikes import is_spike, no_history, remember
 
 DROPOUT = 2**31  # folded into an example's key; objectives split that key, which folds small numbers into it
+
+
+# what the trained loss is a mean over: the batch's tokens with a loss; rows, each divided by its own tokens with a loss
+# (LLaDA's fine-tuning, dllm's "sequence"); or rows, each as the sum of its nats (dllm's "batch")
+LOSS_PER = ("token", "answer", "sequence")
 
 
 class State(NamedTuple):
@@ -43,6 +49,7 @@ class StepOptions(NamedTuple):
     spike_deviations: float = 0.0  # standard deviations above the mean of the last losses; 0: no spike detection
     frozen: tuple[str, ...] = ()  # patterns of the names of parameters that are not trained
     skip_bad: bool = False  # a step with a spike, or whose loss or gradient is not finite, changes nothing
+    loss_per: str = "token"  # one of LOSS_PER
 
 
 def initial_state(
@@ -83,7 +90,8 @@ def make_train_step(
 ) -> Callable[[State, Batch], tuple[State, dict[str, Array]]]:
     """Makes the train step.
 
-    The loss is the sum of nats over the global batch, divided by its number of tokens with a loss.
+    The trained loss is a mean as `options.loss_per` says. The reported loss is always the sum of nats over the global
+    batch, divided by its number of tokens with a loss, so that curves compare.
 
     Args:
         model: The network.
@@ -94,34 +102,43 @@ def make_train_step(
             the batch. None: the step gets the global batch.
 
     Returns:
-        (state, batch) -> (state, metrics). The metrics are scalars: loss, gradient_norm, tokens and bad.
+        (state, batch) -> (state, metrics). The metrics are scalars: loss, trained_loss, gradient_norm, tokens and bad.
+
+    Raises:
+        UserError: `loss_per` is none of LOSS_PER.
     """
+    if options.loss_per not in LOSS_PER:
+        raise UserError(f"loss_per={options.loss_per!r}; accepted: {', '.join(LOSS_PER)}")
 
     def summed_nats(trainable, key, step, batch: Batch):
         params, objective_params = trainable
         params = without_gradient(params, options.frozen)
         keys, u = noise_of(key, step, batch.index, options.batch_size)
         view = look(objective, objective_params, keys, batch.example, u)
+        share = jnp.repeat(_shares(batch.example), objective.views) if options.loss_per == "answer" else None
         dropout_keys = jnp.repeat(jax.vmap(jax.random.fold_in, (0, None))(keys, DROPOUT), objective.views, axis=0)
         total, each = nats(
             model,
             objective,
             params,
             objective_params,
-            view,
+            view if share is None else _scaled(view, share),
             options.loss_chunk,
             dropout_keys if options.dropout else None,
             options.scored_only,
         )
-        total /= objective.views
+        # the nats of each view are computed only where they are needed
+        plain = each if share is None else each / share
+        total, reported = total / objective.views, (total if share is None else plain.sum()) / objective.views
         if objective.surrogate is not None:
-            apart = jax.tree.map(lambda field: field.reshape(-1, objective.views, *field.shape[1:]), (each, view))
-            total += jax.vmap(objective.surrogate, (None, 0, 0))(objective_params, *apart).sum()
-        return total
+            apart = jax.tree.map(lambda field: field.reshape(-1, objective.views, *field.shape[1:]), (plain, view))
+            extra = jax.vmap(objective.surrogate, (None, 0, 0))(objective_params, *apart)
+            total += extra.sum() if share is None else (extra * share[:: objective.views]).sum()
+        return total, reported
 
     def accumulated(trainable, key, step, batch: Batch):
         """Sums over microbatches. Each takes every n-th row, so that it stays spread over the devices."""
-        slope = jax.value_and_grad(summed_nats)
+        slope = jax.value_and_grad(summed_nats, has_aux=True)
         if options.microbatches == 1:
             return slope(trainable, key, step, batch)
         parts = jax.tree.map(
@@ -131,7 +148,7 @@ def make_train_step(
         def add(carry, part):
             return jax.tree.map(jnp.add, carry, slope(trainable, key, step, part)), None
 
-        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, trainable))
+        zeros = ((jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, trainable))
         return jax.lax.scan(add, zeros, parts)[0]
 
     def train_step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
@@ -139,9 +156,10 @@ def make_train_step(
         sums = accumulated(trainable, state.key, state.step, batch), loss_mask(batch.example).sum()
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name)
-        (total, gradients), num_tokens = sums
+        ((total, reported), gradients), num_tokens = sums
         num_tokens = jnp.maximum(num_tokens, 1)
-        loss, gradients = total / num_tokens, jax.tree.map(lambda gradient: gradient / num_tokens, gradients)
+        count = num_tokens if options.loss_per == "token" else options.batch_size
+        loss, gradients = reported / num_tokens, jax.tree.map(lambda gradient: gradient / count, gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, trainable)
         params, objective_params = optax.apply_updates(trainable, updates)
         ema = ()
@@ -159,6 +177,23 @@ def make_train_step(
         if options.skip_bad:
             kept = state._replace(step=new.step, history=history)
             new = jax.tree.map(lambda after, before: jnp.where(bad, before, after), new, kept)
-        return new, {"loss": loss, "gradient_norm": gradient_norm, "tokens": num_tokens, "bad": bad}
+        trained = total / count
+        return new, {
+            "loss": loss,
+            "trained_loss": trained,
+            "gradient_norm": gradient_norm,
+            "tokens": num_tokens,
+            "bad": bad,
+        }
 
     return train_step
+
+
+def _shares(example: Example) -> Float[Array, "B"]:
+    """1 over the tokens with a loss of each row; 1 where it has none."""
+    return 1 / jnp.maximum(loss_mask(example).sum(axis=-1), 1)
+
+
+def _scaled(view: View, share: Float[Array, "n"]) -> View:
+    """The views with the nats of each multiplied by its share."""
+    return view._replace(weight=view.weight * share[:, None], constant=view.constant * share)
