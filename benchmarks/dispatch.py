@@ -26,23 +26,23 @@ STEPS, EVERY, ROUNDS = 1001, 100, 3
 
 def config_of(objective: str, size: str):
     sys.path.insert(0, os.getcwd())
-    try:
+    if pathlib.Path("mdlm_jax/configs").is_dir():
         from mdlm_jax.configs import quickstart
-    except ImportError:  # an older checkout
+    else:  # an older checkout
         from configs import quickstart
     config = quickstart.get_config()
     config.objective.name, config.model.size = objective, size
     config.budget, config.steps, config.train.log_every = 0.0, STEPS, EVERY
-    config.eval.sequences, config.eval.draws = 16, 1
+    config.eval.sequences, config.eval.draws = 16, 2
     return config
 
 
 def loop(objective: str, size: str, single: bool) -> float:
     """Seconds of a step in the loop of the checkout that is the current folder."""
     config = config_of(objective, size)
-    try:
+    if pathlib.Path("mdlm_jax/runs").is_dir():
         from mdlm_jax.runs.loop import train
-    except ImportError:
+    else:
         from mdlm_jax.training.loop import train
     if single:
         from mdlm_jax.runs import dispatches
