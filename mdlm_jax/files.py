@@ -1,5 +1,7 @@
-"""Atomic writes."""
+"""Atomic writes, and checks before long work that they will be possible."""
 
+import contextlib
+import errno
 import os
 import pathlib
 
@@ -17,7 +19,24 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(temporary, path)
     except OSError:
         temporary.unlink(missing_ok=True)  # a partial file would use up space on a full disk
         raise
-    os.replace(temporary, path)
+
+
+def check_can_be_made(folder: pathlib.Path) -> None:
+    """Makes a folder and removes it again, so that what is refused later leaves nothing behind.
+
+    Raises:
+        OSError: The folder cannot be made, or nothing can be written into it.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    finally:
+        with contextlib.suppress(OSError):
+            for path in missing:
+                path.rmdir()

@@ -16,6 +16,7 @@ from mdlm_jax.bench.populations import over_devices, populations
 from mdlm_jax.bench.torch_process import timed
 from mdlm_jax.costs.hardware import DATASHEET
 from mdlm_jax.errors import UserError
+from mdlm_jax.runs.say import doing
 
 CHECKED_STEPS = 2  # whose losses must agree; they are also the warm-up
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative
@@ -35,28 +36,33 @@ def run_suite(name: str, torch_python: str | None, say=print) -> dict:
     reference = None
     for label, case in suite.cases.items():
         if case.dtype not in found["rates"]:
-            found["rates"][case.dtype] = measured_rates(case.dtype, suite.matmul_width)._asdict()
+            with doing(f"the peak rate in {case.dtype}"):
+                found["rates"][case.dtype] = measured_rates(case.dtype, suite.matmul_width)._asdict()
         try:
-            side, beside = _made(case, torch_python, suite)
-            reference = reference or side
-            turns = in_turns(side, reference, suite.rounds)
+            with doing(label):
+                side, beside = _made(case, torch_python, suite)
+                reference = reference or side
+                turns = in_turns(side, reference, suite.rounds)
         except jax.errors.JaxRuntimeError as error:  # for example out of memory
             leave_out(f"{label}: {str(error).splitlines()[0]}")
             continue
         found["steps"][label] = row = _row(case, base, side, reference, turns, found["rates"][case.dtype]) | beside
         say(f"{label}: {1e3 * row['seconds']:,.1f} ms a step, {row['share_of_matmul']:.2f} of a matmul's rate")
-    found["populations"] = populations(suite.small, suite.rounds)
+    with doing("populations"):
+        found["populations"] = populations(suite.small, suite.rounds)
     try:
-        found["over_devices"] = over_devices(suite.small, suite.rounds)
+        with doing("over devices"):
+            found["over_devices"] = over_devices(suite.small, suite.rounds)
     except UserError as error:
         leave_out(str(error))
     if torch_python is None:
         leave_out("PyTorch is not measured: no --torch-python=PYTHON that has torch")
     try:
-        found["data_tokens_per_second"] = data_tokens_per_second(base.length, batches=20)
+        with doing("data"):
+            found["data_tokens_per_second"] = data_tokens_per_second(base.length, batches=20)
     except UserError as error:
         leave_out(str(error))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, doing("a checkpoint"):
         found["checkpoint"] = checkpoint_seconds(reference.state(), pathlib.Path(folder))
     return found
 

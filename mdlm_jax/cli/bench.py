@@ -4,11 +4,12 @@ import argparse
 import json
 import os
 import pathlib
+import shutil
 
 from mdlm_jax.bench.cases import SUITES
 from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.errors import UserError
-from mdlm_jax.files import write_whole
+from mdlm_jax.files import check_can_be_made, write_whole
 
 
 def add_bench(verbs) -> None:
@@ -28,6 +29,13 @@ def add_bench(verbs) -> None:
 
 
 def _bench(options: argparse.Namespace) -> int:
+    if options.out is not None:
+        try:
+            check_can_be_made(options.out)
+        except OSError as error:
+            raise _not_written(options.out, error) from error
+    if options.torch_python is not None and shutil.which(options.torch_python) is None:
+        raise UserError(f"--torch-python={options.torch_python}: no such program; accepted: a Python that has torch")
     # leaves memory of the GPU for PyTorch
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     prepare_devices()
@@ -49,9 +57,13 @@ def _bench(options: argparse.Namespace) -> int:
         write_whole(options.out / "bench.json", json.dumps(found, indent=1) + "\n")
         write_whole(options.out / "bench.md", text + "\n")
     except OSError as error:
-        raise UserError(f"--out={options.out}: cannot be written ({error.strerror})") from error
+        raise _not_written(options.out, error) from error
     try:
         plot(found, options.out / "bench.png")
     except ImportError as error:
         print(f"no picture: {error.name} is not installed")
     return 0
+
+
+def _not_written(folder: pathlib.Path, error: OSError) -> UserError:
+    return UserError(f"--out={folder}: cannot be written ({error.strerror}); accepted: a folder to write to")

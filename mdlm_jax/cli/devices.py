@@ -59,13 +59,16 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
         process: The number of this one, from 0.
 
     Raises:
-        UserError: Only some of the three options are given, or `process` is out of range.
+        UserError: Only some of the three options are given, or one has another form or is out of range.
     """
     if processes < 0 or bool(coordinator) != (processes > 0) or not 0 <= process < max(processes, 1):
         raise UserError(
             f"--coordinator={coordinator} --processes={processes} --process={process}; "
             "accepted: all three together, with --process from 0 to one less than --processes"
         )
+    host, _, port = coordinator.rpartition(":")
+    if coordinator and not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise UserError(f"--coordinator={coordinator}; accepted: host:port of process 0, such as node1:1234")
     import jax
 
     if coordinator:

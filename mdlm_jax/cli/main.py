@@ -16,7 +16,7 @@ from mdlm_jax.cli.harness import add_harness
 from mdlm_jax.cli.sample import add_sample
 from mdlm_jax.cli.sweep import add_sweep
 from mdlm_jax.cli.train import add_train
-from mdlm_jax.errors import UserError
+from mdlm_jax.errors import UserError, out_of_memory
 from mdlm_jax.interrupts import EXIT_CODE as INTERRUPTED
 from mdlm_jax.interrupts import end_on_interrupt
 
@@ -64,6 +64,10 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         code = _print_error(f"{named}{error.strerror or error}", WRONG_INPUT)
+    except Exception as error:
+        if not (cause := out_of_memory(error)):
+            raise
+        code = _print_error(f"{cause}; accepted: smaller sizes, counts or batches", WRONG_INPUT)
     sys.exit(code)
 
 

@@ -91,6 +91,8 @@ def _sample(options: argparse.Namespace) -> int:
     if options.plan and (fields or tokens or options.sampler):
         other = next(iter(fields | tokens), "sampler").replace("_", "-")
         raise UserError(f"--plan names a whole sampler; accepted without --{other}")
+    if options.mask_token == "":
+        raise UserError("--mask-token= is empty; accepted: a text, such as <mask>")
     prompts, mask_token = (options.prompt or []) + _texts(options.infill or []), options.mask_token or ""
     if options.infill and not mask_token:
         mask_token = "<mask>"

@@ -203,10 +203,23 @@ def _tune(options) -> int:
 
 def _work(options) -> int:
     import shlex
+    import shutil
 
     from mdlm_jax.runs.attempts import this_process
     from mdlm_jax.sweeps import work
 
-    command, owner = shlex.split(options.command) or work.TRAIN, this_process(options.job, options.restart)
-    runs = dict(zip(options.run, options.forgiven or [0] * len(options.run), strict=True))
+    forgiven = options.forgiven or [0] * len(options.run)
+    if len(forgiven) != len(options.run) or min(forgiven) < 0:
+        raise UserError(f"--forgiven {' '.join(map(str, forgiven))}; accepted: a number for each run, 0 or more")
+    if options.restart < 0:
+        raise UserError(f"--restart={options.restart}; accepted: 0 or more")
+    if nameless := [run for run in options.run if not run.name]:
+        raise UserError(f"{str(nameless[0])!r}: has no name; accepted: the folder of one run, by its name")
+    try:
+        command = shlex.split(options.command) or work.TRAIN
+    except ValueError as error:
+        raise UserError(f"--command={options.command}: {error}; accepted: words as in a shell") from error
+    if shutil.which(command[0]) is None:
+        raise UserError(f"--command={options.command}: {command[0]} is no command here; accepted: a program")
+    runs, owner = dict(zip(options.run, forgiven, strict=True)), this_process(options.job, options.restart)
     return work.EXIT_CODES[work.work(runs, owner, command)]

@@ -1,11 +1,13 @@
 """The verbs `train` and `evaluate`."""
 
+import errno
+import os
 import pathlib
 import sys
 
 from mdlm_jax.cli.devices import join_processes, prepare_devices
 from mdlm_jax.errors import UserError
-from mdlm_jax.files import write_whole
+from mdlm_jax.files import check_can_be_made, write_whole
 from mdlm_jax.runs.evaluation_options import refuse_mixed
 
 
@@ -131,13 +133,45 @@ def _evaluate(options) -> int:
     import json
 
     refuse_mixed(vars(options))
+    if options.out:
+        _check_out(options.out)
     prepare_devices()
     if options.clip:
         return _search_clip(options)
+    from mdlm_jax.runs.say import doing
+
+    with doing("evaluating"):
+        text = json.dumps(_evaluated(options), indent=1)
+    print(text)
+    if options.out:
+        try:
+            write_whole(options.out, text + "\n")
+        except OSError as error:
+            raise _not_written(options.out, error) from error
+    return 0
+
+
+def _check_out(path: pathlib.Path) -> None:
+    """Raises UserError, before anything is computed, if a file cannot be written."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.stat(path.parent)
+        path.exists()  # a name may be too long
+        check_can_be_made(path.parent)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: pathlib.Path, error: OSError) -> UserError:
+    return UserError(f"--out={path}: cannot be written ({error.strerror}); accepted: a file in a folder that exists")
+
+
+def _evaluated(options) -> dict:
     if options.pairs is not None:
         from mdlm_jax.runs.pairs import evaluate_pairs
 
-        found = evaluate_pairs(
+        return evaluate_pairs(
             options.run,
             options.pairs,
             draws=options.draws,
@@ -145,34 +179,28 @@ def _evaluate(options) -> int:
             prompt_field=options.prompt_field,
             answer_field=options.answer_field,
         )
-    else:
-        from mdlm_jax.runs.evaluate import evaluate_run
-        from mdlm_jax.runs.held_out import DataOptions
+    from mdlm_jax.runs.evaluate import evaluate_run
+    from mdlm_jax.runs.held_out import DataOptions
 
-        data = DataOptions(options.data, options.source, options.validation_path, options.field, options.length)
-        found = evaluate_run(
-            options.run,
-            draws=options.draws,
-            sequences=options.sequences,
-            data=data,
-            path=options.path,
-            likelihood=options.likelihood,
-            orders=options.orders,
-        )
-    text = json.dumps(found, indent=1)
-    print(text)
-    if options.out:
-        try:
-            write_whole(options.out, text + "\n")
-        except OSError as error:
-            raise UserError(f"--out={options.out}: cannot be written ({error.strerror})") from error
-    return 0
+    data = DataOptions(options.data, options.source, options.validation_path, options.field, options.length)
+    return evaluate_run(
+        options.run,
+        draws=options.draws,
+        sequences=options.sequences,
+        data=data,
+        path=options.path,
+        likelihood=options.likelihood,
+        orders=options.orders,
+    )
 
 
 def _search_clip(options) -> int:
     from mdlm_jax.runs.clip_search import search_run
 
-    found = search_run(options.run, draws=options.draws or 8, sequences=options.sequences or 64)
+    draws, sequences = options.draws, options.sequences
+    found = search_run(
+        options.run, draws=8 if draws is None else draws, sequences=64 if sequences is None else sequences
+    )
     print("  low  high  variance  mean loss (nats per token)")
     for clip in found:
         print(f"{clip.low:5.2f} {clip.high:5.2f} {clip.variance:9.4f}  {clip.mean:.4f}")

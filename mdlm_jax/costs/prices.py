@@ -1,5 +1,6 @@
 """Hours and money on named hardware."""
 
+import math
 from typing import NamedTuple
 
 from mdlm_jax.costs.hardware import DATASHEET
@@ -34,17 +35,17 @@ def parse_hardware(text: str, price: float | None = None) -> Hardware:
     """The hardware that a text such as `h200:8` names.
 
     Args:
-        text: NAME:COUNT.
+        text: NAME:COUNT, or NAME for one device.
         price: Dollars for an hour of one device, instead of the listed price.
 
     Raises:
         UserError: The name is unknown, or the price is negative.
     """
-    name, _, count = text.partition(":")
-    count = count or "1"
-    if name not in DEVICES and name != "cpu" or not count.isdigit() or int(count) < 1:
+    name, colon, count = text.partition(":")
+    count = count if colon else "1"
+    if name not in DEVICES and name != "cpu" or not count.isdecimal() or int(count) < 1:
         raise UserError(f"--hardware={text}; accepted: NAME:COUNT, with a name of {', '.join(DEVICES)} or cpu (cores)")
-    if price is not None and not price >= 0:
+    if price is not None and not 0 <= price < math.inf:
         raise UserError(f"--price={price}; accepted: dollars for an hour of one device, 0 or more")
     if name == "cpu":
         peak, memory, dollars = CPU_CORE

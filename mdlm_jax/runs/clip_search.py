@@ -19,6 +19,7 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import Objective, loss_mask
 from mdlm_jax.runs.held_out import open_held_out
 from mdlm_jax.runs.restore import open_run
+from mdlm_jax.runs.say import counted
 from mdlm_jax.training.loss import look, nats
 
 STEP, NARROWEST = 0.1, 0.3  # the grid of ranges; a narrower range would hardly train the other levels
@@ -59,7 +60,7 @@ def clip_variances(
     found = []
     num_scored = np.maximum(np.asarray(loss_mask(rows)).sum(axis=1), 1)
     keys = jax.random.split(jax.random.key(EVALUATION_KEY), len(rows.tokens))
-    for low, high in ranges():
+    for low, high in counted("ranges of noise levels", ranges()):
         objective = objective_of_clip(low, high)
 
         @jax.jit
@@ -94,8 +95,10 @@ def search_run(folder: pathlib.Path, *, draws: int, sequences: int) -> list[Clip
         sequences: Held-out rows.
 
     Raises:
-        UserError: The run has no blocks, or cannot be opened.
+        UserError: The run has no blocks or cannot be opened, or a number is out of range.
     """
+    if draws < 1:
+        raise UserError(f"--draws={draws}; accepted with --clip: 1 or more")
     run = open_run(folder)
     config = run.config
     if not config.objective.block_size:

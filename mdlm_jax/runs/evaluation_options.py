@@ -10,7 +10,7 @@ TIGHT = ("likelihood", "orders")
 WITHOUT = {
     "path": ("pairs", *CORPUS),
     "pairs": (*CORPUS, *TIGHT, "field", "length"),
-    "clip": TIGHT,
+    "clip": (*TIGHT, *CORPUS[:3], "field", "length", "out"),
 }  # an option -> those that it leaves without effect
 
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
 from mdlm_jax.build.objective import objective_source_digest
+from mdlm_jax.config import differing_keys, from_json
 from mdlm_jax.data.chat_template import template_digest
 from mdlm_jax.data.digest import corpus_digest
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer, save_tokenizer
@@ -79,6 +80,33 @@ def changes(before: Inputs, now: Inputs) -> list[str]:
     """One clause for each input that has changed."""
     pairs = [(name.replace("_", " "), then, getattr(now, name)) for name, then in before._asdict().items()]
     return [f"another {name} ({str(then)[:12]}, now {str(value)[:12]})" for name, then, value in pairs if then != value]
+
+
+def differing_from(folder: pathlib.Path, config: ConfigDict) -> list[str]:
+    """`key: value of the run -> value`, for every key in which a config is another run than the one in `folder`.
+
+    Execution keys do not count. Paths count only if the corpus or the tokenizer has another content.
+
+    Raises:
+        UserError: The run's files are damaged.
+    """
+    stored = from_json(folder / "config.json")
+    differing, named = differing_keys(stored, config, paths=False), differing_keys(stored, config)
+    return named if len(named) > len(differing) and not _same_content(folder, stored, config) else differing
+
+
+def _same_content(folder: pathlib.Path, stored: ConfigDict, config: ConfigDict) -> bool:
+    inputs = read_inputs(folder)
+    try:
+        corpus = digest_of_corpus(stored) if inputs is None else inputs.corpus
+        if corpus != digest_of_corpus(config):
+            return False
+        if stored.data.tokenizer == config.data.tokenizer:
+            return True
+        kept = open_tokenizer(stored.data.tokenizer).fingerprint if inputs is None else inputs.tokenizer
+        return kept == open_tokenizer(config.data.tokenizer).fingerprint
+    except UserError:  # it is not where the path says
+        return False
 
 
 def digest_of_corpus(config: ConfigDict) -> str:

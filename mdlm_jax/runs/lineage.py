@@ -15,7 +15,7 @@ from mdlm_jax.build import Plan, plan
 from mdlm_jax.configs.checks import refuse
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
-from mdlm_jax.runs.checkpoint import newest_whole, saved_steps
+from mdlm_jax.runs.checkpoint import check_config, newest_whole, saved_steps
 from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.rewind import read_rewinds, write_rewinds
 from mdlm_jax.weights.source import holds_weights
@@ -57,7 +57,7 @@ def check_parent(config: ConfigDict, folder: pathlib.Path) -> None:
     """Checks that the parent of a run exists, unless the run has stored its lineage.
 
     Raises:
-        UserError: The parent or its checkpoint is missing, or the run has two parents.
+        UserError: The parent or its checkpoint is missing, its config was edited, or the run has two parents.
     """
     if read_lineage(folder) is None:
         _parent(config)
@@ -68,7 +68,9 @@ def _parent(config: ConfigDict) -> tuple[pathlib.Path, int] | None:
     if config.branch_from and config.start_from:
         refuse("start_from", config.start_from, "nothing, where branch_from is given: a branch has its weights")
     if config.branch_from:
-        return branch_point(config)
+        parent, step = branch_point(config)
+        check_config(parent, step)
+        return parent, step
     if not config.start_from:
         return None
     parent = pathlib.Path(config.start_from)
@@ -77,6 +79,7 @@ def _parent(config: ConfigDict) -> tuple[pathlib.Path, int] | None:
     config_of_run(parent)
     if (step := newest_whole(parent / "checkpoints")[0]) is None:
         refuse("start_from", config.start_from, "a run that has saved a checkpoint")
+    check_config(parent, step)
     return parent, step
 
 

@@ -11,7 +11,7 @@ from mdlm_jax.build import build
 from mdlm_jax.costs.hardware import peak_of_devices
 from mdlm_jax.models.attention import check_backend
 from mdlm_jax.models.float8 import check_float8
-from mdlm_jax.runs.disk import one_line_on_disk_faults
+from mdlm_jax.runs.exhausted import one_line_on_exhaustion
 from mdlm_jax.runs.extension import extend, with_schedule
 from mdlm_jax.runs.fresh import refuse_lost, set_aside
 from mdlm_jax.runs.hold import hold
@@ -95,7 +95,7 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], fresh
     if not left:
         return results
     started = time.perf_counter()
-    with one_line_on_disk_faults(folders[left[0]]), hold([folders[number] for number in left]) as outcomes:
+    with one_line_on_exhaustion(folders[left[0]]), hold([folders[number] for number in left]) as outcomes:
         for number in left:
             members[number] = _prepared(members[number], fresh)
         for number, ended in zip(left, _run([members[number] for number in left]), strict=True):

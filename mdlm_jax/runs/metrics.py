@@ -91,6 +91,9 @@ GROUPS = {
         for name in ("loss", "trained_loss", "loss_mean", "gradient_norm", "learning_rate", "flops")
     },
     **{name: f"speed/{name}" for name in ("tokens_per_second", "mfu", "data_wait_seconds", "compile_seconds")},
+    "gradient_noise_scale": "gradient_noise/scale_in_rows",
+    "gradient_squared_norm": "gradient_noise/squared_norm",
+    "gradient_variance": "gradient_noise/variance_of_a_row",
     **{"seconds_left": "speed/seconds_left", "memory_bytes": "memory/bytes_at_peak"},
     **{"validation_loss": "validation/loss", "validation_standard_error": "validation/standard_error"},
     **{"validation_perplexity": "validation/perplexity", "bits_per_byte": "validation/bits_per_byte"},

@@ -3,7 +3,8 @@
 import contextlib
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 import jax
@@ -18,6 +19,22 @@ from mdlm_jax.runs.rewind import BadLoss
 from mdlm_jax.runs.run_folder import bytes_per_token
 
 REPORTED = ("loss", "gradient_norm", "data_wait_seconds", "compile_seconds")
+NOISE = ("gradient_squared_norm", "gradient_variance")  # of a batch of several parts
+
+
+def noise_scales() -> Generator[float, tuple[float, float], None]:
+    """A generator that receives (squared norm, variance) of each step and yields the gradient noise scale in rows.
+
+    It is the mean variance over the mean squared norm of the last 100 steps; NaN while the latter is not above 0.
+    """
+    last: deque[tuple[float, float]] = deque(maxlen=100)
+    scale = math.nan
+    while True:
+        noise = yield scale
+        if all(map(math.isfinite, noise)):
+            last.append(noise)
+        squares, variances = (sum(values[place] for values in last) for place in (0, 1))
+        scale = variances / squares if squares > 0 else math.nan
 
 
 class Report(NamedTuple):
@@ -53,15 +70,20 @@ def open_report(
         reported = REPORTED + ("trained_loss",) * (built.options.loss_per != "token")
         rates = progress(plan.steps, plan.tokens_per_step, flops_per_step, peak, shown and jax.process_index() == 0)
         next(rates)
+        scales = noise_scales()
+        next(scales)
 
         def report_step(step: int, metrics: dict, ended: float) -> None:
             scalars = {name: float(metrics[name]) for name in reported}
+            noise = {name: float(metrics[name]) for name in NOISE if name in metrics}
+            if noise:
+                noise["gradient_noise_scale"] = scales.send((noise[NOISE[0]], noise[NOISE[1]]))
             if metrics["bad"] and not built.options.skip_bad:
                 loss, norm = scalars["loss"], scalars["gradient_norm"]
                 kind = " (a spike)" if math.isfinite(loss) and math.isfinite(norm) else ""
                 raise BadLoss(step, f"loss {loss}{kind}, gradient norm {norm}, peak learning rate {config.optim.lr:g}")
             if step % config.train.log_every == 0 or step in (start + 1, plan.steps):
-                scalars = {"step": step, "flops": step * flops_per_step} | scalars
+                scalars = {"step": step, "flops": step * flops_per_step} | scalars | noise
                 scalars |= {"learning_rate": learning_rate(config, numbers, step)} | _memory()
                 writer.write(scalars | rates.send((step, scalars["loss"], ended)))
 

@@ -1,6 +1,5 @@
 """The folder of a run: config.json is written at the start, result.json at the end."""
 
-import contextlib
 import pathlib
 import platform
 
@@ -15,7 +14,7 @@ from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.data.pipeline import Data
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import Likelihood
-from mdlm_jax.files import write_whole
+from mdlm_jax.files import check_can_be_made, write_whole
 from mdlm_jax.runs.inputs import FILE_NAME as INPUTS
 from mdlm_jax.runs.lineage import SCRATCH, read_lineage, totals
 from mdlm_jax.runs.result import FILE_NAME, SCHEMA_VERSION, Result, read_result
@@ -36,26 +35,16 @@ def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
             raise UserError(f"{folder / name}: is a folder; accepted: the file that training writes, or none")
     path = folder / "config.json"
     if not path.exists():
-        _check_can_be_made(folder)
+        try:
+            check_can_be_made(folder)
+        except OSError as error:
+            raise _cannot_be_written(folder, error) from error
         return False
     # if the run has stored a digest of its data, that is compared and not the paths
     differing = differing_keys(from_json(path), config, paths=not (folder / INPUTS).exists())
     if differing:
         raise UserError(f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another --run")
     return True
-
-
-def _check_can_be_made(folder: pathlib.Path) -> None:
-    """Makes the folder and removes it again, so that a config that is refused later leaves nothing behind."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_be_written(folder, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            for path in missing:
-                path.rmdir()
 
 
 def _cannot_be_written(folder: pathlib.Path, error: OSError) -> UserError:

@@ -4,9 +4,12 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import jax
+
+Item = TypeVar("Item")
 
 FIRST_SECONDS, AGAIN_SECONDS = 2.0, 20.0  # a longer task is reported, then again at this interval
 
@@ -14,6 +17,18 @@ FIRST_SECONDS, AGAIN_SECONDS = 2.0, 20.0  # a longer task is reported, then agai
 def say(line: str) -> None:
     """Prints a line on standard error, where it does not mix with results."""
     print(f"mdlm-jax: {line}", file=sys.stderr, flush=True)
+
+
+def counted(what: str, items: Sequence[Item]) -> Iterator[Item]:
+    """Yields the items, and reports which of them is next if they take long."""
+    started = told = time.perf_counter()
+    for number, item in enumerate(items, 1):
+        now = time.perf_counter()
+        if number > 1 and now - told > FIRST_SECONDS:
+            told = now
+            left = (now - started) / (number - 1) * (len(items) - number + 1)
+            say(f"{what}: {number} of {len(items)}, about {left:.0f} s left")
+        yield item
 
 
 @contextlib.contextmanager

@@ -16,9 +16,9 @@ from mdlm_jax.build import Build
 from mdlm_jax.costs.hardware import Peak
 from mdlm_jax.evaluation.likelihood import Likelihood, evaluate
 from mdlm_jax.runs import checkpoint
-from mdlm_jax.runs.disk import one_line_on_disk_faults
 from mdlm_jax.runs.dispatches import Taken, agreed, reader
 from mdlm_jax.runs.execution import record_execution
+from mdlm_jax.runs.exhausted import one_line_on_exhaustion
 from mdlm_jax.runs.first_state import first_state
 from mdlm_jax.runs.peers import end_together
 from mdlm_jax.runs.population import Program
@@ -77,7 +77,7 @@ def take_steps(
         ]
         # entered last, so that it ends the process before anything is closed
         stack.enter_context(end_together())
-        stack.enter_context(one_line_on_disk_faults(members[0].folder))
+        stack.enter_context(one_line_on_exhaustion(members[0].folder))
         arriving = [batches(it.built.data.batches, rewinds, start) for it in members]
         group = _Group(members, program, saved, reports, {})
         return _steps(group, start, state, arriving)

@@ -66,8 +66,8 @@ def _check_blocks(name: str, sampler: Sampler, request: Request) -> None:
 
 
 def _temperature(value: float, request: Request) -> None:
-    if not value >= 0:
-        raise UserError(f"temperature {value}: accepted is 0 (the likeliest token) or more")
+    if not 0 <= value < math.inf:
+        raise UserError(f"temperature {value}: accepted is 0 (the likeliest token) or more, and finite")
 
 
 def _steps(value: int | None, request: Request) -> None:

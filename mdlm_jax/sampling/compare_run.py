@@ -3,20 +3,26 @@
 import pathlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array
 
 from mdlm_jax.data.markov import markov_chain, parse_markov
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihood
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.sampling import sample
+from mdlm_jax.sampling.base import Request, Trace
+from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.comparison import Contender, Measured, compare
 from mdlm_jax.sampling.prompts import encode_prompt
+from mdlm_jax.sampling.run_request import check_seed
 from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
 from mdlm_jax.sampling.sample_run import claim_output
 from mdlm_jax.sampling.show.chart import write_comparison
+from mdlm_jax.sampling.text import errors_of
 
 
 def compare_run(
@@ -45,10 +51,11 @@ def compare_run(
     Raises:
         UserError: A sampler, the judge or the prompt does not fit the run.
     """
+    check_seed(seed)
     run = open_run(folder)
-    contending = contenders(run, samplers, prompt, count, length)
+    contending, measured = contenders(run, samplers, prompt, count, length), measure_of(run, judge)
     claim_output(out)
-    rows = compare(contending, jax.random.key(seed), measure_of(run, judge))
+    rows = compare(contending, jax.random.key(seed), measured)
     write_comparison(rows, out)
     return rows
 
@@ -60,9 +67,12 @@ def contenders(run: Run, samplers: Sequence[str], prompt: str, count: int, lengt
     given = np.tile(encode_prompt(prompt, run.tokenizer), (count, 1))
     trained, length, found = trained_of(run), length_of(run, length), []
     for text in samplers:
-        _, sampler = sampler_of(run, text)
+        name, sampler = sampler_of(run, text)
+        with errors_of(name):
+            check(sampler, Request(given, length, run.vocab_size, trained))
         draw = partial(
-            sample,
+            _sample_by,
+            name,
             model=run.model,
             params=run.params,
             prompt=given,
@@ -73,6 +83,11 @@ def contenders(run: Run, samplers: Sequence[str], prompt: str, count: int, lengt
         temperature, top_p = getattr(sampler, "temperature", 1.0), getattr(sampler, "top_p", None)
         found.append(Contender(text, draw, temperature, top_p, run.config.train.compute_dtype))
     return found
+
+
+def _sample_by(name: str, key: Array, **arguments: Any) -> tuple[Array, Trace]:
+    with errors_of(name):
+        return sample(key, **arguments)
 
 
 def measure_of(run: Run, judge: pathlib.Path | None) -> Callable[[np.ndarray, np.ndarray], Quality]:

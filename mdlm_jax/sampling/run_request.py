@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from mdlm_jax.configs.base import MOST_SEED
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.restore import Run
@@ -13,6 +14,7 @@ from mdlm_jax.sampling.base import Request, Sampler, Trained
 from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.prompts import encode_prompt, token_ids
 from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
+from mdlm_jax.sampling.text import errors_of
 
 
 class RunRequest(NamedTuple):
@@ -65,8 +67,15 @@ def request_of(
     given = tuple(np.tile(encode_prompt(prompt, run.tokenizer, mask_id, mask_token), (count, 1)) for prompt in prompts)
     lengths = tuple(_length(run, rows, length, new_tokens) for rows in given)
     for rows, total in zip(given, lengths, strict=True):
-        check(chosen, Request(rows, total, mask_id, trained))
+        with errors_of(name):
+            check(chosen, Request(rows, total, mask_id, trained))
     return RunRequest(name, chosen, trained, given, lengths, stop)
+
+
+def check_seed(seed: int) -> None:
+    """Raises UserError for a seed that is not a number of 32 bits."""
+    if not 0 <= seed <= MOST_SEED:
+        raise UserError(f"seed {seed}: accepted is 0 to {MOST_SEED}")
 
 
 def _length(run: Run, prompt: np.ndarray, length: int | None, new_tokens: int | None) -> int:

@@ -13,11 +13,11 @@ from rich.console import Console
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.sampling import sample
-from mdlm_jax.sampling.run_request import request_of
+from mdlm_jax.sampling.run_request import check_seed, request_of
 from mdlm_jax.sampling.show.live import live_view
 from mdlm_jax.sampling.show.render import render
 from mdlm_jax.sampling.show.replay import replay, write_replay
-from mdlm_jax.sampling.text import as_text
+from mdlm_jax.sampling.text import as_text, errors_of
 
 
 def sample_run(
@@ -54,8 +54,9 @@ def sample_run(
         out: Folder for a replay; a folder inside it for each of several prompts.
 
     Raises:
-        UserError: There is no run, or a prompt or the sampler does not fit it.
+        UserError: There is no run, or a prompt, the seed or the sampler does not fit it.
     """
+    check_seed(seed)
     run = open_run(folder)
     request = request_of(
         run,
@@ -77,7 +78,8 @@ def sample_run(
         frames: list[np.ndarray] = []
         with live_view(tokenizer, mask_id) as view:
             watchers[:] = [view, frames.append] if out else [view]
-            drawn, trace = sample(jax.random.key(seed), run.model, run.params, rows, chosen, total, trained, watch)
+            with errors_of(request.name):
+                drawn, trace = sample(jax.random.key(seed), run.model, run.params, rows, chosen, total, trained, watch)
             jax.effects_barrier()
         if out:
             heading = {"run": folder.name, "prompt": prompt, "seed": str(seed), "length": str(total)}

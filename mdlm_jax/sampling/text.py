@@ -1,5 +1,6 @@
 """Samplers as text: 'confidence:rule=threshold,limit=0.9', or FILE.py:FUNCTION for one of a user's own."""
 
+import contextlib
 import functools
 import inspect
 import math
@@ -9,9 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.plugins import FORM, is_plugin, load_function
+from mdlm_jax.plugins import FORM, is_plugin, load_function, plugin_path
 from mdlm_jax.sampling.base import Sampler
 from mdlm_jax.sampling.samplers import SAMPLERS
+from mdlm_jax.user_file import explained
 
 
 def sampler_from(text: str) -> Sampler:
@@ -60,10 +62,16 @@ def build_sampler(name: str, values: dict[str, Any]) -> Sampler:
         if field not in kinds:
             others = [other for other in SAMPLERS if field in fields(other)]
             raise UserError(f"{field} {value}: {name} has none; accepted with {', '.join(others)}")
-    sampler = maker(**values)
+    with errors_of(name):
+        sampler = maker(**values)
     if not isinstance(sampler, Sampler):
         raise UserError(f"{name} gave {type(sampler).__name__}; accepted: a sampler, with the methods check and draw")
     return sampler
+
+
+def errors_of(name: str) -> contextlib.AbstractContextManager:
+    """Turns whatever the code of a user's own sampler raises into a UserError of one line."""
+    return explained(plugin_path(name), name) if is_plugin(name) else contextlib.nullcontext()
 
 
 def sampler_maker(name: str) -> Callable[..., Sampler]:

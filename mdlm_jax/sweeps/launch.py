@@ -61,7 +61,7 @@ class Running(NamedTuple):
     job: Job
     slot: Slot
     process: subprocess.Popen
-    started: float  # time.time()
+    started: float  # time.monotonic()
 
 
 class Ended(NamedTuple):
@@ -83,6 +83,12 @@ class Snapshot(NamedTuple):
     stopping: bool
 
 
+def check_workers(workers: int) -> None:
+    """Raises UserError for a negative number of workers."""
+    if workers < 0:
+        raise UserError(f"--workers={workers}; accepted: 1 or more, or 0 for one on each accelerator or core")
+
+
 def slots(workers: int = 0) -> list[Slot]:
     """The slots of this machine: its accelerators or, without any, its CPU cores.
 
@@ -93,8 +99,7 @@ def slots(workers: int = 0) -> list[Slot]:
     Raises:
         UserError: Jax finds no device, or the devices cannot be divided among that many workers.
     """
-    if workers < 0:
-        raise UserError(f"--workers={workers}; accepted: 1 or more, or 0 for one on each accelerator or core")
+    check_workers(workers)
     probed = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True)
     if probed.returncode:
         raise UserError(f"jax finds no device: {probed.stderr.strip().splitlines()[-1]}")
@@ -148,12 +153,12 @@ def _start(job: Job, slot: Slot, command: Sequence[str]) -> Running:
     finally:
         if all_cores:
             os.sched_setaffinity(0, all_cores)
-    return Running(job, slot, process, time.time())
+    return Running(job, slot, process, time.monotonic())
 
 
 def _end(run: Running) -> tuple[list[Ended], list[Job]]:
     """(how each run of a worker ended, the runs that another process holds)."""
-    code, seconds = run.process.returncode, (time.time() - run.started) / len(run.job.together)
+    code, seconds = run.process.returncode, (time.monotonic() - run.started) / len(run.job.together)
     me, ended, held = (socket.gethostname(), run.process.pid), [], []
     for job in run.job.together:
         last = attempts.last_attempt(job.folder)

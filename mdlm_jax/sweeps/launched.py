@@ -15,12 +15,13 @@ class Launched(NamedTuple):
 
     launcher: str  # slurm | submit
     job: str  # the scheduler's job id
-    time: float  # time.time()
+    time: float  # time.time(), to read; nothing compares the clocks of two machines
+    attempts: int = 0  # attempts before it
 
 
-def write_launched(folder: pathlib.Path, launcher: str, job: str) -> None:
-    """Records that the run in `folder` was submitted now."""
-    launched = Launched(launcher, job, time.time())
+def write_launched(folder: pathlib.Path, launcher: str, job: str, attempts: int) -> None:
+    """Records that the run in `folder` was submitted now, after this many attempts."""
+    launched = Launched(launcher, job, time.time(), attempts)
     write_whole(folder / FILE_NAME, json.dumps(launched._asdict()) + "\n")
 
 

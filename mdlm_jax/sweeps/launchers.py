@@ -27,7 +27,11 @@ def local(workers: int = 0, command: Sequence[str] = TRAIN) -> Launcher:
     """A launcher that trains on this machine: one run per accelerator or core, or `workers` runs at once.
 
     It also waits for runs that other processes hold, and takes over the runs of processes that have died.
+
+    Raises:
+        UserError: `workers` is negative.
     """
+    launch.check_workers(workers)
 
     def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
         held = [job for job in jobs if job not in starting and attempts.is_running(job.folder)]

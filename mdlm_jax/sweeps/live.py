@@ -72,7 +72,7 @@ def _counts(pool: Snapshot, already_done: int) -> str:
     done = already_done + sum(run.outcome == "done" for run in pool.ended)
     running = sum(len(run.job.together) for run in pool.running)
     waiting = sum(len(job.together) for job in pool.waiting)
-    left = seconds_left(pace_of_pool(pool, time.time()))
+    left = seconds_left(pace_of_pool(pool, time.monotonic()))
     return (
         f"{done} done, {running} running, {failed} failed, {waiting} left"
         + (f", about {clock(left)} to go" if left is not None else "")

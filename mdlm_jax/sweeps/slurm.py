@@ -47,8 +47,8 @@ def submit(folder: pathlib.Path, jobs: Sequence[Job], resources: dict[str, str],
     except RuntimeError as error:
         raise UserError(f"SLURM takes no jobs: {str(error).strip().splitlines()[-1]}") from error
     for job, job_id in zip(ordered, ids, strict=True):
-        for run in job.runs:
-            write_launched(run, NAME, job_id)
+        for run, earlier in job.runs.items():
+            write_launched(run, NAME, job_id, earlier)
     return ids
 
 

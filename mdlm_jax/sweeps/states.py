@@ -62,7 +62,7 @@ def state_of(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> RunStat
 def _at_rest(folder: pathlib.Path, last: attempts.Attempt | None, in_queue: dict[pathlib.Path, str]) -> tuple[str, str]:
     """(state, cause) of a run that is neither done nor running."""
     launched = read_launched(folder)
-    tried = last is not None and (launched is None or last.started > launched.time)  # since it was last launched
+    tried = last is not None and (launched is None or last.number > launched.attempts)  # since it was last launched
     if tried and last.outcome == "failed":
         return "failed", last.cause
     if folder in in_queue:

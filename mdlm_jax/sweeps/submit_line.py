@@ -20,6 +20,8 @@ def check_line(line: str) -> None:
     """Raises UserError if the line lacks {command} or has fields other than {command} and {run}."""
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(line) if name is not None}
+        if fields <= FIELDS:
+            line.format(command="", run="")
     except ValueError as error:
         raise UserError(f"--submit={line!r}: {error}; a brace of the shell is written twice, as in {{{{") from error
     if "command" not in fields or fields - FIELDS:
@@ -46,6 +48,6 @@ def submit(jobs: Sequence[Job], line: str, command: Sequence[str] = TRAIN) -> di
             output = (done.stderr or done.stdout).strip().splitlines()
             problems[job.folder] = f"exit code {done.returncode}" + (f": {output[-1]}" if output else "")
         else:
-            for run in job.runs:
-                write_launched(run, NAME, name)
+            for run, earlier in job.runs.items():
+                write_launched(run, NAME, name, earlier)
     return problems

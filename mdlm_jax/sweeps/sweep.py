@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import config_hash, differing_keys, flatten, from_json, to_json
+from mdlm_jax.config import config_hash, flatten, from_json, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.report.groups import grouped
@@ -16,6 +16,7 @@ from mdlm_jax.report.stored import find_stored, write_stored
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.checkpoint import saved_steps
 from mdlm_jax.runs.execution import record_execution
+from mdlm_jax.runs.inputs import differing_from
 from mdlm_jax.runs.result import FILE_NAME, Result, read_results
 from mdlm_jax.runs.say import say
 from mdlm_jax.sweeps import slurm
@@ -47,8 +48,7 @@ def prepare(planned: Sequence[PlannedRun], folder: pathlib.Path) -> None:
     for run in planned:
         path = folder / run.run_id / "config.json"
         if path.exists():
-            differing = differing_keys(from_json(path), run.config)
-            if differing:
+            if differing := differing_from(path.parent, run.config):
                 where = "was started with other values; remove its folder or choose another --folder"
                 mistakes[f"{'; '.join(differing)}: {where}"].append(run.run_id)
             continue
@@ -183,14 +183,14 @@ def collect(experiment: Experiment, folder: pathlib.Path) -> tuple[list[Result],
 
 
 def _is_of(result: Result, config: ConfigDict, folder: pathlib.Path) -> bool:
-    """Whether a result belongs to this config. Execution keys may differ."""
+    """Whether a result belongs to this config. Execution keys and the spelling of paths may differ."""
     if result.config_hash == config_hash(config):
         return True
+    run = folder / result.run_id
     try:
-        stored = from_json(folder / result.run_id / "config.json")
+        return result.config_hash == config_hash(from_json(run / "config.json")) and not differing_from(run, config)
     except UserError:
         return False
-    return result.config_hash == config_hash(stored) and not differing_keys(stored, config)
 
 
 def report(

@@ -14,6 +14,7 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.noise import noise_of
 from mdlm_jax.objectives.base import Objective, View, loss_mask
 from mdlm_jax.training.frozen import without_gradient
+from mdlm_jax.training.gradient_noise import gradient_noise
 from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.spikes import is_spike, no_history, remember
 
@@ -102,7 +103,9 @@ def make_train_step(
             the batch. None: the step gets the global batch.
 
     Returns:
-        (state, batch) -> (state, metrics). The metrics are scalars: loss, trained_loss, gradient_norm, tokens and bad.
+        (state, batch) -> (state, metrics). The metrics are scalars: loss, trained_loss, gradient_norm, tokens and bad;
+        where the batch has several parts, microbatches or those of devices, also gradient_squared_norm and
+        gradient_variance, as `gradient_noise` estimates them.
 
     Raises:
         UserError: `loss_per` is none of LOSS_PER.
@@ -137,18 +140,24 @@ def make_train_step(
         return total, reported
 
     def accumulated(trainable, key, step, batch: Batch):
-        """Sums over microbatches. Each takes every n-th row, so that it stays spread over the devices."""
+        """((nats, their gradient), the squared norms of the microbatches' gradients), each summed over microbatches.
+
+        Each takes every n-th row, so that it stays spread over the devices.
+        """
         slope = jax.value_and_grad(summed_nats, has_aux=True)
         if options.microbatches == 1:
-            return slope(trainable, key, step, batch)
+            sums = slope(trainable, key, step, batch)
+            return sums, optax.tree.norm(sums[1], squared=True)
         parts = jax.tree.map(
             lambda rows: jnp.moveaxis(rows.reshape(-1, options.microbatches, *rows.shape[1:]), 1, 0), batch
         )
 
         def add(carry, part):
-            return jax.tree.map(jnp.add, carry, slope(trainable, key, step, part)), None
+            sums = slope(trainable, key, step, part)
+            return jax.tree.map(jnp.add, carry, (sums, optax.tree.norm(sums[1], squared=True))), None
 
-        zeros = ((jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, trainable))
+        nothing = (jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, trainable)
+        zeros = (nothing, jnp.zeros(()))
         return jax.lax.scan(add, zeros, parts)[0]
 
     def train_step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
@@ -156,7 +165,8 @@ def make_train_step(
         sums = accumulated(trainable, state.key, state.step, batch), loss_mask(batch.example).sum()
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name)
-        ((total, reported), gradients), num_tokens = sums
+        (((total, reported), gradients), squares), num_tokens = sums
+        num_parts = options.microbatches * (1 if axis_name is None else jax.lax.psum(1, axis_name))
         num_tokens = jnp.maximum(num_tokens, 1)
         count = num_tokens if options.loss_per == "token" else options.batch_size
         loss, gradients = reported / num_tokens, jax.tree.map(lambda gradient: gradient / count, gradients)
@@ -178,13 +188,19 @@ def make_train_step(
             kept = state._replace(step=new.step, history=history)
             new = jax.tree.map(lambda after, before: jnp.where(bad, before, after), new, kept)
         trained = total / count
-        return new, {
+        metrics = {
             "loss": loss,
             "trained_loss": trained,
             "gradient_norm": gradient_norm,
             "tokens": num_tokens,
             "bad": bad,
         }
+        if num_parts > 1:
+            # each part has its share of `count`, so the gradient of its mean is that many times its sum's
+            small = squares * num_parts / count**2
+            noise = gradient_noise(small, gradient_norm**2, num_parts, options.batch_size)
+            metrics |= {"gradient_squared_norm": noise.squared_norm, "gradient_variance": noise.variance}
+        return new, metrics
 
     return train_step
 

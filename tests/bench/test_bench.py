@@ -14,14 +14,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BLOCKED = ("grain", "tensorflow_datasets", "ml_collections", "array_record", "tokenizers", "pyarrow", "matplotlib")
 
 
-def run_without(code: str, *arguments: str) -> str:
-    """What a program prints for which the packages above are not installed."""
+def run_without(code: str, *arguments: str) -> tuple[str, str]:
+    """What a program prints, as result and as progress, for which the packages above are not installed."""
     blocks = f"import sys; sys.modules.update(dict.fromkeys({BLOCKED}))\n"
     done = subprocess.run(
         [sys.executable, "-c", blocks + code, *arguments], capture_output=True, text=True, cwd=ROOT, env=os.environ
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 def test_bench_imports_neither_data_nor_configs():
@@ -38,7 +38,10 @@ def test_cases_differ_from_their_base():
 @pytest.mark.slow
 def test_smallest_suite_reports_times_floors_and_omissions(tmp_path):
     command = ("bench", "--suite", "smallest", "--out", str(tmp_path))
-    told = run_without("from mdlm_jax.cli.main import main; main()", *command)
+    code = "from mdlm_jax.runs import say; say.FIRST_SECONDS = 0\nfrom mdlm_jax.cli.main import main; main()"
+    told, progress = run_without(code, *command)
+    for part in ("the peak rate in float32", "base", "scored only", "populations", "over devices", "a checkpoint"):
+        assert f"mdlm-jax: {part}, for " in progress and f"mdlm-jax: {part}: " in progress
     found = json.loads((tmp_path / "bench.json").read_text())
     assert (tmp_path / "bench.md").read_text().strip() in told
     assert list(found["steps"]) == ["base", "scored only"]

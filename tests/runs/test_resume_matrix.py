@@ -1,12 +1,12 @@
 """A killed or stopped run, resumed with other execution settings, has the losses of the undisturbed run."""
 
 import json
-import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -18,6 +18,8 @@ from tests.runs.test_resume import last_checkpoint, wait_for
 
 STEPS, TOLERANCE = 200, 2e-5  # relative: sums are taken in another order
 KEYS = {"steps": STEPS, "train__checkpoint_every": 4, "objective__name": "ar", "optim__epsilon": 1e-4}
+SELDOM = {"train.checkpoint_every": 100}  # of all that are resumed: checkpoints take the most time here
+OUT_OF_MEMORY_AFTER = 13  # of the checkpoint of step 12
 # (devices, keys) of the resumed part: a run starts on one device with the defaults
 CHANGES = [
     (4, {"train.mesh_fsdp": 4}),
@@ -50,33 +52,64 @@ def whole(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=[signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def ended(request, tmp_path_factory) -> pathlib.Path:
-    """A run that the signal ended; the resumed ones are copies, and share what was compiled."""
-    folder = tmp_path_factory.mktemp("matrix") / "run"
+def in_turn(commands: list[list[str]], *options: str, devices: int = 1) -> tuple[list[int], str]:
+    """The exit codes of commands of one process on this many devices, and its standard error."""
+    words = [sys.executable, "-m", "tests.runs.in_turn", *options, json.dumps(commands)]
+    done = subprocess.run(words, env=runs.environment(devices), cwd=runs.ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def end_by_signal(folder: pathlib.Path, number: signal.Signals) -> None:
     process = runs.start(folder, **KEYS)
     wait_for(lambda: (folder / "checkpoints").exists() and (last_checkpoint(folder) or 0) >= 8)
-    process.send_signal(request.param)
+    process.send_signal(number)
     process.communicate()
+
+
+def end_without_memory(folder: pathlib.Path) -> None:
+    """One line, and the exit code of wrong input: XLA cannot allocate what step 14 asks for."""
+    train = runs.command(folder, **KEYS)[3:]  # without `python -m mdlm_jax`
+    codes, said = in_turn([train], "--until", str(OUT_OF_MEMORY_AFTER))
+    (line,) = [line for line in said.splitlines() if "out of memory" in line]
+    assert codes == [2] and "Traceback" not in said, said
+    assert line.startswith(f"mdlm-jax: {folder}: out of memory (Out of memory allocating")
+    assert "its last checkpoint is whole: the same command goes on from there" in line
+    assert newest_whole(folder / "checkpoints")[0] == 12
+
+
+WAYS = {
+    "SIGTERM": lambda folder: end_by_signal(folder, signal.SIGTERM),
+    "SIGKILL": lambda folder: end_by_signal(folder, signal.SIGKILL),
+    "out of memory": end_without_memory,
+}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def resumed(request, tmp_path_factory) -> tuple[int, list[pathlib.Path]]:
+    """(the step of the checkpoint that one ended run has, its copies, each resumed with one of CHANGES).
+
+    Changes on the same number of devices share a process.
+    """
+    folder = tmp_path_factory.mktemp("matrix") / "run"
+    WAYS[request.param](folder)
     assert not (folder / "result.json").exists()
-    return folder
-
-
-def resume(folder: pathlib.Path, devices: int, keys: dict) -> None:
-    words = [sys.executable, "-m", "mdlm_jax", "train", "--run", str(folder)]
-    words += [f"--config.{key}={value}" for key, value in keys.items()]
-    done = subprocess.run(words, env=os.environ | runs.environment(devices), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    folders, commands = [folder.parent / str(number) / "run" for number in range(len(CHANGES))], defaultdict(list)
+    for copy, (devices, keys) in zip(folders, CHANGES, strict=True):
+        shutil.copytree(folder, copy)
+        words = [f"--config.{key}={value}" for key, value in (SELDOM | keys).items()]
+        commands[devices].append(["train", "--run", str(copy), *words])
+    for devices, some in commands.items():
+        codes, said = in_turn(some, devices=devices)
+        assert set(codes) == {0}, said
+    return newest_whole(folder / "checkpoints")[0], folders
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("devices", "keys"), CHANGES, ids=lambda value: str(value))
-def test_resumed_run_has_the_same_losses(tmp_path, whole, ended, devices, keys):
-    folder = tmp_path / "run"
-    shutil.copytree(ended, folder)
-    at = newest_whole(folder / "checkpoints")[0]
-    resume(folder, devices, keys)
-    every = keys.get("train.log_every", 1)
+@pytest.mark.parametrize("number", range(len(CHANGES)), ids=lambda number: str(CHANGES[number]))
+def test_resumed_run_has_the_same_losses(whole, resumed, number):
+    (at, folders), (_, keys) = resumed, CHANGES[number]
+    folder, every = folders[number], keys.get("train.log_every", 1)
     steps = [line["step"] for line in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())]
     logged = [step for step in range(1, STEPS + 1) if step <= at + 1 or step % every == 0 or step == STEPS]
     expected = [losses_of(whole)[step - 1] for step in logged]

@@ -13,7 +13,7 @@ from mdlm_jax.config import config_hash, to_json
 from mdlm_jax.configs import base
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.attempts import Owner, this_process
-from mdlm_jax.sweeps import slurm, states
+from mdlm_jax.sweeps import launched, slurm, states, submit_line
 from mdlm_jax.sweeps.launch import Job
 from mdlm_jax.sweeps.launched import write_launched
 from tests.report.fake_run import FIELDS
@@ -62,10 +62,25 @@ def test_state_of_a_folder(tmp_path):
 def test_relaunched_failure_is_waiting(tmp_path):
     again = run(tmp_path, "again")
     end(again, this_process(), "failed", "first")
-    write_launched(again, slurm.NAME, "7_1")
+    write_launched(again, slurm.NAME, "7_1", 1)
     assert state(again, {again: "PENDING"}) == ("waiting", "pending in the queue")
     attempts.end(again, attempts.claim(again, this_process(), 1), "failed", 1, "second")
     assert state(again, {again: "COMPLETING"}) == ("failed", "second")
+
+
+@pytest.mark.parametrize("hours", [-1000, 1000])
+@pytest.mark.parametrize("launcher", [slurm.NAME, submit_line.NAME])
+def test_submission_by_another_clock(tmp_path, hours, launcher):
+    """Attempts are counted: the clock of the machine that submitted the run may be wrong."""
+    folder = run(tmp_path, "run")
+    end(folder, this_process(), "failed", "first")
+    write_launched(folder, launcher, "7_1", 1)
+    path = folder / launched.FILE_NAME
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"time": time.time() + 3600 * hours}))
+    before = state(folder)
+    attempts.end(folder, attempts.claim(folder, this_process(), 1), "failed", 1, "second")
+    assert before == (("failed", "first") if launcher == slurm.NAME else ("submitted", ""))
+    assert state(folder) == ("failed", "second")
 
 
 def test_remaining_time_uses_observed_pace(tmp_path):

@@ -256,7 +256,7 @@ def test_silent_queue_starts_nothing(tmp_path, experiment, run, monkeypatch):
     folder = tmp_path / "runs"
     sweep.prepare(plan_runs(experiment.configs), folder)
     waiting = folder.absolute() / experiment.run_ids[0]
-    write_launched(waiting, slurm.NAME, "7_1")
+    write_launched(waiting, slurm.NAME, "7_1", 0)
     said = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
     monkeypatch.setattr(slurm, "_slurm", lambda *words: subprocess.CompletedProcess(words, 1, "", said))
     assert slurm.queued([waiting]) is None

@@ -1,0 +1,169 @@
+"""For every verb, lines that work and, for each of their options, values that must be refused.
+
+Placeholders stand for what `make_place` puts into a folder: {masked}, {ar} are runs, {sweep} an experiment with its
+folder {runs}, {text} a text file, {new} and {out} what does not exist yet. Every line gets one value that is nonsense,
+so that no line that is drawn does the work.
+"""
+
+import functools
+
+from tests.cli.hostile_runs import run_lines
+from tests.cli.hostile_values import (
+    LONG,
+    MISSING,
+    NO_CONFIG,
+    NO_EXPERIMENT,
+    NO_RUN,
+    NO_TEXT,
+    NOT_NUMBERS,
+    NOT_WHOLE,
+    SAMPLERS,
+    UNWRITABLE,
+    WORDS,
+    below,
+)
+
+
+@functools.cache
+def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
+    """(verb, words of a line that works, from options to values that are nonsense; the option replaces the line's)."""
+    launch = {
+        "experiment": NO_EXPERIMENT,
+        "--folder": UNWRITABLE,
+        "--population": below(1),
+        "--workers": below(0),
+        "--slurm": ["gpus", "=", "x", "=1"],
+        "--submit": ["", "false", "{command", "}", "{command} {unknown}", "{0}", "x {command!z}"],
+    }
+    return [
+        *run_lines(),
+        (
+            "check",
+            ["masked", "--draws", "64"],
+            {
+                "objective": [*WORDS, "", "{text}:f", "{raising}:f", "nothing:f", ":"],
+                "--config": NO_CONFIG,
+                "--vocab": ["1000", *below(2)],
+                "--length": ["1000", *below(1)],
+                "--draws": below(2),
+                "--seed": ["4294967296", "-1", *NOT_WHOLE],
+            },
+        ),
+        (
+            "sweep plan",
+            ["{sweep}"],
+            {
+                "experiment": NO_EXPERIMENT,
+                "--hardware": ["", "x", "h200:", "h200:0", "h200:-1", "h200:x", ":8", "h200:8:8", "cpu:1.5"],
+                "--mfu": ["0", "-1", "1.01", "50", *NOT_NUMBERS],
+                "--price": ["1", *NOT_NUMBERS],
+            },
+        ),
+        ("sweep plan", ["{sweep}", "--hardware", "h200:8"], {"--price": ["-1", *NOT_NUMBERS]}),
+        ("sweep run", ["{sweep}", "--folder", "{new}"], launch),
+        ("sweep retry", ["{sweep}", "--folder", "{runs}"], launch),
+        ("sweep status", ["{sweep}", "--folder", "{runs}"], {"--folder": [*MISSING, "{empty}", "{text}"]}),
+        ("sweep cancel", ["{sweep}", "--folder", "{runs}"], {"--folder": [*MISSING, "{empty}", "{text}"]}),
+        (
+            "sweep report",
+            ["{sweep}", "--folder", "{runs}"],
+            {
+                "experiment": NO_EXPERIMENT,
+                "--folder": [*MISSING, "{text}"],
+                "--out": UNWRITABLE,
+                "--store": [*UNWRITABLE, "{empty}"],
+            },
+        ),
+        (
+            "sweep report",
+            ["{stored}"],
+            {"experiment": ["{broken_json}", "{list_json}", "{empty}"], "--folder": ["{runs}"], "--store": ["{out}"]},
+        ),
+        (
+            "sweep sample",
+            ["{sweep}", "--folder", "{runs}"],
+            {"experiment": NO_EXPERIMENT, "--folder": [*MISSING, "{empty}"], "--judge": [*NO_RUN, "{masked}"]},
+        ),
+        ("sweep tune", ["{sweep}", "--folder", "{new}"], launch),
+        (
+            "sweep work",
+            ["{new}", "--command", "false"],
+            {
+                "run": ["", "/proc/a", "{text}/a", LONG],
+                "--forgiven": ["1 2", *below(0)],
+                "--restart": below(0),
+                "--command": ["'", '"a', "/nothing/there", "{text}"],
+            },
+        ),
+        (
+            "bench",
+            ["--suite", "smallest"],
+            {"--suite": WORDS, "--torch-python": [*MISSING, "", "{text}", "/bin/false"], "--out": UNWRITABLE},
+        ),
+        (
+            "convert",
+            ["{model}", "--out", "{new}"],
+            {
+                "source": [*MISSING, "", "{empty}", "{binary}", "{text}", "{masked}", "{broken_model}", "{list_model}"],
+                "--out": [*UNWRITABLE, "{model}", "{text}", "{masked}"],
+                "--dtype": [*WORDS, "int8", "float64"],
+            },
+        ),
+        (
+            "harness",
+            ["--model", "{model}", "--include-path", "{tasks}", "--tasks", "small_choice", "--out", "{new}"],
+            {
+                "--run": NO_RUN,
+                "--tasks": ["", "nonsense", ",", "\udcff", "[", "small_choice,nonsense"],
+                "--include-path": [*MISSING, "{text}"],
+                "--out": [*UNWRITABLE, "{text}"],
+                "--limit": below(1),
+                "--draws": ["3", *below(2)],
+                "--batch-size": below(1),
+                "--length": ["9999", *below(1)],
+                "--sampler": SAMPLERS,
+            },
+        ),
+        ("config", ["optim"], {"key": [*WORDS, ".", "optim.", "optim.nothing", "--", "0"]}),
+        (
+            "data build",
+            ["--source", "text", "--path", "{text}", "--out", "{new}", "--workers", "1"],
+            {
+                "--source": WORDS,
+                "--path": NO_TEXT,
+                "--validation-path": NO_TEXT[:4],
+                "--out": [*UNWRITABLE, "{masked}", "{text}"],
+                "--tokenizer": [*MISSING, "", "{empty}", "{text}", "{binary}", "{list_json}", "bytes2"],
+                "--workers": below(1),
+            },
+        ),
+        ("data build", ["--source", "text", "--path", "{jsonl}", "--out", "{new}"], {"--field": ["", "x", "text.x"]}),
+        (
+            "data tokenizer",
+            ["--source", "text", "--path", "{text}", "--out", "{new}", "--size", "300"],
+            {
+                "--source": WORDS,
+                "--path": NO_TEXT,
+                "--validation-path": NO_TEXT[:4],
+                "--out": [*UNWRITABLE, "{masked}"],
+                "--size": ["256", "-1", "99999999", *NOT_WHOLE],
+            },
+        ),
+        (
+            "data tokenizer",
+            ["--source", "text", "--path", "{jsonl}", "--out", "{new}", "--size", "300"],
+            {"--field": ["x"]},
+        ),
+    ]
+
+
+# options whose every value makes sense, or that have none
+FREE = {
+    ("train", "--fresh"),
+    ("sweep status", "experiment"),
+    ("sweep cancel", "experiment"),
+    ("sweep status", "--watch"),
+    ("sweep plan", "--folder"),
+    ("sweep work", "--job"),
+    ("bench", "--quick"),
+}

@@ -1,0 +1,47 @@
+"""Values that options must refuse; placeholders stand for what hostile_place.py makes."""
+
+LONG = "n" * 300
+NOT_WHOLE = ["", "x", "nan", "1.5", "1e3", "9" * 5000, "\u0663x", "-", "0x10", "\udcff"]  # of whole numbers
+NOT_NUMBERS = ["", "x", "nan", "inf", "-inf", "1e999", "1,5", "\udcff"]
+WORDS = ["nonsense", " ", "Probability", "\udcff", LONG, "ar,ar", "a b", "-"]
+# a folder to write to, or a file in one
+UNWRITABLE = ["/proc/a", "/proc/a/b", "{text}/a", LONG, "{masked}/" + LONG, "/dev/null/a"]
+MISSING = ["{new}", "{new}/a", LONG, "/dev/null/a", "\udcff", "a\nb"]
+NO_RUN = [*MISSING, "", "{text}", "{empty}", "{binary}", "{broken_run}", "{list_run}", "{edited_run}", "{bare_run}"]
+NO_TEXT = [
+    *MISSING,
+    "",
+    "{empty}",
+    "{binary}",
+    "{broken_gz}",
+    "{broken_jsonl}",
+    "{nothing}",
+    "/dev/zero",
+    ",",
+    "[",
+    "**",
+]
+NO_EXPERIMENT = [*MISSING, "", "{empty}", "{binary}", "{text}", "{raising}", "{no_grid}", "{empty_grid}", "{bad_grid}"]
+NO_CONFIG = [*MISSING, "", "{empty}", "{binary}", "{text}", "{raising}", "{none_config}", "{dict_config}", "key"]
+SAMPLERS = [
+    *WORDS,
+    "confidence:",
+    "confidence:rule",
+    "confidence:rule=",
+    "confidence:limit=x",
+    "confidence:what=1",
+    ":",
+]
+SAMPLERS += [
+    "remasking:eta=nan",
+    "ancestral:steps=0",
+    "ancestral:steps=1.5",
+    "{text}:f",
+    "{raising}:f",
+    "nothing:f",
+]
+
+
+def below(least: int) -> list[str]:
+    """Whole numbers that are too small, and what is none."""
+    return [str(least - 1), str(least - 2), "-9223372036854775809", *NOT_WHOLE]
