@@ -171,6 +171,7 @@ def test_md4_epsilon_at_both_ends():
     np.testing.assert_allclose(noised, [1e-4, 1 - 1e-4], rtol=1e-12)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("vocab", [2, 3, 100, 50257])
 def test_gaussian_argmax_matches_the_integral(vocab):
     """alpha = V / (V - 1) [integral of phi(z - mu) Phi(z)^(V - 1) dz - 1 / V], mu = a / sqrt(1 - a^2), a = 1 - t."""

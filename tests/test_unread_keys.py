@@ -62,6 +62,7 @@ def test_nonsense_is_refused(objective, key):
         load(f"objective.name={objective}", f"objective.{key}={NONSENSE[key]}")
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_unread_objective_key_is_refused(objective):
     """On the command line whatever its value; in a file or a grid where it differs from the default."""
@@ -78,6 +79,7 @@ def test_unread_objective_key_is_refused(objective):
                 refuse_unread(config)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_table_matches_the_factories(objective):
     """The table declares the readers of each key; the parameters of the factories imply the same."""
@@ -159,6 +161,7 @@ def test_steps_and_budget_exclude_each_other():
     assert load("budget=0", "steps=10", config="quickstart").steps == 10
 
 
+@pytest.mark.slow
 def test_presets_work_with_other_objectives():
     """Unread keys, and the keys that depend on them, return to the defaults; the rest stays."""
     for preset, objective in itertools.product(PRESETS, OBJECTIVES):

@@ -67,7 +67,8 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
             "accepted: all three together, with --process from 0 to one less than --processes"
         )
     host, _, port = coordinator.rpartition(":")
-    if coordinator and not (host and port.isdecimal() and 0 < int(port) < 2**16):
+    named = host and (":" not in host or host[0] + host[-1] == "[]")  # an IPv6 address stands in brackets
+    if coordinator and not (named and port.isdecimal() and 0 < int(port) < 2**16):
         raise UserError(f"--coordinator={coordinator}; accepted: host:port of process 0, such as node1:1234")
     import jax
 

@@ -51,6 +51,7 @@ def arbitrary():
     return table_network(np.random.default_rng(1).normal(size=(V + 1,) * L + (L, V)))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("order", range(len(ORDERS)))
 def test_fixed_order(trained, order):
     model, params, network = trained

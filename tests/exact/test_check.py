@@ -81,6 +81,7 @@ def exit_code(capsys, *arguments) -> tuple[int, str, str]:
     return stopped.value.code, printed.out, printed.err
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("mistake", WRONG)
 def test_mistakes_in_user_objectives_are_found(mistake, tmp_path, capsys):
     path = tmp_path / "mine.py"

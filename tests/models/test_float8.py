@@ -76,6 +76,7 @@ def test_gpus_multiply_in_8_bits():
     assert len(products) == 3 and all(line.count("xf8E") == 2 for line in products)
 
 
+@pytest.mark.slow
 def test_network_output_stays_close():
     architecture = Architecture(11, 2, 64, 4, 4, 96)
     plain, eighth = (transformer(architecture, Execution(use_segments=False, float8=on)) for on in (False, True))

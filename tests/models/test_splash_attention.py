@@ -35,6 +35,7 @@ def assert_equal(found, expected):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-6), found, expected)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("documents", [False, True], ids=["one", "documents"])
 @pytest.mark.parametrize("mask", MASKS)
 def test_equals_plain_attention(mask, documents):

@@ -71,6 +71,7 @@ def test_smdm_sizes_match_the_paper(name):
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters(SMDM[name]).total
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("options", [*OPTIONS.values(), {"input_width": 5}], ids=[*OPTIONS, "vectors"])
 def test_options_match_the_closed_form(options):
     architecture = SMALL._replace(**options)
@@ -201,6 +202,7 @@ def test_smdm_forward_reference_case():
     np.testing.assert_allclose(nats, [5.673242, 5.554620, 5.371327], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_noise_level_applies_to_all_positions():
     architecture = SMALL._replace(layers=1, time_conditioning=True)
     params, tokens = awake(initial(architecture)), jnp.arange(24).reshape(2, 12) % 12
@@ -224,6 +226,7 @@ def test_input_width_reads_vectors_instead_of_tokens():
     assert bool((before == other_tokens).all()) and float(jnp.abs(before - other_vectors).max()) > 0.01
 
 
+@pytest.mark.slow
 def test_dropout_depends_only_on_the_example():
     """Two examples in one batch draw what each draws alone."""
     architecture = SMALL._replace(dropout=0.5)

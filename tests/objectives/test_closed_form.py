@@ -86,7 +86,7 @@ def test_score_entropy_and_rates_equal_their_sums(process, parameterization):
         assert_same(lambda logits: rates_out_of(process, read.scores(logits, x, z, t), z, t), rates_out, logits)
 
 
-@pytest.mark.few(4)  # every process at one step
+@pytest.mark.few(2)
 @processes
 @pytest.mark.parametrize("s_over_t", [0.3, 0.0, 0.999])
 def test_step_divergence_equals_its_sum(process, s_over_t):
@@ -136,7 +136,7 @@ def test_log1p_sum_matches_value_and_gradient():
             np.testing.assert_allclose(ours, ruled, rtol=1e-12)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("t", [1e-6, 1 - 1e-6])
 def test_losses_and_gradients_are_finite_at_both_ends(process, t):

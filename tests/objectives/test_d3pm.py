@@ -65,7 +65,7 @@ def backward_steps(process, table, num_steps):
     return every, np.nan_to_num(np.stack(distributions))
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", PROCESSES)
 def test_bound_equals_the_sum_over_paths(name):
     """L_vb = E_q[log q(x_1 .. x_T | x_0) - log p(x_0 .. x_T)] over all paths, for an arbitrary network."""
@@ -93,6 +93,7 @@ def test_bound_equals_the_sum_over_paths(name):
     np.testing.assert_allclose(found, total, rtol=1e-12)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("num_steps", [2, 8])
 @pytest.mark.parametrize("name", ["absorbing", "uniform", "hybrid"])
 def test_bound_is_above_the_model_nats(name, num_steps):

@@ -151,6 +151,7 @@ def test_surrogate_gradient_is_unbiased():
     assert np.abs(mean_gradient(False) - exact).max() > 0.01
 
 
+@pytest.mark.slow
 def test_paired_views_share_only_the_time():
     example = Example(jnp.zeros((4, 64), int), jnp.ones((4, 64), int), jnp.zeros((4, 64), bool))
     views = look(objective(), phi_of(POWER), jax.random.split(jax.random.key(0), 4), example, jnp.linspace(0.3, 0.8, 4))

@@ -122,7 +122,7 @@ def test_tauldr_is_least_at_the_true_rates():
     assert mean(table(1, V, L, V)) > least + 0.01
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["uniform", "gidd"])
 def test_one_pass_over_the_neighbour_is_biased(name):
     """The reverse rates out of x' are cheaper than those out of x, but have another mean."""

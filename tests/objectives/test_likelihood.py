@@ -76,6 +76,7 @@ def test_every_objective_reports_a_bound(name):
     assert reported.bound in ("exact", "upper") and reported.evaluate is None
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("case", CASES)
 def test_mean_nats_are_the_entropy(case):
     objective, oracle, draws = once(CASES[case])
@@ -108,6 +109,7 @@ def test_prompted_nats_are_the_conditional_entropy(case):
     assert abs(mean - expected) < min(3 * error + 1e-6, 0.005 * expected)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("rate", [0.25, 0.6])
 def test_dropped_prompts_mix_both_entropies(rate):
     """(1 - rate) H(x_2, x_3 | x_1) + rate H(x_2, x_3): the best network knows both distributions."""

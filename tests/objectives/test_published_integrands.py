@@ -68,6 +68,7 @@ def test_gidd_without_uniform_noise_is_masked_diffusion(t):
     np.testing.assert_allclose(loss_of(objective)(logits, view), expected, atol=1e-6)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("t", TIMES)
 @pytest.mark.parametrize("name", ["udlm linear", "udlm cosine", "duo"])
 def test_udlm_and_duo_have_the_published_integrand(name, t):

@@ -87,6 +87,7 @@ def exact_nats(kind, task, schedules, weighting="bound", independent=False):
     return float(total @ (weights[first] * (weights[second] if independent else 1)))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("schedules", [(linear, linear), (linear, partial(polynomial, 2.0)), (linear, cosine)])
 @pytest.mark.parametrize("kind", ["random", "copies", "parity"])
 def test_every_task_is_tight(kind, schedules):

@@ -64,6 +64,7 @@ def generator(process, t) -> np.ndarray:
     return rates - np.diag(rates.sum(axis=1))
 
 
+@pytest.mark.few(4)
 @every
 def test_forward_is_the_product_of_steps(name):
     process, product = make(name), np.eye(V, make(name).states)
@@ -132,7 +133,7 @@ def test_closed_forms_are_matrix_exponentials(name, generator_of):
         np.testing.assert_allclose(generator(same, t), generator(process, t), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @continuous
 def test_exact_reverse_rates_recover_the_data(name):
     """Runge-Kutta along dp/ds of Rhat(x, y) = R(y, x) p_t(y) / p_t(x), from p_1' at t = 0.9 down to 0.1."""

@@ -95,6 +95,7 @@ def test_negative_training_loss_is_drawn(tmp_path):
     assert "<svg" in render.svg(chart)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("counter", COUNTERS)
 def test_axes_draw_the_counter_they_name(tmp_path, counter):
     """Runs whose four counts of FLOPs differ, with budgets in one of them."""

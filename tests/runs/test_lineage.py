@@ -53,6 +53,7 @@ def test_branch_may_change_the_optimizer(parent, tmp_path):
     jax.tree.map(lambda old, new: np.testing.assert_allclose(old, new, atol=1e-7), before, after)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("schedule", ["hold", "replan"])
 def test_extension_equals_the_longer_run(parent, tmp_path, schedule):
     """With a constant learning rate they are equal bitwise."""

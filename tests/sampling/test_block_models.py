@@ -55,7 +55,7 @@ def ranking_there(confidence, masked):
     return jnp.lexsort((others, -confidence, ~masked))
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", GREEDY)
 def test_sdar_sequences(monkeypatch, name):
     """SDAR's confidence is the probability in the distribution it draws from, so logits are filtered first."""
@@ -168,7 +168,7 @@ def below(logits, top_p: float):
     return jnp.where(jnp.take_along_axis(kept, jnp.argsort(order, axis=-1), axis=-1), logits, -jnp.inf)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("cached", [True, False])
 @pytest.mark.parametrize("name", ["first_hitting_p1.0", "first_hitting_p0.9", "ddpm_p1.0", "ddpm_p0.9"])
 def test_bd3lm_sequences_with_recorded_noise(name, cached):

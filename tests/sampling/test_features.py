@@ -220,7 +220,7 @@ def test_guidance_matches_the_published_algorithm(reuse):
     np.testing.assert_array_equal(cache.without.step, 8)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "architecture, execution, arguments",
     [

@@ -114,6 +114,7 @@ def test_always_fresh_cache_changes_nothing(params, cache):
     np.testing.assert_array_equal(cached, plain)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("sampler", [Ancestral(steps=6), Confidence(guidance=0.5)])
 @pytest.mark.parametrize("reads_start", [True, False])
 def test_padded_rows_match_shorter_rows(params, sampler, reads_start):
@@ -158,6 +159,7 @@ def fast_v2(params, prompt, limit, cached):
     return row
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("limit", [1.0, 0.5, 0.3])
 @pytest.mark.parametrize("cache", ["none", "sub_block"])
 def test_fast_dllm_v2_blocks(params, cache, limit):
@@ -180,6 +182,7 @@ def test_lead_and_cache_change_the_tokens(params):
     assert (drawn(sampler._replace(cache="sub_block")) != tokens).any()
 
 
+@pytest.mark.slow
 def test_sub_block_rows_do_not_depend_on_batch(params):
     sampler = Confidence(rule="dynamic", limit=0.4, block_size=SUB, cache="sub_block", lead=True)
     together, trace = sample(jax.random.key(2), network(), params, first_tokens(), sampler, LENGTH, FAST_V2)

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import numpy as np
+import pytest
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
@@ -22,6 +23,7 @@ def params():
     return network().init(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_unchanged_frames_have_similarity_one():
     frame = np.full((2, L), V)
     keys, values = key_value_similarity(network(), params(), [frame, frame])

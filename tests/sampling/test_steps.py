@@ -87,7 +87,7 @@ def fits(seen, probs) -> bool:
     return seen[~possible].sum() == 0 and (alone or chisquare(seen[possible], expected).pvalue > RARE)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @every_answer
 def test_reverse_rates_match_the_enumerated_chain(process, parameterization):
     """R_t(y, x) p_t(y) / p_t(x), where x and y differ in one position."""
@@ -102,6 +102,7 @@ def test_reverse_rates_match_the_enumerated_chain(process, parameterization):
         np.testing.assert_allclose((backward * off_diagonal)[seen], expected[seen], rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.few(3)
 @every_answer
 def test_forward_plus_reverse_rates_leave_p_t_stationary(process, parameterization):
     """p_t (R + R') = 0, p_t(x) (R + R')(x, y) = p_t(y) (R + R')(y, x), and a long time of it forgets where it began."""
@@ -192,6 +193,7 @@ def test_tweedie_is_exact_for_one_position(process):
             np.testing.assert_allclose(distribution_at(t) @ step(s, t), distribution_at(s), atol=1e-12)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("process", ["absorbing", "uniform"])
 @pytest.mark.parametrize("sampler", ["euler", "tau_leaping"])
 def test_euler_and_tau_leaping_err_quadratically(process, sampler):

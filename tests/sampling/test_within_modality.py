@@ -24,6 +24,7 @@ def network():
     return within_modality(model, TEXT, 3), jax.tree.map(lambda leaf: 1.5 * leaf, params)
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize(
     "sampler",
     [

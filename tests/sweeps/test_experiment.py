@@ -90,6 +90,7 @@ def test_dict_keys_label_the_runs(tmp_path):
     assert found.run_ids == ["a b", "c", "d", "e"] and len(found.configs) == 4
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["quickstart", "smdm_small", "objectives"])
 def test_experiment_by_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
@@ -108,6 +109,7 @@ def column(table, name):
     return list(found.cells)
 
 
+@pytest.mark.slow
 def test_repository_experiments_plan(monkeypatch):
     monkeypatch.setattr(sys, "path", list(sys.path))
     experiments = pathlib.Path(__file__).resolve().parents[2] / "experiments"

@@ -145,6 +145,7 @@ def test_damaged_files_are_named(tmp_path, experiment, run):
 BROKEN = {"folder": None, "bytes": b"\xff\xfe", "digits": b"[" + b"9" * 5000 + b"]", "nested": b"[" * 20_000}
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", BROKEN)
 def test_unreadable_files_stop_no_verb(tmp_path, experiment, run, kind):
     """A result or metrics file that is a folder, not text, or JSON beyond what Python reads."""

@@ -40,7 +40,7 @@ def examples() -> Example:
     return Example(*map(jnp.asarray, (tokens.astype(np.int32), segments.astype(np.int32), prompt_mask)))
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("chunk", [1, 8, 10, LENGTH])
 @pytest.mark.parametrize("options", HEADS.values(), ids=HEADS)
 @pytest.mark.parametrize("name", ["ar", "masked"])

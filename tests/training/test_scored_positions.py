@@ -37,6 +37,7 @@ def examples() -> Example:
 FEW = ("masked", "gidd, blocks")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", [name if name in FEW else pytest.param(name, marks=pytest.mark.slow) for name in MAKE])
 def test_scored_only_keeps_value_and_gradient(name):
     objective = MAKE[name]()

@@ -122,6 +122,7 @@ def dream(tmp_path_factory):
     return folder_of(tmp_path_factory.mktemp("dream"), DREAM)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("sampler", ["confidence", "ancestral:steps=8", "remasking", "euler", "posterior"])
 def test_the_mask_and_unknown_rows_are_never_drawn(llada, sampler):
     run = mj.open_run(llada)
@@ -145,6 +146,7 @@ def predictions(weights, row, mask_id, shift):
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["llada", "dream"])
 def test_samples_are_those_of_a_plain_loop(request, name):
     """One token a step, the surest first; the mask is read as the public id and takes no probability."""
@@ -206,6 +208,7 @@ def test_shifted_predictions_need_whole_rows_of_tokens():
         shifted(mj.objectives.ar(11))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["llada", "dream"])
 def test_arguments_of_the_command_line_are_those_of_the_function(request, capsys, name):
     folder = request.getfixturevalue(name)
