@@ -138,10 +138,7 @@ def _evaluate(options) -> int:
     prepare_devices()
     if options.clip:
         return _search_clip(options)
-    from mdlm_jax.runs.say import doing
-
-    with doing("evaluating"):
-        text = json.dumps(_evaluated(options), indent=1)
+    text = json.dumps(_evaluated(options), indent=1)
     print(text)
     if options.out:
         try:

@@ -11,6 +11,7 @@ from mdlm_jax.evaluation.text_and_images import agreement, bits_per_dimension, e
 from mdlm_jax.runs.held_out import OWN_DATA, DataOptions, open_held_out, open_text
 from mdlm_jax.runs.likelihoods import check_likelihood, tight_likelihood
 from mdlm_jax.runs.restore import Run, open_run
+from mdlm_jax.runs.say import doing
 
 
 def evaluate_run(
@@ -52,20 +53,21 @@ def evaluate_run(
         held_out = open_text(run, path, data.field, data.sequence_length)
     else:
         held_out = open_held_out(run, folder, sequences, data)
-    if likelihood is not None:
-        found, more = tight_likelihood(run, held_out.rows, likelihood, orders)
-    else:
-        found = evaluate(
-            run.model,
-            run.objective,
-            run.params,
-            run.objective_params,
-            held_out.rows,
-            draws=draws,
-            batch_size=run.config.eval.batch_size,
-            chunk=run.config.train.loss_chunk,
-        )
-        more = _text_and_images(run, held_out.rows, draws)
+    with doing("evaluating"):
+        if likelihood is not None:
+            found, more = tight_likelihood(run, held_out.rows, likelihood, orders)
+        else:
+            found = evaluate(
+                run.model,
+                run.objective,
+                run.params,
+                run.objective_params,
+                held_out.rows,
+                draws=draws,
+                batch_size=run.config.eval.batch_size,
+                chunk=run.config.train.loss_chunk,
+            )
+            more = _text_and_images(run, held_out.rows, draws)
     return {
         "run": folder.name,
         "step": run.step,

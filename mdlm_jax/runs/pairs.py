@@ -16,6 +16,7 @@ from mdlm_jax.evaluation.pairs import PairNats, pair_nats
 from mdlm_jax.evaluation.quality import Estimate, ratio
 from mdlm_jax.objectives.base import cross_entropy
 from mdlm_jax.runs.restore import Run, open_run
+from mdlm_jax.runs.say import doing
 
 DRAWS = 128  # views of each pair, as LLaDA (arXiv 2502.09992) evaluates
 BUCKET = 64  # tokens: files whose longest pairs round up to the same multiple share a program
@@ -56,17 +57,18 @@ def evaluate_pairs(
     if guidance is not None and reported.token_loss is not cross_entropy:
         name = config.objective.name
         raise UserError(f"--guidance={guidance}: {name} is not reported by a cross-entropy; accepted: no guidance")
-    found = pair_nats(
-        run.model,
-        run.objective,
-        run.params,
-        run.objective_params,
-        pair_rows(run, given),
-        draws=draws,
-        batch_size=config.eval.batch_size,
-        chunk=config.train.loss_chunk,
-        guidance=guidance,
-    )
+    with doing("evaluating"):
+        found = pair_nats(
+            run.model,
+            run.objective,
+            run.params,
+            run.objective_params,
+            pair_rows(run, given),
+            draws=draws,
+            batch_size=config.eval.batch_size,
+            chunk=config.train.loss_chunk,
+            guidance=guidance,
+        )
     return {
         "run": folder.name,
         "step": run.step,

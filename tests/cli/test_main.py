@@ -140,6 +140,12 @@ def test_command_prints_one_line(tmp_path):
     assert mdlm_jax("evaluate", "--run", tmp_path, expect=2).count("\n") == 1
 
 
+def evaluated(run, *options) -> dict:
+    """What `evaluate` prints, without its progress."""
+    said = mdlm_jax("evaluate", "--run", run, *options).splitlines()
+    return json.loads("\n".join(line for line in said if not line.startswith("mdlm-jax: ")))
+
+
 def test_train_evaluate_and_train_again(tmp_path):
     run = tmp_path / "run"
     keys = {"steps": 4, "train__validate_every": 2, "train__loggers": "tensorboard"}
@@ -151,10 +157,10 @@ def test_train_evaluate_and_train_again(tmp_path):
     seconds = {"seconds_left", "data_wait_seconds", "compile_seconds"}
     assert {"tokens_per_second", "mfu", "loss_mean", *seconds} <= set(lines[1])
     assert any((run / "tensorboard").iterdir())
-    first, again = (json.loads(mdlm_jax("evaluate", "--run", run)) for _ in range(2))
+    first, again = (evaluated(run) for _ in range(2))
     assert first == again
     assert first["nats_per_token"] == pytest.approx(result["loss"], rel=1e-6) and first["step"] == 4
-    assert json.loads(mdlm_jax("evaluate", "--run", run, "--draws", 5))["draws"] == 5
+    assert evaluated(run, "--draws", 5)["draws"] == 5
     mdlm_jax("train", "--run", run)  # done already: says the result, trains nothing
     assert len((run / "metrics.jsonl").read_text().splitlines()) == len(lines)
 
