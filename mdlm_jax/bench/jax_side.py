@@ -137,19 +137,16 @@ def _flops(case: cases.Case, objective: Objective, architecture: Architecture, v
     positions, scored = view.tokens.shape[1], view.targets.shape[1]
     if case.scored_only:
         scored = round(float((view.weight != 0).mean()) * scored)
-    return (
-        case.members
-        * case.batch_size
-        * flops_per_sequence(
-            architecture,
-            sequence_length=case.length,
-            pairs=attended_pairs(objective.mask, positions),
-            positions=positions,
-            scored=scored,
-            noise_levels=view.t.shape[1],
-            views=objective.views,
-        ).exact
+    one = flops_per_sequence(
+        architecture,
+        sequence_length=case.length,
+        pairs=attended_pairs(objective.mask, positions),
+        positions=positions,
+        scored=scored,
+        noise_levels=view.t.shape[1],
+        views=objective.views,
     )
+    return float(case.members * case.batch_size * one.exact)
 
 
 def _write_inputs(folder: pathlib.Path, case: cases.Case, state: State, views: list[View]) -> None:
