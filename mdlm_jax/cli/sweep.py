@@ -184,8 +184,10 @@ def _sample(options) -> int:
 
     folder = _folder(options)
     results, _ = sweep.collect(load_experiment(options.experiment), folder)
+    if not (best := samples.best_runs(results)):
+        raise UserError(f"{folder}: no run is done; accepted: the folder of a sweep with results")
     judge = options.judge or folder / samples.default_judge(results)
-    for run in samples.best_runs(results):
+    for run in best:
         print(samples.measure_samples(folder / run.run_id, judge), flush=True)
     return 0
 
