@@ -25,12 +25,12 @@ def one_line_on_exhaustion(folder: pathlib.Path) -> Iterator[None]:
         if cause := _disk_fault(error):
             raise UserError(
                 f"{folder} cannot be written ({cause}); its last checkpoint is whole: "
-                "the same command goes on from there, once it can"
+                "once the folder is writable, run the same command to resume from there"
             ) from error
         if cause := out_of_memory(error):
             raise UserError(
-                f"{folder}: {cause}; its last checkpoint is whole: the same command goes on from there; "
-                "--config.train.microbatches, train.remat=full and eval.batch_size may change and need less memory"
+                f"{folder}: {cause}; its last checkpoint is whole; run the same command to resume from there, with less "
+                "memory by more train.microbatches, train.remat=full or a smaller eval.batch_size"
             ) from error
         raise
 

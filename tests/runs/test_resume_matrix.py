@@ -74,7 +74,7 @@ def end_without_memory(folder: pathlib.Path) -> None:
     (line,) = [line for line in said.splitlines() if "out of memory" in line]
     assert codes == [2] and "Traceback" not in said, said
     assert line.startswith(f"mdlm-jax: {folder}: out of memory (Out of memory allocating")
-    assert "its last checkpoint is whole: the same command goes on from there" in line
+    assert "its last checkpoint is whole; run the same command to resume" in line
     assert newest_whole(folder / "checkpoints")[0] == 12
 
 

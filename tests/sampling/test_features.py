@@ -227,7 +227,7 @@ def test_guidance_matches_the_published_algorithm(reuse):
         (TIMED, {"scan_layers": True}, {}),
         (PLAIN, {}, {"rule": "threshold", "limit": 0.3}),
         (TIMED, {}, {"rule": "factor", "limit": 1.5, "guidance": 1.0}),
-        (PLAIN, {}, {"rule": "threshold", "limit": 0.3, "guidance": 1.0, "guidance_interval": 3}),
+        (TIMED, {}, {"rule": "factor", "limit": 1.5, "guidance": 1.0, "guidance_interval": 3}),
         (PLAIN, {"scan_layers": True}, {"rule": "entropy_bound", "confidence": "entropy", "limit": 1.0, "steps": None}),
     ],
 )
