@@ -68,3 +68,8 @@ def train_again(*folders: pathlib.Path, devices: int = 1, expect: int = 0) -> st
     words = [sys.executable, "-m", "mdlm_jax", "train", "--run", *map(str, folders)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return finish(subprocess.Popen(words, env=environment(devices), **pipes), expect)
+
+
+def own_lines(text: str) -> list[str]:
+    """Lines that the command says of itself, without the progress that it reports when a machine is slow."""
+    return [line for line in text.splitlines() if line.startswith("mdlm-jax: ") and not line.endswith((" s", " .."))]

@@ -29,8 +29,8 @@ def one_line_on_exhaustion(folder: pathlib.Path) -> Iterator[None]:
             ) from error
         if cause := out_of_memory(error):
             raise UserError(
-                f"{folder}: {cause}; its last checkpoint is whole; run the same command to resume from there, with less "
-                "memory by more train.microbatches, train.remat=full or a smaller eval.batch_size"
+                f"{folder}: {cause}; its last checkpoint is whole; run the same command to resume from there, "
+                "with less memory by more train.microbatches, train.remat=full or a smaller eval.batch_size"
             ) from error
         raise
 

@@ -11,6 +11,7 @@ from mdlm_jax.cli.main import main
 from mdlm_jax.harness.answers import FILE
 from mdlm_jax.harness.evaluate import RESULTS, SCORES, TEXTS, harness
 from tests.harness.models import LLADA, LLAMA_SMALL, TASKS, model_folder, task_folder
+from tests.run_folders import own_lines
 
 pytestmark = pytest.mark.slow
 
@@ -117,6 +118,6 @@ def test_error_lines(wrong, folder, tasks, tmp_path, capsys):
     name, _, value = wrong.partition("=")
     with pytest.raises(SystemExit) as ended:
         main(["harness", *(f"{key}={text}" for key, text in (given | {name: value}).items())])
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("mdlm-jax: ")]
+    said = own_lines(capsys.readouterr().err)
     assert ended.value.code == 2 and len(said) == 1 and ERRORS[wrong] in said[0]
     assert not (tmp_path / RESULTS).exists()

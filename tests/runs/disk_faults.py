@@ -23,7 +23,7 @@ def attempt(name: str, meanwhile=None) -> dict:
     if meanwhile is not None:
         meanwhile(started)
     _, said = started.communicate(timeout=120)
-    lines = [line for line in said.splitlines() if line.startswith("mdlm-jax: ")]
+    lines = runs.own_lines(said)
     return {"code": started.returncode, "said": lines, "whole": newest_whole(disk / name / "checkpoints")[0]}
 
 
