@@ -99,8 +99,8 @@ def evaluate(
     Raises:
         UserError: There is no run, no checkpoint, no corpus, text or pairs to evaluate it on, or no such likelihood.
     """
-    asked = {name: value for name, value in locals().items() if name != "folder"}
-    refuse_mixed(asked)
+    given = {name: value for name, value in locals().items() if name != "folder"}
+    refuse_mixed(given)
     folder = pathlib.Path(folder)
     if pairs is not None:
         fields = {"prompt_field": prompt_field, "answer_field": answer_field}

@@ -12,6 +12,7 @@ from mdlm_jax.configs.key import NOT_ZERO
 from mdlm_jax.costs.flops import COUNTERS, num_parameters
 from mdlm_jax.data import Example
 from mdlm_jax.data.captioned import CAPTIONED
+from mdlm_jax.data.chat_rows import PADDINGS
 from mdlm_jax.data.sources import DOCUMENTS
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.attention import BACKENDS
@@ -22,6 +23,7 @@ from mdlm_jax.processes import PROCESSES
 from mdlm_jax.schedules import SCHEDULES
 from mdlm_jax.training.optimizer import DECAYS
 from mdlm_jax.training.sharding import RUNNERS
+from mdlm_jax.training.step import LOSS_PER
 from tests.run_folders import ROOT
 
 SHAPE = [
@@ -59,6 +61,8 @@ def test_defaults_are_accepted_and_documented(name):
     ("name", "table"),
     [
         ("objective.name", OBJECTIVES),
+        ("data.padding", PADDINGS),
+        ("train.loss_per", LOSS_PER),
         ("objective.schedule", SCHEDULES),
         ("objective.process", PROCESSES),
         ("data.source", (*DOCUMENTS, "tokens", "chat", "markov", *CAPTIONED)),

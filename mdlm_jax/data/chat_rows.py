@@ -70,12 +70,12 @@ def rows_of_chats(conversations: Sequence[Conversation], length: int, padding: s
     if padding not in PADDINGS:
         raise UserError(f"padding={padding!r} (data.padding); accepted: {', '.join(PADDINGS)}")
     sizes = [len(conversation.tokens) for conversation in conversations]
-    places = _packed(sizes, length) if padding == "packed" else [(row, 0, 1) for row in range(len(sizes))]
-    count = 1 + max(row for row, _, _ in places)
+    placed = _packed(sizes, length) if padding == "packed" else [(row, 0, 1) for row in range(len(sizes))]
+    count = 1 + max(row for row, _, _ in placed)
     scored = padding == "scored"
     tokens = np.full((count, length), end if scored else 0, np.int32)
     segments, prompt = np.full((count, length), int(scored), np.int32), np.zeros((count, length), bool)
-    for (row, first, segment), conversation in zip(places, conversations, strict=True):
+    for (row, first, segment), conversation in zip(placed, conversations, strict=True):
         span = row, slice(first, first + len(conversation.tokens))
         tokens[span], segments[span], prompt[span] = conversation.tokens, segment, ~conversation.answered
     return Example(tokens, segments, prompt)
@@ -83,7 +83,7 @@ def rows_of_chats(conversations: Sequence[Conversation], length: int, padding: s
 
 def _packed(sizes: Sequence[int], length: int) -> list[tuple[int, int, int]]:
     """(row, first position, segment) of each conversation: the longest first, each into the fullest row with room."""
-    places = [(0, 0, 0)] * len(sizes)
+    placed = [(0, 0, 0)] * len(sizes)
     filled: list[tuple[int, int]] = []  # segments of each row, and tokens
     rooms: list[tuple[int, int]] = []  # (tokens left, row), sorted
     for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
@@ -94,10 +94,10 @@ def _packed(sizes: Sequence[int], length: int) -> list[tuple[int, int, int]]:
             row = len(filled)
             filled.append((0, 0))
         segments, used = filled[row]
-        places[number] = row, used, segments + 1
+        placed[number] = row, used, segments + 1
         filled[row] = segments + 1, used + sizes[number]
         bisect.insort(rooms, (length - used - sizes[number], row))
-    return places
+    return placed
 
 
 def _fitting(chat: Chat, key: str, path: str, length: int) -> list[Conversation]:

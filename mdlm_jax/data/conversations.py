@@ -9,8 +9,8 @@ import tokenizers
 from jaxtyping import Bool, Int
 
 from mdlm_jax.data.chat_template import open_template, read_settings, special_token
-from mdlm_jax.data.files import expand, kind, open_stream
-from mdlm_jax.data.readers import as_text, parse_json
+from mdlm_jax.data.files import read_rows
+from mdlm_jax.data.readers import as_text
 from mdlm_jax.data.tokenizer import JSON_FILE, Tokenizer
 from mdlm_jax.errors import UserError
 
@@ -69,17 +69,8 @@ def read_conversations(key: str, patterns: str) -> Iterator[tuple[str, list[Mess
     Raises:
         UserError: A file is of another kind, or a line holds no conversation.
     """
-    for file in expand(key, patterns):
-        if kind(file) != ".jsonl":
-            raise UserError(f"{key}: {file}; accepted for conversations: .jsonl files, compressed or not")
-        try:
-            with open_stream(file) as stream:
-                for number, line in enumerate(stream, start=1):
-                    if line.strip():
-                        where = f"{file}, line {number}"
-                        yield where, _messages(where, parse_json(where, line))
-        except (OSError, EOFError) as error:
-            raise UserError(f"{file} cannot be read ({error})") from error
+    for where, row in read_rows(key, patterns):
+        yield where, _messages(where, row)
 
 
 def _messages(where: str, row: Any) -> list[Message]:

@@ -8,12 +8,14 @@ import pathlib
 import tarfile
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
-from mdlm_jax.data.readers import read_json, read_jsonl, read_parquet, read_tar, read_txt
+from mdlm_jax.data.readers import json_lines, read_json, read_jsonl, read_parquet, read_tar, read_txt
 from mdlm_jax.errors import UserError
 
 STREAMED = {".txt": read_txt, ".jsonl": read_jsonl, ".json": read_json, ".tar": read_tar}
 COMPRESSED = (".gz", ".xz", ".zst")
+DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)  # errors of reading a file
 ACCEPTED = f"{', '.join(STREAMED)} (each also as {', '.join(COMPRESSED)}) and .parquet"
 
 
@@ -65,10 +67,30 @@ def read_files(files: tuple[pathlib.Path, ...], field: str) -> Iterator[str]:
             for document in _documents(file, field):
                 some = some or bool(document)
                 yield document
-        except (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError) as error:
+        except DAMAGED as error:
             raise UserError(f"{file} cannot be read ({error})") from error
         if not some:
             raise UserError(f"{file} is empty: it holds no text")
+
+
+def read_rows(key: str, patterns: str) -> Iterator[tuple[str, Any]]:
+    """The rows of .jsonl files, compressed or not, as (file and line, value).
+
+    Args:
+        key: The key or option that holds `patterns`, for errors.
+        patterns: As in `expand`.
+
+    Raises:
+        UserError: A file is of another kind or cannot be read, or a line is not JSON.
+    """
+    for file in expand(key, patterns):
+        if kind(file) != ".jsonl":
+            raise UserError(f"{key}: {file} is no .jsonl file; accepted: .jsonl, compressed or not, one object a line")
+        try:
+            with open_stream(file) as stream:
+                yield from json_lines(stream, str(file))
+        except DAMAGED as error:
+            raise UserError(f"{file} cannot be read ({error})") from error
 
 
 def reads_field(file: pathlib.Path) -> bool:

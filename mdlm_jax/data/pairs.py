@@ -1,10 +1,10 @@
 """Prompts and answers: the lines of a .jsonl file, or pairs of texts."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from mdlm_jax.data.files import expand, kind, open_stream
-from mdlm_jax.data.readers import as_text, find, parse_json
+from mdlm_jax.data.files import read_rows
+from mdlm_jax.data.readers import as_text, find
 from mdlm_jax.errors import UserError
 
 NAMES = ("prompt", "answer")
@@ -44,25 +44,14 @@ def read_pairs(path: str, prompt_field: str, answer_field: str) -> list[Pair]:
     Raises:
         UserError: There is no such file, or a line is no pair.
     """
-    pairs, fields = [], (prompt_field, answer_field)
-    for file in expand("--pairs", path):
-        if kind(file) != ".jsonl":
-            raise UserError(f"--pairs={path}: {file} is no .jsonl file; accepted: one object a line")
-        try:
-            with open_stream(file) as stream:
-                lines = list(stream)
-        except (OSError, EOFError) as error:
-            raise UserError(f"{file} cannot be read ({error})") from error
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                pairs.append(_pair(f"{file}, line {number}", line, fields))
+    fields = (prompt_field, answer_field)
+    pairs = [_pair(where, row, fields) for where, row in read_rows("--pairs", path)]
     if not pairs:
         raise UserError(f"--pairs={path} holds no pairs; accepted: one object a line, with {' and '.join(fields)}")
     return pairs
 
 
-def _pair(where: str, line: bytes, fields: tuple[str, str]) -> Pair:
-    row = parse_json(where, line)
+def _pair(where: str, row: Any, fields: tuple[str, str]) -> Pair:
     try:
         texts = [find(row, field) for field in fields]
     except KeyError:

@@ -42,12 +42,18 @@ def read_txt(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]
     yield from filter(None, as_text(where, stream.read()).split(BETWEEN_DOCUMENTS))
 
 
-def read_jsonl(stream: Iterable[bytes], where: str, field: str) -> Iterator[str]:
-    """One object a line; blank lines are no rows."""
+def json_lines(stream: Iterable[bytes], where: str) -> Iterator[tuple[str, Any]]:
+    """(file and line, value) of each line; blank lines are no rows."""
     for number, line in enumerate(stream, start=1):
         if line.strip():
             at = f"{where}, line {number}"
-            yield _field(at, parse_json(at, line), field)
+            yield at, parse_json(at, line)
+
+
+def read_jsonl(stream: Iterable[bytes], where: str, field: str) -> Iterator[str]:
+    """The texts of one object a line."""
+    for at, row in json_lines(stream, where):
+        yield _field(at, row, field)
 
 
 def read_json(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]:

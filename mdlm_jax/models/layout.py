@@ -56,7 +56,7 @@ def split_weights(mesh: Mesh, tree: Any) -> Any:
     """
 
     def sharding(path, leaf) -> NamedSharding:
-        stacked = "blocks" in _names(path)
+        stacked = "blocks" in names_of(path)
         spec = _split(mesh, path, leaf.shape[stacked:])
         return NamedSharding(mesh, P(*([None] * stacked), *spec) if any(spec) else P())
 
@@ -78,7 +78,7 @@ def gather(mesh: Mesh | None, params: Any, dtype: Any = None) -> Any:
 
     def whole(path, leaf):
         gathered, split = _over_tensor(mesh, path, leaf.shape), _split(mesh, path, leaf.shape)
-        if _names(path)[-2:] in KERNELS and leaf.dtype != dtype:
+        if names_of(path)[-2:] in KERNELS and leaf.dtype != dtype:
             # XLA for GPUs would cast after it gathers, where a layer is recomputed
             leaf = jax.lax.optimization_barrier(leaf.astype(dtype))
         return _gathered(NamedSharding(mesh, P(*gathered)), NamedSharding(mesh, P(*split)), leaf)
@@ -97,7 +97,7 @@ _gathered.defvjp(
 )
 
 
-def _names(path) -> tuple[str, ...]:
+def names_of(path) -> tuple[str, ...]:
     """The dict keys on the path to a leaf: its modules and its own name. Tuples of the state are left out."""
     return tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
 
@@ -105,7 +105,7 @@ def _names(path) -> tuple[str, ...]:
 def _over_tensor(mesh: Mesh, path, shape: tuple[int, ...]) -> list:
     """Which axis of an array is split over `tensor`; `shape` has no axis of layers."""
     spec: list[str | None] = [None] * len(shape)
-    module, leaf = ("", "", *_names(path))[-2:]
+    module, leaf = ("", "", *names_of(path))[-2:]
     if mesh.shape["tensor"] > 1 and module in BY_OUTPUTS:
         spec[-1] = "tensor"
     if mesh.shape["tensor"] > 1 and module in BY_INPUTS and leaf == "kernel":

@@ -33,7 +33,7 @@ def noise_scales() -> Generator[float, tuple[float, float], None]:
         noise = yield scale
         if all(map(math.isfinite, noise)):
             last.append(noise)
-        squares, variances = (sum(values[place] for values in last) for place in (0, 1))
+        squares, variances = (sum(values) for values in zip(*last, strict=True)) if last else (0.0, 0.0)
         scale = variances / squares if squares > 0 else math.nan
 
 

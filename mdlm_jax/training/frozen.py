@@ -8,11 +8,12 @@ import jax
 import optax
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.models.layout import names_of
 
 
 def name_of(path: tuple) -> str:
     """The name of a leaf of the network's parameters, such as blocks/query/kernel."""
-    return "/".join(str(key.key) for key in path if isinstance(key, jax.tree_util.DictKey))
+    return "/".join(names_of(path))
 
 
 def is_frozen(params: Any, patterns: Sequence[str]) -> Any:

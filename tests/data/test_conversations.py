@@ -142,7 +142,7 @@ def test_what_is_no_chat_is_refused(tmp_path):
     folder = tokenizer_folder(tmp_path / "model")
     with pytest.raises(UserError, match="no conversation to train on .6 of more than 8 tokens"):
         open_chats(str(file), "", str(folder), "packed", 8)
-    with pytest.raises(UserError, match="accepted for conversations: .jsonl"):
+    with pytest.raises(UserError, match="tokenizer.json is no .jsonl file; accepted: .jsonl"):
         list(read_conversations("data.path", str(folder / "tokenizer.json")))
     for wrong in ("{{ 1 / 0 }}", "{% for %}", "{{ ''.__class__.__mro__[1].__subclasses__() }}"):
         tokenizer_folder(folder, wrong)

@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from mdlm_jax.data.files import expand, read_files
+from mdlm_jax.data.files import expand, read_files, read_rows
 from mdlm_jax.errors import UserError
 
 DOCUMENTS = ["First line.\r\nSecond.", "naïve 漢字", "third\n"]
@@ -197,3 +197,31 @@ def test_globs_without_matches_are_refused(tmp_path):
     for patterns, what in [("", "accepted"), (f"{tmp_path}/*.txt", "no file matches"), (f"{tmp_path}/*", "notes.md")]:
         with pytest.raises(UserError, match=f"data.path.*{what}"):
             expand("data.path", patterns)
+
+
+ROWS = b'{"a": 1}\n' * 50
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [
+        ("plain.jsonl.gz", lambda: ROWS),
+        ("half.jsonl.gz", lambda: gzip.compress(ROWS, mtime=0)[:30]),
+        ("flipped.jsonl.gz", lambda: gzip.compress(ROWS, mtime=0)[:15] + bytes(8) + gzip.compress(ROWS, mtime=0)[23:]),
+        ("plain.jsonl.xz", lambda: ROWS),
+        ("half.jsonl.xz", lambda: lzma.compress(ROWS)[:30]),
+        ("plain.jsonl.zst", lambda: ROWS),
+    ],
+)
+def test_rows_of_damaged_files(tmp_path, name, damaged):
+    (tmp_path / name).write_bytes(damaged())
+    with pytest.raises(UserError, match=f"{name} cannot be read"):
+        list(read_rows("--pairs", str(tmp_path / name)))
+
+
+def test_rows_have_their_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n[2]\n')
+    assert list(read_rows("--pairs", str(tmp_path))) == [
+        (f"{tmp_path}/a.jsonl, line 1", {"a": 1}),
+        (f"{tmp_path}/a.jsonl, line 3", [2]),
+    ]
