@@ -83,12 +83,14 @@ def read(
     without = jnp.where(part_of(network.prompt, False), network.mask_id, part)
     if isinstance(cache, CachedGuidance):
         hidden, difference, cache = read_guided(evaluate, part, without, cache)
+        other = hidden - difference
     else:
         both, cache = evaluate(jnp.concatenate([part, without]), cache)
         hidden, other = jnp.split(both, 2)
         difference = hidden - other
     weight = network.guidance * (1 - t)[:, None, None] if network.ramp else network.guidance
-    return (hidden + weight * difference)[:, : width - network.shift], cache
+    # written so that a weight of -1 leaves exactly the states without the prompt
+    return (other + (weight + 1) * difference)[:, : width - network.shift], cache
 
 
 def _evaluate(network: Network, t: Float[Array, "B"], first, part: Int[Array, "n width"], cache):
