@@ -101,8 +101,9 @@ class _Group(NamedTuple):
                 if len(self.members) == 1:
                     raise
                 folder = self.members[i].folder
+                self.checkpoints[i].wait_until_finished()  # the cause names the last one that is whole
                 self.ended[i] = Ended(cause=cause_of(failure, folder))
-                self.reports[i].say(f"{folder.name}: {self.ended[i].cause}; the others go on")
+                self.reports[i].say(f"{folder.name}: {self.ended[i].cause}; the other runs continue")
 
     def report(self, taken: Taken) -> None:
         """Reports every step of a dispatch."""

@@ -150,7 +150,7 @@ def test_bad_step_is_found_inside_a_dispatch(tmp_path, ends, monkeypatch):
 
 @pytest.mark.slow
 def test_populations_do_not_depend_on_dispatches(tmp_path, ends, monkeypatch):
-    """A member that fails inside a dispatch ends there, and the others go on."""
+    """A member that fails inside a dispatch ends there, and the others continue."""
 
     def build(config, devices):
         built = original(config, devices)
