@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ class Peak(NamedTuple):
     measure: Callable[[], float] | None  # measures it again; None where it is the datasheet's
 
 
+@cache
 def peak_of_devices() -> Peak:
     """The datasheet's peak, or where it is not known (a CPU) that of float32 matrix products, measured."""
     kind = jax.devices()[0].device_kind

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pathlib
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from mdlm_jax.data.cache import cache_folder, keep
 from mdlm_jax.data.digest import corpus_digest
 from mdlm_jax.data.rows import Joined, join
-from mdlm_jax.data.sources import open_documents
+from mdlm_jax.data.sources import Documents, open_documents
 from mdlm_jax.data.tokenizer import BUILT_IN_FILE, Tokenizer
 
 VERSION = 1  # of the way text is encoded: another one leaves what is kept behind
@@ -27,6 +28,9 @@ class Encoded(NamedTuple):
     validation: Joined
 
 
+_last: dict[Hashable, Encoded] = {}  # the corpus that this process read last
+
+
 def encode_documents(source: str, path: str, validation_path: str, field: str, tokenizer: Tokenizer) -> Encoded:
     """Encodes both splits of a source of documents, or reads them from the cache.
 
@@ -37,7 +41,7 @@ def encode_documents(source: str, path: str, validation_path: str, field: str, t
     """
     documents = open_documents(source, path, validation_path, field)
     if BUILT_IN_FILE in tokenizer.files:  # its ids are the text itself
-        return Encoded(join(documents.train(), tokenizer), join(documents.validation(), tokenizer))
+        return _in_memory(documents, (source, path, validation_path, field), tokenizer)
     identity = (VERSION, corpus_digest(source, path, validation_path, field), tokenizer.fingerprint)
     entry = cache_folder() / "tokens" / hashlib.sha256(repr(identity).encode()).hexdigest()
     kept = _read(entry)
@@ -45,6 +49,17 @@ def encode_documents(source: str, path: str, validation_path: str, field: str, t
         kept = Encoded(join(documents.train(), tokenizer), join(documents.validation(), tokenizer))
         _write(entry, kept)
     return kept
+
+
+def _in_memory(documents: Documents, corpus: tuple[str, ...], tokenizer: Tokenizer) -> Encoded:
+    """The last corpus stays in memory, for the next run of this process, until one of its files changes."""
+    states = [file.stat() for file in documents.files]
+    known = [(it.st_size, it.st_mtime_ns, it.st_ctime_ns, it.st_ino) for it in states]
+    key = (tokenizer.fingerprint, corpus, documents.files, *known)
+    if key not in _last:
+        _last.clear()  # before the next is read: both may be large
+        _last[key] = Encoded(join(documents.train(), tokenizer), join(documents.validation(), tokenizer))
+    return _last[key]
 
 
 def _read(entry: pathlib.Path) -> Encoded | None:

@@ -41,7 +41,7 @@ class Likelihood(NamedTuple):
         return self.nats_per_token / math.log(2) / bytes_per_token if bytes_per_token else None
 
 
-@lru_cache(maxsize=4)  # one program for all validations of a run
+@lru_cache(maxsize=16)  # one program for all validations of a run, and of runs that share their functions
 def _batch_nats(
     model: Model, reported: Objective, chunk: int, mesh: Mesh | None, guidance: float | None, scored_only: bool
 ):

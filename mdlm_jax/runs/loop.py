@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 from ml_collections import ConfigDict
 
-from mdlm_jax.build import build
+from mdlm_jax.build import Build, build
 from mdlm_jax.costs.hardware import peak_of_devices
 from mdlm_jax.models.attention import check_backend
 from mdlm_jax.models.float8 import check_float8
@@ -18,6 +18,7 @@ from mdlm_jax.runs.hold import hold
 from mdlm_jax.runs.inputs import keep_inputs
 from mdlm_jax.runs.lineage import check_parent, keep_lineage
 from mdlm_jax.runs.population import alone, populations, together
+from mdlm_jax.runs.programs import FUNCTIONS, Compiled, Programs, shared
 from mdlm_jax.runs.result import Result, write_result
 from mdlm_jax.runs.rewind import BadLoss, RunFailed, go_back, read_rewinds
 from mdlm_jax.runs.run_folder import check_folder, claim_folder, describe, finished
@@ -49,7 +50,11 @@ def train(config: ConfigDict, folder: pathlib.Path, *, fresh: bool = False, exte
 
 
 def train_all(
-    configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], *, fresh: bool = False
+    configs: Sequence[ConfigDict],
+    folders: Sequence[pathlib.Path],
+    *,
+    fresh: bool = False,
+    programs: Programs | None = None,
 ) -> list[Result | None]:
     """Trains several runs. Those that can share a program run together, and groups run one after another.
 
@@ -59,6 +64,7 @@ def train_all(
         configs: One for each run.
         folders: One for each run.
         fresh: As in `train`.
+        programs: Programs of earlier runs of this process, which runs of equal shape use again; it is updated.
 
     Returns:
         The result of each run, as in `train`; None for runs that did not start.
@@ -66,13 +72,14 @@ def train_all(
     Raises:
         UserError: As in `train`.
     """
+    programs = {} if programs is None else programs
     results: list[Result | None] = [None] * len(configs)
     for config, folder in zip(configs, folders, strict=True):
         check_folder(config, folder)
         check_parent(config, folder)
     groups = populations(configs, folders) if len(configs) > 1 else [[0]]
     for group in groups:
-        found = _train([configs[i] for i in group], [folders[i] for i in group], fresh)
+        found = _train([configs[i] for i in group], [folders[i] for i in group], fresh, programs)
         for number, result in zip(group, found, strict=True):
             results[number] = result
         if any(results[number] is None for number in group):
@@ -80,10 +87,13 @@ def train_all(
     return results
 
 
-def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], fresh: bool) -> list[Result | None]:
+def _train(
+    configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], fresh: bool, programs: Programs
+) -> list[Result | None]:
     """Trains runs that are one program."""
     with doing("opening the data"):
-        members = _members(configs, folders)
+        devices = jax.devices()[:1] if len(configs) > 1 else None  # several runs are stepped on one device each
+        members = [Member(it, build(it, devices), folder) for it, folder in zip(configs, folders, strict=True)]
     for config, built, _ in members:
         if config.train.float8:
             check_float8(jax.devices()[0])
@@ -95,10 +105,13 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], fresh
     if not left:
         return results
     started = time.perf_counter()
+    config, built, _ = members[left[0]]
+    compiled = shared(programs, config, built, len(left), lambda: _compiled(config, built, len(left)))
+    members = [it._replace(built=it.built._replace(**compiled.functions)) for it in members]
     with one_line_on_exhaustion(folders[left[0]]), hold([folders[number] for number in left]) as outcomes:
         for number in left:
             members[number] = _prepared(members[number], fresh)
-        for number, ended in zip(left, _run([members[number] for number in left]), strict=True):
+        for number, ended in zip(left, _run([members[number] for number in left], compiled), strict=True):
             if not ended.found and not ended.cause:
                 continue
             seconds, (config, built, folder) = time.perf_counter() - started, members[number]
@@ -109,14 +122,12 @@ def _train(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], fresh
     return results
 
 
-def _members(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) -> list[Member]:
-    """Builds the runs. Several share one network and one compiled program, and each runs on one device."""
-    devices = jax.devices()[:1] if len(configs) > 1 else None
-    first, *others = [build(config, devices) for config in configs]
-    names = ("model", "validation_model", "objective", "optimizer", "make_state")
-    shared = {name: getattr(first, name) for name in names}
-    built = [first, *(other._replace(**shared) for other in others)]
-    return [Member(*one) for one in zip(configs, built, folders, strict=True)]
+def _compiled(config: ConfigDict, built: Build, num_members: int) -> Compiled:
+    make_runner, axis_name = RUNNERS[config.train.runner]
+    train_step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
+    runner = make_runner(train_step, built.mesh)
+    program = together(train_step, num_members) if num_members > 1 else alone(runner)
+    return Compiled({name: getattr(built, name) for name in FUNCTIONS}, runner, program)
 
 
 def _prepared(member: Member, fresh: bool) -> Member:
@@ -132,19 +143,17 @@ def _prepared(member: Member, fresh: bool) -> Member:
     return member._replace(built=with_schedule(config, folder, built))
 
 
-def _run(members: Sequence[Member]) -> list[Ended]:
+def _run(members: Sequence[Member], compiled: Compiled) -> list[Ended]:
     """Takes all steps. A run that is alone may rewind and continue."""
     config, built, folder = members[0]
-    make_runner, axis_name = RUNNERS[config.train.runner]
-    train_step = make_train_step(built.model, built.objective, built.optimizer, built.options, axis_name)
-    runner, peak = make_runner(train_step, built.mesh), peak_of_devices()
+    runner, program, peak = compiled.runner, compiled.program, peak_of_devices()
     if len(members) > 1:
-        return take_steps(members, runner, together(train_step, len(members)), peak, [])
+        return take_steps(members, runner, program, peak, [])
     rewinds = read_rewinds(folder)
     try:
         while True:
             try:
-                return take_steps(members, runner, alone(runner), peak, rewinds)
+                return take_steps(members, runner, program, peak, rewinds)
             except BadLoss as bad:
                 rewinds = go_back(config, folder, rewinds, bad, built.plan.steps, built.data.max_steps)
     except RunFailed as failure:

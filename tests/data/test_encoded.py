@@ -51,6 +51,20 @@ def test_changed_text_or_tokenizer_is_encoded_again(corpus, tmp_path):
     assert len(list(cache.glob("*.npy"))) == 3, "bytes are the text itself"
 
 
+def test_bytes_stay_in_memory(corpus, tmp_path):
+    """Until the text changes, or is split in another way."""
+    read, _ = corpus
+    first = read(byte_tokenizer())
+    assert read(byte_tokenizer()) is first
+    (tmp_path / "text.jsonl").write_text('{"text": "low"}\n' * 40)
+    assert read(byte_tokenizer()).train.documents == 38
+    (tmp_path / "other.jsonl").write_text('{"text": "new"}\n')
+    paths = [str(tmp_path / name) for name in ("text.jsonl", "other.jsonl")]
+    whole = encode_documents("text", ",".join(paths), "", "text", byte_tokenizer())
+    apart = encode_documents("text", *paths, "text", byte_tokenizer())
+    assert (whole.validation.documents, apart.validation.documents) == (3, 1)
+
+
 @pytest.mark.parametrize("suffix", [".json", ".npy"])
 @pytest.mark.parametrize("content", [None, b"", b"[]", b"[[1, 2, 3, 4], [5, 6, 7, 8]]", b"\x93NUMPY"])
 def test_damaged_entry_is_encoded_again(corpus, suffix, content):
