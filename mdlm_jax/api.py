@@ -60,6 +60,8 @@ def evaluate(
     source: str | None = None,
     validation_path: str | None = None,
     path: str | None = None,
+    protocol: str | None = None,
+    detokenize: str | None = None,
     field: str | None = None,
     pairs: str | os.PathLike | Sequence[Sequence[str]] | None = None,
     prompt_field: str | None = None,
@@ -81,6 +83,10 @@ def evaluate(
         source: What kind of corpus `data` is, as `data.source` in a config. Default: the run's own.
         validation_path: Held-out files of `data`. Default: as the source holds out text.
         path: Text files to evaluate from beginning to end, as `data.path` in a config.
+        protocol: "sedd" or "mdlm": cuts the text of `path` as published zero-shot perplexities do, with documents as
+            lines or rows. The result has the protocol's rule and counts. Default: any text in full.
+        detokenize: With `protocol`: "wikitext", "ptb", "lm1b", "lambada" or "scientific_papers", whose word
+            tokenization is undone first. Default: the text as it is.
         field: The field with the text, of `data` or `path`. Default: `data.field` of the run.
         pairs: (prompt, answer) of each pair, or a .jsonl file with one object a line.
         prompt_field: The field of the objects with the prompt. Default: prompt.
@@ -111,6 +117,8 @@ def evaluate(
         sequences=sequences,
         data=DataOptions(data, source, validation_path, field, length),
         path=path,
+        protocol=protocol,
+        detokenize=detokenize,
         likelihood=likelihood,
         orders=orders,
     )

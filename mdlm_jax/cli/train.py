@@ -50,6 +50,12 @@ def add_train(verbs) -> None:
     )
     verb.add_argument("--validation-path", help="held-out files of --data (default: the source's own split)")
     verb.add_argument("--path", help="text files to evaluate from beginning to end: .txt, .jsonl and others")
+    verb.add_argument("--protocol", help="zero-shot perplexity of --path as published: sedd or mdlm")
+    verb.add_argument(
+        "--detokenize",
+        help="with --protocol: the test set whose word tokenization is undone: wikitext, ptb, lm1b, lambada or "
+        "scientific_papers",
+    )
     verb.add_argument("--field", help="field with the text in --data or --path")
     verb.add_argument("--pairs", help="a .jsonl file with prompts and answers; evaluates the nats of each answer")
     verb.add_argument("--prompt-field", help="field with the prompt in --pairs (default: prompt)")
@@ -186,6 +192,8 @@ def _evaluated(options) -> dict:
         sequences=options.sequences,
         data=data,
         path=options.path,
+        protocol=options.protocol,
+        detokenize=options.detokenize,
         likelihood=options.likelihood,
         orders=options.orders,
     )

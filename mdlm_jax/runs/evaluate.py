@@ -12,6 +12,7 @@ from mdlm_jax.runs.held_out import OWN_DATA, DataOptions, open_held_out, open_te
 from mdlm_jax.runs.likelihoods import check_likelihood, tight_likelihood
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.runs.say import doing
+from mdlm_jax.runs.zero_shot import check_protocol, open_protocol
 
 
 def evaluate_run(
@@ -21,6 +22,8 @@ def evaluate_run(
     sequences: int | None,
     data: DataOptions = OWN_DATA,
     path: str | None = None,
+    protocol: str | None = None,
+    detokenize: str | None = None,
     likelihood: str | None = None,
     orders: int | None = None,
 ) -> dict:
@@ -35,12 +38,16 @@ def evaluate_run(
         data: Another corpus, or the run's own where it lies now.
         path: Text files to evaluate it on from beginning to end, instead of held-out rows of a corpus. Of `data` only
             the field and the length then count.
+        protocol: A key of PROTOCOLS: how zero-shot perplexities are published; `path` is then the test set.
+        detokenize: With `protocol`: a key of RULES, the test set whose word tokenization is undone.
         likelihood: A key of LIKELIHOODS; None for what the objective reports.
         orders: Of the likelihood `orders`: random orders of each sequence; None for 64.
 
     Raises:
         UserError: There is no run, no corpus to evaluate it on, or no such likelihood of it.
     """
+    if protocol is not None:
+        check_protocol(protocol, detokenize)
     run = open_run(folder, padded=path is not None or data.source == "chat")
     if likelihood is not None:
         check_likelihood(run, likelihood, draws, orders)
@@ -49,7 +56,11 @@ def evaluate_run(
         raise UserError(f"--draws={draws}; accepted: 2 or more, which give an error")
     if orders is not None and likelihood != "orders":
         raise UserError(f"--orders={orders}; accepted: with --likelihood=orders")
-    if path is not None:
+    if protocol is not None:
+        held_out = open_protocol(
+            run, protocol, str(path), detokenize=detokenize, field=data.field, length=data.sequence_length
+        )
+    elif path is not None:
         held_out = open_text(run, path, data.field, data.sequence_length)
     else:
         held_out = open_held_out(run, folder, sequences, data)

@@ -4,7 +4,8 @@ from typing import Any
 
 from mdlm_jax.errors import UserError
 
-OF_PAIRS = ("guidance", "prompt_field", "answer_field")
+WITH = {name: "pairs" for name in ("guidance", "prompt_field", "answer_field")}  # an option -> what it needs
+WITH |= {"protocol": "path", "detokenize": "protocol"}
 CORPUS = ("data", "source", "validation_path", "sequences", "clip")
 TIGHT = ("likelihood", "orders")
 WITHOUT = {
@@ -24,9 +25,9 @@ def refuse_mixed(options: dict[str, Any]) -> None:
         UserError: Two of the options do not go together.
     """
     given = {name: value for name, value in options.items() if value is not None and value is not False}
-    for name in OF_PAIRS:
-        if name in given and "pairs" not in given:
-            raise UserError(f"{_flag(name)}={given[name]}; accepted: with --pairs")
+    for name, needed in WITH.items():
+        if name in given and needed not in given:
+            raise UserError(f"{_flag(name)}={given[name]}; accepted: with {_flag(needed)}")
     for chosen, others in WITHOUT.items():
         for other in others:
             if chosen in given and other in given:

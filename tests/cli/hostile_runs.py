@@ -107,6 +107,11 @@ def run_lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--pairs": ["{pairs}"],
             },
         ),
+        (
+            "evaluate",
+            ["--run", "{masked}", "--draws", "2", "--path", "{text}", "--protocol", "sedd"],
+            {"--protocol": WORDS, "--detokenize": WORDS, "--path": NO_TEXT, "--length": ["99", *below(1)]},
+        ),
         ("evaluate", ["--run", "{masked}", "--path", "{jsonl}"], {"--field": ["", "x", "text.x", "..", "0", "\udcff"]}),
         (
             "evaluate",
