@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.runs.records import record
 
 FOLDER, CANCELLED = "attempts", "cancelled"
 BEAT_SECONDS, LEASE_SECONDS = 15.0, 180.0  # network disks show a touch up to a minute late
@@ -87,9 +88,8 @@ def last_attempt(folder: pathlib.Path) -> Attempt | None:
         return None
     path = path_of(folder, number)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        return Attempt(**fields | {"owner": Owner(**fields["owner"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return record(json.loads(path.read_text(encoding="utf-8")), Attempt)
+    except (OSError, ValueError, RecursionError) as error:
         return Attempt(number, NOBODY, 0.0, "failed", f"{path}: not the record of an attempt ({error})", 1)
 
 

@@ -82,8 +82,9 @@ def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[str]]:
         UserError: There are checkpoints and all are damaged.
     """
     steps, damaged = saved_steps(folder), []
-    # a run from before digests has none sealed; in any other run an unsealed checkpoint is half removed
-    unsealed = not any(seal.is_sealed(folder / str(step)) for step in steps)
+    # a run from before digests has none sealed, and no copies of its config, which are newer than digests;
+    # in any other run an unsealed checkpoint is half removed
+    unsealed = not any(_has_digests(folder / str(step)) for step in steps)
     for step in reversed(steps):
         if unsealed or not (damage := seal.damage(folder / str(step))):
             return step, damaged
@@ -91,6 +92,11 @@ def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[str]]:
     if damaged:
         raise UserError(f"{'; '.join(damaged)}; no other checkpoint is left; accepted: another --run")
     return None, []
+
+
+def _has_digests(checkpoint: pathlib.Path) -> bool:
+    """Whether digests were written for a checkpoint, even if their file is gone."""
+    return seal.is_sealed(checkpoint) or (checkpoint / CONFIG).exists()
 
 
 def _drop_damaged(folder: pathlib.Path) -> None:
@@ -135,7 +141,7 @@ def restore_step(folder: pathlib.Path, step: int, abstract: State) -> State:
     Raises:
         UserError: The checkpoint is damaged, or of another network.
     """
-    if seal.is_sealed(folder / str(step)) and (damage := seal.damage(folder / str(step))):
+    if _has_digests(folder / str(step)) and (damage := seal.damage(folder / str(step))):
         raise UserError(f"{damage}; accepted: another checkpoint")
     with ocp.CheckpointManager(folder.resolve(), options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
         return restore(checkpoints, step, abstract)

@@ -6,17 +6,27 @@ devices, microbatches, logging, the paths of its data. They are not part of the 
 
 import json
 import pathlib
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
 
 from mdlm_jax.config import flatten, from_json
 from mdlm_jax.configs.base import KEYS
+from mdlm_jax.configs.checks import check_values
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.runs.records import read_records
 
-FILE_NAME = "execution.json"
+FILE_NAME, WHAT = "execution.json", "the record of a run's execution"
 MAY_CHANGE = frozenset(name for name, key in KEYS.items() if key.execution or key.path)
+
+
+class Change(NamedTuple):
+    """One change of a run's execution, as execution.json has it."""
+
+    step: int  # of the checkpoint that was resumed
+    changed: dict[str, Any]  # from keys to (value so far, value now)
 
 
 def config_of_run(folder: pathlib.Path) -> ConfigDict:
@@ -26,8 +36,9 @@ def config_of_run(folder: pathlib.Path) -> ConfigDict:
         UserError: There is no run in the folder, or its files are damaged.
     """
     config = from_json(folder / "config.json")
-    for change in _read(folder):
-        config.update_from_flattened_dict({key: now for key, (_, now) in change["changed"].items()})
+    values = {key: now for change in _read(folder) for key, (_, now) in change.changed.items()}
+    check_values(dict(flatten(config)) | values, f"{folder / FILE_NAME}: ")
+    config.update_from_flattened_dict(values)
     return config
 
 
@@ -38,20 +49,18 @@ def record_execution(config: ConfigDict, folder: pathlib.Path, step: int) -> dic
     before, now = dict(flatten(config_of_run(folder))), dict(flatten(config))
     changed = {key: (before[key], now[key]) for key in sorted(MAY_CHANGE) if before.get(key) != now[key]}
     if changed:
-        write_whole(
-            folder / FILE_NAME, json.dumps([*_read(folder), {"step": step, "changed": changed}], indent=1) + "\n"
-        )
+        lines = [change._asdict() for change in (*_read(folder), Change(step, changed))]
+        write_whole(folder / FILE_NAME, json.dumps(lines, indent=1) + "\n")
     return changed
 
 
-def _read(folder: pathlib.Path) -> list[dict]:
-    path = folder / FILE_NAME
-    try:
-        changes = json.loads(path.read_text(encoding="utf-8"))
-        if not all(change["changed"].keys() <= MAY_CHANGE for change in changes):
-            raise ValueError("it changes a key that is not of execution")
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not the record of a run's execution ({error})") from error
+def _read(folder: pathlib.Path) -> list[Change]:
+    changes = read_records(folder / FILE_NAME, Change, WHAT)
+    for change in changes:
+        for key, values in change.changed.items():
+            if key not in MAY_CHANGE or not isinstance(values, list) or len(values) != 2:
+                raise UserError(
+                    f"{folder / FILE_NAME}: not {WHAT} ({key:.40}: {values!r:.40}); accepted: keys of execution, each "
+                    "with the value before and after"
+                )
     return changes

@@ -12,6 +12,7 @@ from mdlm_jax.config import differing_keys, from_json, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs.checkpoint import EXTENSIONS, LENGTH
+from mdlm_jax.runs.records import read_records
 from mdlm_jax.training.optimizer import hyperparameters
 
 SCHEDULES = ("hold", "replan")
@@ -61,13 +62,7 @@ def read_extensions(folder: pathlib.Path) -> list[Extension]:
     Raises:
         UserError: The file is damaged.
     """
-    path = folder / EXTENSIONS
-    try:
-        return [Extension(**fields) for fields in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not the record of extensions ({error})") from error
+    return read_records(folder / EXTENSIONS, Extension, "the record of extensions")
 
 
 def schedule_steps(folder: pathlib.Path) -> int | None:

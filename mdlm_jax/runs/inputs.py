@@ -19,6 +19,7 @@ from mdlm_jax.data.digest import corpus_digest
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer, save_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.runs.records import read_record
 
 FILE_NAME = "inputs.json"
 TOKENIZER = "tokenizer"  # folder with the tokenizer's files
@@ -67,13 +68,7 @@ def read_inputs(folder: pathlib.Path) -> Inputs | None:
     Raises:
         UserError: The file is damaged.
     """
-    path = folder / FILE_NAME
-    try:
-        return Inputs(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not the inputs of a run ({error}); accepted: the file as it was written") from error
+    return read_record(folder / FILE_NAME, Inputs, "the inputs of a run")
 
 
 def changes(before: Inputs, now: Inputs) -> list[str]:

@@ -13,10 +13,10 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build import Plan, plan
 from mdlm_jax.configs.checks import refuse
-from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs.checkpoint import check_config, newest_whole, saved_steps
 from mdlm_jax.runs.execution import config_of_run
+from mdlm_jax.runs.records import read_record
 from mdlm_jax.runs.rewind import read_rewinds, write_rewinds
 from mdlm_jax.weights.source import holds_weights
 
@@ -110,13 +110,7 @@ def read_lineage(folder: pathlib.Path) -> Lineage | None:
     Raises:
         UserError: The file is damaged.
     """
-    path = folder / FILE_NAME
-    try:
-        return Lineage(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not the lineage of a run ({error})") from error
+    return read_record(folder / FILE_NAME, Lineage, "the lineage of a run")
 
 
 def totals(lineage: Lineage, planned: Plan, steps: int) -> tuple[int, dict[str, float]]:

@@ -1,10 +1,8 @@
 """result.json: the result of a run, which is all that an analysis reads of it."""
 
 import json
-import math
 import os
 import pathlib
-import types
 import typing
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -12,6 +10,7 @@ from typing import Any, NamedTuple
 from mdlm_jax.costs.flops import COUNTERS
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.runs.records import fits
 
 SCHEMA_VERSION = 1
 FILE_NAME = "result.json"
@@ -79,19 +78,6 @@ class Result(NamedTuple):
 TYPES = typing.get_type_hints(Result)
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    if isinstance(kind, types.UnionType):
-        return any(_fits(value, option) for option in typing.get_args(kind))
-    if typing.get_origin(kind) is dict:
-        value_kind = typing.get_args(kind)[1]
-        return isinstance(value, dict) and all(_fits(item, value_kind) for item in value.values())
-    if isinstance(value, bool):
-        return False
-    if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value)
-    return isinstance(value, kind)
-
-
 def validate(fields: dict[str, Any], where: str) -> Result:
     """Checks the fields of a result.
 
@@ -112,7 +98,7 @@ def validate(fields: dict[str, Any], where: str) -> Result:
             raise UserError(f"{where}: key '{key}' is missing")
         if key not in TYPES:
             raise UserError(f"{where}: key '{key}' is not part of the schema")
-        if not _fits(fields[key], TYPES[key]):
+        if not fits(fields[key], TYPES[key]):
             name = getattr(TYPES[key], "__name__", str(TYPES[key]))
             raise UserError(f"{where}: key '{key}' is {fields[key]!r}, expected {name}, finite where a number")
         if fields[key] not in CHOICES.get(key, [fields[key]]):

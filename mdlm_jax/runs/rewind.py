@@ -14,9 +14,9 @@ import jax
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs import checkpoint
+from mdlm_jax.runs.records import read_records
 from mdlm_jax.runs.say import say
 
 FILE_NAME = "rewinds.json"
@@ -56,13 +56,7 @@ def read_rewinds(folder: pathlib.Path) -> list[Rewind]:
     Raises:
         UserError: The file cannot be read.
     """
-    path = folder / FILE_NAME
-    try:
-        return [Rewind(**fields) for fields in json.loads(path.read_text(encoding="utf-8"))]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not the record of rewinds ({error})") from error
+    return read_records(folder / FILE_NAME, Rewind, "the record of rewinds")
 
 
 def write_rewinds(folder: pathlib.Path, rewinds: Sequence[Rewind]) -> None:

@@ -15,6 +15,7 @@ from mdlm_jax.data.pipeline import Data
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import Likelihood
 from mdlm_jax.files import check_can_be_made, write_whole
+from mdlm_jax.runs.checkpoint import saved_steps
 from mdlm_jax.runs.inputs import FILE_NAME as INPUTS
 from mdlm_jax.runs.lineage import SCRATCH, read_lineage, totals
 from mdlm_jax.runs.result import FILE_NAME, SCHEMA_VERSION, Result, read_result
@@ -28,23 +29,34 @@ def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
     Raises:
         UserError: The folder holds another run, has no name, cannot be made, or has a folder where a file belongs.
     """
-    if not folder.name:
+    if folder.name in ("", ".."):
         raise UserError(f"--run={str(folder)!r}; accepted: the folder of one run, by its name")
     for name in (METRICS, FILE_NAME):
         if (folder / name).is_dir():
             raise UserError(f"{folder / name}: is a folder; accepted: the file that training writes, or none")
     path = folder / "config.json"
-    if not path.exists():
-        try:
-            check_can_be_made(folder)
-        except OSError as error:
-            raise _cannot_be_written(folder, error) from error
-        return False
-    # if the run has stored a digest of its data, that is compared and not the paths
-    differing = differing_keys(from_json(path), config, paths=not (folder / INPUTS).exists())
-    if differing:
-        raise UserError(f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another --run")
-    return True
+    kept = path if path.exists() else _newest_copy(folder)
+    if kept is not None:
+        # if the run has stored a digest of its data, that is compared and not the paths
+        differing = differing_keys(from_json(kept), config, paths=not (folder / INPUTS).exists())
+        if differing:
+            raise UserError(
+                f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another --run"
+            )
+    if path.exists():
+        return True
+    try:
+        check_can_be_made(folder)
+    except OSError as error:
+        raise _cannot_be_written(folder, error) from error
+    return False
+
+
+def _newest_copy(folder: pathlib.Path) -> pathlib.Path | None:
+    """The config in the newest checkpoint that has one: it stands for a config.json that is lost."""
+    checkpoints = folder / "checkpoints"
+    copies = (checkpoints / str(step) / "config.json" for step in reversed(saved_steps(checkpoints)))
+    return next((copy for copy in copies if copy.exists()), None)
 
 
 def _cannot_be_written(folder: pathlib.Path, error: OSError) -> UserError:

@@ -5,7 +5,9 @@ import pathlib
 import time
 from typing import NamedTuple
 
+from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.runs.records import read_record
 
 FILE_NAME = "launched.json"
 
@@ -28,6 +30,6 @@ def write_launched(folder: pathlib.Path, launcher: str, job: str, attempts: int)
 def read_launched(folder: pathlib.Path) -> Launched | None:
     """The last submission of a run; None if it was never submitted or the file cannot be read."""
     try:
-        return Launched(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return read_record(folder / FILE_NAME, Launched, "a submission")
+    except UserError:
         return None

@@ -48,7 +48,8 @@ def make_mesh(devices: Sequence[jax.Device], *, data: int, fsdp: int, sequence: 
     if min(data, fsdp, sequence, tensor) < 1 or fsdp * others != count:
         raise UserError(
             "config.train.mesh_data x mesh_fsdp x mesh_sequence x mesh_tensor is "
-            f"{data} x {fsdp} x {sequence} x {tensor}; accepted: a product of {count}, as many as devices"
+            f"{data} x {fsdp} x {sequence} x {tensor}; accepted: a product of {count}, as many as devices "
+            "(config.train.mesh_fsdp=-1 takes all that the others leave)"
         )
     # Explicit axes put shardings into types, which Flax's Embed does not take
     return Mesh(_arranged(devices, (data, fsdp, sequence, tensor)), AXES, axis_types=(AxisType.Auto,) * len(AXES))

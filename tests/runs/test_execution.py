@@ -73,6 +73,16 @@ def test_edited_config_is_refused(run):
         train_here(run, **KEYS | {"objective__name": "masked"})
 
 
+def test_lost_config_is_that_of_the_checkpoint(run, whole):
+    """Without config.json, another config is refused before it is written."""
+    (run / "config.json").unlink()
+    with pytest.raises(UserError, match="differs in optim.lr: 0.01 -> 0.02; choose another"):
+        train_here(run, **KEYS | {"optim__lr": 0.02})
+    assert not (run / "config.json").exists()
+    train_here(run, **KEYS)
+    assert (run / "config.json").read_text() == (whole / "config.json").read_text()
+
+
 def test_equal_corpus_path_is_accepted(run):
     """Another spelling of the same corpus resumes the run and is recorded."""
     before = config_of(**KEYS).data.path

@@ -70,8 +70,9 @@ def test_hold_records_the_outcome(tmp_path):
     assert len(json.loads((tmp_path / "attempts" / "2.json").read_text())["owner"]["host"])
 
 
-def test_empty_folder_name_is_refused():
+@pytest.mark.parametrize("name", ["", ".", "..", "a/.."])
+def test_folder_without_a_name_is_refused(name):
     from mdlm_jax.runs.run_folder import check_folder
 
     with pytest.raises(UserError, match="accepted: the folder of one run, by its name"):
-        check_folder(config_of(), pathlib.Path(""))
+        check_folder(config_of(), pathlib.Path(name))

@@ -92,14 +92,19 @@ def test_no_whole_checkpoint_is_refused(run):
 
 
 def test_checkpoint_without_digests(run):
-    """It is used only if no checkpoint has digests.
+    """It is used only if no checkpoint has digests or a copy of the config, as older versions wrote them.
 
-    Older versions wrote none, but a half-removed checkpoint may have lost them.
+    A half-removed checkpoint may have lost its digests.
     """
-    (run / "checkpoints" / "20" / seal.FILE_NAME).unlink()
-    assert checkpoint.newest_whole(run / "checkpoints")[0] == 10
-    (run / "checkpoints" / "10" / seal.FILE_NAME).unlink()
-    assert checkpoint.newest_whole(run / "checkpoints") == (20, [])
+    folder = run / "checkpoints"
+    (folder / "20" / seal.FILE_NAME).unlink()
+    assert checkpoint.newest_whole(folder)[0] == 10
+    (folder / "10" / seal.FILE_NAME).unlink()
+    with pytest.raises(UserError, match="20/digests.json cannot be read; .*10/digests.json cannot be read; no other"):
+        checkpoint.newest_whole(folder)
+    for step in (10, 20):
+        (folder / str(step) / checkpoint.CONFIG).unlink()
+    assert checkpoint.newest_whole(folder) == (20, [])
 
 
 @pytest.mark.parametrize("content", ["{}", '{"default/_METADATA": ""}'])
