@@ -48,7 +48,11 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
         metavar="SAMPLER",
         help="compare samplers side by side, into --out: confidence:rule=threshold,limit=0.9; repeat for each sampler",
     )
-    verb.add_argument("--judge", type=pathlib.Path, help="with --compare: a run of `ar` that scores the text")
+    verb.add_argument(
+        "--judge",
+        type=pathlib.Path,
+        help="with --compare: a run of `ar` or a public model that scores the text",
+    )
     field = verb.add_argument_group("fields of several samplers").add_argument
     field("--steps", type=int, help="steps of the reverse process (default: one per token)")
     field("--temperature", type=float, help="softmax temperature (default: 1); 0 takes the likeliest token")

@@ -46,7 +46,11 @@ def add_sweep(verbs) -> None:
             )
             verb.add_argument("--price", type=float, help="dollars per device hour, instead of the listed price")
         if function is _sample:
-            verb.add_argument("--judge", type=pathlib.Path, help="a run of `ar` (default: the sweep's best)")
+            verb.add_argument(
+                "--judge",
+                type=pathlib.Path,
+                help="a run of `ar` or a public model (default: the sweep's best)",
+            )
         if function is _report:
             verb.add_argument("--out", type=pathlib.Path, help="folder of the report (default: the folder of the runs)")
             verb.add_argument("--store", type=pathlib.Path, metavar="FILE", help="also write all results into one file")

@@ -17,6 +17,7 @@ from scipy.stats import entropy
 from mdlm_jax.data import Example
 from mdlm_jax.data.markov import entropy_rate
 from mdlm_jax.errors import UserError
+from mdlm_jax.evaluation.judge import Judged
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.autoregressive import ar, ar_without_start
 from mdlm_jax.training.loss import look
@@ -36,13 +37,14 @@ class Estimate(NamedTuple):
 
 
 class Quality(NamedTuple):
-    """Measures of generated text. Nats are per drawn token; a measure that was not taken is None."""
+    """Measures of generated text. Other nats than the judge's are per drawn token; what was not measured is None."""
 
     rows: int
     tokens: int  # drawn
     entropy: Estimate  # nats: `unigram_entropy`
     distinct_2: Estimate  # share: `distinct`
-    judge_nats: Estimate | None = None  # low is not always good: repetition is likely, and only entropy reveals it
+    judge_nats: Estimate | None = None  # per token of the judge; repetition lowers it, and only entropy reveals that
+    judge_bits_per_byte: Estimate | None = None  # None where tokens are no text
     source_nats: Estimate | None = None  # infinite where `impossible` is above 0
     source_entropy: float | None = None  # expected source_nats of the source's own text at these positions
     impossible: int | None = None  # drawn tokens whose probability under the source is 0
@@ -58,7 +60,7 @@ def measure(
     tokens: Tokens,
     drawn: Drawn,
     vocab: int,
-    judge: Callable[[np.ndarray], np.ndarray] | None = None,
+    judge: Callable[[np.ndarray, np.ndarray], Judged] | None = None,
     source: tuple[Law, Laws] | None = None,
 ) -> Quality:
     """Measures the drawn tokens of B rows. Each is scored given all tokens before it, the given ones included.
@@ -67,8 +69,8 @@ def measure(
         tokens: The rows.
         drawn: Which tokens a sampler drew.
         vocab: Number of tokens V, without the mask.
-        judge: Maps tokens to the nats of every token, NaN where it has none, such as `negative_log_likelihood` of some
-            network; None to leave it out.
+        judge: Maps tokens and which of them were drawn to what a judge says, such as `judge_tokens` or `judge_text`
+            with some network; None to leave it out.
         source: The stationary distribution and the transitions of a Markov source; None to leave it out.
 
     Raises:
@@ -78,9 +80,10 @@ def measure(
     num_drawn, variety = drawn.sum(axis=1), (unigram_entropy(tokens, vocab, drawn), distinct(tokens, 2, drawn))
     found = Quality(len(tokens), int(num_drawn.sum()), *variety)
     if judge is not None:
-        nats = np.asarray(judge(tokens), np.float64)
-        judged = drawn & ~np.isnan(nats)
-        found = found._replace(judge_nats=ratio(nats.sum(axis=1, where=judged), judged.sum(axis=1)))
+        judged = judge(tokens, drawn)
+        found = found._replace(judge_nats=ratio(judged.nats, judged.tokens))
+        if judged.bytes is not None:
+            found = found._replace(judge_bits_per_byte=ratio(judged.nats / math.log(2), judged.bytes))
     if source is not None:
         nats = np.where(drawn, _source_nats(tokens, *source), 0)
         own = np.append(entropy(source[0]), np.full(tokens.shape[1] - 1, entropy_rate(*source)))

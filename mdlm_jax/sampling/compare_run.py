@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from mdlm_jax.data.markov import markov_chain, parse_markov
 from mdlm_jax.errors import UserError
+from mdlm_jax.evaluation.judge import Judged, judge_text, judge_tokens
 from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihood
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.sampling import sample
@@ -42,7 +43,8 @@ def compare_run(
         folder: A run with a checkpoint. The text of a run on a Markov source is measured by that source.
         samplers: Samplers as text, as `sampler_of` reads them.
         out: The folder for the results.
-        judge: Folder of a run of `ar` with the same tokens, which scores the text.
+        judge: Folder of a run of `ar` or of a public autoregressive model, which scores the text. Where its tokens are
+            others, it reads the text of the samples.
         prompt: Beginning of every sample.
         count: Samples per sampler, at least 2.
         length: Tokens per sample. Default: those of a row in training.
@@ -93,28 +95,29 @@ def _sample_by(name: str, key: Array, **arguments: Any) -> tuple[Array, Trace]:
 def measure_of(run: Run, judge: pathlib.Path | None) -> Callable[[np.ndarray, np.ndarray], Quality]:
     """What measures tokens of this run: (tokens, which were drawn) -> Quality.
 
-    Raises UserError where `judge` is no run of `ar` with the same tokens.
+    Raises UserError where `judge` is no run of `ar`, or one of the two is no text and the tokens differ.
     """
     vocab = run.vocab_size
     known = {"vocab": vocab}
     if run.config.data.source == "markov":
         known["source"] = markov_chain(*parse_markov(run.config.data.path))
     if judge is not None:
-        known["judge"] = _judge(judge, vocab, run.tokenizer)
+        known["judge"] = _judge(judge, run)
     return partial(measure, **known)
 
 
-def _judge(folder: pathlib.Path, vocab: int, tokenizer):
+def _judge(folder: pathlib.Path, judged: Run) -> Callable[[np.ndarray, np.ndarray], Judged]:
     run = open_run(folder)
     if run.config.objective.name != "ar":
         raise UserError(f"--judge={folder}: objective {run.config.objective.name}; accepted: a run of ar")
-    probe = "".join(map(chr, range(32, 127)))
-    same = run.vocab_size == vocab
-    if run.config.data.source != "markov" and tokenizer.separator >= 0:
-        same = same and np.array_equal(run.tokenizer.encode(probe), tokenizer.encode(probe))
-    if not same:
-        raise UserError(
-            f"--judge={folder}: its tokens are others; accepted: a run with the tokenizer of the one judged"
-        )
     context, reads_start = run.config.data.sequence_length, not run.config.data.extra_token
-    return lambda tokens: negative_log_likelihood(run.model, run.params, tokens, context, reads_start)
+
+    def nats_of(tokens):
+        return negative_log_likelihood(run.model, run.params, tokens, context, reads_start)
+
+    tokenizer, own, is_text = run.tokenizer, judged.tokenizer, judged.tokenizer.separator >= 0
+    if run.vocab_size == judged.vocab_size and tokenizer.fingerprint == own.fingerprint:
+        return partial(judge_tokens, nats_of, tokenizer if is_text else None)
+    if not (is_text and tokenizer.separator >= 0):
+        raise UserError(f"--judge={folder}: its tokens are others; accepted: a run with the tokens of the one judged")
+    return partial(judge_text, nats_of, tokenizer, reads_start, own)

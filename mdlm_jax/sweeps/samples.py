@@ -64,7 +64,7 @@ def measure_samples(folder: pathlib.Path, judge: pathlib.Path, rows: int = 64, r
 
     Args:
         folder: The run.
-        judge: An `ar` run that evaluates the text.
+        judge: An `ar` run, or a public autoregressive model, that evaluates the text.
         rows: Rows in a batch.
         repeats: Batches of each sampler.
 
@@ -97,5 +97,6 @@ def _sample(row: Measured) -> dict:
         "tokens_per_second": row.tokens_per_second,
         "evaluations": row.evaluations,
         "judge_nats": list(row.quality.judge_nats),
+        "judge_bits_per_byte": row.quality.judge_bits_per_byte and list(row.quality.judge_bits_per_byte),
         "entropy": list(row.quality.entropy),
     }

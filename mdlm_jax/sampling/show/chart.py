@@ -64,6 +64,7 @@ def table(rows: Sequence[Measured]) -> Table:
         "distinct-2": lambda row: _with_error(row.quality.distinct_2),
         "nats by judge": lambda row: _with_error(row.quality.judge_nats),
         "perplexity": lambda row: "" if row.quality.perplexity is None else f"{row.quality.perplexity:.4g}",
+        "bits per byte": lambda row: _with_error(row.quality.judge_bits_per_byte),
         "nats by source": lambda row: _with_error(row.quality.source_nats),
         "its own text": lambda row: "" if row.quality.source_entropy is None else f"{row.quality.source_entropy:.3f}",
         "impossible tokens": lambda row: str(row.quality.impossible or ""),
