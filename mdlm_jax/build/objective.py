@@ -10,11 +10,13 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.block import block
+from mdlm_jax.objectives.densities import parse_density, with_density
 from mdlm_jax.objectives.dropped_prompt import dropped_prompt
 from mdlm_jax.plugins import is_plugin, plugin_label, source_digest
 from mdlm_jax.processes import PROCESSES
 
 NEVER_IN_BLOCKS = ("ar", "any_order_causal", "gaussian", "unified")  # causal, reading vectors, or of two modalities
+WITHOUT_LEVELS = ("ar", "any_order_causal", "masked_lm", "unified")  # or with a level for each task
 
 
 def objective_of(config: ConfigDict, mask_id: int) -> Objective:
@@ -32,6 +34,10 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
     objective = made(options.name, factory, config, mask_id)
     if is_plugin(options.name):
         check_objective(options.name, objective, config.data.sequence_length, mask_id)
+    if options.density:
+        if options.independent_times:
+            refuse("objective.density", options.density, "empty with independent_times, whose times are uniform")
+        objective = with_density(objective, parse_density(options.density), options.density_weighted)
     if options.drop_prompt:
         if not config.data.prompt_tokens and config.data.source != "chat":
             accepted = "0 where data.prompt_tokens is 0 and data.source is not chat: no prompt to drop"
@@ -72,7 +78,11 @@ def read_keys(name: str, options: ConfigDict | None = None) -> set[str]:
             keys |= keys_of(factory_of("objective.process", process, PROCESSES))
     if name not in NEVER_IN_BLOCKS:
         keys |= {"drop_prompt", "block_size", "block_low", "block_high", "block_shared_level", "block_shift"}
+    if name not in WITHOUT_LEVELS:
+        keys |= {"density", "density_weighted"}
     if options is not None:
+        if not options["density"]:
+            keys -= {"density_weighted"}
         if "schedule" in keys and options["schedule"] != "polynomial":
             keys -= {"power"}
         if "epsilon" in keys and options["epsilon_convention"] == "none":
@@ -109,6 +119,8 @@ def objective_label(config: ConfigDict) -> str:
         label += f"-T{options.num_steps}"
     if "complementary" in keys and options.complementary:
         label += "-complementary"
+    if options.density:
+        label += f"-{options.density.partition(':')[0]}" + "-unweighted" * (not options.density_weighted)
     if not options.block_size:
         return label
     label += f"-block{options.block_size}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 Value = bool | int | float | str
 
 SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127  # normal float32 numbers, which computations round to
-NOT_ZERO = "not 0"  # stands for every value but the type's zero, in `Key.when`
+NOT_ZERO, NOT_EMPTY = "not 0", "not empty"  # stand for every value but the type's zero, in `Key.when`
 
 
 class Key(NamedTuple):
@@ -96,7 +96,7 @@ class Key(NamedTuple):
 
     def has(self, value: Value, values: tuple[Value, ...]) -> bool:
         """Whether `value` of this key is one of `values`; nobody knows what a user's own function reads."""
-        if values == (NOT_ZERO,):
+        if values in ((NOT_ZERO,), (NOT_EMPTY,)):
             return bool(value)
         return value in values or (self.plugin and ":" in str(value))
 

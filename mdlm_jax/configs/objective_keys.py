@@ -1,6 +1,6 @@
 """The keys `objective.*`, with their defaults, meanings and accepted values. `configs/base.py` adds the other keys."""
 
-from mdlm_jax.configs.key import NOT_ZERO, Key
+from mdlm_jax.configs.key import NOT_EMPTY, NOT_ZERO, Key
 
 OBJECTIVES = ("ar", "any_order", "any_order_causal", "masked", "masked_lm", "masked_plain", "genmd4", "d3pm", "tauldr")
 OBJECTIVES += ("sedd", "gidd", "udlm", "duo", "csm", "gaussian", "unified")
@@ -8,6 +8,8 @@ WHOLE_ROWS = tuple(name for name in OBJECTIVES if name not in ("ar", "any_order_
 WITH_PROCESS = ("d3pm", "tauldr", "sedd")
 GIDD = {"objective.name": ("gidd",), "objective.process": ("gidd",)}
 OF_MODALITIES = ("linear", "cosine", "cosine_squared", "square_root", "logarithmic")
+# objectives with one noise level for a row
+WITH_LEVELS = tuple(name for name in OBJECTIVES if name not in ("ar", "any_order_causal", "masked_lm", "unified"))
 IN_BLOCKS = {"objective.block_size": (NOT_ZERO,)}
 NOISE_BY_SCHEDULE = {
     "objective.name": ("masked", "masked_plain", "gidd", "udlm", "csm"),
@@ -109,6 +111,19 @@ OBJECTIVE_KEYS: dict[str, Key] = {
     ),
     "objective.independent_modalities": Key(
         False, "text and image draw a time each, not one for both: no bound", later=True, when=_with("unified")
+    ),
+    "objective.density": Key(
+        "",
+        "density of the noise levels in training: bell:mean=0.5,width=0.2,floor=0.1 (normal, mixed with a share of "
+        "uniform) or clipped:low=0.3,high=0.8; empty: uniform",
+        later=True,
+        when=_with(*WITH_LEVELS),
+    ),
+    "objective.density_weighted": Key(
+        True,
+        "weight each view by 1 / density, which keeps the bound",
+        later=True,
+        when={"objective.density": (NOT_EMPTY,)},
     ),
     "objective.drop_prompt": Key(
         0.0,
