@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn, cast
 
 import mdlm_jax
@@ -52,23 +53,28 @@ def command() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command with these arguments, by default those of the process. Raises SystemExit with its exit code."""
+    sys.exit(exit_code(lambda: _run(sys.argv[1:] if arguments is None else arguments)))
+
+
+def exit_code(act: Callable[[], int]) -> int:
+    """What `act` returns or, for an error of the user's or of the machine, the exit code for it, after one line."""
     try:
-        code = _run(sys.argv[1:] if arguments is None else arguments)
+        code = act()
         sys.stdout.flush()
+        return code
     except UserError as error:
-        code = _print_error(str(error), WRONG_INPUT)
+        return _print_error(str(error), WRONG_INPUT)
     except KeyboardInterrupt:
-        code = _print_error("interrupted", INTERRUPTED)
+        return _print_error("interrupted", INTERRUPTED)
     except BrokenPipeError:
-        code = PIPE_CLOSED  # the reader of the output has closed it
+        return PIPE_CLOSED  # the reader of the output has closed it
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
-        code = _print_error(f"{named}{error.strerror or error}", WRONG_INPUT)
+        return _print_error(f"{named}{error.strerror or error}", WRONG_INPUT)
     except Exception as error:
         if not (cause := out_of_memory(error)):
             raise
-        code = _print_error(f"{cause}; accepted: smaller sizes, counts or batches", WRONG_INPUT)
-    sys.exit(code)
+        return _print_error(f"{cause}; accepted: smaller sizes, counts or batches", WRONG_INPUT)
 
 
 def _print_error(line: str, code: int) -> int:

@@ -58,7 +58,9 @@ def add_sweep(verbs) -> None:
             verb.add_argument("--watch", action="store_true", help="update until all runs have ended")
         verb.set_defaults(run_verb=function)
     verb = sweep_verbs.add_parser("work", help="start one attempt at one run, or at several runs in one program")
-    verb.add_argument("run", type=pathlib.Path, nargs="+", help="the run's folder")
+    verb.add_argument(
+        "run", type=pathlib.Path, nargs="+", help="the run's folder; - for one run after another, from standard input"
+    )
     verb.add_argument("--forgiven", type=int, nargs="+", help="for each run: earlier attempts to ignore")
     verb.add_argument("--job", default="", help="a name shared by the processes that train this run together")
     verb.add_argument("--restart", type=int, default=0, help="how often the scheduler has restarted that job")
@@ -227,5 +229,26 @@ def _work(options) -> int:
         raise UserError(f"--command={options.command}: {error}; accepted: words as in a shell") from error
     if shutil.which(command[0]) is None:
         raise UserError(f"--command={options.command}: {command[0]} is no command here; accepted: a program")
-    runs, owner = dict(zip(options.run, forgiven, strict=True)), this_process(options.job, options.restart)
-    return work.EXIT_CODES[work.work(runs, owner, command)]
+    owner = this_process(options.job, options.restart)
+    if options.run == [pathlib.Path(work.EACH)]:
+        return _work_on_each(owner, command)
+    runs = dict(zip(options.run, forgiven, strict=True))
+    return work.EXIT_CODES[work.work(runs, owner, work.in_own_process(command))]
+
+
+def _work_on_each(owner, command) -> int:
+    import contextlib
+
+    from mdlm_jax.sweeps import tasks, work
+
+    kept = (
+        work.in_kept_process() if tuple(command) == work.TRAIN else contextlib.nullcontext(work.in_own_process(command))
+    )
+    with kept as start:
+
+        def do(task: dict) -> int:
+            runs = {pathlib.Path(folder): number for folder, number in task["runs"].items()}
+            return work.EXIT_CODES[work.work(runs, owner, start)]
+
+        tasks.serve(do)
+    return 0

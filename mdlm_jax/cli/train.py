@@ -4,8 +4,10 @@ import errno
 import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from mdlm_jax.cli.devices import join_processes, prepare_devices
+from mdlm_jax.cli.trainer import train_each
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import check_can_be_made, write_whole
 from mdlm_jax.runs.evaluation_options import refuse_mixed
@@ -15,7 +17,11 @@ def add_train(verbs) -> None:
     """Adds both verbs to the command line."""
     verb = verbs.add_parser("train", help="train one model; resumes automatically after an interruption")
     verb.add_argument(
-        "--run", type=pathlib.Path, required=True, nargs="+", help="the run's folder, or several to resume"
+        "--run",
+        type=pathlib.Path,
+        required=True,
+        nargs="+",
+        help="the run's folder, or several to resume; - for one after another, from standard input",
     )
     verb.add_argument("--config", help="a preset by name, or a config file; --config.KEY=VALUE overrides a key")
     verb.add_argument(
@@ -82,6 +88,10 @@ def _train(options) -> int:
     from mdlm_jax.configs.relations import refuse_contradictions
 
     sources = [name for name in ("config", "branch", "donor") if getattr(options, name)]
+    if options.run == [pathlib.Path("-")]:
+        if sources or options.extend or options.fresh or options.overrides:
+            raise UserError("--run=-: the runs resume as they were started; accepted: no other options")
+        return train_each()
     if len(options.run) > 1 and (sources or options.extend):
         raise UserError("several of --run resume as they were started; accepted: one with --config, --branch or --from")
     if len(sources) > 1 or (options.recipe and not options.donor):
@@ -103,7 +113,31 @@ def _train(options) -> int:
         results = [train(configs[0], options.run[0], fresh=options.fresh, extension=options.extend)]
     else:
         results = train_all(configs, options.run, fresh=options.fresh)
-    for folder, result in zip(options.run, results, strict=True):
+    return _print_results(options.run, results)
+
+
+def resume(folders: Sequence[pathlib.Path], programs: dict) -> tuple[int, bool]:
+    """Trains the runs in folders with the config that each has.
+
+    Args:
+        folders: The runs.
+        programs: The programs of the runs so far, as in `train_all`.
+
+    Returns:
+        (exit code, whether all runs have ended: a signal stops runs before their end).
+    """
+    from mdlm_jax.config import override
+    from mdlm_jax.runs.execution import config_of_run
+    from mdlm_jax.runs.loop import train_all
+
+    configs = [override(config_of_run(folder), []) for folder in folders]
+    results = train_all(configs, folders, programs=programs)
+    return _print_results(folders, results), None not in results
+
+
+def _print_results(folders: Sequence[pathlib.Path], results: Sequence) -> int:
+    """Prints the results of runs; the exit code."""
+    for folder, result in zip(folders, results, strict=True):
         if result is not None:
             _print_result(folder, result)
     return int(any(result is not None and result.status == "failed" for result in results))

@@ -1,7 +1,7 @@
 """A pool of worker processes on this machine: one run at a time per slot, longest run first.
 
-Each run has its own worker (`work.py`), which claims the run, so several pools never train a run twice. A worker
-outlives a pool that is killed.
+Each slot has a worker (`work.py`), which claims a run before it trains it, so several pools never train a run twice. A
+worker whose pool is killed ends after its run. A worker that is killed is replaced.
 """
 
 import os
@@ -11,11 +11,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
+from mdlm_jax.sweeps import tasks
+from mdlm_jax.sweeps.jobs import ACCELERATOR_STEP, CORE_STEP, Job, longest_first, preferred
 from mdlm_jax.sweeps.work import TRAIN, stop_signals, work_command
 
 POLL_SECONDS = 0.1
@@ -30,33 +32,8 @@ class Slot(NamedTuple):
     environment: dict[str, str]  # variables that restrict the run to its own devices
 
 
-class Job(NamedTuple):
-    """A run to train, with any runs that are trained in the same program."""
-
-    folder: pathlib.Path  # the run's folder; its last part is the run's name
-    flops: float  # of the whole run
-    steps: int
-    forgiven: int = 0  # number of attempts before this launch
-    mates: tuple = ()  # other jobs of the same program
-
-    @property
-    def together(self) -> tuple["Job", ...]:
-        """This job and its mates."""
-        return (self, *self.mates)
-
-    @property
-    def total_flops(self) -> float:
-        """FLOPs of this job and its mates."""
-        return sum(job.flops for job in self.together)
-
-    @property
-    def runs(self) -> dict[pathlib.Path, int]:
-        """Folder -> number of earlier attempts, the form that a worker takes."""
-        return {job.folder: job.forgiven for job in self.together}
-
-
 class Running(NamedTuple):
-    """A job that a worker process is training."""
+    """A job that a worker is training."""
 
     job: Job
     slot: Slot
@@ -136,16 +113,28 @@ def _gpu_environment(mine: list[int], count: int, workers: int) -> dict[str, str
     return environment
 
 
-def _start(job: Job, slot: Slot, command: Sequence[str]) -> Running:
+class Free(NamedTuple):
+    """A slot without a run."""
+
+    slot: Slot
+    worker: subprocess.Popen | None = None  # None: not started yet, or gone
+    shape: Hashable = None  # of its last run
+
+
+def _start(job: Job, free: Free, command: Sequence[str]) -> Running:
+    task = {"runs": {str(folder): number for folder, number in job.runs.items()}}
+    worker = tasks.give(free.worker, task, lambda: _worker(free.slot, command))
+    return Running(job, free.slot, worker, time.monotonic())
+
+
+def _worker(slot: Slot, command: Sequence[str]) -> subprocess.Popen:
     all_cores = os.sched_getaffinity(0) if slot.cores else frozenset()
     try:
         if slot.cores:
             # sets this thread's affinity, which the child inherits; a preexec_fn is not safe with other threads
             os.sched_setaffinity(0, slot.cores)
-        process = subprocess.Popen(
-            work_command(job.runs, command=command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+        return tasks.start(
+            work_command({}, command=command),
             # each run trains in a single process, even if the sweep is one of several SLURM tasks
             env=os.environ | {"SLURM_STEP_NUM_TASKS": "1"} | slot.environment,
             start_new_session=True,  # Ctrl-C in the terminal reaches only the pool, which signals its runs
@@ -153,16 +142,15 @@ def _start(job: Job, slot: Slot, command: Sequence[str]) -> Running:
     finally:
         if all_cores:
             os.sched_setaffinity(0, all_cores)
-    return Running(job, slot, process, time.monotonic())
 
 
-def _end(run: Running) -> tuple[list[Ended], list[Job]]:
-    """(how each run of a worker ended, the runs that another process holds)."""
-    code, seconds = run.process.returncode, (time.monotonic() - run.started) / len(run.job.together)
+def _end(run: Running, code: int) -> tuple[list[Ended], list[Job]]:
+    """(how each run of a job ended, the runs that another process holds)."""
+    seconds = (time.monotonic() - run.started) / len(run.job.together)
     me, ended, held = (socket.gethostname(), run.process.pid), [], []
     for job in run.job.together:
         last = attempts.last_attempt(job.folder)
-        if last and (last.owner.host, last.owner.pid) == me:
+        if last and last.number > job.forgiven and (last.owner.host, last.owner.pid) == me:
             ended.append(Ended(job, last.outcome or "stopped", seconds, last.exit_code, last.cause))
         else:
             held.append(job._replace(mates=()))
@@ -183,6 +171,21 @@ def _ended_elsewhere(job: Job, is_done: Callable[[pathlib.Path], bool]) -> Ended
     return None
 
 
+def _next_job(
+    wanted: Sequence[Job], waiting: list[Job], ended: list[Ended], is_done: Callable[[pathlib.Path], bool]
+) -> Job | None:
+    """Takes the first job that no process trains out of `waiting`; what has ended before it moves to `ended`."""
+    for job in wanted:
+        if found := _ended_elsewhere(job, is_done):
+            waiting.remove(job)
+            waiting += [mate._replace(mates=job.mates[1:]) for mate in job.mates[:1]]
+            ended.append(found)
+        elif not attempts.is_running(job.folder):
+            waiting.remove(job)
+            return job
+    return None
+
+
 def run_pool(
     jobs: Sequence[Job],
     slots: Sequence[Slot],
@@ -190,7 +193,7 @@ def run_pool(
     watch: Callable[[Snapshot], None],
     command: Sequence[str] = TRAIN,
 ) -> list[Ended]:
-    """Runs `command` FOLDER for every job that is not done, longest first.
+    """Trains every job that is not done, in the order of `jobs.preferred`.
 
     On SIGTERM, SIGHUP or Ctrl-C the pool sends SIGTERM to its runs and ends when they have ended; a second signal kills
     them. The pool waits for runs that other processes hold.
@@ -205,8 +208,9 @@ def run_pool(
     Returns:
         How each job ended, in the order in which they ended.
     """
-    waiting = longest_first(jobs)
-    running, ended, free, signalled = [], [], list(slots), 0
+    step_flops = CORE_STEP if any(slot.cores for slot in slots) else ACCELERATOR_STEP
+    waiting = longest_first(jobs, step_flops)
+    running, ended, free, signalled = [], [], [Free(slot) for slot in slots], 0
     with stop_signals() as received:
         try:
             while running or (waiting and not received):
@@ -217,31 +221,26 @@ def run_pool(
                         else:
                             run.process.terminate()
                     signalled += 1
-                for run in [run for run in running if run.process.poll() is not None]:
-                    running.remove(run)
-                    free.append(run.slot)
-                    over, held = _end(run)
-                    ended += over
-                    waiting += held
-                for job in list(waiting):
-                    if received or not free:
-                        break
-                    if found := _ended_elsewhere(job, is_done):
-                        waiting.remove(job)
-                        waiting += [mate._replace(mates=job.mates[1:]) for mate in job.mates[:1]]
-                        ended.append(found)
-                    elif not attempts.is_running(job.folder):
-                        waiting.remove(job)
-                        running.append(_start(job, free.pop(0), command))
+                for run in list(running):
+                    if (code := tasks.ended(run.process, 0.0)) is not None:
+                        running.remove(run)
+                        free.append(Free(run.slot, run.process, run.job.shape))
+                        over, held = _end(run, code)
+                        ended += over
+                        waiting += held
+                for place in list(free):
+                    taken = {run.job.shape for run in running}
+                    wanted = preferred(waiting, step_flops, place.shape, taken)
+                    if not received and (job := _next_job(wanted, waiting, ended, is_done)):
+                        free.remove(place)
+                        running.append(_start(job, place, command))
                 watch(Snapshot(waiting, running, ended, bool(received)))
                 if running or waiting:
                     time.sleep(POLL_SECONDS)
         finally:
             for run in running:  # only after an exception above
                 run.process.terminate()
+    for place in free:
+        if place.worker is not None:
+            tasks.finish(place.worker)
     return ended
-
-
-def longest_first(jobs: Sequence[Job]) -> list[Job]:
-    """Sorts jobs by FLOPs, then steps. With equal FLOPs, more steps mean a smaller network, which runs slower."""
-    return sorted(jobs, key=lambda job: (job.total_flops, job.steps), reverse=True)

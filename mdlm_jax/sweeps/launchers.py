@@ -12,7 +12,7 @@ from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.population import populations
 from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import launch, live, slurm, states, submit_line
-from mdlm_jax.sweeps.launch import Job
+from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.plan import first_of
 from mdlm_jax.sweeps.sweep import Launcher
 from mdlm_jax.sweeps.work import TRAIN

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.attempts import CANCELLED, this_process
-from mdlm_jax.sweeps.launch import Job, longest_first
+from mdlm_jax.sweeps.jobs import Job, longest_first
 from mdlm_jax.sweeps.launched import read_launched, write_launched
-from mdlm_jax.sweeps.work import TRAIN, work
+from mdlm_jax.sweeps.work import TRAIN, in_own_process, work
 
 SUBMISSIONS = "submissions"  # submitit's files, in the sweep's folder
 SECONDS_TO_SAVE = 90  # between SIGTERM and the time limit
@@ -57,7 +57,7 @@ def work_in_job(job: Job, command: Sequence[str] = TRAIN) -> str:
     job_id = os.environ["SLURM_JOB_ID"]
     name = f"{NAME}-{os.environ.get('SLURM_ARRAY_JOB_ID', job_id)}_{os.environ.get('SLURM_ARRAY_TASK_ID', '')}"
     owner = this_process(name, int(os.environ.get("SLURM_RESTART_COUNT", "0")))
-    outcome = work(job.runs, owner, command)
+    outcome = work(job.runs, owner, in_own_process(command))
     # A cancelled or preempted job is no longer RUNNING: the first must not be requeued, SLURM requeues the second.
     if outcome == "stopped" and not (job.folder / CANCELLED).exists() and states([job_id]) == {job_id: "RUNNING"}:
         subprocess.run(["scontrol", "requeue", job_id], check=False)

@@ -17,7 +17,7 @@ from mdlm_jax.runs.metrics import clock
 from mdlm_jax.runs.result import FILE_NAME, Result, read_result
 from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import slurm
-from mdlm_jax.sweeps.launch import Job
+from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.launched import read_launched
 from mdlm_jax.sweeps.live import Pace, last_metrics, seconds_left
 

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.sweeps.launch import Job, longest_first
+from mdlm_jax.sweeps.jobs import Job, longest_first
 from mdlm_jax.sweeps.launched import write_launched
 from mdlm_jax.sweeps.work import TRAIN, work_command
 

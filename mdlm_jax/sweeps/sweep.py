@@ -17,11 +17,12 @@ from mdlm_jax.runs import attempts
 from mdlm_jax.runs.checkpoint import saved_steps
 from mdlm_jax.runs.execution import record_execution
 from mdlm_jax.runs.inputs import differing_from
+from mdlm_jax.runs.programs import shape_of
 from mdlm_jax.runs.result import FILE_NAME, Result, read_results
 from mdlm_jax.runs.say import say
 from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.experiment import Experiment
-from mdlm_jax.sweeps.launch import Job
+from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.plan import PlannedRun, first_of, plan_runs, refuse_all
 from mdlm_jax.sweeps.states import RunState, states_of
 
@@ -81,7 +82,7 @@ def jobs_of(planned: Sequence[PlannedRun], folder: pathlib.Path) -> list[Job]:
     """The planned runs as jobs for a launcher, in the folder of a sweep."""
     folders = [folder.absolute() / run.run_id for run in planned]
     return [
-        Job(path, float(run.flops.exact), run.steps, attempts.count(path))
+        Job(path, float(run.flops.exact), run.steps, attempts.count(path), shape=shape_of(run.config))
         for run, path in zip(planned, folders, strict=True)
     ]
 

@@ -87,7 +87,7 @@ def wait_for(condition, seconds=60):
 def test_longest_run_starts_first(tmp_path):
     """With equal FLOPs, the run with more steps starts first."""
     short, long, slow = folders(tmp_path, "short", "long", "slow")
-    ended = pool([Job(short, 1.0, 9), Job(long, 3.0, 1), Job(slow, 3.0, 2)])
+    ended = pool([Job(short, 1e13, 9), Job(long, 3e13, 1), Job(slow, 3e13, 2)])
     assert started(tmp_path) == ["slow", "long", "short"]
     assert {run.outcome for run in ended.values()} == {"done"}
 
