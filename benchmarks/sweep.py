@@ -43,7 +43,8 @@ def swept(checkout: pathlib.Path, experiment: str, folder: pathlib.Path, cache: 
     folder.mkdir()
     (folder / "experiment.py").write_text(f'"""A sweep."""\n{experiment}')
     environment = os.environ | {"PYTHONPATH": str(checkout), "XDG_CACHE_HOME": str(cache)}
-    command = [sys.executable, "-m", "mdlm_jax", "sweep", "run", str(folder / "experiment.py")]
+    module = "mdlm_jax" if (checkout / "mdlm_jax" / "__main__.py").exists() else "mdlm_jax.cli"  # of older checkouts
+    command = [sys.executable, "-m", module, "sweep", "run", str(folder / "experiment.py")]
     begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([*command, "--folder", str(folder / "runs")], cwd=checkout, env=environment, check=True)
     wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
