@@ -13,6 +13,7 @@ from mdlm_jax.cli.check import add_check
 from mdlm_jax.cli.config import add_config
 from mdlm_jax.cli.convert import add_convert
 from mdlm_jax.cli.data import add_data
+from mdlm_jax.cli.fit import add_fit
 from mdlm_jax.cli.harness import add_harness
 from mdlm_jax.cli.sample import add_sample
 from mdlm_jax.cli.sweep import add_sweep
@@ -103,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sample(verbs)
     add_check(verbs)
     add_sweep(verbs)
+    add_fit(verbs)
     add_bench(verbs)
     add_convert(verbs)
     add_harness(verbs)

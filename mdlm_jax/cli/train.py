@@ -1,15 +1,13 @@
 """The verbs `train` and `evaluate`."""
 
-import errno
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from mdlm_jax.cli.devices import join_processes, prepare_devices
+from mdlm_jax.cli.out import check_out, write_out
 from mdlm_jax.cli.trainer import train_each
 from mdlm_jax.errors import UserError
-from mdlm_jax.files import check_can_be_made, write_whole
 from mdlm_jax.runs.evaluation_options import refuse_mixed
 
 
@@ -174,34 +172,15 @@ def _evaluate(options) -> int:
 
     refuse_mixed(vars(options))
     if options.out:
-        _check_out(options.out)
+        check_out(options.out)
     prepare_devices()
     if options.clip:
         return _search_clip(options)
     text = json.dumps(_evaluated(options), indent=1)
     print(text)
     if options.out:
-        try:
-            write_whole(options.out, text + "\n")
-        except OSError as error:
-            raise _not_written(options.out, error) from error
+        write_out(options.out, text + "\n")
     return 0
-
-
-def _check_out(path: pathlib.Path) -> None:
-    """Raises UserError, before anything is computed, if a file cannot be written."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        os.stat(path.parent)
-        path.exists()  # a name may be too long
-        check_can_be_made(path.parent)
-    except OSError as error:
-        raise _not_written(path, error) from error
-
-
-def _not_written(path: pathlib.Path, error: OSError) -> UserError:
-    return UserError(f"--out={path}: cannot be written ({error.strerror}); accepted: a file in a folder that exists")
 
 
 def _evaluated(options) -> dict:

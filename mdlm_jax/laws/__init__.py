@@ -1,6 +1,6 @@
 """Scaling laws from arrays: exponents, surfaces and compute multipliers, with their intervals.
 
-The functions take arrays and return NamedTuples, and depend on no trainer, file or objective. Losses are nats per
+The functions take arrays and return NamedTuples, and depend on no trainer or objective. Losses are nats per
 token; compute is FLOPs of a named counter. A number that the data do not support is a `Refusal` with the reason.
 """
 
@@ -16,16 +16,18 @@ from mdlm_jax.laws.data_constrained import (
 )
 from mdlm_jax.laws.frontier import Frontier, LearningCurve, frontier, smoothed_frontier
 from mdlm_jax.laws.isoflop import MIN_SIZES, IsoFlop, Minimum, akima_minimum, isoflop_minimum
+from mdlm_jax.laws.kept import KeptFit, keep, read_fits, write_fits
 from mdlm_jax.laws.multiplier import Multiplier, compute_multiplier
 from mdlm_jax.laws.optima import Optima, Sample, optima
 from mdlm_jax.laws.parametric import CHINCHILLA, Allocation, Chinchilla, Runs, allocation
 from mdlm_jax.laws.power_law import PowerLaw, compute_at, held_out_errors, law_at, power_law
+from mdlm_jax.laws.prediction import Prediction, hull_distance, predict_loss
 from mdlm_jax.laws.refusal import MAX_DECADES, Refusal
 from mdlm_jax.laws.resampling import interval, row_resamples, seed_resamples
 from mdlm_jax.laws.seeds import SeedMean, seed_deviation, seed_mean
 from mdlm_jax.laws.shared import GroupedRuns, shared_law
 from mdlm_jax.laws.surface import Fit, Law, fit_law, loss_at
-from mdlm_jax.laws.uncertainty import HeldOut, Profile, bootstrap, leave_one_budget_out, profile
+from mdlm_jax.laws.uncertainty import HeldOut, Profile, bootstrap, leave_one_budget_out, profile, refitted
 
 __all__ = [
     "CHINCHILLA",
@@ -43,6 +45,7 @@ __all__ = [
     "GroupedRuns",
     "HeldOut",
     "IsoFlop",
+    "KeptFit",
     "Law",
     "LearningCurve",
     "Minimum",
@@ -50,6 +53,7 @@ __all__ = [
     "Multiplier",
     "Optima",
     "PowerLaw",
+    "Prediction",
     "Profile",
     "Quokka",
     "Refusal",
@@ -70,18 +74,24 @@ __all__ = [
     "fit_two_stage",
     "frontier",
     "held_out_errors",
+    "hull_distance",
     "interval",
     "isoflop_minimum",
+    "keep",
     "law_at",
     "leave_one_budget_out",
     "loss_at",
     "optima",
     "power_law",
+    "predict_loss",
     "profile",
+    "read_fits",
+    "refitted",
     "row_resamples",
     "seed_deviation",
     "seed_mean",
     "seed_resamples",
     "shared_law",
     "smoothed_frontier",
+    "write_fits",
 ]

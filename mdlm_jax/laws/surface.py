@@ -135,12 +135,15 @@ def optimum(
     return solved.coordinates[best], float(solved.objective[best])
 
 
-_log_loss = jax.jit(lambda law, *at: law.log_loss(*at), static_argnums=0)
+_log_loss = jax.jit(
+    lambda law, at, inputs: jnp.vectorize(lambda one: law.log_loss(one, inputs), signature="(p)->(r)")(at),
+    static_argnums=0,
+)
 _slopes = jax.jit(lambda law, *at: jax.jacfwd(law.log_loss)(*at), static_argnums=0)
 
 
-def predict(law: Law, coordinates: Float[np.ndarray, "parameters"], inputs: Any) -> Float[np.ndarray, "runs"]:
-    """ln loss of each run."""
+def predict(law: Law, coordinates: Float[np.ndarray, "*n parameters"], inputs: Any) -> Float[np.ndarray, "*n runs"]:
+    """ln loss of each run, under one or several fits."""
     with jax.enable_x64(True):
         return np.asarray(_log_loss(law, coordinates, jax.tree.map(jnp.asarray, inputs)))
 

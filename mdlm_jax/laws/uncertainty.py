@@ -35,29 +35,38 @@ class HeldOut(NamedTuple):
     error: Float[np.ndarray, "budgets"]  # root mean square of the same
 
 
-def bootstrap(fitted: Fit, weights: Float[np.ndarray, "replicates runs"]) -> Any:
-    """The law's parameters refitted with each row of `weights` (`resampling.py`), starting from the fit to all runs.
+def refitted(fitted: Fit, weights: Float[np.ndarray, "replicates runs"]) -> Float[np.ndarray, "replicates parameters"]:
+    """The coordinates refitted with each row of `weights` (`resampling.py`), starting from the fit to all runs.
 
     One start is enough: on the Chinchilla runs all 36 starts end in one optimum.
+    """
+    replicates = (len(weights), 1)
+    starts, free = np.tile(fitted.coordinates, replicates), np.tile(fitted.free, replicates)
+    return solve(fitted.law, fitted.estimator, fitted.inputs, fitted.loss, weights, starts, free).coordinates
+
+
+def bootstrap(fitted: Fit, weights: Float[np.ndarray, "replicates runs"]) -> Any:
+    """The law's parameters refitted with each row of `weights`, as `refitted`.
 
     Returns:
         The law's NamedTuple, with an array over the replicates for each parameter.
     """
-    replicates = (len(weights), 1)
-    starts, free = np.tile(fitted.coordinates, replicates), np.tile(fitted.free, replicates)
-    solved = solve(fitted.law, fitted.estimator, fitted.inputs, fitted.loss, weights, starts, free)
-    return named(fitted.law, solved.coordinates)
+    return named(fitted.law, refitted(fitted, weights))
 
 
-def _covariance(fitted: Fit) -> Float[np.ndarray, "parameters parameters"]:
-    """The Gauss-Newton covariance of the coordinates, zero for those that stayed at their start."""
+def residual_variance(fitted: Fit) -> tuple[float, int]:
+    """The variance of ln loss around the law, and its degrees of freedom (runs minus free parameters)."""
     residual = np.log(fitted.loss) - predict(fitted.law, fitted.coordinates, fitted.inputs)
-    variance = np.sum(residual**2) / (len(residual) - fitted.free.sum())
-    covariance = np.zeros(2 * fitted.free.shape)
-    free = np.ix_(fitted.free, fitted.free)
+    degrees = len(residual) - int(fitted.free.sum())
+    return float(np.sum(residual**2) / degrees), degrees
+
+
+def covariance(fitted: Fit) -> Float[np.ndarray, "parameters parameters"]:
+    """The Gauss-Newton covariance of the coordinates, zero for those that stayed at their start."""
+    found = np.zeros(2 * fitted.free.shape)
     effects = slopes(fitted.law, fitted.coordinates, fitted.inputs)[:, fitted.free]
-    covariance[free] = variance * np.linalg.pinv(effects.T @ effects)
-    return covariance
+    found[np.ix_(fitted.free, fitted.free)] = residual_variance(fitted)[0] * np.linalg.pinv(effects.T @ effects)
+    return found
 
 
 def _crossing(values: np.ndarray, above: np.ndarray, threshold: float) -> float:
@@ -88,14 +97,14 @@ def profile(fitted: Fit, parameter: str, values: Float[np.ndarray, "points"] | N
     free = [name for name, is_free in zip(names, fitted.free, strict=True) if is_free]
     if parameter not in free:
         raise UserError(f"parameter '{parameter}': expected one of {', '.join(free)}")
-    which, covariance = names.index(parameter), _covariance(fitted)
-    centre, spread = fitted.coordinates[which], np.sqrt(covariance[which, which])
+    which, spreads = names.index(parameter), covariance(fitted)
+    centre, spread = fitted.coordinates[which], np.sqrt(spreads[which, which])
     if values is None:
         grid = centre + min(5 * spread, WIDEST) * np.linspace(-1, 1, POINTS)
     else:
         grid = np.union1d(np.log(values) if law.logarithmic[which] else values, centre)
     # Two starts for each point: along the covariance with the other parameters, and with these unchanged.
-    along = fitted.coordinates + np.outer(grid - centre, covariance[which] / covariance[which, which])
+    along = fitted.coordinates + np.outer(grid - centre, spreads[which] / spreads[which, which])
     still = np.tile(fitted.coordinates, (len(grid), 1))
     still[:, which] = grid
     starts = np.concatenate([along, still])

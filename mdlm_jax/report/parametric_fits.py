@@ -10,6 +10,7 @@ from mdlm_jax.laws import (
     CHINCHILLA,
     Fit,
     HeldOut,
+    KeptFit,
     Profile,
     Refusal,
     Runs,
@@ -17,6 +18,7 @@ from mdlm_jax.laws import (
     bootstrap,
     fit_law,
     interval,
+    keep,
     leave_one_budget_out,
     loss_at,
     profile,
@@ -40,8 +42,8 @@ class ParametricFit(NamedTuple):
     exponent: tuple[float, float, float]  # of N* in C = 6 N D, N non-embedding, and its 95% interval over rows
 
 
-def parametric_fit(runs: Sequence[Result], seed: int) -> ParametricFit | Refusal:
-    """Of the runs of one objective. Refused with fewer than three budgets, which leave N and D nearly one variable."""
+def surface_of(runs: Sequence[Result]) -> Fit | Refusal:
+    """Chinchilla's law of one objective, refused with fewer than three budgets: they leave N and D nearly tied."""
     budgets = np.array([run.budget for run in runs])
     if len(np.unique(budgets)) < MIN_BUDGETS:
         return Refusal(f"to tell N from D takes {MIN_BUDGETS} budgets, and there are {len(np.unique(budgets))}")
@@ -51,9 +53,24 @@ def parametric_fit(runs: Sequence[Result], seed: int) -> ParametricFit | Refusal
     loss = np.array([run.loss for run in runs])
     if loss.min() <= 0:
         return Refusal("a parametric law needs positive losses")
-    fitted = fit_law(CHINCHILLA, inputs, loss, ESTIMATOR)
+    return fit_law(CHINCHILLA, inputs, loss, ESTIMATOR)
+
+
+def kept_fits(analysis: Analysis, resamples: int) -> dict[str, KeptFit | Refusal]:
+    """The surface of every objective with its bootstrap draws, to be written to a file."""
+    kept = {}
+    for seed, (name, runs) in enumerate(analysis.runs.items()):
+        fitted = surface_of(runs)
+        kept[name] = fitted if isinstance(fitted, Refusal) else keep(fitted, resamples, seed)
+    return kept
+
+
+def parametric_fit(runs: Sequence[Result], seed: int) -> ParametricFit | Refusal:
+    """Of the runs of one objective, refused as `surface_of` does."""
+    fitted = surface_of(runs)
     if isinstance(fitted, Refusal):
         return fitted
+    budgets, loss, inputs = np.array([run.budget for run in runs]), fitted.loss, fitted.inputs
     with np.errstate(over="ignore", invalid="ignore"):  # where a resample leaves A or B undetermined
         replicates = bootstrap(fitted, row_resamples(len(loss), RESAMPLES, seed))
         low, high = interval(allocation(replicates, "six_nonembedding").parameters_exponent)

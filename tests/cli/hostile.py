@@ -96,6 +96,25 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             },
         ),
         (
+            "fit",
+            ["{stored}", "--out", "{out}"],
+            {
+                "results": ["{broken_json}", "{list_json}", "{empty}", "{stored}"],  # one run makes no fit
+                "--out": UNWRITABLE,
+                "--resamples": below(100),
+            },
+        ),
+        (
+            "predict",
+            ["{fits}", "--objective", "masked", "--parameters", "1e8", "--tokens", "1e10"],
+            {
+                "fits": [*MISSING, "{broken_json}", "{list_json}", "{empty}", "{damaged_fits}"],
+                "--objective": [*WORDS, ""],
+                "--parameters": ["0", "-1", "1", "1e300", *NOT_NUMBERS],
+                "--tokens": ["0", "-1", "1", "1e300", *NOT_NUMBERS],
+            },
+        ),
+        (
             "bench",
             ["--suite", "smallest"],
             {"--suite": WORDS, "--torch-python": [*MISSING, "", "{text}", "/bin/false"], "--out": UNWRITABLE},

@@ -3,11 +3,13 @@
 import pathlib
 import shutil
 
+from mdlm_jax.laws import write_fits
 from mdlm_jax.sweeps import sweep
 from mdlm_jax.sweeps.experiment import load_experiment
 from mdlm_jax.sweeps.plan import plan_runs
 from tests import run_folders as runs
 from tests.harness.models import LLAMA_SMALL, model_folder, task_folder
+from tests.laws.known import known_fit
 from tests.runs.here import train_here
 
 TEXT = "It was the best of times, it was the worst of times. " * 40
@@ -70,6 +72,9 @@ def make_place(folder: pathlib.Path) -> dict[str, str]:
     train_here(found["runs"] / experiment.run_ids[0], steps=2, objective__name="ar")
     found["stored"] = folder / "stored"
     sweep.report(experiment, found["runs"], found["stored"], found["stored"] / "results.json")
+    found["fits"], found["damaged_fits"] = folder / "fits.json", folder / "damaged_fits.json"
+    write_fits(found["fits"], {"masked": known_fit(draws=100)})
+    found["damaged_fits"].write_text(found["fits"].read_text().replace('"loss": [', '"loss": [NaN, '))
     for name in ("model", "broken_model", "list_model"):
         found[name] = model_folder(folder / name, LLAMA_SMALL)
     (weights,) = found["broken_model"].glob("*.safetensors")

@@ -1,0 +1,99 @@
+"""The verbs `fit` and `predict`: a kept fit of the loss, and what it predicts."""
+
+import math
+import pathlib
+
+from mdlm_jax.cli.out import check_out
+from mdlm_jax.errors import UserError
+
+
+def add_fit(verbs) -> None:
+    """Adds both verbs to the command line."""
+    verb = verbs.add_parser("fit", help="fit L(N, D) to stored results, and keep the fits in a file")
+    verb.add_argument(
+        "results", type=pathlib.Path, help="the results.json that sweep report --store wrote, its folder, or a sweep's"
+    )
+    verb.add_argument("--out", type=pathlib.Path, required=True, help="the file of the fits, as JSON")
+    verb.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples of the runs (default: 1000)")
+    verb.set_defaults(run_verb=_fit)
+
+    verb = verbs.add_parser("predict", help="the loss that a kept fit predicts, with intervals; prints JSON")
+    add_kept(verb)
+    verb.add_argument("--parameters", type=float, required=True, help="N, without embeddings")
+    verb.add_argument("--tokens", type=float, required=True, help="D, of training")
+    verb.set_defaults(run_verb=_predict)
+
+
+def add_kept(verb) -> None:
+    """Adds the file of the fits and the objective."""
+    verb.add_argument("fits", type=pathlib.Path, help="a file that mdlm-jax fit wrote")
+    verb.add_argument("--objective", required=True, help="the objective, by its name in the file")
+
+
+def read_kept(options):
+    """The kept fit that the options name. Raises UserError if there is none."""
+    from mdlm_jax.laws import read_fits
+
+    fits = read_fits(options.fits)
+    if options.objective not in fits:
+        raise UserError(f"--objective={options.objective}: not in {options.fits}; accepted: {', '.join(fits)}")
+    return fits[options.objective]
+
+
+def positive(options, *names: str) -> None:
+    """Raises UserError unless these options, where given, are positive numbers."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"--{name}={value}; accepted: a positive number")
+
+
+def _fit(options) -> int:
+    if options.resamples < 100:
+        raise UserError(f"--resamples={options.resamples}; accepted: 100 or more, for the ends of 95% intervals")
+    check_out(options.out)
+    from mdlm_jax.laws import Refusal, write_fits
+    from mdlm_jax.report import analyse, kept_fits
+    from mdlm_jax.report.stored import find_stored
+
+    results, problems, _ = find_stored(options.results)
+    analysis = analyse(results, problems)
+    found = kept_fits(analysis, options.resamples)
+    refused = [f"{name}: no fit: {fit.reason}" for name, fit in found.items() if isinstance(fit, Refusal)]
+    kept = {name: fit for name, fit in found.items() if not isinstance(fit, Refusal)}
+    if not kept:
+        raise UserError(f"{options.results}: {'; '.join([*refused, *analysis.left_out]) or 'no run with a budget'}")
+    write_fits(options.out, kept)
+    for name, fit in kept.items():
+        values = ", ".join(f"{key} {value:.4g}" for key, value in fit.fitted.values._asdict().items())
+        print(f"{name}: {values}; {len(fit.fitted.loss)} runs, {len(fit.draws)} draws")
+    print("\n".join([*refused, *analysis.left_out, str(options.out)]))
+    return 0
+
+
+def _predict(options) -> int:
+    import json
+
+    import numpy as np
+
+    from mdlm_jax.laws import Refusal, Runs, predict_loss
+
+    positive(options, "parameters", "tokens")
+    kept = read_kept(options)
+    asked = Runs(np.array([options.parameters]), np.array([options.tokens]))
+    found = predict_loss(*kept, asked)
+    if isinstance(found, Refusal):
+        raise UserError(f"{options.objective}: {found.reason}")
+    distance = float(found.distance[0])
+    told = {
+        "objective": options.objective,
+        "parameters": options.parameters,
+        "tokens": options.tokens,
+        "loss": float(found.loss[0]),
+        "interval_of_mean": [float(found.low[0]), float(found.high[0])],
+        "interval_of_new_run": [float(found.run_low[0]), float(found.run_high[0])],
+        "decades_outside": distance,
+        "extrapolated": distance > 0,
+    }
+    print(json.dumps(told, indent=1))
+    return 0

@@ -1,0 +1,32 @@
+"""Files that `--out` names."""
+
+import errno
+import os
+import pathlib
+
+from mdlm_jax.errors import UserError
+from mdlm_jax.files import check_can_be_made, write_whole
+
+
+def check_out(path: pathlib.Path) -> None:
+    """Raises UserError, before anything is computed, if a file cannot be written."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        os.stat(path.parent)
+        path.exists()  # a name may be too long
+        check_can_be_made(path.parent)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def write_out(path: pathlib.Path, text: str) -> None:
+    """Writes the file whole, or raises UserError."""
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: pathlib.Path, error: OSError) -> UserError:
+    return UserError(f"--out={path}: cannot be written ({error.strerror}); accepted: a file in a folder that exists")
