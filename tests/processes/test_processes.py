@@ -236,6 +236,14 @@ def test_every_process_is_tested_here():
     assert set(PROCESSES) <= set(ALL)
 
 
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0])
+def test_uniform_share_of_gidd_is_that_of_the_middle(gamma):
+    """Where m = 1/2 uniform noise has the probability p_u, and it spreads over all V tokens, for every gamma."""
+    for share in (0.2, 0.7):
+        probs = cumulative(gidd(V, linear(), share, gamma), 0.5)
+        np.testing.assert_allclose(probs[0], [(1 - share) / 2 + share / V, *[share / V] * (V - 1), (1 - share) / 2])
+
+
 @pytest.mark.parametrize("name", ["absorbing", "uniform", "hybrid"])
 def test_noise_at_time_0_costs_reconstruction(name):
     """The loss is the entropy of x_0 given the state at t = 0, by Bayes' rule with a uniform prior."""

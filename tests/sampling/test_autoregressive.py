@@ -155,3 +155,17 @@ def test_temperature_sharpens_and_zero_is_greedy():
     plan = Autoregressive(temperature=0.5)
     tokens, _ = sample(jax.random.key(1), oracle(), (), empty(), plan, L)
     assert chisquare(np.bincount(tokens[:, 0], minlength=V), ROWS * sharp / sharp.sum()).pvalue > RARE
+
+
+def test_rows_end_at_the_stop_token():
+    """Up to its first stop token a row is that without a stop; then it is filled, without an evaluation."""
+    model, params = network()
+    prompt, key, length = np.zeros((4, 2), np.int32), jax.random.key(5), 12
+    free = np.asarray(sample(key, model, params, prompt, Autoregressive(), length)[0])
+    stop = int(free[0, 5])  # a token that one row draws
+    tokens, trace = sample(key, model, params, prompt, Autoregressive(stop=stop), length)
+    for row in range(len(free)):
+        drawn = list(free[row, 2:])
+        end = drawn.index(stop) + 1 if stop in drawn else len(drawn)
+        np.testing.assert_array_equal(tokens[row, 2:], drawn[:end] + [stop] * (len(drawn) - end))
+        assert int(trace.evaluations[row]) == end

@@ -77,6 +77,18 @@ def test_nats_per_view_carry_no_gradient():
     assert all(float(jnp.abs(leaf).max()) == 0 for leaf in jax.tree.leaves(slope))
 
 
+def test_constants_of_views_are_nats():
+    """With uniform logits a view has its weight times log V, and its constant."""
+    model, objective = transformer(SMALL, Execution()), objective_of("ar")
+    params = jax.tree.map(jnp.zeros_like, model.init(jax.random.key(1)))
+    view = look(objective, (), jax.random.split(jax.random.key(2), BATCH), examples(), jnp.zeros(BATCH))
+    constant = jnp.arange(BATCH, dtype=jnp.float32)
+    total, each = nats(model, objective, params, (), view._replace(constant=constant), 8)
+    expected = view.weight.sum(axis=1) * np.log(SMALL.vocab_size) + constant
+    np.testing.assert_allclose(each, expected, rtol=1e-5)
+    np.testing.assert_allclose(total, expected.sum(), rtol=1e-5)
+
+
 @pytest.mark.parametrize(("length", "at_most", "found"), [(24, 10, 8), (24, 100, 24), (23, 22, 1), (2048, 500, 256)])
 def test_chunks_divide_the_length(length, at_most, found):
     assert largest_divisor(length, at_most) == found
