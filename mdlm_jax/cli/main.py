@@ -79,7 +79,8 @@ def exit_code(act: Callable[[], int]) -> int:
 
 
 def _print_error(line: str, code: int) -> int:
-    print(f"mdlm-jax: {line}", file=sys.stderr)
+    # a field or file that the line names may itself have line breaks
+    print(f"mdlm-jax: {' '.join(line.splitlines())}", file=sys.stderr)
     return code
 
 

@@ -61,7 +61,7 @@ def read_json(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str
     first = next((line for line in stream if line.strip()), b"")
     try:
         lines = isinstance(json.loads(first), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         lines = False
     whole = itertools.chain([first], stream)
     if lines:
@@ -135,9 +135,10 @@ def read_parquet(file: pathlib.Path, field: str) -> Iterator[str]:
 
 def parse_json(where: str, content: bytes) -> Any:
     """The value of a JSON text. Raises UserError, with `where`, where it is none."""
+    text = as_text(f"{where},", content)
     try:
-        return json.loads(as_text(f"{where},", content))
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
         raise UserError(f"{where}: not JSON ({error})") from error
 
 
@@ -146,7 +147,7 @@ def _field(where: str, row: Any, field: str) -> str:
     try:
         return as_text(f"{where}, data.field={field!r}", find(row, field))
     except KeyError:
-        has = f"only {', '.join(map(str, row))}" if isinstance(row, dict) else f"a row is a {type(row).__name__}"
+        has = f"only {', '.join(map(str, row)):.200}" if isinstance(row, dict) else f"a row is a {type(row).__name__}"
         raise UserError(f"{where}: no data.field={field!r}, {has}") from None
 
 

@@ -8,8 +8,10 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
+from mdlm_jax.config import from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.weights.source import holds_weights
 
 RESULTS, SCORES, TEXTS = "results.json", "scores.jsonl", "texts.jsonl"
 
@@ -51,6 +53,8 @@ def harness(
     check_installed()
     if limit is not None and limit < 1:
         raise UserError(f"--limit={limit}; accepted: 1 or more documents of each task")
+    if not holds_weights(folder):
+        from_json(folder / "config.json")  # the index of all tasks takes many seconds
     if include_path is not None and not include_path.is_dir():
         raise UserError(f"--include-path={include_path}: no such folder; accepted: a folder with task files")
     from lm_eval import simple_evaluate

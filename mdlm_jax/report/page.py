@@ -21,7 +21,7 @@ from mdlm_jax.report.figures.optima import optimal_sizes
 from mdlm_jax.report.figures.parametric_fits import held_out, profiles, residuals
 from mdlm_jax.report.figures.samples import speed_and_quality
 from mdlm_jax.report.study import Study, make_study
-from mdlm_jax.report.table import HEADINGS, rows
+from mdlm_jax.report.table import headings, rows
 from mdlm_jax.report.text import comparisons, findings
 from mdlm_jax.report.text.fits import fits
 from mdlm_jax.report.text.methods import methods
@@ -96,7 +96,7 @@ def write_report(
         row_width=WIDTH,
         embedded=embedded,
         code=code.result() if shown else "",
-        headings=HEADINGS,
+        headings=headings(study),
         rows=rows(study, runs, folder.resolve()),
         left_out=study.analysis.left_out,
         methods=methods(study),

@@ -11,18 +11,13 @@ from mdlm_jax.report.study import Study
 from mdlm_jax.runs.result import Result
 from mdlm_jax.style import number
 
-HEADINGS = (
-    *("run", "status", "loss (nats)", "standard error", "Monte Carlo error", "bits/byte", "objective", "size"),
-    *("N", "N total", "D", "steps", "epochs", "budget", *(f"FLOPs, {label}" for label in COUNTER_LABELS.values())),
-    *("learning rate", "seed", "seconds", "continues"),
-)
-
 
 class TableCell(NamedTuple):
     """The text of a cell, and the value that sorts it."""
 
     text: str
     value: float | int | str
+    more: str = ""  # shown while the pointer rests on the cell
 
 
 class TableRow(NamedTuple):
@@ -57,6 +52,21 @@ def _status(run: Result, study: Study) -> str:
     return f"left out: {reasons[0].partition(': ')[2]}" if reasons else "done"
 
 
+def headings(study: Study) -> list[str]:
+    """One heading a column. What is empty in every row has no column: the table is wide enough."""
+    return [
+        *("run", "status", "loss (nats)", "standard error", "Monte Carlo error", "bits/byte", "objective", "size"),
+        *("N", "N total", "D", "steps", "epochs", "budget", f"FLOPs, {COUNTER_LABELS[study.analysis.counter]}"),
+        *("learning rate", "seed", "seconds"),
+        *(["continues"] if any(run.parent for run in study.results) else []),
+    ]
+
+
+def _flops(run: Result, counter: str) -> TableCell:
+    counts = [f"{label}: {number(run.flops[name])}" for name, label in COUNTER_LABELS.items()]
+    return TableCell(number(run.flops[counter]), run.flops[counter], "; ".join(counts))
+
+
 def _row(run: Result, study: Study, config: str | None) -> TableRow:
     status = _status(run, study)
     cells = [
@@ -69,13 +79,13 @@ def _row(run: Result, study: Study, config: str | None) -> TableRow:
         *map(_plain, (run.parameters_non_embedding, run.parameters_total, run.tokens, run.steps)),
         _fixed(run.epochs, 2),
         _short(run.budget) if run.budget > 0 else TableCell("steps", 0.0),
-        *(_short(run.flops[counter]) for counter in COUNTER_LABELS),
+        _flops(run, study.analysis.counter),
         _short(run.learning_rate),
         _plain(run.seed),
         _fixed(run.wall_seconds, 1),
         TableCell(_parent(run), run.parent),
     ]
-    return TableRow(run.status == "failed", config, cells)
+    return TableRow(run.status == "failed", config, cells[: len(headings(study))])
 
 
 def _config(folder: pathlib.Path | None, page: pathlib.Path) -> str | None:

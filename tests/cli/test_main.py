@@ -83,6 +83,20 @@ def test_wrong_input_gives_one_line(tmp_path, capfd, monkeypatch, arguments, mes
     assert not (tmp_path / "run").exists()
 
 
+def test_errors_are_one_line(tmp_path, capsys):
+    """Even where what they name has line breaks."""
+    (tmp_path / "a.jsonl").write_text('{"a\\nb": 1}\n')
+    for words in (
+        ["data", "build", "--source", "text", "--path", f"{tmp_path}/a.jsonl", "--out", f"{tmp_path}/out"],
+        ["evaluate", "--run", f"{tmp_path}/a\nb"],
+        ["train", "--run", "a\nb", "x\ny"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        lines = [line for line in capsys.readouterr().err.splitlines() if line]
+        assert ended.value.code == 2 and len(lines) == 1 and lines[0].startswith("mdlm-jax: "), lines
+
+
 def test_config_describes_keys(capsys):
     for words, shown in (("config", "optim.lr "), ("config model", "model.width"), ("config seed", "read: always")):
         with pytest.raises(SystemExit) as ended:

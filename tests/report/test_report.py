@@ -13,7 +13,7 @@ from mdlm_jax.report.figures.compute import loss_against_flops
 from mdlm_jax.report.figures.isoflop import isoflops
 from mdlm_jax.report.page import write_report
 from mdlm_jax.report.study import make_study
-from mdlm_jax.report.table import rows
+from mdlm_jax.report.table import headings, rows
 from mdlm_jax.report.text.findings import laws, not_supported, supported
 from mdlm_jax.report.text.weaknesses import warnings
 from mdlm_jax.style import number
@@ -176,3 +176,18 @@ def test_500_runs(tmp_path):
     assert len(results) == 500
     page = write_report(results, tmp_path / "report", "500 runs", runs=write_runs(tmp_path / "runs", results))
     assert page.stat().st_size < 8e6
+
+
+def test_table_has_one_count_of_flops():
+    """That of the budgets; the cell names all four. Parents have a column only where a run continues another."""
+    runs = quickstart()
+    study = make_study(runs, [], {})
+    shown = headings(study)
+    assert [name for name in shown if name.startswith("FLOPs")] == ["FLOPs, counted exactly"]
+    for row in rows(study, {}, Path()):
+        (run,) = [run for run in runs if run.run_id == row.cells[0].text]
+        cell = row.cells[shown.index("FLOPs, counted exactly")]
+        assert len(row.cells) == len(shown) and cell.value == run.flops["exact"]
+        assert cell.more.count(";") == 3 and f"6ND with embeddings: {number(run.flops['six_total'])}" in cell.more
+    child = runs[0]._replace(run_id="child", parent=runs[0].run_id, kinship="branch")
+    assert headings(make_study([*runs, child], [], {})) == [*shown, "continues"]
