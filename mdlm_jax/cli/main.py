@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn, cast
 
 import mdlm_jax
+from mdlm_jax.cli.advise import add_advise
 from mdlm_jax.cli.bench import add_bench
 from mdlm_jax.cli.check import add_check
 from mdlm_jax.cli.config import add_config
@@ -106,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add_check(verbs)
     add_sweep(verbs)
     add_fit(verbs)
+    add_advise(verbs)
     add_bench(verbs)
     add_convert(verbs)
     add_harness(verbs)

@@ -115,6 +115,23 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             },
         ),
         (
+            "advise",
+            [
+                *("{fits}", "--objective", "masked", "--budget", "1e19", "--config", "smdm", "--out", "{out}"),
+                "--config.data.tokenizer=bytes",
+            ],
+            {
+                "fits": [*MISSING, "{broken_json}", "{list_json}", "{empty}", "{damaged_fits}"],
+                "--objective": [*WORDS, ""],
+                "--budget": ["0", "-1", "1", "1e10", "1e300", *NOT_NUMBERS],
+                "--config": NO_CONFIG,
+                "--rule": [*WORDS, ""],
+                "--hardware": ["", "x", "h200:0"],
+                "--mfu": ["0", "1.01", *NOT_NUMBERS],
+                "--out": UNWRITABLE,
+            },
+        ),
+        (
             "bench",
             ["--suite", "smallest"],
             {"--suite": WORDS, "--torch-python": [*MISSING, "", "{text}", "/bin/false"], "--out": UNWRITABLE},

@@ -121,7 +121,7 @@ def refuse(place, number: int, mistakes: list[tuple[str, str]]) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "verb", ["train", "evaluate", "sample", "sweep", "data", "convert harness check config bench fit predict"]
+    "verb", ["train", "evaluate", "sample", "sweep", "data", "convert harness check config bench fit predict advise"]
 )
 def test_each_is_refused(place, verb):
     for number, (found, _, options) in enumerate(lines()):
