@@ -30,14 +30,14 @@ def add_kept(verb) -> None:
     verb.add_argument("--objective", required=True, help="the objective, by its name in the file")
 
 
-def read_kept(options):
-    """The kept fit that the options name. Raises UserError if there is none."""
+def read_kept(options, option: str = "objective"):
+    """The kept fit that an option names. Raises UserError if there is none."""
     from mdlm_jax.laws import read_fits
 
-    fits = read_fits(options.fits)
-    if options.objective not in fits:
-        raise UserError(f"--objective={options.objective}: not in {options.fits}; accepted: {', '.join(fits)}")
-    return fits[options.objective]
+    fits, name = read_fits(options.fits), getattr(options, option)
+    if name not in fits:
+        raise UserError(f"--{option}={name}: not in {options.fits}; accepted: {', '.join(fits)}")
+    return fits[name]
 
 
 def positive(options, *names: str) -> None:

@@ -16,6 +16,7 @@ from mdlm_jax.cli.convert import add_convert
 from mdlm_jax.cli.data import add_data
 from mdlm_jax.cli.fit import add_fit
 from mdlm_jax.cli.harness import add_harness
+from mdlm_jax.cli.next import add_next
 from mdlm_jax.cli.sample import add_sample
 from mdlm_jax.cli.sweep import add_sweep
 from mdlm_jax.cli.train import add_train
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sweep(verbs)
     add_fit(verbs)
     add_advise(verbs)
+    add_next(verbs)
     add_bench(verbs)
     add_convert(verbs)
     add_harness(verbs)

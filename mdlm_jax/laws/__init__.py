@@ -14,6 +14,8 @@ from mdlm_jax.laws.data_constrained import (
     crossover,
     fit_two_stage,
 )
+from mdlm_jax.laws.design import Candidates, Proposal, SurfaceMultiplier, propose, surface_multiplier
+from mdlm_jax.laws.floors import FloorMultiplier, multiplier_with_floor
 from mdlm_jax.laws.frontier import Frontier, LearningCurve, frontier, smoothed_frontier
 from mdlm_jax.laws.isoflop import MIN_SIZES, IsoFlop, Minimum, akima_minimum, isoflop_minimum
 from mdlm_jax.laws.kept import KeptFit, keep, read_fits, write_fits
@@ -36,11 +38,13 @@ __all__ = [
     "MUENNIGHOFF",
     "QUOKKA",
     "Allocation",
+    "Candidates",
     "Cells",
     "Chinchilla",
     "Crossing",
     "EpochRuns",
     "Fit",
+    "FloorMultiplier",
     "Frontier",
     "GroupedRuns",
     "HeldOut",
@@ -55,12 +59,14 @@ __all__ = [
     "PowerLaw",
     "Prediction",
     "Profile",
+    "Proposal",
     "Quokka",
     "Refusal",
     "RepeatedRuns",
     "Runs",
     "Sample",
     "SeedMean",
+    "SurfaceMultiplier",
     "akima_minimum",
     "allocation",
     "best_size",
@@ -81,10 +87,12 @@ __all__ = [
     "law_at",
     "leave_one_budget_out",
     "loss_at",
+    "multiplier_with_floor",
     "optima",
     "power_law",
     "predict_loss",
     "profile",
+    "propose",
     "read_fits",
     "refitted",
     "row_resamples",
@@ -93,5 +101,6 @@ __all__ = [
     "seed_resamples",
     "shared_law",
     "smoothed_frontier",
+    "surface_multiplier",
     "write_fits",
 ]

@@ -33,6 +33,7 @@ class Sample(NamedTuple):
     parameters_log_coefficient: Float[np.ndarray, "replicates"]
     tokens_exponent: Float[np.ndarray, "replicates"]
     tokens_log_coefficient: Float[np.ndarray, "replicates"]
+    loss: Float[np.ndarray, "replicates budgets"]  # of the minima
 
 
 class Optima(NamedTuple):
@@ -94,7 +95,7 @@ def _sample(curves: Sequence[IsoFlop], replicates: int, seed: int) -> Sample | R
     for log_y in (np.log(loss), log_parameters, log_tokens):
         exponent = log_y @ centred / np.sum(centred**2)
         laws += [exponent, log_y.mean(axis=1) - exponent * log_budgets.mean()]
-    return Sample(*laws)
+    return Sample(*laws, loss)
 
 
 def optima(isoflops: Sequence[IsoFlop], seed: int, replicates: int = REPLICATES) -> Optima | Refusal:

@@ -6,7 +6,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mdlm_jax.laws import IsoFlop, Minimum, Multiplier, Optima, Refusal, compute_multiplier, isoflop_minimum, optima
+from mdlm_jax.laws import (
+    FloorMultiplier,
+    IsoFlop,
+    Minimum,
+    Multiplier,
+    Optima,
+    Refusal,
+    compute_multiplier,
+    isoflop_minimum,
+    multiplier_with_floor,
+    optima,
+)
 from mdlm_jax.report.groups import base_objective
 from mdlm_jax.runs.result import Result
 
@@ -21,6 +32,7 @@ class Comparison(NamedTuple):
     other: str
     control: bool
     multiplier: Multiplier | Refusal
+    with_floor: FloorMultiplier | Refusal  # the same if the loss has an irreducible part
 
 
 class Analysis(NamedTuple):
@@ -94,12 +106,12 @@ def _is_control(reference: str, other: str) -> bool:
 def _compare(reference: str, other: str, best: dict[str, Optima | Refusal]) -> Comparison:
     first, second = best[reference], best[other]
     if isinstance(second, Refusal):
-        multiplier = Refusal(f"{other} has no law L*(C)")
+        multiplier = floored = Refusal(f"{other} has no law L*(C)")
     elif isinstance(first, Refusal):
-        multiplier = Refusal(f"{reference} has no law L*(C)")
+        multiplier = floored = Refusal(f"{reference} has no law L*(C)")
     else:
-        multiplier = compute_multiplier(first, second)
-    return Comparison(reference, other, _is_control(reference, other), multiplier)
+        multiplier, floored = compute_multiplier(first, second), multiplier_with_floor(first, second)
+    return Comparison(reference, other, _is_control(reference, other), multiplier, floored)
 
 
 def analyse(results: Sequence[Result], problems: Sequence[str] = ()) -> Analysis:

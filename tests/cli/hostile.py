@@ -132,6 +132,16 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             },
         ),
         (
+            "next",
+            ["{fits}", "--objective", "masked", "--reference", "masked", "--budget", "1e20"],
+            {
+                "fits": [*MISSING, "{broken_json}", "{list_json}", "{empty}", "{damaged_fits}"],
+                "--objective": [*WORDS, ""],
+                "--reference": [*WORDS, ""],
+                "--budget": ["0", "-1", "1", *NOT_NUMBERS],
+            },
+        ),
+        (
             "bench",
             ["--suite", "smallest"],
             {"--suite": WORDS, "--torch-python": [*MISSING, "", "{text}", "/bin/false"], "--out": UNWRITABLE},

@@ -121,7 +121,8 @@ def refuse(place, number: int, mistakes: list[tuple[str, str]]) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "verb", ["train", "evaluate", "sample", "sweep", "data", "convert harness check config bench fit predict advise"]
+    "verb",
+    ["train", "evaluate", "sample", "sweep", "data", "convert harness check config bench", "fit predict advise next"],
 )
 def test_each_is_refused(place, verb):
     for number, (found, _, options) in enumerate(lines()):

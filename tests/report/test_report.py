@@ -50,10 +50,12 @@ def test_multipliers_and_control():
     assert set(masked) == {("ar", "any_order"), ("ar", "masked"), ("any_order", "masked")}
     for comparison in masked.values():
         truth = 1.0 if comparison.control else 4.0
-        assert comparison.multiplier.mean_low < truth < comparison.multiplier.mean_high
+        for found in (comparison.multiplier, comparison.with_floor.multiplier):
+            assert found.mean_low < truth < found.mean_high
     assert masked["any_order", "masked"].control
     text = " ".join(supported(analysis) + laws(analysis))
     assert "masked needs 3.97 times the compute of ar" in text
+    assert text.count("With an irreducible loss") == 2 and "times that of the power law" in text
     assert "must cover 1" in text and "passed" in text
     assert "N* ∝ C^" in text and "FLOPs (counted exactly)" in text
 

@@ -42,5 +42,5 @@ def test_file_is_the_optimum_in_closed_form(tmp_path, capsys):
 
 def test_unfit_budget_is_one_line():
     with pytest.raises(UserError, match="accepted: a budget nearer to those of the fit") as raised:
-        advise(known_fit(2), "masked", load_config("quickstart"), 1e10, "config")
+        advise(known_fit(2), "masked", load_config("smdm", ["--config.data.tokenizer=bytes"]), 1e13, "config")
     assert "\n" not in str(raised.value)

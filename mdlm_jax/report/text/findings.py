@@ -50,10 +50,23 @@ def _claim(comparison: Comparison, value: Multiplier) -> tuple[bool, str]:
         return (
             False,
             f"{pair}: compute multiplier {value.mean:.3g} {_uncertainty(value)}. The interval covers 1: it shows no "
-            "difference.",
+            f"difference.{_with_floor(comparison, value)}",
         )
     needs = f"{comparison.other} needs {value.mean:.3g} times the compute of {comparison.reference} for the same loss"
-    return True, f"{needs} {_uncertainty(value)}.{_trend(value)}"
+    return True, f"{needs} {_uncertainty(value)}.{_trend(value)}{_with_floor(comparison, value)}"
+
+
+def _with_floor(comparison: Comparison, pure: Multiplier) -> str:
+    """The multiplier if the loss has an irreducible part, and how far it is from that of the power law."""
+    found = comparison.with_floor
+    if isinstance(found, Refusal):
+        return ""
+    value = found.multiplier
+    return (
+        f" With an irreducible loss (L = E + A C^-a, one E for both: {found.floor:.3f} nats, "
+        f"{found.floor_low:.3f} to {found.floor_high:.3f}) it is {value.mean:.3g} ({value.mean_low:.3g} to "
+        f"{value.mean_high:.3g}), {value.mean / pure.mean:.2f} times that of the power law."
+    )
 
 
 def _trend(value: Multiplier) -> str:

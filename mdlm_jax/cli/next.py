@@ -1,0 +1,48 @@
+"""The verb `next`: the runs that narrow the interval of a compute multiplier most per FLOP."""
+
+from mdlm_jax.cli.fit import add_kept, positive, read_kept
+from mdlm_jax.errors import UserError
+
+
+def add_next(verbs) -> None:
+    """Adds the verb to the command line."""
+    verb = verbs.add_parser("next", help="the runs that narrow the interval of a compute multiplier most per FLOP")
+    add_kept(verb)
+    verb.add_argument("--reference", default="ar", help="the objective that it is compared with (default: ar)")
+    verb.add_argument("--budget", type=float, required=True, help="FLOPs of all new runs together, by 6 N D")
+    verb.set_defaults(run_verb=_next)
+
+
+def _next(options) -> int:
+    import json
+    from collections import Counter
+
+    positive(options, "budget")
+    other = read_kept(options).fitted
+    reference = read_kept(options, "reference").fitted
+    from mdlm_jax.laws import Refusal, propose
+    from mdlm_jax.sweeps.proposals import candidate_grid
+
+    grid = candidate_grid(reference, other)
+    found = propose(reference, other, grid.candidates, options.budget)
+    if isinstance(found, Refusal):
+        raise UserError(f"{options.objective} against {options.reference}: {found.reason}")
+    runs = [
+        {
+            "objective": (options.reference, options.objective)[grid.candidates.objective[at]],
+            "size": grid.sizes[at],
+            "tokens": float(grid.candidates.tokens[at]),
+            "flops": float(grid.candidates.cost[at]),
+            "seeds": seeds,
+        }
+        for at, seeds in Counter(found.chosen.tolist()).items()
+    ]
+    told = {
+        "multiplier": found.now.mean,
+        "interval": [found.now.low, found.now.high],
+        "interval_width_expected": found.width_then / found.width_now,
+        "flops": sum(run["flops"] * run["seeds"] for run in runs),
+        "runs": runs,
+    }
+    print(json.dumps(told, indent=1))
+    return 0
