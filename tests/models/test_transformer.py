@@ -202,6 +202,36 @@ def test_smdm_forward_reference_case():
     np.testing.assert_allclose(nats, [5.673242, 5.554620, 5.371327], rtol=1e-5)
 
 
+def test_modulation_scales_the_norms():
+    """With shifts 0, scales c and gates 1, adaLN is the network without it whose norms are 1 + c times as large."""
+    plain = SMALL._replace(layers=1)
+    params, c = awake(initial(plain)), 0.25
+    scaled = {room: {name: leaf for name, leaf in leaves.items()} for room, leaves in params.items()}
+    for room, names in (("blocks", ("norm_1", "norm_2")), ("ends", ("norm",))):
+        for name in names:
+            scaled[room][name] = jax.tree.map(lambda leaf: (1 + c) * leaf, params[room][name])
+    timed = plain._replace(time_conditioning=True)
+    conditioned = initial(timed)
+    parts = jnp.repeat(jnp.array([0, c, 1, 0, c, 1.0]), SMALL.width)  # shift, scale and gate of either branch
+    conditioned = {
+        "blocks": conditioned["blocks"] | params["blocks"],
+        "ends": conditioned["ends"] | params["ends"],
+    }
+    conditioned["blocks"]["modulate"] = conditioned["blocks"]["modulate"] | {"bias": parts[None]}
+    last = jnp.repeat(jnp.array([0, c]), SMALL.width)
+    conditioned["ends"]["last_modulation"] = conditioned["ends"]["last_modulation"] | {"bias": last}
+    view = whole_view(jnp.arange(12)[None] % 11)
+    one, other = (logits_of(a, Execution(), tree, view, full) for a, tree in ((timed, conditioned), (plain, scaled)))
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_output_layers_start_smaller_with_depth():
+    """Their initial weights have the deviation 1 / (sqrt(width) layers), as in SMDM's code; the last layer's too."""
+    params = transformer(SMALL._replace(layers=4, width=64, mlp_width=128), Execution()).init(jax.random.key(0))
+    for name in ("attention_out", "down"):
+        np.testing.assert_allclose(params["blocks"][name]["kernel"].std(axis=(1, 2)), 1 / (8 * 4), rtol=0.1)
+
+
 @pytest.mark.slow
 def test_one_noise_level_applies_to_all_positions():
     architecture = SMALL._replace(layers=1, time_conditioning=True)

@@ -53,6 +53,20 @@ def test_prompt_tokens_do_not_divide_the_loss(prompt):
     np.testing.assert_allclose(metrics["loss"], math.log(V), rtol=1e-6)
 
 
+def test_loss_is_the_mean_over_views():
+    """Two equal views have the loss and the gradient of one."""
+    one = ar(V)
+
+    def twice(*given):
+        return jax.tree.map(lambda field: jnp.concatenate([field, field]), one.view(*given))
+
+    (_, single), (_, double) = (
+        step(state, batch()) for state, step in (start(one), start(one._replace(view=twice, views=2)))
+    )
+    for name in ("loss", "trained_loss", "gradient_norm"):
+        np.testing.assert_allclose(double[name], single[name], rtol=1e-5)
+
+
 def test_weight_average_by_formula():
     """e' = d e + (1 - d) w with d = min(decay, (1 + n) / (10 + n)) at step n, counted from 1, as in RADD."""
     decay = 0.2
