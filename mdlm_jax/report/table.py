@@ -52,11 +52,16 @@ def _status(run: Result, study: Study) -> str:
     return f"left out: {reasons[0].partition(': ')[2]}" if reasons else "done"
 
 
+def _counter(study: Study) -> str:
+    """How FLOPs are counted: as in the budgets, which a report of failed runs alone does not have."""
+    return study.analysis.counter or "exact"
+
+
 def headings(study: Study) -> list[str]:
     """One heading a column. What is empty in every row has no column: the table is wide enough."""
     return [
         *("run", "status", "loss (nats)", "standard error", "Monte Carlo error", "bits/byte", "objective", "size"),
-        *("N", "N total", "D", "steps", "epochs", "budget", f"FLOPs, {COUNTER_LABELS[study.analysis.counter]}"),
+        *("N", "N total", "D", "steps", "epochs", "budget", f"FLOPs, {COUNTER_LABELS[_counter(study)]}"),
         *("learning rate", "seed", "seconds"),
         *(["continues"] if any(run.parent for run in study.results) else []),
     ]
@@ -79,7 +84,7 @@ def _row(run: Result, study: Study, config: str | None) -> TableRow:
         *map(_plain, (run.parameters_non_embedding, run.parameters_total, run.tokens, run.steps)),
         _fixed(run.epochs, 2),
         _short(run.budget) if run.budget > 0 else TableCell("steps", 0.0),
-        _flops(run, study.analysis.counter),
+        _flops(run, _counter(study)),
         _short(run.learning_rate),
         _plain(run.seed),
         _fixed(run.wall_seconds, 1),
