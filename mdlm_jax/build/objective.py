@@ -10,7 +10,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.block import block
-from mdlm_jax.objectives.densities import parse_density, with_density
+from mdlm_jax.objectives.densities import KINDS, parse_density, with_density
 from mdlm_jax.objectives.dropped_prompt import dropped_prompt
 from mdlm_jax.plugins import is_plugin, plugin_label, source_digest
 from mdlm_jax.processes import PROCESSES
@@ -120,7 +120,8 @@ def objective_label(config: ConfigDict) -> str:
     if "complementary" in keys and options.complementary:
         label += "-complementary"
     if options.density:
-        label += f"-{options.density.partition(':')[0]}" + "-unweighted" * (not options.density_weighted)
+        kind = options.density.partition(":")[0]
+        label += f"-{kind if kind in KINDS else 'density'}" + "-unweighted" * (not options.density_weighted)
     if not options.block_size:
         return label
     label += f"-block{options.block_size}"
