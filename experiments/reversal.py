@@ -30,6 +30,8 @@ from mdlm_jax.configs import base  # noqa: E402
 from mdlm_jax.report.figures.render import files, specification  # noqa: E402
 from mdlm_jax.style import PALETTE, palette_index  # noqa: E402
 
+TITLE = "The reversal curse on fictional people"
+FOLDER = pathlib.Path("runs/reversal")
 RESULTS = root / "experiments" / "results" / "reversal"
 OBJECTIVES, SEEDS = ("ar", "masked"), (0,)
 PEOPLE = 24  # in each third
@@ -99,6 +101,13 @@ def config_of(objective: str, seed: int, folder: pathlib.Path) -> ConfigDict:
     config.train.batch_size, config.train.log_every, config.train.checkpoint_every = BATCH, 200, 0
     config.eval.sequences = 16
     return config
+
+
+def grid() -> list[ConfigDict]:
+    """The runs. What they read is written first: a tokenizer is needed to plan them."""
+    for seed in SEEDS:
+        prepare(FOLDER / f"seed{seed}", seed)
+    return [config_of(objective, seed, FOLDER / f"seed{seed}") for seed in SEEDS for objective in OBJECTIVES]
 
 
 def answers(run, seed: int) -> dict[str, dict[str, int]]:
@@ -223,4 +232,4 @@ def main(folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "runs/reversal"))
+    main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)

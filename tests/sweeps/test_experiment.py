@@ -110,8 +110,9 @@ def column(table, name):
 
 
 @pytest.mark.slow
-def test_repository_experiments_plan(monkeypatch):
+def test_repository_experiments_plan(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)  # an experiment may write what it reads below the current folder
     experiments = pathlib.Path(__file__).resolve().parents[2] / "experiments"
     counts = {}
     for path in sorted(experiments.glob("[a-z]*.py")):
