@@ -35,11 +35,11 @@ MAKE = {
 
 
 class Side(NamedTuple):
-    step: Callable[[], float]  # runs the next step and waits for its loss
+    step: Callable[[], float]  # runs the steps of one dispatch and waits for the last loss
     state: Callable[[], State]  # the current state
     compile_seconds: float
     memory_bytes: int  # state, batch and temporaries of the compiled step
-    flops: float  # of a step: every matrix product of positions that attend and of those with logits
+    flops: float  # of a dispatch: every matrix product of positions that attend and of those with logits
     parameters: int
 
 
@@ -77,10 +77,10 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
     batches, seeds = jax.tree.map(jnp.asarray, (Batch(example, index), np.arange(case.members, dtype=np.uint32)))
     make_state = partial(initial_state, model, objective, optimizer, 0.0, hyperparameters=numbers)
     batch = jax.tree.map(lambda rows: rows[0], batches)
-    runner = jit_runner(one_step, mesh)
+    runner, steps_per_dispatch = jit_runner(one_step, mesh), case.steps_per_dispatch
     state = runner.init(make_state, seeds[0])
     key, objective_params = state.key, state.objective_params
-    train_step, read = runner.steps, runner.place(stacked([batch]))
+    train_step, read = runner.steps, runner.place(stacked([batch] * steps_per_dispatch))
     if case.members > 1:
         state, train_step, read = (
             jax.jit(jax.vmap(make_state))(seeds),
@@ -100,14 +100,14 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
 
     def compile_step() -> float:
         nonlocal compiled
-        compiled = train_step.lower(state, read, 1).compile()
+        compiled = train_step.lower(state, read, steps_per_dispatch).compile()
         return 0.0
 
     compiling = timed(compile_step)
 
     def step() -> float:
         nonlocal state
-        state, metrics = compiled(state, read, 1)
+        state, metrics = compiled(state, read, steps_per_dispatch)
         return float(metrics["loss"].mean())
 
     memory = compiled.memory_analysis()
@@ -146,7 +146,7 @@ def _flops(case: cases.Case, objective: Objective, architecture: Architecture, v
         noise_levels=view.t.shape[1],
         views=objective.views,
     )
-    return float(case.members * case.batch_size * one.exact)
+    return float(case.members * case.batch_size * case.steps_per_dispatch * one.exact)
 
 
 def _write_inputs(folder: pathlib.Path, case: cases.Case, state: State, views: list[View]) -> None:

@@ -4,6 +4,7 @@ import os
 import pathlib
 import platform
 import tempfile
+from collections.abc import Callable
 from statistics import median
 
 import jax
@@ -23,8 +24,17 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}  # relative
 STATE_PASSES = 8  # parameters, gradients and two moments, each read and written at least once
 
 
-def run_suite(name: str, torch_python: str | None, say=print) -> dict:
-    """Every number of a suite, as JSON values. `say` gets one line for each case that is done or left out."""
+def run_suite(
+    name: str, torch_python: str | None, keep: Callable[[dict], None], say: Callable[[str], None] = print
+) -> dict:
+    """Every number of a suite, as JSON values.
+
+    Args:
+        name: A key of SUITES.
+        torch_python: A Python that has torch, or None.
+        keep: Gets the numbers so far after each case.
+        say: Gets one line for each case that is done or left out.
+    """
     suite = SUITES[name]
     base = next(iter(suite.cases.values()))
     found = {"machine": machine(), "suite": name, "rates": {}, "steps": {}, "left_out": []}
@@ -43,11 +53,12 @@ def run_suite(name: str, torch_python: str | None, say=print) -> dict:
                 side, beside = _made(case, torch_python, suite)
                 reference = reference or side
                 turns = in_turns(side, reference, suite.rounds)
-        except jax.errors.JaxRuntimeError as error:  # for example out of memory
+        except (jax.errors.JaxRuntimeError, UserError) as error:  # out of memory; PyTorch's loss is another
             leave_out(f"{label}: {str(error).splitlines()[0]}")
             continue
         found["steps"][label] = row = _row(case, base, side, reference, turns, found["rates"][case.dtype]) | beside
         say(f"{label}: {1e3 * row['seconds']:,.1f} ms a step, {row['share_of_matmul']:.2f} of a matmul's rate")
+        keep(found)
     with doing("populations"):
         found["populations"] = populations(suite.small, suite.rounds)
     try:
@@ -80,7 +91,8 @@ def _made(case: Case, torch_python: str | None, suite: Suite) -> tuple[Side, dic
 
 def _row(case: Case, base: Case, side: Side, reference: Side, turns: list[dict], rates: dict) -> dict:
     seconds = median(turn["ours"]["seconds"] for turn in turns)
-    tokens, state_bytes = case.batch_size * case.length, 4 * STATE_PASSES * side.parameters
+    tokens = case.steps_per_dispatch * case.batch_size * case.length
+    state_bytes = case.steps_per_dispatch * 4 * STATE_PASSES * side.parameters
     floor = max(side.flops / rates["matmul"], state_bytes / rates["copy"])
     kind = jax.devices()[0].device_kind
     peak = next((rate for name, rate in DATASHEET.items() if kind.startswith(name)), rates["matmul"])

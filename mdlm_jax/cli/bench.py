@@ -46,23 +46,33 @@ def _bench(options: argparse.Namespace) -> int:
 
     # compilation is timed, so no program may come from a cache
     jax.config.update("jax_enable_compilation_cache", False)
+
+    def keep(found: dict) -> None:
+        """A suite that is stopped leaves the cases that it has measured."""
+        if options.out is not None:
+            _write(options.out, "bench.json", json.dumps(found, indent=1))
+
     name = options.suite or ("gpu" if jax.default_backend() == "gpu" else "cpu")
-    found = run_suite(name, options.torch_python)
+    found = run_suite(name, options.torch_python, keep)
     text = table(found)
     print(text)
     if options.out is None:
         return 0
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        write_whole(options.out / "bench.json", json.dumps(found, indent=1) + "\n")
-        write_whole(options.out / "bench.md", text + "\n")
-    except OSError as error:
-        raise _not_written(options.out, error) from error
+    _write(options.out, "bench.json", json.dumps(found, indent=1))
+    _write(options.out, "bench.md", text)
     try:
         plot(found, options.out / "bench.png")
     except ImportError as error:
         print(f"no picture: {error.name} is not installed")
     return 0
+
+
+def _write(folder: pathlib.Path, name: str, text: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / name, text + "\n")
+    except OSError as error:
+        raise _not_written(folder, error) from error
 
 
 def _not_written(folder: pathlib.Path, error: OSError) -> UserError:

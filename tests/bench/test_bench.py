@@ -44,7 +44,7 @@ def test_smallest_suite_reports_times_floors_and_omissions(tmp_path):
         assert f"mdlm-jax: {part}, for " in progress and f"mdlm-jax: {part}: " in progress
     found = json.loads((tmp_path / "bench.json").read_text())
     assert (tmp_path / "bench.md").read_text().strip() in told
-    assert list(found["steps"]) == ["base", "scored only"]
+    assert list(found["steps"]) == ["base", "scored only", "dispatched together"]
     for row in found["steps"].values():
         assert row["floor_seconds"] > 0 and row["compile_seconds"] > 0 and row["memory_bytes"] > 0
         rate = found["rates"]["float32"]["matmul"]
