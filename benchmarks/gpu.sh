@@ -12,7 +12,7 @@ dry= patience=1
 [[ ${1:-} == --dry ]] && { dry=--dry patience=4; shift; export JAX_PLATFORMS=cpu; }
 out=${1:-benchmarks/results/gpu}
 mkdir -p "$out"
-rm -f "$out"/*.md "$out"/*.json
+rm -f "$out"/{bench,decoding}.{md,json} "$out/gpu.md"
 : > "$out/log.txt"
 export PYTHONPATH=$PWD XLA_PYTHON_CLIENT_PREALLOCATE=false
 [[ $dry ]] || export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$out/compiled}
