@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Collection, Hashable, Sequence
 from typing import NamedTuple
 
-# FLOPs that take as long as the rest of a step, whatever its size. On a core 1 ms at 50 GFLOP/s
-# (benchmarks/results/dispatch.md); on an accelerator only the order of magnitude matters: 0.2 ms at 100 TFLOP/s.
+# FLOPs that take as long as the rest of a step, whatever its size; only the order of magnitude matters. On a core 1 ms
+# at 50 GFLOP/s (benchmarks/dispatch.py measures it), on an accelerator 0.2 ms at 100 TFLOP/s.
 CORE_STEP, ACCELERATOR_STEP = 5e7, 2e10
 
 
