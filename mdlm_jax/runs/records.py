@@ -5,11 +5,13 @@ import math
 import pathlib
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from mdlm_jax.errors import UserError
 
 T = TypeVar("T", bound=tuple)
+Read = TypeVar("Read")
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -66,26 +68,24 @@ def read_record(path: pathlib.Path, kind: type[T], what: str) -> T | None:
     Raises:
         UserError: The file cannot be read, or holds something else.
     """
-    try:
-        return record(json.loads(path.read_text(encoding="utf-8")), kind)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, what, error) from error
+    return _read(path, what, lambda fields: record(fields, kind), None)
 
 
 def read_records(path: pathlib.Path, kind: type[T], what: str) -> list[T]:
     """The NamedTuples in a file, as `read_record`; none without the file."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+
+    def records(found: Any) -> list[T]:
         if not isinstance(found, list):
             raise ValueError(f"it holds {found!r:.40}, expected a list")
         return [record(fields, kind) for fields in found]
+
+    return _read(path, what, records, [])
+
+
+def _read(path: pathlib.Path, what: str, parse: Callable[[Any], Read], missing: Read) -> Read:
+    try:
+        return parse(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        return []
+        return missing
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, what, error) from error
-
-
-def _damaged(path: pathlib.Path, what: str, error: Exception) -> UserError:
-    return UserError(f"{path}: not {what} ({error}); accepted: the file as it was written")
+        raise UserError(f"{path}: not {what} ({error}); accepted: the file as it was written") from error
