@@ -9,6 +9,7 @@ ROOMS = [
         "errors",
         "interrupts",
         "files",
+        "kinds",
         "noise",
         "malloc",
         "style",

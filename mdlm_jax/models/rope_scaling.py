@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.kinds import parse_kind
 
 # the parameters of each kind, with their defaults; None: must be given
 KINDS: dict[str, dict[str, float | None]] = {
@@ -21,19 +22,7 @@ def parse_scaling(text: str) -> tuple[str, dict[str, float]]:
     Raises:
         UserError: The kind is unknown, or a parameter is unknown, missing or not above 0.
     """
-    kind, _, given = text.partition(":")
-    if kind not in KINDS:
-        raise UserError(f"rope scaling {kind!r}: accepted are {', '.join(KINDS)}")
-    values = dict(KINDS[kind])
-    for item in filter(None, given.split(",")):
-        name, _, value = item.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if name not in values or not 0 <= number < math.inf:
-            raise UserError(f"rope scaling {text!r}: {item!r}; accepted: {', '.join(values)}, each a number above 0")
-        values[name] = number
+    kind, values = parse_kind("rope scaling", text, KINDS, math.inf, "above 0")
     for name, value in values.items():
         if value is None or (not value and KINDS[kind][name] is None):
             raise UserError(f"rope scaling {text!r}: {name} must be given, above 0")

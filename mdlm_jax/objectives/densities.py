@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
+from mdlm_jax.kinds import parse_kind
 from mdlm_jax.objectives.base import Objective, View
 
 BINS = 256
@@ -34,21 +35,7 @@ def parse_density(text: str) -> Density:
     Raises:
         UserError: The kind or a parameter is unknown, or a parameter is out of range.
     """
-    kind, _, given = text.partition(":")
-    if kind not in KINDS:
-        raise UserError(f"objective.density is {text!r}; accepted: {', '.join(KINDS)}, such as bell:mean=0.5,width=0.2")
-    values = dict(KINDS[kind])
-    for item in filter(None, given.split(",")):
-        name, _, value = item.partition("=")
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if name not in values or not 0 <= number <= 1:
-            raise UserError(
-                f"objective.density is {text!r}: {item!r}; accepted: {', '.join(values)}, each a number from 0 to 1"
-            )
-        values[name] = number
+    kind, values = parse_kind("objective.density", text, KINDS, 1.0, "from 0 to 1")
     if kind == "clipped":
         if not values["low"] < values["high"]:
             raise UserError(f"objective.density is {text!r}; accepted: low < high")
