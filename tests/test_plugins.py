@@ -12,13 +12,13 @@ import pytest
 from mdlm_jax.build import plan
 from mdlm_jax.build.described import DESCRIBED
 from mdlm_jax.build.objective import (
-    NEVER_IN_BLOCKS,
     objective_label,
     objective_of,
     objective_source_digest,
     read_keys,
 )
 from mdlm_jax.config import load_config
+from mdlm_jax.configs.objective_keys import NEVER_IN_BLOCKS
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES

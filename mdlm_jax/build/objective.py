@@ -6,6 +6,7 @@ from mdlm_jax.build.described import factory_of, keys_of, made, objective_factor
 from mdlm_jax.build.user_code import check_objective
 from mdlm_jax.configs.base import KEYS
 from mdlm_jax.configs.checks import refuse
+from mdlm_jax.configs.objective_keys import NEVER_IN_BLOCKS, WITHOUT_LEVELS
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.autoregressive import ar_without_start
@@ -14,9 +15,6 @@ from mdlm_jax.objectives.densities import KINDS, parse_density, with_density
 from mdlm_jax.objectives.dropped_prompt import dropped_prompt
 from mdlm_jax.plugins import is_plugin, plugin_label, source_digest
 from mdlm_jax.processes import PROCESSES
-
-NEVER_IN_BLOCKS = ("ar", "any_order_causal", "gaussian", "unified")  # causal, reading vectors, or of two modalities
-WITHOUT_LEVELS = ("ar", "any_order_causal", "masked_lm", "unified")  # or with a level for each task
 
 
 def objective_of(config: ConfigDict, mask_id: int) -> Objective:

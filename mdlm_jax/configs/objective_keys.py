@@ -4,12 +4,13 @@ from mdlm_jax.configs.key import NOT_EMPTY, NOT_ZERO, Key
 
 OBJECTIVES = ("ar", "any_order", "any_order_causal", "masked", "masked_lm", "masked_plain", "genmd4", "d3pm", "tauldr")
 OBJECTIVES += ("sedd", "gidd", "udlm", "duo", "csm", "gaussian", "unified")
-WHOLE_ROWS = tuple(name for name in OBJECTIVES if name not in ("ar", "any_order_causal", "gaussian", "unified"))
+NEVER_IN_BLOCKS = ("ar", "any_order_causal", "gaussian", "unified")  # causal, reading vectors, or of two modalities
+WHOLE_ROWS = tuple(name for name in OBJECTIVES if name not in NEVER_IN_BLOCKS)
 WITH_PROCESS = ("d3pm", "tauldr", "sedd")
 GIDD = {"objective.name": ("gidd",), "objective.process": ("gidd",)}
 OF_MODALITIES = ("linear", "cosine", "cosine_squared", "square_root", "logarithmic")
-# objectives with one noise level for a row
-WITH_LEVELS = tuple(name for name in OBJECTIVES if name not in ("ar", "any_order_causal", "masked_lm", "unified"))
+WITHOUT_LEVELS = ("ar", "any_order_causal", "masked_lm", "unified")  # or with a noise level for each task
+WITH_LEVELS = tuple(name for name in OBJECTIVES if name not in WITHOUT_LEVELS)
 IN_BLOCKS = {"objective.block_size": (NOT_ZERO,)}
 NOISE_BY_SCHEDULE = {
     "objective.name": ("masked", "masked_plain", "gidd", "udlm", "csm"),

@@ -7,7 +7,8 @@ import pytest
 from scipy.stats import truncnorm
 
 import mdlm_jax as mj
-from mdlm_jax.build.objective import WITHOUT_LEVELS, objective_label, objective_of
+from mdlm_jax.build.objective import objective_label, objective_of
+from mdlm_jax.configs.objective_keys import WITHOUT_LEVELS
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.exact import random_toy_distribution
