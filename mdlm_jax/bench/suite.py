@@ -34,6 +34,9 @@ def run_suite(
         torch_python: A Python that has torch, or None.
         keep: Gets the numbers so far after each case.
         say: Gets one line for each case that is done or left out.
+
+    Raises:
+        UserError: No case could be measured.
     """
     suite = SUITES[name]
     base = next(iter(suite.cases.values()))
@@ -59,6 +62,8 @@ def run_suite(
         found["steps"][label] = row = _row(case, base, side, reference, turns, found["rates"][case.dtype]) | beside
         say(f"{label}: {1e3 * row['seconds']:,.1f} ms a step, {row['share_of_matmul']:.2f} of a matmul's rate")
         keep(found)
+    if reference is None:
+        raise UserError(f"no case of the suite {name} could be measured: {found['left_out'][0]}")
     with doing("populations"):
         found["populations"] = populations(suite.small, suite.rounds)
     try:

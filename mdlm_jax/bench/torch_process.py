@@ -41,23 +41,35 @@ def serve(version: str, questions: dict[str, Callable[[], float]]) -> None:
         print(json.dumps(timed(questions[line.strip()])), flush=True)
 
 
-def start(python: str, folder: pathlib.Path) -> Peer:
-    """Starts PyTorch's side.
+def check_python(python: str) -> None:
+    """Imports what PyTorch's side needs, so that a suite does not run for minutes without it.
 
     Raises:
-        UserError: That Python cannot be run or has no torch.
+        UserError: That Python cannot be run, or lacks torch or numpy.
+    """
+    accepted = "accepted: a Python that has torch and numpy"
+    try:
+        tried = subprocess.run([python, "-c", "import numpy, torch"], stdin=subprocess.DEVNULL, capture_output=True)
+    except OSError as error:
+        raise UserError(f"--torch-python={python}: cannot be run ({error.strerror}); {accepted}") from error
+    if tried.returncode != 0:
+        raise UserError(f"--torch-python={python}: cannot import torch and numpy; {accepted}")
+
+
+def start(python: str, folder: pathlib.Path) -> Peer:
+    """Starts PyTorch's side, in a Python that passes `check_python`.
+
+    Raises:
+        UserError: The process ended.
     """
     root = str(pathlib.Path(__file__).resolve().parents[2])
-    try:
-        process = subprocess.Popen(
-            [python, "-m", "mdlm_jax.bench.torch_side", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": root},
-        )
-    except OSError as error:
-        raise UserError(f"--torch-python={python}: cannot be run ({error.strerror})") from error
+    process = subprocess.Popen(
+        [python, "-m", "mdlm_jax.bench.torch_side", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": root},
+    )
     return Peer(process, _read(process))
 
 

@@ -4,9 +4,9 @@ import argparse
 import json
 import os
 import pathlib
-import shutil
 
 from mdlm_jax.bench.cases import SUITES
+from mdlm_jax.bench.torch_process import check_python
 from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import check_can_be_made, write_whole
@@ -34,8 +34,8 @@ def _bench(options: argparse.Namespace) -> int:
             check_can_be_made(options.out)
         except OSError as error:
             raise _not_written(options.out, error) from error
-    if options.torch_python is not None and shutil.which(options.torch_python) is None:
-        raise UserError(f"--torch-python={options.torch_python}: no such program; accepted: a Python that has torch")
+    if options.torch_python is not None:
+        check_python(options.torch_python)
     # leaves memory of the GPU for PyTorch
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     prepare_devices()

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from mdlm_jax.bench.cases import SUITES
+from mdlm_jax.cli.main import main
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BLOCKED = ("grain", "tensorflow_datasets", "ml_collections", "array_record", "tokenizers", "pyarrow", "matplotlib")
@@ -33,6 +34,14 @@ def test_cases_differ_from_their_base():
         base, *others = suite.cases.values()
         assert base not in others and len(set(others)) == len(others)
         assert base.beside_torch
+
+
+@pytest.mark.parametrize("python", ["/bin/false", "", "nowhere/python"])
+def test_python_without_torch_is_refused_at_once(python, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", "--suite", "smallest", "--torch-python", python])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and line.endswith("accepted: a Python that has torch and numpy")
 
 
 @pytest.mark.slow
