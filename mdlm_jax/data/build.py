@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import rich.progress
 
-from mdlm_jax.data.corpus import MANIFEST, VERSION, open_streams
+from mdlm_jax.data.corpus import MANIFEST, VERSION, manifest_digest, open_streams
 from mdlm_jax.data.digest import file_digests
 from mdlm_jax.data.rows import Joined, Piece, batches, encode
 from mdlm_jax.data.shards import open_writer, write_split
@@ -89,7 +89,8 @@ def build_corpus(
                 ],
             }
             open_streams(folder, manifest)
-            (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+            kept = manifest | {"sha256": manifest_digest(manifest)}
+            (folder / MANIFEST).write_text(json.dumps(kept, indent=2), encoding="utf-8")
     return manifest
 
 

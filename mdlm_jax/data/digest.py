@@ -10,8 +10,9 @@ from typing import Any
 
 from mdlm_jax.data.cache import cache_folder, keep
 from mdlm_jax.data.captioned import CAPTIONED, layout_of
+from mdlm_jax.data.compressed import kind
 from mdlm_jax.data.corpus import read_manifest
-from mdlm_jax.data.files import expand, kind, reads_field
+from mdlm_jax.data.files import expand, reads_field
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.sources import open_documents
 from mdlm_jax.errors import UserError

@@ -16,7 +16,7 @@ from mdlm_jax.data.rows import Joined, join
 from mdlm_jax.data.sources import Documents, open_documents
 from mdlm_jax.data.tokenizer import BUILT_IN_FILE, Tokenizer
 
-VERSION = 1  # of the way text is encoded: another one leaves what is kept behind
+VERSION = 2  # of the way text is encoded: another one leaves what is kept behind
 SMALL = 1 << 18  # tokens that are encoded sooner than their entry in the cache is found
 KEPT_BYTES = 8 << 30  # of all entries; the one whose last use is longest ago goes first
 

@@ -1,8 +1,6 @@
 """Text files by name: what globs and folders name, and their documents, compressed or not."""
 
 import glob
-import gzip
-import io
 import lzma
 import pathlib
 import tarfile
@@ -10,11 +8,11 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+from mdlm_jax.data.compressed import COMPRESSED, kind, open_stream
 from mdlm_jax.data.readers import json_lines, read_json, read_jsonl, read_parquet, read_tar, read_txt
 from mdlm_jax.errors import UserError
 
 STREAMED = {".txt": read_txt, ".jsonl": read_jsonl, ".json": read_json, ".tar": read_tar}
-COMPRESSED = (".gz", ".xz", ".zst")
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)  # errors of reading a file
 ACCEPTED = f"{', '.join(STREAMED)} (each also as {', '.join(COMPRESSED)}) and .parquet"
 
@@ -87,7 +85,7 @@ def read_rows(key: str, patterns: str) -> Iterator[tuple[str, Any]]:
         if kind(file) != ".jsonl":
             raise UserError(f"{key}: {file} is no .jsonl file; accepted: .jsonl, compressed or not, one object a line")
         try:
-            with open_stream(file) as stream:
+            with open_stream(file, file.suffix) as stream:
                 yield from json_lines(stream, str(file))
         except DAMAGED as error:
             raise UserError(f"{file} cannot be read ({error})") from error
@@ -98,11 +96,6 @@ def reads_field(file: pathlib.Path) -> bool:
     return kind(file) != ".txt"
 
 
-def kind(file: pathlib.Path) -> str:
-    """'.txt' for corpus.txt and for corpus.txt.xz."""
-    return pathlib.Path(file.stem).suffix if file.suffix in COMPRESSED else file.suffix
-
-
 def _accepted(file: pathlib.Path) -> bool:
     return kind(file) in STREAMED or file.suffix == ".parquet"
 
@@ -111,19 +104,5 @@ def _documents(file: pathlib.Path, field: str) -> Iterator[str]:
     if file.suffix == ".parquet":
         yield from read_parquet(file, field)
         return
-    with open_stream(file) as stream:
+    with open_stream(file, file.suffix) as stream:
         yield from STREAMED[kind(file)](stream, str(file), field)
-
-
-def open_stream(file: pathlib.Path) -> io.BufferedIOBase:
-    """The bytes of a file, decompressed."""
-    if file.suffix == ".gz":
-        return gzip.open(file, "rb")
-    if file.suffix == ".xz":
-        return lzma.open(file, "rb")
-    if file.suffix == ".zst":
-        import pyarrow
-
-        # It reads all frames of a file, and raises an error where the last one is truncated.
-        return io.BufferedReader(pyarrow.input_stream(str(file), compression="zstd"))
-    return open(file, "rb")

@@ -8,17 +8,21 @@ import io
 import itertools
 import json
 import pathlib
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from mdlm_jax.data.compressed import kind, open_stream
 from mdlm_jax.errors import UserError
 
 BETWEEN_DOCUMENTS = "\n\f\n"
+# a line with only a form feed, which starts a line; it begins with the form feed because that is fast to search for
+_FORM_FEED = re.compile(r"\f(?<![^\n]\f)\r?(?:\n|\Z)")
 
 
 def as_text(where: str, content: Any) -> str:
-    """The text of a str or of UTF-8 bytes; '' for None.
+    """The text of a str or of UTF-8 bytes, without a byte order mark in front; '' for None.
 
     Raises:
         UserError: The content is anything else; the message starts with `where`.
@@ -29,7 +33,7 @@ def as_text(where: str, content: Any) -> str:
         raise UserError(f"{where}: expected text, found {type(content).__name__}")
     try:
         if isinstance(content, bytes):
-            return content.decode("utf-8")
+            return content.decode("utf-8-sig")
         content.encode("utf-8")  # JSON can spell half of a surrogate pair, which is no character
         return content
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
@@ -39,7 +43,11 @@ def as_text(where: str, content: Any) -> str:
 
 def read_txt(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]:
     """The pieces between lines that hold only a form feed; blank pieces are no documents."""
-    yield from filter(None, as_text(where, stream.read()).split(BETWEEN_DOCUMENTS))
+    *pieces, last = _FORM_FEED.split(as_text(where, stream.read()))
+    for piece in pieces:  # each ends with the line break before the form feed, if it has any text
+        yield from filter(None, [piece.removesuffix("\n").removesuffix("\r")])
+    if last:
+        yield last
 
 
 def json_lines(stream: Iterable[bytes], where: str) -> Iterator[tuple[str, Any]]:
@@ -79,6 +87,7 @@ def read_tar(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]
     """Samples as in WebDataset: consecutive files whose names agree up to the first dot.
 
     The text of a sample is its .txt file; without one, `field` of its .json or .jsonl file; without either, ''.
+    Each may be compressed.
     """
     readers = {".txt": read_txt, ".json": read_json, ".jsonl": read_jsonl}
     with tarfile.open(fileobj=stream, mode="r|", tarinfo=_StrictHeader) as tar:
@@ -86,19 +95,19 @@ def read_tar(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]
         files = (
             (
                 pathlib.PurePath(member.name),
-                tar.extractfile(member).read() if member.name.endswith(tuple(readers)) else b"",
+                tar.extractfile(member).read() if kind(pathlib.PurePath(member.name)) in readers else b"",
             )
             for member in tar
             if member.isfile()
         )
         for _, sample in itertools.groupby(files, lambda file: file[0].with_name(file[0].name.split(".")[0] or "_")):
-            contents = {name.suffix: (name, content) for name, content in sample}
+            contents = {kind(name): (name, content) for name, content in sample}
             suffix = next((suffix for suffix in readers if suffix in contents), None)
             if suffix is None:
                 yield ""
                 continue
             name, content = contents[suffix]
-            yield from readers[suffix](io.BytesIO(content), f"{where}, {name}", field)
+            yield from readers[suffix](open_stream(io.BytesIO(content), name.suffix), f"{where}, {name}", field)
 
 
 class _StrictHeader(tarfile.TarInfo):

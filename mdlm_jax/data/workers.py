@@ -29,7 +29,7 @@ def open_workers(count: int, function: Callable[[Any], Any]) -> Iterator[Callabl
         A function from items to pairs (item, function(item)), in order.
 
     Raises:
-        UserError: A worker was killed.
+        UserError: A worker was killed, or cannot be started.
     """
     # Spawned, because a fork of a process in which JAX runs threads may never return.
     context = multiprocessing.get_context("spawn")
@@ -39,10 +39,16 @@ def open_workers(count: int, function: Callable[[Any], Any]) -> Iterator[Callabl
         stack.callback(_end, processes)
         stack.callback(threads.shutdown, wait=False, cancel_futures=True)
         with _without_interrupts():
-            for _ in range(count):
-                near, far = context.Pipe()
-                processes.append(context.Process(target=_serve, args=(far, function), daemon=True))
-                processes[-1].start()
+            for number in range(count):
+                try:
+                    near, far = context.Pipe()
+                    process = context.Process(target=_serve, args=(far, function), daemon=True)
+                    process.start()
+                except OSError as error:
+                    raise UserError(
+                        f"--workers={count}: process {number + 1} cannot be started ({error.strerror}); accepted: fewer"
+                    ) from error
+                processes.append(process)
                 far.close()
                 idle.put(near)
         yield functools.partial(_in_order, threads, functools.partial(_call, idle), count * WAITING_ITEMS)

@@ -1,7 +1,9 @@
 """A built corpus reads as the text it was built from, and a half-built one is not read at all."""
 
+import errno
 import hashlib
 import json
+import multiprocessing.context
 import os
 import pathlib
 import signal
@@ -70,7 +72,9 @@ def test_rows_match_the_text(text, built, length):
 
 def test_manifest(text, built):
     output, manifest = built
-    assert manifest == corpus.read_manifest(output) == json.loads((output / "manifest.json").read_text())
+    assert manifest == corpus.read_manifest(output)
+    written = json.loads((output / "manifest.json").read_text())
+    assert written == manifest | {"sha256": corpus.manifest_digest(manifest)}
     train = pathlib.Path(text["path"]).read_text().split("\n\f\n")
     size = sum(len(document.encode()) for document in train)
     tokens = size + len(train)
@@ -167,6 +171,22 @@ def test_damaged_text_is_found_before_writing(text, tmp_path):
         with pytest.raises(UserError, match="bad.txt is not UTF-8"):
             build_corpus(tmp_path / "corpus", source="text", **(text | changed), tokenizer="bytes", workers=1)
         assert [file.name for file in tmp_path.iterdir()] == ["bad.txt"]
+
+
+def test_too_many_workers_are_refused(text, tmp_path, monkeypatch):
+    """As where the system has no more processes to give."""
+    start, started = multiprocessing.context.SpawnProcess.start, []
+
+    def start_one(process):
+        if started:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(process)
+        start(process)
+
+    monkeypatch.setattr(multiprocessing.context.SpawnProcess, "start", start_one)
+    with pytest.raises(UserError, match="--workers=2: process 2 cannot be started .Resource.*; accepted: fewer"):
+        build_corpus(tmp_path / "corpus", source="text", **text, tokenizer="bytes", workers=2)
+    assert not started[0].is_alive() and not list(tmp_path.iterdir())
 
 
 def test_corpus_is_never_overwritten(text, built, tmp_path):

@@ -26,10 +26,11 @@ def built(tmp_path_factory):
 
 
 def manifest_with(*keys, value):
-    """A function that sets, or with `value=KeyError` deletes, one value of the manifest."""
+    """A function that sets, or with `value=KeyError` deletes, one value of a manifest of before it had a digest."""
 
     def damage(folder):
         manifest = json.loads((folder / "manifest.json").read_text())
+        del manifest["sha256"]
         inner = manifest
         for key in keys[:-1]:
             inner = inner[key]
@@ -102,6 +103,7 @@ DAMAGE = {
     "tokens are negative": lambda: manifest_with("splits", "train", "tokens", value=-5),
     "other tokens": lambda: manifest_with("splits", "train", "tokens", value=60_000),
     "other records": lambda: manifest_with("splits", "train", "tokens", value=70_000),
+    "other bytes": lambda: content("manifest.json", replaced(b'"bytes": 9000', b'"bytes": 9001')),
     "bytes are null": lambda: manifest_with("splits", "validation", "bytes", value=None),
     "no tokenizer": lambda: manifest_with("tokenizer", value=KeyError),
     "tokenizer is text": lambda: manifest_with("tokenizer", value="bytes"),

@@ -95,6 +95,33 @@ def test_every_kind_gives_the_same_documents(tmp_path, kind):
     assert documents.count("") == (0 if kind.startswith("txt") else rows.count(None) + rows.count(""))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lines_with_a_form_feed_separate_documents(tmp_path, end):
+    """At the start, at the end and several in a row; a form feed within a line belongs to the text."""
+    lines = ["\f", "a", "\f", "\f", "b\f", "", "\fc", "\f", "d", "\f"]
+    (tmp_path / "a.txt").write_bytes(end.join(lines).encode())
+    assert read(tmp_path) == ["a", f"b\f{end}{end}\fc", "d"]
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "json", "lines.json"])
+def test_a_byte_order_mark_is_no_text(tmp_path, kind):
+    path = write(tmp_path, kind, DOCUMENTS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(path) == DOCUMENTS
+
+
+def test_tar_members_may_be_compressed(tmp_path):
+    whole = {"a.txt": b"plain", "b.json": b'{"text": "nested"}', "c.jsonl": b'{"text": "row"}\n'}
+    packed = {"a.txt.gz": gzip.compress(whole["a.txt"]), "b.json.xz": lzma.compress(whole["b.json"])}
+    packed["c.jsonl.zst"] = pyarrow.compress(whole["c.jsonl"], codec="zstd", asbytes=True)
+    for number, members in enumerate((whole, packed)):
+        (tmp_path / f"{number}.tar").write_bytes(tar_of(members))
+        assert read(tmp_path / f"{number}.tar", "text") == ["plain", "nested", "row"]
+    (tmp_path / "half.tar").write_bytes(tar_of({"a.txt.gz": packed["a.txt.gz"][:9]}))
+    with pytest.raises(UserError, match="half.tar cannot be read"):
+        read(tmp_path / "half.tar")
+
+
 def test_folders_and_globs_of_mixed_kinds(tmp_path):
     for kind in KINDS:
         write(tmp_path, kind, DOCUMENTS[:1])
