@@ -8,8 +8,7 @@ import pathlib
 from mdlm_jax.bench.cases import SUITES
 from mdlm_jax.bench.torch_process import check_python
 from mdlm_jax.cli.devices import prepare_devices
-from mdlm_jax.errors import UserError
-from mdlm_jax.files import check_can_be_made, write_whole
+from mdlm_jax.cli.out import check_out_folder, write_out
 
 
 def add_bench(verbs) -> None:
@@ -30,10 +29,7 @@ def add_bench(verbs) -> None:
 
 def _bench(options: argparse.Namespace) -> int:
     if options.out is not None:
-        try:
-            check_can_be_made(options.out)
-        except OSError as error:
-            raise _not_written(options.out, error) from error
+        check_out_folder(options.out)
     if options.torch_python is not None:
         check_python(options.torch_python)
     # leaves memory of the GPU for PyTorch
@@ -50,7 +46,7 @@ def _bench(options: argparse.Namespace) -> int:
     def keep(found: dict) -> None:
         """A suite that is stopped leaves the cases that it has measured."""
         if options.out is not None:
-            _write(options.out, "bench.json", json.dumps(found, indent=1))
+            write_out(options.out / "bench.json", json.dumps(found, indent=1) + "\n")
 
     name = options.suite or ("gpu" if jax.default_backend() == "gpu" else "cpu")
     found = run_suite(name, options.torch_python, keep)
@@ -58,22 +54,10 @@ def _bench(options: argparse.Namespace) -> int:
     print(text)
     if options.out is None:
         return 0
-    _write(options.out, "bench.json", json.dumps(found, indent=1))
-    _write(options.out, "bench.md", text)
+    keep(found)
+    write_out(options.out / "bench.md", text + "\n")
     try:
         plot(found, options.out / "bench.png")
     except ImportError as error:
         print(f"no picture: {error.name} is not installed")
     return 0
-
-
-def _write(folder: pathlib.Path, name: str, text: str) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / name, text + "\n")
-    except OSError as error:
-        raise _not_written(folder, error) from error
-
-
-def _not_written(folder: pathlib.Path, error: OSError) -> UserError:
-    return UserError(f"--out={folder}: cannot be written ({error.strerror}); accepted: a folder to write to")

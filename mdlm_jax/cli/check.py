@@ -18,14 +18,16 @@ def add_check(verbs) -> None:
 def _check(options) -> int:
     prepare_devices()
     from mdlm_jax.exact.check_objective import check_objective
+    from mdlm_jax.runs.say import doing
 
-    rows = check_objective(
-        options.objective,
-        options.config,
-        options.overrides,
-        vocab=options.vocab,
-        length=options.length,
-        draws=options.draws,
-        seed=options.seed,
-    )
+    with doing(f"checking {options.objective}"):
+        rows = check_objective(
+            options.objective,
+            options.config,
+            options.overrides,
+            vocab=options.vocab,
+            length=options.length,
+            draws=options.draws,
+            seed=options.seed,
+        )
     return 0 if all(row.holds for row in rows) else 1

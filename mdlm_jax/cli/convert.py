@@ -22,10 +22,12 @@ def add_convert(verbs) -> None:
 
 def _convert(options) -> int:
     from mdlm_jax.runs.export import export_run
+    from mdlm_jax.runs.say import doing
     from mdlm_jax.weights.save import convert
 
     is_run = (options.source / "checkpoints").is_dir()
-    source = (export_run if is_run else convert)(options.source, options.out, dtype=options.dtype)
+    with doing(f"converting {options.source}", one_process=True):
+        source = (export_run if is_run else convert)(options.source, options.out, dtype=options.dtype)
     slots = source.description.slots
     count = sum(math.prod(slot.shape) for slot in slots)
     print(f"{options.out}: {source.config['model_type']}, {count:,} parameters in {len(slots)} tensors")

@@ -1,7 +1,9 @@
 """The verbs under `mdlm-jax data`: build a corpus or train a tokenizer."""
 
 import argparse
+import contextlib
 import os
+import sys
 
 
 def add_data(verbs) -> None:
@@ -37,15 +39,16 @@ def _add_source(verb: argparse.ArgumentParser) -> None:
 def _build_corpus(options) -> int:
     from mdlm_jax.data.build import build_corpus
 
-    manifest = build_corpus(
-        options.out,
-        source=options.source,
-        path=options.path,
-        validation_path=options.validation_path,
-        field=options.field,
-        tokenizer=options.tokenizer,
-        workers=options.workers,
-    )
+    with _told("building the corpus"):
+        manifest = build_corpus(
+            options.out,
+            source=options.source,
+            path=options.path,
+            validation_path=options.validation_path,
+            field=options.field,
+            tokenizer=options.tokenizer,
+            workers=options.workers,
+        )
     for split, counts in manifest["splits"].items():
         skipped = f", {counts['skipped']:,} rows without text left out" if counts["skipped"] else ""
         print(f"{options.out}: {split}: {counts['documents']:,} documents, {counts['tokens']:,} tokens{skipped}")
@@ -57,6 +60,14 @@ def _train_tokenizer(options) -> int:
     from mdlm_jax.data.sources import open_documents
 
     documents = open_documents(options.source, options.path, options.validation_path, options.field)
-    trained = train_bpe(documents.train(), options.size, options.out)
+    with _told("training the tokenizer"):
+        trained = train_bpe(documents.train(), options.size, options.out)
     print(f"{options.out}: {trained.vocab_size:,} tokens")
     return 0
+
+
+def _told(what: str) -> contextlib.AbstractContextManager[None]:
+    """Reports a task where its progress bar does not: outside a terminal."""
+    from mdlm_jax.runs.say import doing
+
+    return contextlib.nullcontext() if sys.stdout.isatty() else doing(what, one_process=True)

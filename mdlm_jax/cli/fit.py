@@ -55,10 +55,12 @@ def _fit(options) -> int:
     from mdlm_jax.laws import Refusal, write_fits
     from mdlm_jax.report import analyse, kept_fits
     from mdlm_jax.report.stored import find_stored
+    from mdlm_jax.runs.say import doing
 
     results, problems, _ = find_stored(options.results)
     analysis = analyse(results, problems)
-    found = kept_fits(analysis, options.resamples)
+    with doing("fitting", one_process=True):
+        found = kept_fits(analysis, options.resamples)
     refused = [f"{name}: no fit: {fit.reason}" for name, fit in found.items() if isinstance(fit, Refusal)]
     kept = {name: fit for name, fit in found.items() if not isinstance(fit, Refusal)}
     if not kept:

@@ -21,10 +21,12 @@ def _next(options) -> int:
     other = read_kept(options).fitted
     reference = read_kept(options, "reference").fitted
     from mdlm_jax.laws import Refusal, propose
+    from mdlm_jax.runs.say import doing
     from mdlm_jax.sweeps.proposals import candidate_grid
 
     grid = candidate_grid(reference, other)
-    found = propose(reference, other, grid.candidates, options.budget)
+    with doing("comparing the runs that are possible", one_process=True):
+        found = propose(reference, other, grid.candidates, options.budget)
     if isinstance(found, Refusal):
         raise UserError(f"{options.objective} against {options.reference}: {found.reason}")
     runs = [

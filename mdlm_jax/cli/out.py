@@ -1,4 +1,4 @@
-"""Files that `--out` names."""
+"""Files and folders that `--out` names."""
 
 import errno
 import os
@@ -6,6 +6,14 @@ import pathlib
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import check_can_be_made, write_whole
+
+
+def check_out_folder(path: pathlib.Path) -> None:
+    """Raises UserError, before anything is computed, if a folder cannot be written to."""
+    try:
+        check_can_be_made(path)
+    except OSError as error:
+        raise _not_written(path, error) from error
 
 
 def check_out(path: pathlib.Path) -> None:
@@ -21,12 +29,13 @@ def check_out(path: pathlib.Path) -> None:
 
 
 def write_out(path: pathlib.Path, text: str) -> None:
-    """Writes the file whole, or raises UserError."""
+    """Writes the file whole, and the folders above it where they are missing, or raises UserError."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
     except OSError as error:
         raise _not_written(path, error) from error
 
 
 def _not_written(path: pathlib.Path, error: OSError) -> UserError:
-    return UserError(f"--out={path}: cannot be written ({error.strerror}); accepted: a file in a folder that exists")
+    return UserError(f"--out={path}: cannot be written ({error.strerror}); accepted: a path that can be")

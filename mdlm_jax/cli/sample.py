@@ -120,7 +120,8 @@ def _sample(options: argparse.Namespace) -> int:
 
 def _texts(paths: list[pathlib.Path]) -> list[str]:
     try:
-        return [path.read_text(encoding="utf-8").removesuffix("\n") for path in paths]
+        # `read_text` would change the line breaks of the text
+        return [path.read_bytes().decode("utf-8-sig").removesuffix("\n").removesuffix("\r") for path in paths]
     except (OSError, ValueError) as error:
         raise UserError(f"--infill: {error}; accepted: a text file in UTF-8") from error
 

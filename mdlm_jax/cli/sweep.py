@@ -105,6 +105,7 @@ def _folder(options) -> pathlib.Path:
 
 def _plan(options) -> int:
     from mdlm_jax.costs.prices import parse_hardware
+    from mdlm_jax.runs.say import doing
     from mdlm_jax.sweeps.experiment import load_experiment
     from mdlm_jax.sweeps.plan import plan_runs, plan_table
     from mdlm_jax.tables import show
@@ -114,8 +115,10 @@ def _plan(options) -> int:
     hardware = parse_hardware(options.hardware, options.price) if options.hardware is not None else None
     if not 0 < options.mfu <= 1:
         raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
-    experiment = load_experiment(options.experiment)
-    show(plan_table(plan_runs(experiment.configs, experiment.run_ids), hardware, options.mfu))
+    with doing("planning the runs", one_process=True):
+        experiment = load_experiment(options.experiment)
+        planned = plan_runs(experiment.configs, experiment.run_ids)
+    show(plan_table(planned, hardware, options.mfu))
     return 0
 
 

@@ -27,6 +27,7 @@ from mdlm_jax.report.text.fits import fits
 from mdlm_jax.report.text.methods import methods
 from mdlm_jax.report.text.weaknesses import warnings
 from mdlm_jax.runs.result import Result
+from mdlm_jax.runs.say import doing
 
 REPORT_NAME = "report.html"
 
@@ -59,6 +60,7 @@ def found(study: Study) -> list[str]:
     return sentences or findings.laws(study.analysis)
 
 
+@doing("drawing the report", one_process=True)
 def write_report(
     results: Sequence[Result],
     folder: str | os.PathLike,

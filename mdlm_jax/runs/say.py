@@ -7,8 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-import jax
-
 Item = TypeVar("Item")
 
 FIRST_SECONDS, AGAIN_SECONDS = 2.0, 20.0  # a longer task is reported, then again at this interval
@@ -32,9 +30,16 @@ def counted(what: str, items: Sequence[Item]) -> Iterator[Item]:
 
 
 @contextlib.contextmanager
-def doing(what: str) -> Iterator[None]:
-    """Reports a task and its duration if it takes long."""
+def doing(what: str, one_process: bool = False) -> Iterator[None]:
+    """Reports a task and its duration if it takes long.
+
+    Args:
+        what: The task.
+        one_process: No other process does the same task. It saves a task without jax the start of the devices, which
+            know the number of this process; only process 0 reports.
+    """
     started, ended = time.perf_counter(), threading.Event()
+    reports = one_process or _is_first()
 
     def watch() -> None:
         wait = FIRST_SECONDS
@@ -42,11 +47,17 @@ def doing(what: str) -> Iterator[None]:
             say(f"{what}, for {time.perf_counter() - started:.0f} s ..")
             wait = AGAIN_SECONDS
 
-    if jax.process_index() == 0:
+    if reports:
         threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
         ended.set()
-    if jax.process_index() == 0 and (seconds := time.perf_counter() - started) > FIRST_SECONDS:
+    if reports and (seconds := time.perf_counter() - started) > FIRST_SECONDS:
         say(f"{what}: {seconds:.1f} s")
+
+
+def _is_first() -> bool:
+    import jax
+
+    return jax.process_index() == 0

@@ -14,6 +14,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.judge import Judged, judge_text, judge_tokens
 from mdlm_jax.evaluation.quality import Quality, measure, negative_log_likelihood
 from mdlm_jax.runs.restore import Run, open_run
+from mdlm_jax.runs.say import doing
 from mdlm_jax.sampling import sample
 from mdlm_jax.sampling.base import Request, Trace
 from mdlm_jax.sampling.checks import check
@@ -57,7 +58,8 @@ def compare_run(
     run = open_run(folder)
     contending, measured = contenders(run, samplers, prompt, count, length), measure_of(run, judge)
     claim_output(out)
-    rows = compare(contending, jax.random.key(seed), measured)
+    with doing("comparing the samplers"):
+        rows = compare(contending, jax.random.key(seed), measured)
     write_comparison(rows, out)
     return rows
 

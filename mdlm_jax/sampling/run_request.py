@@ -1,6 +1,7 @@
 """What a user requests of a run, as samplers take it. All of it is checked before anything is drawn."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,8 @@ def request_of(
         length: Tokens per sample, the prompt's included. Default: those of a row in training, or those of the prompt
             where it has masks.
         new_tokens: Tokens after the prompt, instead of `length`.
-        mask_token: Text that stands for a mask in the prompts, as in `encode_prompt`.
+        mask_token: Text that stands for a mask in the prompts, as in `encode_prompt`. Without a length each prompt has
+            one.
         tokens: The fields stop, suppress and delay as text, as `token_ids` reads them. A stop of several tokens cuts
             the text after it is drawn.
 
@@ -64,7 +66,12 @@ def request_of(
     stop = getattr(chosen, "stop", None) if stop is None else stop
     if count < 1:
         raise UserError(f"{count} samples: accepted is 1 or more")
-    given = tuple(np.tile(encode_prompt(prompt, run.tokenizer, mask_id, mask_token), (count, 1)) for prompt in prompts)
+    encoded = [encode_prompt(prompt, run.tokenizer, mask_id, mask_token) for prompt in prompts]
+    for prompt, ids in zip(prompts, encoded, strict=True):
+        if mask_token and length is None and new_tokens is None and mask_id not in ids:
+            accepted = "a text with masks to fill, or a length"
+            raise UserError(f"prompt {shorten(prompt, 60)!r} has no {mask_token}; accepted: {accepted}")
+    given = tuple(np.tile(ids, (count, 1)) for ids in encoded)
     lengths = tuple(_length(run, rows, length, new_tokens) for rows in given)
     for rows, total in zip(given, lengths, strict=True):
         with errors_of(name):

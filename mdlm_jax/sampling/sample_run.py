@@ -12,6 +12,7 @@ from rich.console import Console
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.restore import open_run
+from mdlm_jax.runs.say import doing
 from mdlm_jax.sampling import sample
 from mdlm_jax.sampling.run_request import check_seed, request_of
 from mdlm_jax.sampling.show.live import live_view
@@ -78,8 +79,10 @@ def sample_run(
         frames: list[np.ndarray] = []
         with live_view(tokenizer, mask_id) as view:
             watchers[:] = [view, frames.append] if out else [view]
-            with errors_of(request.name):
-                drawn, trace = sample(jax.random.key(seed), run.model, run.params, rows, chosen, total, trained, watch)
+            with errors_of(request.name), doing("sampling"):
+                key = jax.random.key(seed)
+                drawn = sample(key, run.model, run.params, rows, chosen, total, trained, watch)
+                drawn, trace = jax.block_until_ready(drawn)
             jax.effects_barrier()
         if out:
             heading = {"run": folder.name, "prompt": prompt, "seed": str(seed), "length": str(total)}

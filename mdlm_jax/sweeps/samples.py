@@ -17,6 +17,7 @@ from mdlm_jax.report.groups import base_objective
 from mdlm_jax.report.samples import FILE_NAME
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.runs.result import Result
+from mdlm_jax.runs.say import doing
 from mdlm_jax.sampling.compare_run import contenders, measure_of
 from mdlm_jax.sampling.comparison import Measured, compare
 from mdlm_jax.sampling.run_sampler import trained_of, usual_samplers
@@ -77,7 +78,8 @@ def measure_samples(folder: pathlib.Path, judge: pathlib.Path, rows: int = 64, r
     run = open_run(folder)
     length = run.config.data.sequence_length
     contending = contenders(run, samplers_of(run), "", rows, None)
-    found = compare(contending, jax.random.key(run.config.seed), measure_of(run, judge), repeats)
+    with doing(f"sampling {folder.name}"):
+        found = compare(contending, jax.random.key(run.config.seed), measure_of(run, judge), repeats)
     content = {
         "judge": judge.name,
         "length": length,

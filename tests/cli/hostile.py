@@ -13,7 +13,11 @@ from tests.cli.hostile_values import (
     MISSING,
     NO_CONFIG,
     NO_EXPERIMENT,
+    NO_FITS,
+    NO_RESULTS,
     NO_RUN,
+    NO_SEED,
+    NO_SWEEP,
     NO_TEXT,
     NOT_NUMBERS,
     NOT_WHOLE,
@@ -46,7 +50,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--vocab": ["1000", *below(2)],
                 "--length": ["1000", *below(1)],
                 "--draws": below(2),
-                "--seed": ["4294967296", "-1", *NOT_WHOLE],
+                "--seed": NO_SEED,
             },
         ),
         (
@@ -62,8 +66,8 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
         ("sweep plan", ["{sweep}", "--hardware", "h200:8"], {"--price": ["-1", *NOT_NUMBERS]}),
         ("sweep run", ["{sweep}", "--folder", "{new}"], launch),
         ("sweep retry", ["{sweep}", "--folder", "{runs}"], launch),
-        ("sweep status", ["{sweep}", "--folder", "{runs}"], {"--folder": [*MISSING, "{empty}", "{text}"]}),
-        ("sweep cancel", ["{sweep}", "--folder", "{runs}"], {"--folder": [*MISSING, "{empty}", "{text}"]}),
+        ("sweep status", ["{sweep}", "--folder", "{runs}"], {"--folder": NO_SWEEP}),
+        ("sweep cancel", ["{sweep}", "--folder", "{runs}"], {"--folder": NO_SWEEP}),
         (
             "sweep report",
             ["{sweep}", "--folder", "{runs}"],
@@ -77,7 +81,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
         (
             "sweep report",
             ["{stored}"],
-            {"experiment": ["{broken_json}", "{list_json}", "{empty}"], "--folder": ["{runs}"], "--store": ["{out}"]},
+            {"experiment": NO_RESULTS, "--folder": ["{runs}"], "--store": ["{out}"]},
         ),
         (
             "sweep sample",
@@ -99,7 +103,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             "fit",
             ["{stored}", "--out", "{out}"],
             {
-                "results": ["{broken_json}", "{list_json}", "{empty}", "{stored}"],  # one run makes no fit
+                "results": [*NO_RESULTS, "{stored}"],  # one run makes no fit
                 "--out": UNWRITABLE,
                 "--resamples": below(100),
             },
@@ -108,7 +112,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             "predict",
             ["{fits}", "--objective", "masked", "--parameters", "1e8", "--tokens", "1e10"],
             {
-                "fits": [*MISSING, "{broken_json}", "{list_json}", "{empty}", "{damaged_fits}"],
+                "fits": NO_FITS,
                 "--objective": [*WORDS, ""],
                 "--parameters": ["0", "-1", "1", "1e300", *NOT_NUMBERS],
                 "--tokens": ["0", "-1", "1", "1e300", *NOT_NUMBERS],
@@ -121,7 +125,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--config.data.tokenizer=bytes",
             ],
             {
-                "fits": [*MISSING, "{broken_json}", "{list_json}", "{empty}", "{damaged_fits}"],
+                "fits": NO_FITS,
                 "--objective": [*WORDS, ""],
                 "--budget": ["0", "-1", "1", "1e10", "1e300", *NOT_NUMBERS],
                 "--config": NO_CONFIG,
@@ -135,7 +139,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             "next",
             ["{fits}", "--objective", "masked", "--reference", "masked", "--budget", "1e20"],
             {
-                "fits": [*MISSING, "{broken_json}", "{list_json}", "{empty}", "{damaged_fits}"],
+                "fits": NO_FITS,
                 "--objective": [*WORDS, ""],
                 "--reference": [*WORDS, ""],
                 "--budget": ["0", "-1", "1", *NOT_NUMBERS],

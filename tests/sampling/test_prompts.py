@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from mdlm_jax.cli.sample import _texts
 from mdlm_jax.data.tokenizer import byte_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.sampling.prompts import encode_prompt, end_of_text, token_ids
@@ -25,6 +26,11 @@ MASK = 300
 def test_masks_in_a_prompt(prompt, expected):
     ids = encode_prompt(prompt, byte_tokenizer(), MASK, "<mask>")
     assert ids.dtype == np.int32 and ids.tolist() == expected
+
+
+def test_line_breaks_of_a_file_to_fill_are_kept(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"a\r\n<mask>\r\n")
+    assert _texts([tmp_path / "a.txt"]) == ["a\r\n<mask>"]
 
 
 def test_undeclared_mask_token_is_text():
