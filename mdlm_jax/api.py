@@ -93,9 +93,9 @@ def evaluate(
         answer_field: The field with the answer. Default: answer.
         guidance: Weight of classifier-free guidance by the prompts of `pairs`. Default: no guidance.
         length: Tokens of a sequence. Default: those of a row in training.
-        likelihood: "orders" for the importance bound of several random orders, tighter than the training bound;
-            "left_to_right" or "confidence" for the exact likelihood of the sampler that decodes in this order. Default:
-            what the objective reports.
+        likelihood: "elbo" for the bound that the objective reports; "orders" for the importance bound of several random
+            orders, tighter than the training bound; "left_to_right" or "confidence" for the exact likelihood of the
+            sampler that decodes in this order. Default: what the objective reports.
         orders: Random orders of each sequence, an even number. Default: 64.
 
     Returns:
@@ -110,7 +110,8 @@ def evaluate(
     folder = pathlib.Path(folder)
     if pairs is not None:
         fields = {"prompt_field": prompt_field, "answer_field": answer_field}
-        return evaluate_pairs(folder, pairs, draws=draws, guidance=guidance, **fields)
+        asked = {"likelihood": likelihood, "draws": draws, "orders": orders, "guidance": guidance}
+        return evaluate_pairs(folder, pairs, **asked, **fields)
     return runs_evaluate.evaluate_run(
         folder,
         draws=draws,

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from mdlm_jax.cli.devices import prepare_devices
+from mdlm_jax.cli.likelihood_options import add_likelihood
 
 
 def add_harness(verbs: argparse._SubParsersAction) -> None:
@@ -21,9 +22,9 @@ def add_harness(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--draws",
         type=int,
-        default=128,
         help="noise draws for each answer, where the likelihood is a bound (default: 128)",
     )
+    add_likelihood(verb, guidance=", for answers and for drawn text")
     verb.add_argument("--limit", type=int, help="number of documents of each task (default: all)")
     verb.add_argument("--batch-size", type=int, help="rows computed at once (default: eval.batch_size of the run)")
     verb.add_argument("--length", type=int, help="longest input in tokens (default: the row length in training)")
@@ -45,6 +46,9 @@ def _harness(options: argparse.Namespace) -> int:
         include_path=options.include_path,
         limit=options.limit,
         draws=options.draws,
+        likelihood=options.likelihood,
+        orders=options.orders,
+        guidance=options.guidance,
         batch_size=options.batch_size,
         length=options.length,
         sampler=options.sampler,

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from mdlm_jax.cli.devices import join_processes, prepare_devices
+from mdlm_jax.cli.likelihood_options import add_likelihood
 from mdlm_jax.cli.out import check_out, write_out
 from mdlm_jax.cli.trainer import train_each
 from mdlm_jax.errors import UserError
@@ -64,15 +65,7 @@ def add_train(verbs) -> None:
     verb.add_argument("--pairs", help="a .jsonl file with prompts and answers; evaluates the nats of each answer")
     verb.add_argument("--prompt-field", help="field with the prompt in --pairs (default: prompt)")
     verb.add_argument("--answer-field", help="field with the answer in --pairs (default: answer)")
-    verb.add_argument("--guidance", type=float, help="weight of classifier-free guidance by the prompt, with --pairs")
-    verb.add_argument(
-        "--likelihood",
-        help="for networks that read masks: orders (a tighter bound, from several random orders), left_to_right "
-        "or confidence (exact, of the sampler that decodes in this order)",
-    )
-    verb.add_argument(
-        "--orders", type=int, help="number of orders of each sequence with --likelihood=orders (default: 64)"
-    )
+    add_likelihood(verb, guidance=", with --pairs")
     verb.add_argument("--length", type=int, help="tokens of a sequence (default: the row length in training)")
     verb.add_argument("--out", type=pathlib.Path, help="also write the JSON to this file")
     verb.add_argument(
@@ -190,7 +183,9 @@ def _evaluated(options) -> dict:
         return evaluate_pairs(
             options.run,
             options.pairs,
+            likelihood=options.likelihood,
             draws=options.draws,
+            orders=options.orders,
             guidance=options.guidance,
             prompt_field=options.prompt_field,
             answer_field=options.answer_field,

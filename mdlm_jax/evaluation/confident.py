@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mdlm_jax.data import Example
+from mdlm_jax.evaluation.likelihood import guided, without_prompt
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.any_order import mask_tokens
 from mdlm_jax.objectives.base import full, loss_mask
@@ -16,7 +17,14 @@ from mdlm_jax.training.loss import largest_divisor
 
 
 def confident_nats(
-    model: Model, params: Any, rows: Example, *, batch_size: int, chunk: int, shift: bool = False
+    model: Model,
+    params: Any,
+    rows: Example,
+    *,
+    batch_size: int,
+    chunk: int,
+    shift: bool = False,
+    guidance: float | None = None,
 ) -> Float[np.ndarray, "R"]:
     """-log p of each row under the decoder that unmasks one position at a time: the one that is surest of its token.
 
@@ -31,11 +39,12 @@ def confident_nats(
         batch_size: Rows computed at once.
         chunk: Positions of each row whose logits are held at once.
         shift: Whether a position predicts the token after the one it reads.
+        guidance: Weight of classifier-free guidance by the prompt mask; None: no guidance.
 
     Reference: MaskGIT, arXiv 2202.04200, which ranks positions by the drawn token; LLaDA, arXiv 2502.09992.
     """
     count = len(rows.tokens)
-    batch_nats, batch_size = _batch_nats(model, chunk, shift), min(batch_size, count)
+    batch_nats, batch_size = _batch_nats(model, chunk, shift, guidance), min(batch_size, count)
     found = np.zeros(count)
     for start in range(0, count, batch_size):
         # the last batch repeats rows to keep its shape
@@ -46,17 +55,23 @@ def confident_nats(
 
 
 @lru_cache(maxsize=4)  # one program for all batches
-def _batch_nats(model: Model, chunk: int, shift: bool):
+def _batch_nats(model: Model, chunk: int, shift: bool, guidance: float | None):
     mask_id = model.architecture.vocab_size
 
     @jax.jit
     def batch_nats(params, rows):
         positions = jnp.arange(rows.tokens.shape[1])
 
+        def view_of(rows, masked):
+            view = jax.vmap(lambda row, hidden: mask_tokens(row, hidden, 1.0, mask_id, 0.0))(rows, masked)
+            return jax.tree.map(lambda field: field[:, 0], view)
+
         def step(_, carry):
             masked, nats = carry
-            view = jax.vmap(lambda row, hidden: mask_tokens(row, hidden, 1.0, mask_id, 0.0))(rows, masked)
-            hidden, _ = model.hidden(params, jax.tree.map(lambda field: field[:, 0], view), full)
+            network = model
+            if guidance is not None:
+                network = guided(model, view_of(without_prompt(rows, mask_id), masked), guidance)
+            hidden, _ = network.hidden(params, view_of(rows, masked), full)
             sure, of_token = _read(model, params, jnp.roll(hidden, 1, axis=1) if shift else hidden, rows.tokens, chunk)
             first = jnp.where(masked, sure, -jnp.inf).argmax(axis=1)
             chosen = masked & (positions == first[:, None])

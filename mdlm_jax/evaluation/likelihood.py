@@ -18,6 +18,7 @@ from mdlm_jax.training.loss import look, nats
 
 # every checkpoint is evaluated with the same noise for row i and draw j, so that runs compare; no config can set it
 EVALUATION_KEY = 2**32 - 59
+NUMBERS = 2**31  # how many numbers noise has
 
 
 class Likelihood(NamedTuple):
@@ -52,10 +53,8 @@ def _batch_nats(
         view, network = look(reported, objective_params, keys, rows, u), model
         if guidance is not None:
             # the noise depends on the loss mask alone: both views have the same masks
-            prompt_masked = rows._replace(
-                tokens=jnp.where(rows.prompt_mask, model.architecture.vocab_size, rows.tokens)
-            )
-            network = guided(model, look(reported, objective_params, keys, prompt_masked, u), guidance)
+            without = look(reported, objective_params, keys, without_prompt(rows, model.architecture.vocab_size), u)
+            network = guided(model, without, guidance)
         _, each = nats(network, reported, params, objective_params, view, chunk, scored_only=scored_only)
         return each.reshape(-1, reported.views).mean(axis=1)
 
@@ -187,6 +186,11 @@ def row_nats(
             params, objective_params, part, noise[index].astype(np.int32), u[index].astype(np.float32)
         )
     return found
+
+
+def without_prompt(rows: Example, mask_id: int) -> Example:
+    """The rows with masks in the place of their prompts."""
+    return rows._replace(tokens=jnp.where(rows.prompt_mask, mask_id, rows.tokens))
 
 
 def guided(model: Model, without: View, weight: float) -> Model:

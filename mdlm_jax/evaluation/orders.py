@@ -11,13 +11,13 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.special import logsumexp
 
 from mdlm_jax.data import Example
-from mdlm_jax.evaluation.likelihood import row_nats
+from mdlm_jax.evaluation.likelihood import NUMBERS, row_nats
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.any_order import mask_tokens, random_ranks
 from mdlm_jax.objectives.base import Objective, View, cross_entropy, full, loss_mask
 from mdlm_jax.objectives.shifted import shifted
 
-MOST_ORDERS = 4096  # of a row; order k of row i is the same whatever the numbers of rows and orders
+MOST_ORDERS = 4096  # of a row; its order k is the same whatever the numbers of rows and orders
 VIEWS = 2**20  # whose numbers are in memory at once
 
 # (key, which positions have a loss) -> their ranks 0 .. n-1 in the order of decoding; those of the others are n or more
@@ -60,6 +60,8 @@ def order_nats(
     batch_size: int,
     ranks: RanksFn = random_ranks,
     shift: bool = False,
+    guidance: float | None = None,
+    keys: Int[np.ndarray, "R"] | None = None,
 ) -> Float[np.ndarray, "R K"]:
     """-log p(row | order) for K orders of each row: K forward passes for each token that has a loss.
 
@@ -74,8 +76,11 @@ def order_nats(
         batch_size: Views computed at once.
         ranks: The order of a row's tokens. Default: uniformly random.
         shift: Whether a position predicts the token after the one it reads.
+        guidance: Weight of classifier-free guidance by the prompt mask; None: no guidance.
+        keys: A number of each row, 0 or more: equal keys are equal orders. Default: its position.
     """
     num_tokens, length = np.asarray(loss_mask(rows)).sum(axis=1), rows.tokens.shape[1]
+    keys = np.arange(len(num_tokens)) if keys is None else keys
     objective = _one_token(model.architecture.vocab_size, ranks, shift)
     found = np.zeros((len(num_tokens), orders))
     at_once = max(VIEWS // (orders * length), 1)
@@ -90,10 +95,11 @@ def order_nats(
             (),
             jax.tree.map(lambda field: field[start : start + at_once], rows),  # noqa: B023
             which,
-            noise=(start + which) * MOST_ORDERS + order,
+            noise=(keys[start + which] * MOST_ORDERS + order) % NUMBERS,
             u=(step + 0.5) / length,
             batch_size=batch_size,
             chunk=1,  # one position of a view is scored
+            guidance=guidance,
             scored_only=True,
         )
         np.add.at(found, (start + which, order), each)
@@ -106,7 +112,16 @@ def left_to_right(key: Array, eligible: Bool[Array, "L"]) -> Int[Array, "L"]:
 
 
 def causal_order_nats(
-    model: Model, objective: Objective, params: Any, rows: Example, *, orders: int, batch_size: int, chunk: int
+    model: Model,
+    objective: Objective,
+    params: Any,
+    rows: Example,
+    *,
+    orders: int,
+    batch_size: int,
+    chunk: int,
+    guidance: float | None = None,
+    keys: Int[np.ndarray, "R"] | None = None,
 ) -> Float[np.ndarray, "R K"]:
     """As `order_nats`, for a network that reads a random order causally: one forward pass for each order.
 
@@ -118,10 +133,24 @@ def causal_order_nats(
         orders: K, at most MOST_ORDERS.
         batch_size: Orders computed at once.
         chunk: Positions of each order whose logits are held at once.
+        guidance: Weight of classifier-free guidance by the prompt mask; None: no guidance.
+        keys: A number of each row, 0 or more: equal keys are equal orders. Default: its position.
     """
     which, order = np.indices((len(rows.tokens), orders)).reshape(2, -1)
-    noise, u = which * MOST_ORDERS + order, np.zeros(which.shape)
-    each = row_nats(model, objective, params, (), rows, which, noise=noise, u=u, batch_size=batch_size, chunk=chunk)
+    keys = np.arange(len(rows.tokens)) if keys is None else keys
+    each = row_nats(
+        model,
+        objective,
+        params,
+        (),
+        rows,
+        which,
+        noise=(keys[which] * MOST_ORDERS + order) % NUMBERS,
+        u=np.zeros(which.shape),
+        batch_size=batch_size,
+        chunk=chunk,
+        guidance=guidance,
+    )
     return each.reshape(-1, orders)
 
 

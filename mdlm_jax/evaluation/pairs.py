@@ -6,12 +6,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mdlm_jax.data import Example
-from mdlm_jax.evaluation.likelihood import row_nats
+from mdlm_jax.evaluation.likelihood import NUMBERS, row_nats
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import Objective, loss_mask
 
 LEVELS_SEED = 0  # of the noise levels inside their strata, the same for every checkpoint
-NUMBERS = 2**31  # how many numbers noise has
 
 
 class PairNats(NamedTuple):

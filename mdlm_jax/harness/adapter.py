@@ -1,6 +1,7 @@
 """The model class that the LM evaluation harness calls."""
 
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import lm_eval.models  # noqa: F401  the harness looks for its own models only while none is registered
@@ -10,11 +11,11 @@ from lm_eval.api.registry import register_model
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.harness.answers import Answers, digest_of
-from mdlm_jax.harness.generation import texts, wanted
+from mdlm_jax.harness.generation import guided_by, texts, wanted
 from mdlm_jax.harness.reader import reader_of
 from mdlm_jax.harness.requests import pair, windows
 from mdlm_jax.harness.scoring import Score, Scorer, scores
-from mdlm_jax.runs.pairs import DRAWS
+from mdlm_jax.runs.answer_nats import asked_of
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.runs.say import doing
 from mdlm_jax.sampling.run_sampler import sampler_of
@@ -28,37 +29,46 @@ class HarnessModel(LM):
         self,
         run: str | pathlib.Path,
         out: str | pathlib.Path,
-        draws: int = DRAWS,
+        draws: int | None = None,
         batch_size: int | None = None,
         length: int | None = None,
         sampler: str | None = None,
+        likelihood: str | None = None,
+        orders: int | None = None,
+        guidance: float | None = None,
+        kinds: Collection[str] = (),
     ) -> None:
         """Opens the model and what the folder `out` knows already.
 
         Args:
             run: The folder of a run or of a public model.
             out: The folder that keeps the answers.
-            draws: Views of each answer where likelihoods are bounds, an even number.
+            draws: Views of each answer where likelihoods are bounds, an even number; None for 128.
             batch_size: Rows computed at once. Default: eval.batch_size of the run.
             length: Tokens that the network reads at once. Default: those of a row in training, or of the context.
             sampler: What draws text, as `sampler_of` reads it. Default: the usual one of the run.
+            likelihood: A key of LIKELIHOODS; None or elbo for what the objective reports.
+            orders: Of the likelihood `orders`: random orders of each answer; None for 64.
+            guidance: Weight of classifier-free guidance by the context, of likelihoods and of drawn text.
+            kinds: Requests that will come, where they are known: settings that do not fit them are refused at once.
 
         Raises:
             UserError: There is no such model, or the settings do not fit it.
         """
         super().__init__()
-        if draws < 2 or draws % 2:
-            raise UserError(f"--draws={draws}; accepted: an even number, two draws in each stratum")
         if batch_size is not None and batch_size < 1:
             raise UserError(f"--batch-size={batch_size}; accepted: 1 or more")
         folder = pathlib.Path(run)
         opened = open_run(folder, padded=True)
         reader = reader_of(folder, opened, length)
-        sampler_of(opened, sampler)
+        asked = asked_of(opened, likelihood=likelihood, draws=draws, orders=orders, guidance=guidance)
+        sampler_of(opened, sampler, guided_by(guidance) if "generate_until" in kinds else {})
+        if "loglikelihood_rolling" in kinds:
+            _check_rolling(guidance)
         self.sampler = sampler
         answers = Answers(pathlib.Path(out))
         batch_size = batch_size or opened.config.eval.batch_size
-        self.scorer = Scorer(opened, reader, digest_of(opened), answers, draws, batch_size)
+        self.scorer = Scorer(opened, reader, digest_of(opened), answers, asked, batch_size)
         self.scored: list[dict[str, Any]] = []  # of every request: its task and document, its score with its error
         self.drawn: list[dict[str, Any]] = []  # likewise the text
 
@@ -70,6 +80,7 @@ class HarnessModel(LM):
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """The log likelihood of each text from its beginning to its end."""
+        _check_rolling(self.scorer.asked.guidance)
         found = self._scores([windows(self.scorer.reader, *request.args) for request in requests])
         return [-self._keep(request, parts).nats for request, parts in zip(requests, found, strict=True)]
 
@@ -100,6 +111,14 @@ class HarnessModel(LM):
         )
         self.scored.append(_of(request) | total._asdict())
         return total
+
+
+def _check_rolling(guidance: float | None) -> None:
+    """Refuses guidance of texts that follow no prompt."""
+    if guidance is not None:
+        raise UserError(
+            f"--guidance={guidance}: rolling likelihoods are of texts without a prompt; accepted: other tasks"
+        )
 
 
 def _of(request: Instance) -> dict[str, Any]:

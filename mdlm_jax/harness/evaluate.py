@@ -11,6 +11,7 @@ from typing import Any
 from mdlm_jax.config import from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.runs.answer_nats import described
 from mdlm_jax.weights.source import holds_weights
 
 RESULTS, SCORES, TEXTS = "results.json", "scores.jsonl", "texts.jsonl"
@@ -66,9 +67,10 @@ def harness(
         f"--include-path={include_path}", lambda: TaskManager(include_path=str(include_path) if include_path else None)
     )
     names = [name for task in tasks for name in _names(manager, task)]
+    loaded = {}
     for name in names:  # data may be missing, or the task file wrong
-        _theirs(f"--tasks={name}", lambda name=name: manager.load([name]))
-    model = HarnessModel(folder, out, **settings)
+        loaded |= _theirs(f"--tasks={name}", lambda name=name: manager.load([name]))["tasks"]
+    model = HarnessModel(folder, out, kinds={task.OUTPUT_TYPE for task in loaded.values()}, **settings)
     found: Any = simple_evaluate(model, tasks=names, task_manager=manager, limit=limit, log_samples=False)
     return _write(folder, out, model, found)
 
@@ -93,16 +95,12 @@ def _names(manager: Any, task: str) -> list[str]:
 
 def _write(folder: pathlib.Path, out: pathlib.Path, model: Any, found: dict[str, Any]) -> dict[str, Any]:
     run = model.scorer.run
-    reported = run.objective.evaluate or run.objective
-    exact = reported.bound == "exact"
     result = {
         "model": folder.name,
         "step": run.step,
         "weights": model.scorer.digest,
         "objective": run.config.objective.name,
-        "estimator": reported.estimator,
-        "bound": reported.bound,
-        "draws": 1 if exact else model.scorer.draws,
+        **described(run, model.scorer.asked),
         "length": model.scorer.reader.most,
         "lm_eval": version("lm_eval"),
         "results": found["results"],

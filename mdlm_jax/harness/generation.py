@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.evaluation.likelihood import NUMBERS
 from mdlm_jax.harness.answers import key_of
-from mdlm_jax.harness.scoring import KEYS, Scorer
+from mdlm_jax.harness.scoring import Scorer
 from mdlm_jax.sampling import left_padded, sample
 from mdlm_jax.sampling.checks import cannot
 from mdlm_jax.sampling.run_sampler import sampler_of, trained_of
@@ -67,7 +68,13 @@ def _fields(scorer: Scorer, sampler: str | None, arguments: Mapping[str, Any]) -
     settings = {"temperature": 1.0} | settings if draws else {"temperature": 0.0}
     if stop is not None:
         settings["stop"] = stop
-    return tuple(sorted((field, value) for field, value in settings.items() if field in fields_of(name).keys() - own))
+    known = {field: value for field, value in settings.items() if field in fields_of(name).keys() - own}
+    return tuple(sorted((known | guided_by(scorer.asked.guidance)).items()))
+
+
+def guided_by(guidance: float | None) -> dict[str, float]:
+    """The field of a sampler that guides; none without guidance."""
+    return {} if guidance is None else {"guidance": guidance}
 
 
 def texts(scorer: Scorer, sampler: str | None, requests: Sequence[Wanted]) -> list[str]:
@@ -121,7 +128,7 @@ def _drawn(scorer: Scorer, sampler: Any, prompts: list[tuple[int, ...]], width: 
     run = scorer.run
     filled = prompts + prompts[-1:] * (scorer.batch_size - len(prompts))  # no program for a last batch alone
     rows = left_padded([*filled, (0,) * width])[:-1]
-    numbers = np.array([int(key_of(*prompt), 16) % KEYS for prompt in filled])
+    numbers = np.array([int(key_of(*prompt), 16) % NUMBERS for prompt in filled])
     drawn, _ = sample(
         jax.random.key(SEED), run.model, run.params, rows, sampler, width + new, trained_of(run), row_keys=numbers
     )

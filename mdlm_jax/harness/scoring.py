@@ -7,14 +7,12 @@ import numpy as np
 
 from mdlm_jax.data import Example
 from mdlm_jax.evaluation.greedy import greedy_nats
-from mdlm_jax.evaluation.pairs import pair_nats
 from mdlm_jax.harness.answers import Answers, key_of
 from mdlm_jax.harness.reader import Reader, shapes
 from mdlm_jax.harness.requests import Scored
 from mdlm_jax.objectives.predictions import predicts_next
+from mdlm_jax.runs.answer_nats import Asked, answer_nats, described
 from mdlm_jax.runs.restore import Run
-
-KEYS = 2**31  # of noise
 
 
 class Scorer(NamedTuple):
@@ -24,7 +22,7 @@ class Scorer(NamedTuple):
     reader: Reader
     digest: str  # of the weights
     answers: Answers
-    draws: int  # views of each answer; even
+    asked: Asked  # the likelihood
     batch_size: int  # views computed at once
 
 
@@ -62,36 +60,36 @@ def scores(scorer: Scorer, requests: Sequence[Scored]) -> list[Score]:
     return [Score(**scorer.answers.known[key]) for key in keys]
 
 
-def is_exact(run: Run) -> bool:
-    """Whether the run scores from left to right by the chain rule."""
-    return run.objective.bound == "exact" and predicts_next(run.objective)
+def is_greedy_known(scorer: Scorer) -> bool:
+    """Whether answers are scored from left to right by the chain rule, which shows what greedy decoding would give."""
+    objective = scorer.run.objective
+    return objective.bound == "exact" and predicts_next(objective) and scorer.asked.guidance is None
 
 
 def _key(scorer: Scorer, request: Scored) -> str:
-    """What the score of a request depends on: its tokens, the weights, and the noise where there is any."""
-    run = scorer.run
-    reported = run.objective.evaluate or run.objective
-    how = "exact" if is_exact(run) else f"{reported.estimator}, {scorer.draws} draws"
-    return key_of("score", scorer.digest, run.config.objective.name, how, scorer.reader.most, *request)
+    """What the score of a request depends on: its tokens, the weights, and how it is computed."""
+    run, said = scorer.run, described(scorer.run, scorer.asked)
+    how = "exact" if is_greedy_known(scorer) else f"{said['estimator']}, {said['draws']} draws"
+    more = [str(value) for value in (scorer.asked.likelihood, scorer.asked.guidance) if value is not None]
+    return key_of("score", scorer.digest, run.config.objective.name, how, *more, scorer.reader.most, *request)
 
 
 def _batch(scorer: Scorer, requests: list[Scored], width: int) -> list[Score]:
-    run, exact = scorer.run, is_exact(scorer.run)
+    run, known = scorer.run, is_greedy_known(scorer)
     # a last batch is filled up, so that no program is compiled for it alone
-    filled = requests + requests[-1:] * (scorer.batch_size - len(requests) if exact else 0)
-    rows, chunk = _rows(filled, width), run.config.train.loss_chunk
-    parts: tuple[Any, ...] = (run.model, run.objective, run.params, run.objective_params, rows)
-    if exact:
-        found = greedy_nats(*parts, chunk)
+    filled = requests + requests[-1:] * (scorer.batch_size - len(requests) if known else 0)
+    rows = _rows(filled, width)
+    if known:
+        parts: tuple[Any, ...] = (run.model, run.objective, run.params, run.objective_params)
+        found = greedy_nats(*parts, rows, run.config.train.loss_chunk)
         return [
             Score(float(nats), 0.0, len(request.answer), 1, bool(greedy))
             for request, nats, greedy in zip(requests, found.nats, found.greedy, strict=False)
         ]
-    noise = np.array([int(key_of(*request), 16) % KEYS for request in requests])
-    bounds = pair_nats(*parts, draws=scorer.draws, batch_size=scorer.batch_size, chunk=chunk, keys=noise)
+    found, draws = answer_nats(run, rows, scorer.asked, scorer.batch_size), described(run, scorer.asked)["draws"]
     return [
-        Score(float(nats), float(error), len(request.answer), scorer.draws, None)
-        for request, nats, error in zip(requests, bounds.nats, bounds.standard_error, strict=True)
+        Score(float(nats), float(error), len(request.answer), draws, None)
+        for request, nats, error in zip(requests, found.nats, found.standard_error, strict=True)
     ]
 
 

@@ -9,7 +9,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import evaluate
 from mdlm_jax.evaluation.text_and_images import agreement, bits_per_dimension, evaluate_tasks
 from mdlm_jax.runs.held_out import OWN_DATA, DataOptions, open_held_out, open_text
-from mdlm_jax.runs.likelihoods import check_likelihood, tight_likelihood
+from mdlm_jax.runs.likelihoods import chosen_likelihood, tight_likelihood
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.runs.say import doing
 from mdlm_jax.runs.zero_shot import check_protocol, open_protocol
@@ -40,7 +40,7 @@ def evaluate_run(
             the field and the length then count.
         protocol: A key of PROTOCOLS: how zero-shot perplexities are published; `path` is then the test set.
         detokenize: With `protocol`: a key of RULES, the test set whose word tokenization is undone.
-        likelihood: A key of LIKELIHOODS; None for what the objective reports.
+        likelihood: A key of LIKELIHOODS; None or elbo for what the objective reports.
         orders: Of the likelihood `orders`: random orders of each sequence; None for 64.
 
     Raises:
@@ -49,13 +49,10 @@ def evaluate_run(
     if protocol is not None:
         check_protocol(protocol, detokenize)
     run = open_run(folder, padded=path is not None or data.source == "chat")
-    if likelihood is not None:
-        check_likelihood(run, likelihood, draws, orders)
+    likelihood = chosen_likelihood(run, likelihood, draws, orders)
     draws = run.config.eval.draws if draws is None else draws
     if draws < 2:
         raise UserError(f"--draws={draws}; accepted: 2 or more, which give an error")
-    if orders is not None and likelihood != "orders":
-        raise UserError(f"--orders={orders}; accepted: with --likelihood=orders")
     if protocol is not None:
         held_out = open_protocol(
             run, protocol, str(path), detokenize=detokenize, field=data.field, length=data.sequence_length

@@ -10,7 +10,7 @@ CORPUS = ("data", "source", "validation_path", "sequences", "clip")
 TIGHT = ("likelihood", "orders")
 WITHOUT = {
     "path": ("pairs", *CORPUS),
-    "pairs": (*CORPUS, *TIGHT, "field", "length"),
+    "pairs": (*CORPUS, "field", "length"),
     "clip": (*TIGHT, *CORPUS[:3], "field", "length", "out"),
 }  # an option -> those that it leaves without effect
 

@@ -1,18 +1,28 @@
 """The likelihoods of a trained run that are tighter than its training bound, as parts of one JSON object."""
 
+from typing import Any, NamedTuple
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.confident import confident_nats
 from mdlm_jax.evaluation.likelihood import Likelihood, per_token
-from mdlm_jax.evaluation.orders import MOST_ORDERS, causal_order_nats, left_to_right, order_bound, order_nats
+from mdlm_jax.evaluation.orders import (
+    MOST_ORDERS,
+    OrderBound,
+    causal_order_nats,
+    left_to_right,
+    order_bound,
+    order_nats,
+)
 from mdlm_jax.objectives.base import full, loss_mask
 from mdlm_jax.objectives.predictions import predicts_in_any_order, predicts_masked
 from mdlm_jax.runs.restore import Run
 
 ORDERS = 64  # of a row
+ELBO = "elbo"  # the name of what an objective with a bound reports
 # what each is a likelihood of: a sampler that unmasks one token at a time and draws it from the network's distribution
 LIKELIHOODS = {
     "orders": "the sampler that unmasks one token at a time, each order equally likely",
@@ -22,17 +32,45 @@ LIKELIHOODS = {
 MASK_READERS = "accepted: any_order, masked and other objectives of masks, without blocks and model.time_conditioning"
 
 
-def check_likelihood(run: Run, name: str, draws: int | None, orders: int | None) -> None:
-    """Raises UserError if `name` is no likelihood, the run has no such one, or a number does not fit it."""
-    if name not in LIKELIHOODS:
-        raise UserError(f"--likelihood={name}; accepted: {', '.join(LIKELIHOODS)}")
-    if draws is not None:
+class RowNats(NamedTuple):
+    """-log p of R rows, or its upper bound."""
+
+    nats: Float[np.ndarray, "R"]
+    standard_error: Float[np.ndarray, "R"]  # of the choice of orders; 0 where exact
+    over_orders: OrderBound | None  # where the nats are a bound of several orders
+
+
+def chosen_likelihood(run: Run, name: str | None, draws: int | None, orders: int | None) -> str | None:
+    """The key of LIKELIHOODS that a name asks for; None for what the objective reports.
+
+    Args:
+        run: The run.
+        name: A key of LIKELIHOODS, elbo, or None.
+        draws: The noise draws that are asked for, if any.
+        orders: The random orders that are asked for, if any.
+
+    Raises:
+        UserError: There is no such likelihood, the run has no such one, or a number does not fit it.
+    """
+    if name is not None:
+        _check(run, name, draws, orders)
+    if orders is not None and name != "orders":
+        raise UserError(f"--orders={orders}; accepted: with --likelihood=orders")
+    return None if name == ELBO else name
+
+
+def _check(run: Run, name: str, draws: int | None, orders: int | None) -> None:
+    if name != ELBO and name not in LIKELIHOODS:
+        raise UserError(f"--likelihood={name}; accepted: {', '.join((ELBO, *LIKELIHOODS))}")
+    if draws is not None and name != ELBO:
         raise UserError(f"--draws={draws} with --likelihood={name}; accepted: one of the two")
     if orders is not None and not (2 <= orders <= MOST_ORDERS and orders % 2 == 0):
         raise UserError(f"--orders={orders}; accepted: an even number, 2 to {MOST_ORDERS}")
     objective, trained = run.objective, run.config.objective.name
     if (objective.evaluate or objective).bound == "exact":
         raise UserError(f"--likelihood={name}: {trained} has an exact one; accepted: evaluate without --likelihood")
+    if name == ELBO:
+        return
     what = ""
     if run.config.objective.block_size:
         what = " in blocks"
@@ -51,50 +89,71 @@ def tight_likelihood(run: Run, rows: Example, name: str, orders: int | None) -> 
     """A likelihood of LIKELIHOODS, or its bound, in nats per token; and what the JSON says of it besides.
 
     Args:
-        run: The run, as `check_likelihood` accepts it.
+        run: The run, as `chosen_likelihood` accepts it.
         rows: The text, fields [n, L].
         name: A key of LIKELIHOODS.
         orders: Of `orders`: K; None for 64.
     """
     tokens = np.asarray(loss_mask(rows)).sum(axis=1)
-    of_what = {"likelihood_of": LIKELIHOODS[name]}
+    orders = ORDERS if orders is None else orders
+    found = tight_nats(run, rows, name, orders, batch_size=run.config.eval.batch_size)
+    nats_per_token, standard_error = per_token(found.nats, tokens)
+    return Likelihood(
+        nats_per_token=nats_per_token,
+        standard_error=standard_error,
+        monte_carlo_error=float(np.sqrt((found.standard_error**2).sum()) / tokens.sum()),
+        tokens=int(tokens.sum()),
+        **how_tight(name, orders),
+    ), {"likelihood_of": LIKELIHOODS[name], **_bias(found.over_orders, tokens)}
+
+
+def tight_nats(
+    run: Run,
+    rows: Example,
+    name: str,
+    orders: int,
+    *,
+    batch_size: int,
+    guidance: float | None = None,
+    keys: Int[np.ndarray, "R"] | None = None,
+) -> RowNats:
+    """A likelihood of LIKELIHOODS, or its bound, of the tokens of each row that have a loss.
+
+    Args:
+        run: The run, as `chosen_likelihood` accepts it.
+        rows: The text, fields [R, L].
+        name: A key of LIKELIHOODS.
+        orders: Of `orders`: K.
+        batch_size: Views computed at once.
+        guidance: Weight of classifier-free guidance by the prompt mask; None: no guidance.
+        keys: A number of each row: equal keys are equal random orders. Default: its position.
+    """
     if name == "orders":
-        found, more = _of_random_orders(run, rows, tokens, ORDERS if orders is None else orders)
-        return found, of_what | more
-    options = {"batch_size": run.config.eval.batch_size, "shift": run.shift}
+        bound = order_bound(
+            _of_each_order(run, rows, orders=orders, batch_size=batch_size, guidance=guidance, keys=keys)
+        )
+        return RowNats(bound.nats, bound.standard_error, bound)
+    options = {"batch_size": batch_size, "shift": run.shift, "guidance": guidance}
     if name == "left_to_right":
         nats = order_nats(run.model, run.params, rows, orders=1, ranks=left_to_right, **options)[:, 0]
     else:
         nats = confident_nats(run.model, run.params, rows, chunk=run.config.train.loss_chunk, **options)
-    nats_per_token, standard_error = per_token(nats, tokens)
-    return Likelihood(
-        nats_per_token=nats_per_token,
-        standard_error=standard_error,
-        monte_carlo_error=0.0,
-        tokens=int(tokens.sum()),
-        draws=1,
-        estimator="the one order of the sampler",
-        bound="exact",
-    ), of_what
+    return RowNats(nats, np.zeros(len(nats)), None)
 
 
-def _of_random_orders(run: Run, rows: Example, tokens: np.ndarray, orders: int) -> tuple[Likelihood, dict]:
-    """The K-order importance bound.
+def how_tight(name: str, orders: int) -> dict:
+    """`draws`, `estimator` and `bound` of a likelihood of LIKELIHOODS."""
+    if name == "orders":
+        return {"draws": orders, "estimator": f"log of the mean over {orders} random orders", "bound": "upper"}
+    return {"draws": 1, "estimator": "the one order of the sampler", "bound": "exact"}
 
-    `bias` is by how much it falls from K / 2 to K orders. Where the bias falls as 1 / K, as much of it is left.
-    """
-    bound = order_bound(_of_each_order(run, rows, orders))
-    nats_per_token, standard_error = per_token(bound.nats, tokens)
+
+def _bias(bound: OrderBound | None, tokens: np.ndarray) -> dict:
+    """By how much the bound falls from K / 2 to K orders. Where the bias falls as 1 / K, as much of it is left."""
+    if bound is None:
+        return {}
     bias, bias_error = per_token(bound.half - bound.nats, tokens)
-    return Likelihood(
-        nats_per_token=nats_per_token,
-        standard_error=standard_error,
-        monte_carlo_error=float(np.sqrt((bound.standard_error**2).sum()) / tokens.sum()),
-        tokens=int(tokens.sum()),
-        draws=orders,
-        estimator=f"log of the mean over {orders} random orders",
-        bound="upper",
-    ), {
+    return {
         "bias": bias,
         "bias_standard_error": bias_error,
         "half_the_orders": per_token(bound.half, tokens)[0],
@@ -102,11 +161,8 @@ def _of_random_orders(run: Run, rows: Example, tokens: np.ndarray, orders: int) 
     }
 
 
-def _of_each_order(run: Run, rows: Example, orders: int) -> Float[np.ndarray, "R K"]:
-    batch_size, objective = run.config.eval.batch_size, run.objective.evaluate or run.objective
+def _of_each_order(run: Run, rows: Example, **options: Any) -> Float[np.ndarray, "R K"]:
+    objective = run.objective.evaluate or run.objective
     if predicts_in_any_order(objective):
-        chunk = run.config.train.loss_chunk
-        return causal_order_nats(
-            run.model, objective, run.params, rows, orders=orders, batch_size=batch_size, chunk=chunk
-        )
-    return order_nats(run.model, run.params, rows, orders=orders, batch_size=batch_size, shift=run.shift)
+        return causal_order_nats(run.model, objective, run.params, rows, chunk=run.config.train.loss_chunk, **options)
+    return order_nats(run.model, run.params, rows, shift=run.shift, **options)

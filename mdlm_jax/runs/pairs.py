@@ -12,13 +12,12 @@ from mdlm_jax.data import Example
 from mdlm_jax.data.pairs import NAMES, Pair, pairs_of, read_pairs
 from mdlm_jax.data.tokenizer import encode_given
 from mdlm_jax.errors import UserError
-from mdlm_jax.evaluation.pairs import PairNats, pair_nats
+from mdlm_jax.evaluation.pairs import PairNats
 from mdlm_jax.evaluation.quality import Estimate, ratio
-from mdlm_jax.objectives.base import cross_entropy
+from mdlm_jax.runs.answer_nats import answer_nats, asked_of, described
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.runs.say import doing
 
-DRAWS = 128  # views of each pair, as LLaDA (arXiv 2502.09992) evaluates
 BUCKET = 64  # tokens: files whose longest pairs round up to the same multiple share a program
 
 
@@ -26,57 +25,40 @@ def evaluate_pairs(
     folder: pathlib.Path,
     pairs: str | os.PathLike | Sequence[Sequence[str]],
     *,
+    likelihood: str | None = None,
     draws: int | None = None,
+    orders: int | None = None,
     guidance: float | None = None,
     prompt_field: str | None = None,
     answer_field: str | None = None,
 ) -> dict[str, Any]:
     """Nats of each answer given its prompt, with the error of the noise, and means over the pairs.
 
-    The noise of each pair is fixed, so two calls give the same numbers.
+    The noise of each pair depends on its tokens alone, so two calls give the same numbers.
 
     Args:
         folder: The run's folder.
         pairs: A .jsonl file with one object a line, or (prompt, answer) of each pair.
+        likelihood: A key of LIKELIHOODS; None or elbo for what the objective reports.
         draws: Views of each pair, an even number; None for 128. An exact objective needs no more than one.
+        orders: Of the likelihood `orders`: random orders of each pair; None for 64.
         guidance: Weight of classifier-free guidance by the prompt; None for none.
         prompt_field: The field of the file's objects with the prompt; None for prompt.
         answer_field: The field with the answer; None for answer.
 
     Raises:
-        UserError: There is no run, a pair is not as above or too long, or guidance does not fit the objective.
+        UserError: There is no run, a pair is not as above or too long, or it has no such likelihood or guidance.
     """
-    draws = DRAWS if draws is None else draws
-    if draws < 2 or draws % 2:
-        raise UserError(f"--draws={draws}; accepted with --pairs: an even number, two draws in each stratum")
     path, given = _read(pairs, prompt_field, answer_field)
     run = open_run(folder, padded=True)
-    config, reported = run.config, run.objective.evaluate or run.objective
-    if guidance is not None and not math.isfinite(guidance):
-        raise UserError(f"--guidance={guidance}; accepted: a finite number")
-    if guidance is not None and reported.token_loss is not cross_entropy:
-        name = config.objective.name
-        raise UserError(f"--guidance={guidance}: {name} is not reported by a cross-entropy; accepted: no guidance")
+    asked = asked_of(run, likelihood=likelihood, draws=draws, orders=orders, guidance=guidance)
     with doing("evaluating"):
-        found = pair_nats(
-            run.model,
-            run.objective,
-            run.params,
-            run.objective_params,
-            pair_rows(run, given),
-            draws=draws,
-            batch_size=config.eval.batch_size,
-            chunk=config.train.loss_chunk,
-            guidance=guidance,
-        )
+        found = answer_nats(run, pair_rows(run, given), asked, run.config.eval.batch_size)
     return {
         "run": folder.name,
         "step": run.step,
-        "objective": config.objective.name,
-        "estimator": reported.estimator,
-        "bound": reported.bound,
-        "draws": 1 if reported.bound == "exact" else draws,
-        "guidance": guidance,
+        "objective": run.config.objective.name,
+        **described(run, asked),
         "path": path,
         **summary(found, sum(len(pair.answer.encode()) for pair in given) if run.tokenizer.separator >= 0 else None),
     }

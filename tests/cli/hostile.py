@@ -172,6 +172,9 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--batch-size": below(1),
                 "--length": ["9999", *below(1)],
                 "--sampler": SAMPLERS,
+                "--likelihood": ["elbo", "orders", *WORDS],  # the model has an exact one
+                "--orders": ["8", *below(2)],
+                "--guidance": ["1", *NOT_NUMBERS],
             },
         ),
         ("config", ["optim"], {"key": [*WORDS, ".", "optim.", "optim.nothing", "--", "0"]}),

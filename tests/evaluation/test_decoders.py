@@ -99,3 +99,17 @@ def test_positions_that_predict_the_next_token(trained):
         plain = nats_of(model, params, rows, batch_size=32, **options)
         found = nats_of(shifted, params, rows, batch_size=32, shift=True, **options)
         np.testing.assert_allclose(found, plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize("choose", [first, surest])
+def test_guidance(trained, choose):
+    """By the table of u + (1 + w)(c - u), where u is read with the shown token masked."""
+    (model, params, table), rows, weight = trained, example(all_texts(), prompt=[1]), 0.7
+    if choose is first:
+        options = {"orders": 1, "ranks": left_to_right}
+        found = order_nats(model, params, rows, batch_size=32, guidance=weight, **options)[:, 0]
+    else:
+        found = confident_nats(model, params, rows, batch_size=10, chunk=2, guidance=weight)
+    mixed = (1 + weight) * table - weight * table[:, V:]
+    mixed = mixed - np.log(np.exp(mixed).sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(found, [decoded(mixed, text, [1], choose)[0] for text in all_texts()], rtol=1e-5)

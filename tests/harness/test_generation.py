@@ -6,7 +6,7 @@ import pytest
 from mdlm_jax.errors import UserError
 from mdlm_jax.harness.generation import cut, texts, wanted
 from mdlm_jax.weights.load import load_weights
-from tests.harness.models import CHOICES, LLAMA_SMALL, model_folder
+from tests.harness.models import CHOICES, LLADA, LLAMA_SMALL, model_folder
 from tests.harness.test_scoring import scorer_of
 from tests.weights.models import logits_of
 
@@ -43,3 +43,18 @@ def test_greedy_texts(tmp_path):
             wanted(scorer, None, "the cat", wrong)
     with pytest.raises(UserError, match="does not train"):
         wanted(scorer, "ancestral", "the cat", arguments)
+
+
+@pytest.mark.slow
+def test_guided_texts(tmp_path):
+    """With a weight of -1 a text does not depend on its prompt, and with 1 it does."""
+    folder, arguments = model_folder(tmp_path / "llada", LLADA), {"max_gen_toks": NEW, "do_sample": False}
+    for weight, different in ((-1.0, 1), (1.0, 2)):
+        scorer = scorer_of(folder, tmp_path / "out", guidance=weight)
+        requests = [wanted(scorer, "confidence", prompt, arguments) for prompt in ("the cat", "two hats")]
+        found = texts(scorer, "confidence", [request._replace(prompt=request.prompt[:2]) for request in requests])
+        assert len(set(found)) == different
+    scorer = scorer_of(model_folder(tmp_path / "llama", LLAMA_SMALL), tmp_path / "out")
+    guided = scorer._replace(asked=scorer.asked._replace(guidance=1.0))
+    with pytest.raises(UserError, match=r"guidance 1.0: autoregressive has none"):
+        texts(guided, None, [wanted(guided, None, "a", arguments)])

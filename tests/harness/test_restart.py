@@ -41,6 +41,9 @@ ERRORS = {
     "--include-path=nowhere": "no such folder",
     "--model=nowhere": "nowhere",
     "--draws=3": "accepted: an even number",
+    "--likelihood=best": "accepted: elbo, orders",
+    "--orders=4": "accepted: with --likelihood=orders",
+    "--guidance=nan": "accepted: a finite number",
     "--sampler=best": "best",
 }
 

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+import mdlm_jax as mj
 from mdlm_jax.errors import UserError
 from mdlm_jax.harness.answers import Answers, digest_of
 from mdlm_jax.harness.reader import Reader, reader_of
 from mdlm_jax.harness.requests import Scored, pair, windows
 from mdlm_jax.harness.scoring import Scorer, scores
+from mdlm_jax.runs.answer_nats import asked_of
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.weights.load import load_weights
 from tests.harness.models import CHOICES, LLADA, LLAMA_SMALL, model_folder
@@ -47,9 +49,10 @@ def test_windows_score_each_token_once(length, prefix):
         assert len(row) == 4 and list(row) == tokens[row[0] - 1 : row[-1]] and window.given
 
 
-def scorer_of(folder, out, batch_size=4):
+def scorer_of(folder, out, batch_size=4, **asked):
     run = open_run(folder, padded=True)
-    return Scorer(run, reader_of(folder, run), digest_of(run), Answers(out), 4, batch_size)
+    asked = asked_of(run, **(asked or {"draws": 4}))
+    return Scorer(run, reader_of(folder, run), digest_of(run), Answers(out), asked, batch_size)
 
 
 def test_exact_scores(tmp_path):
@@ -85,3 +88,32 @@ def test_the_noise_of_a_request_is_its_own(tmp_path):
         assert one.standard_error == pytest.approx(other.standard_error, abs=1e-4)
         assert one.greedy is None and one.draws == 4
     assert scores(scorer_of(folder, tmp_path / "out"), requests) == found
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"likelihood": "left_to_right", "guidance": -0.5},
+        *(
+            pytest.param(asked, marks=pytest.mark.slow)
+            for asked in (
+                {"likelihood": "elbo", "draws": 4},
+                {"draws": 4, "guidance": 1.5},
+                {"likelihood": "orders", "orders": 4, "guidance": 0.5},
+                {"likelihood": "confidence"},
+            )
+        ),
+    ],
+)
+def test_scores_equal_those_of_evaluate(tmp_path, asked):
+    """The order of the pairs, their batches and their padding change nothing."""
+    folder = model_folder(tmp_path / "llada", LLADA)
+    pairs = [("the cat", " sat on the mat"), ("the", " dog"), ("a man who", "\nran at ten past two")]
+    scorer = scorer_of(folder, tmp_path / "out", batch_size=2, **asked)
+    found = scores(scorer, [pair(scorer.reader, *given) for given in pairs[::-1]])[::-1]
+    expected = mj.evaluate(folder, pairs=pairs, **asked)
+    for one, other in zip(found, expected["each"], strict=True):
+        assert one.nats == pytest.approx(other["nats"], abs=1e-4) and one.tokens == other["tokens"]
+        assert one.standard_error == pytest.approx(other["standard_error"], abs=1e-4)
+        assert one.draws == expected["draws"] and one.greedy is None
+    assert len({round(one.nats, 3) for one in found}) == 3 and expected["guidance"] == asked.get("guidance")

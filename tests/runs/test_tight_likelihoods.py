@@ -14,7 +14,7 @@ from mdlm_jax.evaluation.orders import log_mean
 from mdlm_jax.exact import order_nats
 from mdlm_jax.objectives.base import full
 from mdlm_jax.runs.held_out import open_held_out
-from mdlm_jax.runs.likelihoods import check_likelihood
+from mdlm_jax.runs.likelihoods import chosen_likelihood
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.sampling.network import reading
 from tests.runs.here import config_of, train_here
@@ -78,12 +78,11 @@ def test_one_order_of_a_run(trained, name):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--likelihood", "tight"], "--likelihood=tight; accepted: orders, left_to_right, confidence"),
+        (["--likelihood", "tight"], "--likelihood=tight; accepted: elbo, orders, left_to_right, confidence"),
         (["--likelihood", "orders", "--orders", "3"], "--orders=3; accepted: an even number, 2 to 4096"),
         (["--orders", "4"], "--orders=4; accepted: with --likelihood=orders"),
         (["--orders", "4", "--likelihood", "confidence"], "--orders=4; accepted: with --likelihood=orders"),
         (["--likelihood", "orders", "--draws", "4"], "--draws=4 with --likelihood=orders"),
-        (["--likelihood", "orders", "--pairs", "a.jsonl"], "--pairs with --likelihood"),
         (["--likelihood", "orders", "--clip"], "--clip with --likelihood"),
     ],
 )
@@ -116,7 +115,7 @@ def test_networks_that_have_no_such_likelihood(keys, message):
     objective_params = net.objective.init(jax.random.key(0))
     run = Run(config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, 0, (), objective_params)
     if message is None:
-        check_likelihood(run, "orders", None, None)
+        chosen_likelihood(run, "orders", None, None)
     else:
         with pytest.raises(UserError, match=message):
-            check_likelihood(run, "orders", None, None)
+            chosen_likelihood(run, "orders", None, None)
