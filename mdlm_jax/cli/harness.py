@@ -25,6 +25,14 @@ def add_harness(verbs: argparse._SubParsersAction) -> None:
         help="noise draws for each answer, where the likelihood is a bound (default: 128)",
     )
     add_likelihood(verb, guidance=", for answers and for drawn text")
+    verb.add_argument("--chat", action="store_true", help="apply the model's chat template")
+    verb.add_argument("--system", metavar="TEXT", help="system message before each document")
+    verb.add_argument("--shots", type=int, help="examples before each document (default: as the task says)")
+    verb.add_argument(
+        "--shots-as-turns",
+        action="store_true",
+        help="with --chat: each example is a question and an answer",
+    )
     verb.add_argument("--limit", type=int, help="number of documents of each task (default: all)")
     verb.add_argument("--batch-size", type=int, help="rows computed at once (default: eval.batch_size of the run)")
     verb.add_argument("--length", type=int, help="longest input in tokens (default: the row length in training)")
@@ -36,6 +44,7 @@ def add_harness(verbs: argparse._SubParsersAction) -> None:
 
 def _harness(options: argparse.Namespace) -> int:
     from mdlm_jax.harness.evaluate import check_installed, harness
+    from mdlm_jax.harness.prompts import Prompts
 
     check_installed()
     prepare_devices()
@@ -45,6 +54,7 @@ def _harness(options: argparse.Namespace) -> int:
         options.out,
         include_path=options.include_path,
         limit=options.limit,
+        prompts=Prompts(options.chat, options.system, options.shots, options.shots_as_turns),
         draws=options.draws,
         likelihood=options.likelihood,
         orders=options.orders,

@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from mdlm_jax.errors import UserError, one_line
 
 TEMPLATE, SETTINGS = "chat_template.jinja", "tokenizer_config.json"
+MARK = "\x02end of the message "  # its blank shows whether a template trims messages
 SPECIALS = ("bos", "eos", "unk", "pad", "mask", "sep", "cls")
 
 
@@ -52,6 +53,27 @@ def open_template(where: str, files: Mapping[str, bytes]) -> Callable[..., str]:
             raise failed(error) from error
 
     return render
+
+
+def continued(where: str, render: Callable[..., str], messages: Sequence[Mapping[str, Any]]) -> str:
+    """A conversation that ends inside its last message, which is to go on.
+
+    Args:
+        where: The model, for errors.
+        render: Its template.
+        messages: With `role` and `content`; the last one goes on.
+
+    Raises:
+        UserError: The template fails, or leaves out the last message.
+
+    Reference: `continue_final_message` of transformers 5.24.
+    """
+    *others, last = messages
+    text = render([*others, {**last, "content": last["content"] + MARK}], add_generation_prompt=False)
+    before, mark, after = text.rpartition(MARK.strip())
+    if not mark:
+        raise UserError(f"{where}: the chat template leaves out the message that is to go on")
+    return before if after.startswith(" ") else before.rstrip()
 
 
 def template_digest(files: Mapping[str, bytes]) -> str:

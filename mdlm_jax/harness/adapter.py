@@ -9,6 +9,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
+from mdlm_jax.data.chat_template import continued, open_template
 from mdlm_jax.errors import UserError
 from mdlm_jax.harness.answers import Answers, digest_of
 from mdlm_jax.harness.generation import guided_by, texts, wanted
@@ -36,6 +37,7 @@ class HarnessModel(LM):
         likelihood: str | None = None,
         orders: int | None = None,
         guidance: float | None = None,
+        chat: bool = False,
         kinds: Collection[str] = (),
     ) -> None:
         """Opens the model and what the folder `out` knows already.
@@ -50,6 +52,7 @@ class HarnessModel(LM):
             likelihood: A key of LIKELIHOODS; None or elbo for what the objective reports.
             orders: Of the likelihood `orders`: random orders of each answer; None for 64.
             guidance: Weight of classifier-free guidance by the context, of likelihoods and of drawn text.
+            chat: Whether the harness may ask for the chat template.
             kinds: Requests that will come, where they are known: settings that do not fit them are refused at once.
 
         Raises:
@@ -60,7 +63,10 @@ class HarnessModel(LM):
             raise UserError(f"--batch-size={batch_size}; accepted: 1 or more")
         folder = pathlib.Path(run)
         opened = open_run(folder, padded=True)
-        reader = reader_of(folder, opened, length)
+        self.where = f"--chat: {folder}"
+        self.render = open_template(self.where, opened.tokenizer.files) if chat else None
+        self.name = folder.name
+        reader = reader_of(folder, opened, length, chat)
         asked = asked_of(opened, likelihood=likelihood, draws=draws, orders=orders, guidance=guidance)
         sampler_of(opened, sampler, guided_by(guidance) if "generate_until" in kinds else {})
         if "loglikelihood_rolling" in kinds:
@@ -91,6 +97,35 @@ class HarnessModel(LM):
             found = texts(self.scorer, self.sampler, asked)
         self.drawn += [_of(request) | {"text": text} for request, text in zip(requests, found, strict=True)]
         return found
+
+    @property
+    def tokenizer_name(self) -> str:
+        """Names the harness's cache of requests."""
+        return self.name
+
+    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The text of a conversation. Where the template takes no system message, it is left out, as by `hf`.
+
+        Args:
+            chat_history: Messages with `role` and `content`.
+            add_generation_prompt: Whether an answer follows; else the last message goes on.
+
+        Raises:
+            UserError: The model was opened without its template, or the template fails.
+        """
+        if self.render is None:
+            raise UserError("chat=False; accepted: True, to apply the chat template")
+        try:
+            return self._rendered(chat_history, add_generation_prompt)
+        except UserError:
+            others = [message for message in chat_history if message["role"] != "system"]
+            if len(others) == len(chat_history):
+                raise
+            return self._rendered(others, add_generation_prompt)
+
+    def _rendered(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        assert self.render is not None
+        return self.render(messages) if add_generation_prompt else continued(self.where, self.render, messages)
 
     def _scores(self, rows: list[list]) -> list[list[Score]]:
         """The scores of the rows of each request."""

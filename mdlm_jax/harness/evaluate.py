@@ -11,6 +11,7 @@ from typing import Any
 from mdlm_jax.config import from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.harness.prompts import AS_THE_TASK_SAYS, Prompts, check_prompts, check_shots
 from mdlm_jax.runs.answer_nats import described
 from mdlm_jax.weights.source import holds_weights
 
@@ -30,6 +31,7 @@ def harness(
     *,
     include_path: pathlib.Path | None = None,
     limit: int | None = None,
+    prompts: Prompts = AS_THE_TASK_SAYS,
     **settings: Any,
 ) -> dict[str, Any]:
     """Runs tasks. Writes the metrics into results.json, each request's score into scores.jsonl or its text into
@@ -43,6 +45,7 @@ def harness(
         out: The folder for results and answers.
         include_path: A folder with task files of the user's own.
         limit: Documents of each task. Default: all.
+        prompts: How a document becomes a prompt.
         settings: Further arguments of `HarnessModel`.
 
     Returns:
@@ -54,6 +57,7 @@ def harness(
     check_installed()
     if limit is not None and limit < 1:
         raise UserError(f"--limit={limit}; accepted: 1 or more documents of each task")
+    check_prompts(prompts)
     if not holds_weights(folder):
         from_json(folder / "config.json")  # the index of all tasks takes many seconds
     if include_path is not None and not include_path.is_dir():
@@ -70,9 +74,21 @@ def harness(
     loaded = {}
     for name in names:  # data may be missing, or the task file wrong
         loaded |= _theirs(f"--tasks={name}", lambda name=name: manager.load([name]))["tasks"]
-    model = HarnessModel(folder, out, kinds={task.OUTPUT_TYPE for task in loaded.values()}, **settings)
-    found: Any = simple_evaluate(model, tasks=names, task_manager=manager, limit=limit, log_samples=False)
-    return _write(folder, out, model, found)
+    check_shots(loaded, prompts.shots)
+    kinds = {task.OUTPUT_TYPE for task in loaded.values()}
+    model = HarnessModel(folder, out, chat=prompts.chat, kinds=kinds, **settings)
+    found: Any = simple_evaluate(
+        model,
+        tasks=names,
+        task_manager=manager,
+        limit=limit,
+        log_samples=False,
+        num_fewshot=prompts.shots,
+        apply_chat_template=prompts.chat,
+        system_instruction=prompts.system,
+        fewshot_as_multiturn=prompts.shots_as_turns,
+    )
+    return _write(folder, out, model, found, prompts)
 
 
 def _theirs(where: str, call: Callable[[], Any]) -> Any:
@@ -93,7 +109,9 @@ def _names(manager: Any, task: str) -> list[str]:
     return names
 
 
-def _write(folder: pathlib.Path, out: pathlib.Path, model: Any, found: dict[str, Any]) -> dict[str, Any]:
+def _write(
+    folder: pathlib.Path, out: pathlib.Path, model: Any, found: dict[str, Any], prompts: Prompts
+) -> dict[str, Any]:
     run = model.scorer.run
     result = {
         "model": folder.name,
@@ -101,6 +119,8 @@ def _write(folder: pathlib.Path, out: pathlib.Path, model: Any, found: dict[str,
         "weights": model.scorer.digest,
         "objective": run.config.objective.name,
         **described(run, model.scorer.asked),
+        **prompts._asdict(),
+        "shots": found["n-shot"],
         "length": model.scorer.reader.most,
         "lm_eval": version("lm_eval"),
         "results": found["results"],

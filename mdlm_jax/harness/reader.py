@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tokenizers
 
+from mdlm_jax.data.conversations import open_chat
 from mdlm_jax.data.tokenizer import JSON_FILE, encode_given
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.restore import Run
@@ -25,13 +26,14 @@ class Reader(NamedTuple):
     end: int | None  # the token that ends a text; None where there is none
 
 
-def reader_of(folder: pathlib.Path, run: Run, length: int | None = None) -> Reader:
+def reader_of(folder: pathlib.Path, run: Run, length: int | None = None, chat: bool = False) -> Reader:
     """How a run or a public model reads the requests of the harness.
 
     Args:
         folder: Of the run or the public model.
         run: The same, opened.
         length: Tokens that the network reads at once. Default: those of a row in training, or of the model's context.
+        chat: Whether markup in requests is that of the chat template: a run reads it as control tokens, not as text.
 
     Raises:
         UserError: The network has no rows of this length.
@@ -42,6 +44,9 @@ def reader_of(folder: pathlib.Path, run: Run, length: int | None = None) -> Read
     if length is not None and config.objective.block_size:
         raise UserError(f"--length={length}: a network in blocks reads whole rows; accepted: no --length")
     length = length or context
+    if not holds_weights(folder) and chat:
+        opened = open_chat(str(folder), run.tokenizer)
+        return Reader(opened.encode, opened.encode, None, length, run.tokenizer.decode, opened.end)
     if not holds_weights(folder):
 
         def encode(text: str) -> list[int]:

@@ -175,6 +175,10 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--likelihood": ["elbo", "orders", *WORDS],  # the model has an exact one
                 "--orders": ["8", *below(2)],
                 "--guidance": ["1", *NOT_NUMBERS],
+                "--chat": [""],  # the model has no template
+                "--system": ["", " "],
+                "--shots": ["6", *below(0)],
+                "--shots-as-turns": [""],
             },
         ),
         ("config", ["optim"], {"key": [*WORDS, ".", "optim.", "optim.nothing", "--", "0"]}),

@@ -29,6 +29,16 @@ CHOICES = [
     ("two", ["cat", "dog", "hat", "man"], 0),
 ]
 TEXTS = ["the cat", f"{WORDS * 3}", f"{WORDS}½ {WORDS}", "x"]
+# trims messages and takes no system message, as Gemma's does
+TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{{ message['role'] + ': ' + message['content'] | trim + '<|endoftext|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+WITH_SYSTEM = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '<|endoftext|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
 TASKS = {
     "small_choice": {
         "output_type": "multiple_choice",
@@ -53,8 +63,8 @@ TASKS = {
 }
 
 
-def model_folder(path: pathlib.Path, config: dict) -> pathlib.Path:
-    """A model with a byte-level BPE of few merges."""
+def model_folder(path: pathlib.Path, config: dict, template: str | None = None) -> pathlib.Path:
+    """A model with a byte-level BPE of few merges, and a chat template."""
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
@@ -68,6 +78,8 @@ def model_folder(path: pathlib.Path, config: dict) -> pathlib.Path:
     write_folder(path, config, random_tensors(config))
     tokenizer.save(str(path / "tokenizer.json"))
     described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
+    if template is not None:
+        (path / "chat_template.jinja").write_text(template)
     (path / "tokenizer_config.json").write_text(json.dumps(described))
     return path
 
