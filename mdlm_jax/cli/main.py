@@ -1,11 +1,10 @@
 """The command `mdlm-jax` and its verbs. Exit codes: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn, cast
+from typing import NoReturn
 
 import mdlm_jax
 from mdlm_jax.cli.advise import add_advise
@@ -18,6 +17,7 @@ from mdlm_jax.cli.fit import add_fit
 from mdlm_jax.cli.harness import add_harness
 from mdlm_jax.cli.next import add_next
 from mdlm_jax.cli.sample import add_sample
+from mdlm_jax.cli.streams import prepare_streams
 from mdlm_jax.cli.sweep import add_sweep
 from mdlm_jax.cli.train import add_train
 from mdlm_jax.errors import UserError, out_of_memory
@@ -40,10 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 def command() -> None:
     """Runs `mdlm-jax` as a process. On an error it exits at once, without waiting for the threads of a failed save."""
-    for stream in (sys.stdout, sys.stderr):
-        cast(io.TextIOWrapper, stream).reconfigure(
-            errors="replace"
-        )  # a terminal without UTF-8 shows ? for characters that it cannot encode
+    prepare_streams()
     end_on_interrupt()
     try:
         main()
@@ -71,6 +68,10 @@ def exit_code(act: Callable[[], int]) -> int:
         return _print_error("interrupted", INTERRUPTED)
     except BrokenPipeError:
         return PIPE_CLOSED  # the reader of the output has closed it
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # rich ends the process itself
+            return PIPE_CLOSED
+        raise
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
         return _print_error(f"{named}{error.strerror or error}", WRONG_INPUT)

@@ -1,5 +1,6 @@
 """The command line as a user runs it, in processes of its own."""
 
+import io
 import json
 import os
 import re
@@ -8,8 +9,9 @@ import sys
 import textwrap
 
 import pytest
+from rich.console import Console
 
-from mdlm_jax.cli.main import main
+from mdlm_jax.cli.main import exit_code, main
 from mdlm_jax.sweeps.sweep import Summary
 from tests import run_folders as runs
 
@@ -142,6 +144,23 @@ def test_full_device_and_closed_pipe():
     done = process("config", stdout=writer, stderr=subprocess.PIPE)
     os.close(writer)
     assert done.returncode == 141 and done.stderr == ""
+
+
+def test_tables_for_a_closed_pipe(capfd, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(os, "dup2", lambda *streams: None)  # rich would redirect the output of the tests
+    assert exit_code(lambda: Console(file=Closed()).print("a table")) == 141
+
+
+def test_messages_that_cannot_be_shown_are_lost():
+    with open("/dev/full", "w") as full:
+        assert process("config", "x", stdout=full, stderr=full).returncode == 2
+    words = [sys.executable, "-m", "mdlm_jax", "config"]
+    closed = subprocess.run(["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *words], env=runs.environment(), cwd=runs.ROOT)
+    assert closed.returncode == 0
 
 
 def test_terminal_without_utf8():
