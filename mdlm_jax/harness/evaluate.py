@@ -11,11 +11,12 @@ from typing import Any
 from mdlm_jax.config import from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.harness.items import items_of
 from mdlm_jax.harness.prompts import AS_THE_TASK_SAYS, Prompts, check_prompts, check_shots
 from mdlm_jax.runs.answer_nats import described
 from mdlm_jax.weights.source import holds_weights
 
-RESULTS, SCORES, TEXTS = "results.json", "scores.jsonl", "texts.jsonl"
+RESULTS, SCORES, TEXTS, ITEMS = "results.json", "scores.jsonl", "texts.jsonl", "items.jsonl"
 
 
 def check_installed() -> None:
@@ -35,7 +36,7 @@ def harness(
     **settings: Any,
 ) -> dict[str, Any]:
     """Runs tasks. Writes the metrics into results.json, each request's score into scores.jsonl or its text into
-    texts.jsonl.
+    texts.jsonl, each item's metrics into items.jsonl.
 
     Answers are kept in `out` as they come: a second call computes only what is missing.
 
@@ -82,13 +83,12 @@ def harness(
         tasks=names,
         task_manager=manager,
         limit=limit,
-        log_samples=False,
         num_fewshot=prompts.shots,
         apply_chat_template=prompts.chat,
         system_instruction=prompts.system,
         fewshot_as_multiturn=prompts.shots_as_turns,
     )
-    return _write(folder, out, model, found, prompts)
+    return _write(folder, out, model, found, prompts, items_of(loaded, found["samples"]))
 
 
 def _theirs(where: str, call: Callable[[], Any]) -> Any:
@@ -110,7 +110,12 @@ def _names(manager: Any, task: str) -> list[str]:
 
 
 def _write(
-    folder: pathlib.Path, out: pathlib.Path, model: Any, found: dict[str, Any], prompts: Prompts
+    folder: pathlib.Path,
+    out: pathlib.Path,
+    model: Any,
+    found: dict[str, Any],
+    prompts: Prompts,
+    items: list[dict[str, Any]],
 ) -> dict[str, Any]:
     run = model.scorer.run
     result = {
@@ -124,13 +129,14 @@ def _write(
         "length": model.scorer.reader.most,
         "lm_eval": version("lm_eval"),
         "results": found["results"],
+        "higher_is_better": found["higher_is_better"],
         "versions": found["versions"],
         "likelihoods": _totals(model.scored),
     }
     text = json.dumps(result, indent=1, default=str)
     lines = {
         name: "".join(json.dumps(row) + "\n" for row in rows)
-        for name, rows in ((SCORES, model.scored), (TEXTS, model.drawn))
+        for name, rows in ((SCORES, model.scored), (TEXTS, model.drawn), (ITEMS, items))
     }
     try:
         for name, content in lines.items():

@@ -1,15 +1,17 @@
 """Runs that are killed and restarted, repeated, or computed in other batches end with the same numbers."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from mdlm_jax.cli.main import main
 from mdlm_jax.harness.answers import FILE
-from mdlm_jax.harness.evaluate import RESULTS, SCORES, TEXTS, harness
+from mdlm_jax.harness.evaluate import ITEMS, RESULTS, SCORES, TEXTS, harness
 from tests.harness.models import LLADA, LLAMA_SMALL, TASKS, model_folder, task_folder
 from tests.run_folders import own_lines
 
@@ -73,7 +75,7 @@ def scores_of(out):
 
 
 def same(out, other):
-    return all((out / name).read_bytes() == (other / name).read_bytes() for name in (RESULTS, SCORES, TEXTS))
+    return all((out / name).read_bytes() == (other / name).read_bytes() for name in (RESULTS, SCORES, TEXTS, ITEMS))
 
 
 def test_killed_and_restarted(folder, tasks, undisturbed, tmp_path):
@@ -113,6 +115,21 @@ def test_errors_of_bounds(folder, undisturbed):
     assert all(score["tokens"] > 1 for score in found if score["standard_error"] > 0)
     assert any(score["standard_error"] > 0 for score in found) == (not exact)
     assert {score["draws"] for score in found} == {1 if exact else 4}
+
+
+def test_items_add_up_to_the_metrics(undisturbed):
+    """The metrics of the harness, from the lines of its items."""
+    found = json.loads((undisturbed / RESULTS).read_text())
+    items = [json.loads(line) for line in (undisturbed / ITEMS).read_text().splitlines()]
+    assert len({(item["task"], item["item"], item["document"]) for item in items}) == len(items) == 14
+    sums = {}
+    for item in items:
+        for name, pair in item["metrics"].items():
+            sums[item["task"], name] = np.add(sums.get((item["task"], name), 0), pair)
+    assert len(sums) == 6
+    for (task, name), (total, weight) in sums.items():
+        expected = found["results"][task][f"{name.removeprefix('log ')},none"]
+        assert total / weight == pytest.approx(math.log(expected) if name.startswith("log ") else expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("wrong", ERRORS)
