@@ -15,6 +15,7 @@ from mdlm_jax.cli.convert import add_convert
 from mdlm_jax.cli.data import add_data
 from mdlm_jax.cli.fit import add_fit
 from mdlm_jax.cli.harness import add_harness
+from mdlm_jax.cli.leaderboard import add_leaderboard
 from mdlm_jax.cli.next import add_next
 from mdlm_jax.cli.sample import add_sample
 from mdlm_jax.cli.streams import prepare_streams
@@ -114,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     add_bench(verbs)
     add_convert(verbs)
     add_harness(verbs)
+    add_leaderboard(verbs)
     add_config(verbs)
     add_data(verbs)
     return parser

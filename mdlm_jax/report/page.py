@@ -5,7 +5,6 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import jinja2
 from altair.utils.schemapi import debug_mode
 
 from mdlm_jax.errors import UserError
@@ -22,6 +21,7 @@ from mdlm_jax.report.figures.parametric_fits import held_out, profiles, residual
 from mdlm_jax.report.figures.samples import speed_and_quality
 from mdlm_jax.report.study import Study, make_study
 from mdlm_jax.report.table import headings, rows
+from mdlm_jax.report.template import rendered
 from mdlm_jax.report.text import comparisons, findings
 from mdlm_jax.report.text.fits import fits
 from mdlm_jax.report.text.methods import methods
@@ -87,9 +87,9 @@ def write_report(
                 embedded[figure.name] = render.embedded(specified)
                 files[figure.name] = pool.submit(render.files, specified)
     refused = [] if any(figure.name == "surface_residuals" for figure in shown) else fits(study.parametric_fits)
-    template = pathlib.Path(__file__).with_name("page.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    html = page.render(
+    html = rendered(
+        "page.html",
+        files_beside=True,
         title=title,
         found=found(study),
         not_supported=findings.not_supported(study.analysis) + refused,

@@ -18,6 +18,7 @@ class TableCell(NamedTuple):
     text: str
     value: float | int | str
     more: str = ""  # shown while the pointer rests on the cell
+    bold: bool = False
 
 
 class TableRow(NamedTuple):

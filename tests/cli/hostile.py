@@ -181,6 +181,14 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--shots-as-turns": [""],
             },
         ),
+        (
+            "leaderboard",
+            ["{harnessed}", "--out", "{out}"],
+            {
+                "folders": [*MISSING, "", "{empty}", "{text}", "{masked}"],
+                "--out": [*UNWRITABLE, "{empty}"],
+            },
+        ),
         ("config", ["optim"], {"key": [*WORDS, ".", "optim.", "optim.nothing", "--", "0"]}),
         (
             "data build",

@@ -10,6 +10,7 @@ from mdlm_jax.sweeps.plan import plan_runs
 from tests import run_folders as runs
 from tests.harness.models import LLAMA_SMALL, model_folder, task_folder
 from tests.laws.known import known_fit
+from tests.report.test_leaderboard import folder_of
 from tests.runs.here import train_here
 
 TEXT = "It was the best of times, it was the worst of times. " * 40
@@ -80,6 +81,7 @@ def make_place(folder: pathlib.Path) -> dict[str, str]:
     (weights,) = found["broken_model"].glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-9])
     (found["list_model"] / "config.json").write_text("[]")
+    found["harnessed"] = folder_of(folder / "a", "a")
     found["tasks"], found["empty"] = task_folder(folder / "tasks"), folder / "empty"
     found["empty"].mkdir()
     return {name: str(path) for name, path in found.items()} | {
