@@ -19,8 +19,9 @@ os.environ.setdefault(
     else CHEAP_FLAGS,
 )
 
-# what the processes of one run compile they share with each other, not with the user
-if "PYTEST_XDIST_WORKER" not in os.environ:
+# what the processes of one run compile they share with each other, and with other runs that are given the same
+# temporary folder, but not with the user
+if not os.environ.get("JAX_COMPILATION_CACHE_DIR", "").startswith(tempfile.gettempdir()):
     _compiled = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 

@@ -62,7 +62,7 @@ def noticed(folder: pathlib.Path, tests: tuple[str, ...], timeout: float | None 
     """Whether the tests fail in a copy of the repository, or take too long."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     # programs that are the same in all copies are compiled once
-    environment = os.environ | {"PYTEST_XDIST_WORKER": "mutants", "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(folder), "JAX_PLATFORMS": "cpu"}
     try:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)

@@ -1,6 +1,6 @@
-"""The losses of the first steps of a tiny run on meshes of this process's devices, as lines of JSON.
+"""The losses of the first steps of tiny runs on meshes of this process's devices, one line of JSON for each run.
 
-python -m tests.runs.mesh_losses '{"objective.name": "ar"}' 1,1,1,1 2,2,1,2 ..    # data, fsdp, sequence, tensor
+python -m tests.runs.mesh_losses '[[{"objective.name": "ar"}, [[1, 1, 1, 1], [2, 2, 1, 2]]]]'    # keys, sizes of meshes
 """
 
 import json
@@ -38,6 +38,6 @@ def losses(keys: dict, sizes: list[int]) -> list[float]:
 
 
 if __name__ == "__main__":
-    keys = json.loads(sys.argv[1])
-    for sizes in sys.argv[2:]:
-        print(json.dumps(losses(keys, [int(size) for size in sizes.split(",")])))
+    for keys, meshes in json.loads(sys.argv[1]):
+        print(json.dumps([losses(keys, sizes) for sizes in meshes]), flush=True)
+        jax.clear_caches()

@@ -1,5 +1,6 @@
 """One loss sequence on every mesh, and what a mesh refuses."""
 
+import functools
 import itertools
 import json
 import math
@@ -20,52 +21,16 @@ from mdlm_jax.training.sharding import make_mesh, share_of_rows
 from tests import run_folders as runs
 
 TOLERANCE = 2e-5  # relative, float32: sums over devices are taken in another order
+HANG_SECONDS = 900
 OBJECTIVES = {
     "ar": {"objective.name": "ar"},
     "masked": {"objective.name": "masked"},
     "blocks": {"objective.name": "masked", "objective.block_size": 4},  # views of 2 L positions, L of them scored
 }
 ALL = [sizes for sizes in itertools.product((1, 2, 4, 8), repeat=4) if math.prod(sizes) == 8]
-
-
-def losses(keys: dict, meshes) -> np.ndarray:
-    """[meshes, steps] of a process that has eight devices."""
-    asked = [",".join(map(str, sizes)) for sizes in meshes]
-    environment = runs.environment(devices=8)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.runs.mesh_losses", json.dumps(keys), *asked],
-        env=environment,
-        cwd=runs.ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return np.array([json.loads(line) for line in done.stdout.splitlines()])
-
-
-def assert_same(keys: dict, meshes) -> None:
-    one, *found = losses(keys, [(1, 1, 1, 1), *meshes])
-    assert len(found) == len(meshes)
-    np.testing.assert_allclose(found, np.broadcast_to(one, np.shape(found)), rtol=TOLERANCE)
-
-
-@pytest.mark.slow
-def test_split_rows_positions_and_heads_keep_losses():
-    assert_same(OBJECTIVES["blocks"], [(1, 2, 2, 2)])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("tensor", (1, 2, 4, 8))
-def test_every_mesh_of_eight_keeps_losses(tensor):
-    assert_same(OBJECTIVES["masked"], [sizes for sizes in ALL if sizes[3] == tensor])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("objective", ("ar", "blocks"))
-def test_other_masks_keep_losses(objective):
-    assert_same(OBJECTIVES[objective], [(8, 1, 1, 1), (1, 2, 4, 1), (1, 2, 1, 4), (2, 1, 2, 2)])
-
-
+SOME = [(8, 1, 1, 1), (1, 2, 4, 1), (1, 2, 1, 4), (2, 1, 2, 2)]
+# every axis alone, and every two axes together: compiling for a mesh takes seconds
+PAIRS = [(8, 1, 1, 1), (1, 8, 1, 1), (1, 1, 8, 1), (1, 1, 1, 8), (2, 2, 2, 1), (4, 1, 1, 2), (1, 2, 2, 2)]
 OTHERS = {
     "any_order": {},
     "any_order_causal": {},
@@ -77,14 +42,6 @@ OTHERS = {
     "gidd": {},
     "gaussian": {},
 }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("objective", OTHERS)
-def test_split_rows_keep_losses_of_every_objective(objective):
-    assert_same({"objective.name": objective} | OTHERS[objective], [(2, 4, 1, 1)])
-
-
 VARIANTS = {
     "attention in blocks": {"train.attention": "blocked", "data.sequence_length": 512, "train.batch_size": 4},
     "recomputed, unrolled": {"train.remat": "dots", "train.scan_layers": False},
@@ -95,12 +52,49 @@ VARIANTS = {
     "tied, dropout": {"model.tied_head": True, "model.dropout": 0.1},
     "documents": {"data.random_length_rate": 0.5},
 }
+# from a family, whose runs share a process, to the keys and meshes of each run
+FAMILIES = {
+    "masks": {
+        "masked": (OBJECTIVES["masked"], PAIRS),
+        "ar": (OBJECTIVES["ar"], SOME),
+        "blocks": (OBJECTIVES["blocks"], [(1, 2, 2, 2), *SOME[1:]]),
+    },
+    "objectives": {name: ({"objective.name": name} | keys, [(2, 4, 1, 1)]) for name, keys in OTHERS.items()},
+    "options": {name: (keys, [(2, 1, 2, 2)]) for name, keys in VARIANTS.items()},
+    "all": {"masked on all meshes": (OBJECTIVES["masked"], ALL)},
+}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_other_options_keep_losses(variant):
-    assert_same(VARIANTS[variant], [(2, 1, 2, 2)])
+@functools.cache
+def losses(family: str) -> tuple[dict[str, np.ndarray], str]:
+    """(from each run of a family to its losses [1 + meshes, steps], first on one device; standard error)."""
+    cases = FAMILIES[family]
+    asked = [[keys, [(1, 1, 1, 1), *meshes]] for keys, meshes in cases.values()]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.runs.mesh_losses", json.dumps(asked)],
+        env=runs.environment(devices=8),
+        cwd=runs.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=HANG_SECONDS,
+    )
+    return dict(zip(cases, map(np.array, map(json.loads, done.stdout.splitlines())), strict=False)), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("family", "run"),
+    [
+        pytest.param(family, run, marks=pytest.mark.study if family == "all" else pytest.mark.slow)
+        for family, cases in FAMILIES.items()
+        for run in cases
+    ],
+)
+def test_every_mesh_keeps_losses(family, run):
+    found, said = losses(family)
+    assert run in found, said
+    one, *others = found[run]
+    assert len(others) == len(FAMILIES[family][run][1])
+    np.testing.assert_allclose(others, np.broadcast_to(one, np.shape(others)), rtol=TOLERANCE)
 
 
 @pytest.mark.slow
