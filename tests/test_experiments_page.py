@@ -72,3 +72,22 @@ def test_losses_at_equal_compute():
             value = differences[name]
             row += f" {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}] |"
         assert row in page(), row
+
+
+def test_losses_of_densities():
+    results = results_of("densities")
+    for base in ("masked", "masked_plain"):
+        cells = equal_compute([run for run in results if run.objective.split("-")[0] == base])
+        budgets = sorted({run.budget for run in results})
+        losses = {name: [cell.means[name].mean for cell in reversed(cells)] for name in cells[0].means}
+        differences = {one.other: one.value for one in cells[1].differences}
+        for name, values in losses.items():
+            row = f"| `{base}`, {name.removeprefix(base).removeprefix('-') or 'uniform'} |"
+            row += "".join(f" {value:.3f} |" for value in values)
+            if name in differences:
+                value = differences[name]
+                row += f" {value.mean:+.3f} [{value.low:+.3f}, {value.high:+.3f}] |"
+                needed = np.exp(np.interp(-losses[base][-1], -np.array(values), np.log(budgets)))
+                fewer = f"{budgets[-1] / needed:.1f} times" if values[-1] < losses[base][-1] else "more than 1e11 FLOPs"
+                row += f" {fewer} |"
+            assert row in page(), row
