@@ -144,7 +144,11 @@ def _parsed(name: str, text: str) -> Any:
 
 def to_json(config: ConfigDict) -> str:
     """The config as the text of config.json."""
-    return json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
+    return _as_json(config.to_dict())
+
+
+def _as_json(values: dict[str, Any]) -> str:
+    return json.dumps(values, indent=1, sort_keys=True) + "\n"
 
 
 def from_json(path: str | os.PathLike) -> ConfigDict:
@@ -153,6 +157,15 @@ def from_json(path: str | os.PathLike) -> ConfigDict:
     Raises:
         UserError: A value is invalid; the message names the file and the key.
     """
+    values = _stored_values(path)
+    check_values(values, f"{path}: ")
+    config = base.get_config()
+    config.update_from_flattened_dict(values)
+    return config
+
+
+def _stored_values(path: str | os.PathLike) -> dict[str, Any]:
+    """The values of a config.json by dotted key, unchecked."""
     try:
         values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -165,11 +178,7 @@ def from_json(path: str | os.PathLike) -> ConfigDict:
         raise UserError(f"{path}: not JSON in UTF-8") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: holds {values!r:.40}; accepted: an object with the keys of a config")
-    found = LATER_KEYS | dict(flatten(values))
-    check_values(found, f"{path}: ")
-    config = base.get_config()
-    config.update_from_flattened_dict(found)
-    return config
+    return LATER_KEYS | dict(flatten(values))
 
 
 def config_hash(config: ConfigDict) -> str:
@@ -177,19 +186,28 @@ def config_hash(config: ConfigDict) -> str:
 
     A key that came later counts where it differs from what runs did without it: a run stays the one it was.
     """
-    values = config.to_dict()
-    for key, value in LATER_KEYS.items():
-        holder, leaf = _holder(values, key)
-        if leaf in holder and holder[leaf] == value:
-            del holder[leaf]
-    return hashlib.sha256(to_json(ConfigDict(values)).encode()).hexdigest()[:8]
+    return _hash_of_values(dict(flatten(config)))
 
 
-def _holder(values: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """(what holds the value of a dotted key, its name there); an empty dict where nothing does."""
-    *parents, leaf = key.split(".")
-    holder = functools.reduce(lambda node, parent: node.get(parent, {}), parents, values)
-    return (holder if isinstance(holder, dict) else {}), leaf
+def hash_of_stored(path: str | os.PathLike) -> str:
+    """The `config_hash` of a config.json, in a tenth of the time of `from_json`: it makes no ConfigDict.
+
+    The values are not checked: those that are invalid have the hash of no run.
+
+    Raises:
+        UserError: The file is not there or holds no JSON object.
+    """
+    return _hash_of_values(_stored_values(path))
+
+
+def _hash_of_values(values: dict[str, Any]) -> str:
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        *parents, leaf = key.split(".")
+        holder = functools.reduce(lambda node, parent: node.setdefault(parent, {}), parents, nested)
+        if key not in LATER_KEYS or value != LATER_KEYS[key]:
+            holder[leaf] = value
+    return hashlib.sha256(_as_json(nested).encode()).hexdigest()[:8]
 
 
 def differing_keys(one: ConfigDict, other: ConfigDict, execution: bool = False, paths: bool = True) -> list[str]:

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mdlm_jax.config import LATER_KEYS, config_hash, differing_keys, from_json, load_config, to_json
+from mdlm_jax.config import LATER_KEYS, config_hash, differing_keys, from_json, hash_of_stored, load_config, to_json
 from mdlm_jax.errors import UserError
 from tests.run_folders import ROOT
 
@@ -20,7 +20,7 @@ def test_json_keeps_config_and_hash(tmp_path):
     config = load("optim.lr=0.003")
     (tmp_path / "config.json").write_text(to_json(config))
     again = from_json(tmp_path / "config.json")
-    assert config_hash(again) == config_hash(config) != config_hash(load())
+    assert hash_of_stored(tmp_path / "config.json") == config_hash(again) == config_hash(config) != config_hash(load())
     assert differing_keys(load(), again) == ["optim.lr: 0.01 -> 0.003"]
 
 
@@ -37,6 +37,7 @@ def test_later_keys_keep_old_hashes(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(told))
     old = hashlib.sha256((json.dumps(told, indent=1, sort_keys=True) + "\n").encode()).hexdigest()[:8]
     assert config_hash(config) == config_hash(from_json(tmp_path / "config.json")) == old
+    assert hash_of_stored(tmp_path / "config.json") == old
     assert config_hash(load("data.prompt_tokens=3")) != old
 
 

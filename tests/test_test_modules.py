@@ -15,6 +15,9 @@ HARMLESS = (
 ALLOWED = ("tfds.core.Version",)  # TFDS demands it of a class
 OF_FILES = ("open", "read_text", "read_bytes", "write_text", "write_bytes", "mkdir", "unlink")
 REFUSED = ("open", "exec", "eval", "input", "print", "__import__")
+# of other extras than dev; the two modules of the package import them
+OTHER_EXTRAS = ("torch", "transformers", "accelerate", "lm_eval", "wandb")
+OTHER_EXTRAS += ("mdlm_jax.harness.adapter", "mdlm_jax.bench.torch_side")
 PROGRAMS = ("conftest.py", "sweeps/hindered_train.py")  # they prepare the tests, or run alone
 
 
@@ -83,6 +86,17 @@ def test_importing_a_test_module_computes_nothing():
         if where not in PROGRAMS:
             found += [f"{where}:{line}: {text}" for line, text in offenders(path.read_text(encoding="utf-8"))]
     assert not found, "\n".join(found)
+
+
+def test_a_test_module_needs_the_extra_dev_alone():
+    """A package of another extra is imported inside the slow tests that use it."""
+    found = [
+        f"{path.relative_to(TESTS)}: {module}"
+        for path in sorted(TESTS.rglob("test_*.py"))
+        for module, name in imports(ast.parse(path.read_text(encoding="utf-8"))).values()
+        if module.partition(".")[0] in OTHER_EXTRAS or module in OTHER_EXTRAS or f"{module}.{name}" in OTHER_EXTRAS
+    ]
+    assert not found, found
 
 
 HEAD = """

@@ -9,13 +9,13 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
 from mdlm_jax.build.objective import objective_label
-from mdlm_jax.config import config_hash, differing_keys, from_json, to_json
+from mdlm_jax.config import differing_keys, from_json, hash_of_stored, to_json
 from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.data.pipeline import Data
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import Likelihood
 from mdlm_jax.files import check_can_be_made, write_whole
-from mdlm_jax.runs.checkpoint import saved_steps
+from mdlm_jax.runs.checkpoint import LENGTH, saved_steps
 from mdlm_jax.runs.inputs import FILE_NAME as INPUTS
 from mdlm_jax.runs.lineage import SCRATCH, read_lineage, totals
 from mdlm_jax.runs.result import FILE_NAME, SCHEMA_VERSION, Result, read_result
@@ -40,9 +40,9 @@ def check_folder(config: ConfigDict, folder: pathlib.Path) -> bool:
         # if the run has stored a digest of its data, that is compared and not the paths
         differing = differing_keys(from_json(kept), config, paths=not (folder / INPUTS).exists())
         if differing:
-            raise UserError(
-                f"{folder} holds another run, which differs in {'; '.join(differing)}; choose another --run"
-            )
+            only_length = all(line.partition(":")[0] in LENGTH for line in differing)
+            accepted = "choose another --run" + (", or make this one longer with --extend" if only_length else "")
+            raise UserError(f"{folder} holds another run, which differs in {'; '.join(differing)}; {accepted}")
     if path.exists():
         return True
     try:
@@ -85,7 +85,7 @@ def finished(folder: pathlib.Path) -> Result | None:
         result = read_result(folder / FILE_NAME)
     except UserError:
         return None
-    current = result.config_hash == config_hash(from_json(folder / "config.json"))
+    current = result.config_hash == hash_of_stored(folder / "config.json")
     return result if result.status == "done" and current else None
 
 
@@ -123,7 +123,7 @@ def describe(
         run_id=folder.name,
         objective=objective_label(config),
         size=config.model.size or f"{config.model.layers}x{config.model.width}",
-        config_hash=config_hash(from_json(folder / "config.json")),  # of how it was first executed
+        config_hash=hash_of_stored(folder / "config.json"),  # of how it was first executed
         seed=config.seed,
         parameters_non_embedding=parameters.non_embedding,
         parameters_total=parameters.total,

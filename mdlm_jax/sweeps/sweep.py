@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import config_hash, flatten, from_json, to_json
+from mdlm_jax.config import config_hash, flatten, from_json, hash_of_stored, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.report.groups import grouped
@@ -19,6 +19,7 @@ from mdlm_jax.runs.execution import record_execution
 from mdlm_jax.runs.inputs import differing_from
 from mdlm_jax.runs.programs import shape_of
 from mdlm_jax.runs.result import FILE_NAME, Result, read_results
+from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.runs.say import say
 from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.experiment import Experiment
@@ -93,19 +94,24 @@ def found_jobs(folder: pathlib.Path) -> tuple[list[Job], list[str]]:
     Raises:
         UserError: There is no run.
     """
-    configs, problems = {}, []
+    jobs, configs, problems = {}, {}, []
     for path in sorted(folder.glob("*/config.json")):
+        run = path.parent.absolute()
         try:
-            configs[path.parent.absolute()] = from_json(path)
+            if result := finished(run):  # it holds what a plan would find, and planning takes long
+                jobs[run] = Job(run, result.flops["exact"], result.steps, attempts.count(run))
+            else:
+                configs[run] = from_json(path)
         except UserError as error:
             problems.append(str(error))
-    if not configs:
+    if not jobs and not configs:
         raise UserError(
             "\n".join(problems) or f"{folder}: holds no runs; accepted: the folder of a sweep that was started"
         )
-    jobs = jobs_of(plan_runs(list(configs.values())), folder)
     # the folder may have been copied or renamed, so the job keeps the folder that was found
-    return [job._replace(folder=path) for job, path in zip(jobs, configs, strict=True)], problems
+    for run, job in zip(configs, jobs_of(plan_runs(list(configs.values())), folder), strict=True):
+        jobs[run] = job._replace(folder=run)
+    return [jobs[run] for run in sorted(jobs)], problems
 
 
 def states(jobs: Sequence[Job]) -> dict[pathlib.Path, RunState]:
@@ -189,7 +195,7 @@ def _is_of(result: Result, config: ConfigDict, folder: pathlib.Path) -> bool:
         return True
     run = folder / result.run_id
     try:
-        return result.config_hash == config_hash(from_json(run / "config.json")) and not differing_from(run, config)
+        return result.config_hash == hash_of_stored(run / "config.json") and not differing_from(run, config)
     except UserError:
         return False
 

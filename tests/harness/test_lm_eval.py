@@ -3,10 +3,8 @@
 import functools
 import json
 
-import lm_eval.tasks
 import pytest
 
-from mdlm_jax.harness.adapter import HarnessModel
 from mdlm_jax.harness.evaluate import SCORES, harness
 from mdlm_jax.harness.evaluate import TEXTS as TEXTS_FILE
 from mdlm_jax.harness.prompts import Prompts
@@ -31,6 +29,8 @@ def tasks(tmp_path_factory):
     folder = task_folder(tmp_path_factory.mktemp("tasks") / "files")
     begun = json.loads((folder / "small_text.yaml").read_text()) | {"task": "begun", "gen_prefix": "the man "}
     (folder / "begun.yaml").write_text(json.dumps(begun))
+    import lm_eval.tasks
+
     found = lm_eval.tasks.TaskManager
     lm_eval.tasks.TaskManager = functools.cache(found)
     yield folder
@@ -41,10 +41,11 @@ def tasks(tmp_path_factory):
 def theirs(folder, tasks):
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
     model = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=3)
     assert model.max_length == LLAMA_SMALL["max_position_embeddings"]
-    manager = lm_eval.tasks.TaskManager(include_path=str(tasks))
+    manager = TaskManager(include_path=str(tasks))
     return simple_evaluate(model, tasks=list(TASKS), task_manager=manager, batch_size=3)
 
 
@@ -83,6 +84,7 @@ def test_prompts_equal_those_of_hf(template, prompts, tasks, tmp_path):
     """The likelihoods and texts after the same conversations; one task begins the answer itself."""
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
 
     folder = model_folder(tmp_path / "llama", LLAMA_SMALL | {"max_position_embeddings": 400}, template)
     model = HFLM(pretrained=str(folder), device="cpu", dtype="float32", batch_size=3)
@@ -92,7 +94,7 @@ def test_prompts_equal_those_of_hf(template, prompts, tasks, tmp_path):
         "apply_chat_template": prompts.chat,
         "fewshot_as_multiturn": prompts.shots_as_turns,
     }
-    names, manager = ["small_choice", "begun"], lm_eval.tasks.TaskManager(include_path=str(tasks))
+    names, manager = ["small_choice", "begun"], TaskManager(include_path=str(tasks))
     theirs = simple_evaluate(model, tasks=names, task_manager=manager, **options)
     found = harness(folder, names, tmp_path / "out", include_path=tasks, batch_size=4, prompts=prompts)
     ours = by_request(tmp_path / "out")
@@ -107,6 +109,8 @@ def test_prompts_equal_those_of_hf(template, prompts, tasks, tmp_path):
 @pytest.mark.parametrize("template", [TEMPLATE, WITH_SYSTEM])
 def test_chats_equal_those_of_hf(template, tmp_path):
     from lm_eval.models.huggingface import HFLM
+
+    from mdlm_jax.harness.adapter import HarnessModel
 
     folder = model_folder(tmp_path / "llama", LLAMA_SMALL, template)
     hf, ours = HFLM(pretrained=str(folder), device="cpu"), HarnessModel(folder, tmp_path / "out", chat=True)

@@ -91,5 +91,5 @@ def test_other_config_is_refused(tmp_path):
     folder = tmp_path / "run"
     claim_folder(config_of(steps=1, optim__lr=0.01), folder)
     claim_folder(config_of(steps=1, optim__lr=0.01), folder)
-    with pytest.raises(UserError, match="differs in optim.lr: 0.01 -> 0.02; steps: 1 -> 2; choose another"):
+    with pytest.raises(UserError, match="differs in optim.lr: 0.01 -> 0.02; steps: 1 -> 2; choose another --run$"):
         claim_folder(config_of(steps=2, optim__lr=0.02), folder)

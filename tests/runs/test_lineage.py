@@ -70,7 +70,9 @@ def test_extension_equals_the_longer_run(parent, tmp_path, schedule):
 
 def test_extension_must_be_declared(parent, tmp_path):
     shutil.copytree(parent, tmp_path / "run")
-    with pytest.raises(UserError, match="differs in steps: 6 -> 8"):
+    with pytest.raises(
+        UserError, match="differs in steps: 6 -> 8; choose another --run, or make this one longer with --extend$"
+    ):
         train_here(tmp_path / "run", **KEYS | {"steps": 8})
     for keys, message in (
         ({"steps": 4}, "4 steps; accepted: more than the 6"),

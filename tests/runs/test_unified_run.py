@@ -39,10 +39,12 @@ def test_evaluation_has_every_task(folder):
     assert found["bits_per_pixel"]["image"] == pytest.approx(parts["image"] / np.log(2) / 36)
 
 
-@pytest.mark.parametrize("prompt", ["a red square left", "<mask:4> #85 #17 #0 #5 #1 #0 #0 #0 #0"])
-def test_samples_are_captioned_images(folder, prompt):
+@pytest.mark.parametrize(
+    ("prompt", "mask_token"), [("a red square left", ""), ("<mask:4> #85 #17 #0 #5 #1 #0 #0 #0 #0", "<mask>")]
+)
+def test_samples_are_captioned_images(folder, prompt, mask_token):
     """Even a network that has hardly been trained puts words and codes where they belong."""
-    (text,) = sample_run(folder, prompts=[prompt], mask_token="<mask>", count=1)
+    (text,) = sample_run(folder, prompts=[prompt], mask_token=mask_token, count=1)
     tokens = open_run(folder).tokenizer.encode(text.splitlines()[-1])
     layout = layout_of("shapes", "patch=2")
     assert (tokens[:4] < layout.text_vocab).all()
