@@ -1,5 +1,6 @@
 """The folder of a run: config.json is written at the start, result.json at the end."""
 
+import functools
 import pathlib
 import platform
 
@@ -81,6 +82,20 @@ def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
 
 def finished(folder: pathlib.Path) -> Result | None:
     """The result of a finished run; None if it has not finished with the config in its folder."""
+    return _finished(folder, *(_version(folder / name) for name in (FILE_NAME, "config.json")))
+
+
+def _version(path: pathlib.Path) -> tuple[int, int, int] | None:
+    """Changes whenever a file is written; None if it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=16_384)  # a sweep that is watched looks at all its runs every two seconds
+def _finished(folder: pathlib.Path, result_version: tuple | None, config_version: tuple | None) -> Result | None:
     try:
         result = read_result(folder / FILE_NAME)
     except UserError:
