@@ -42,6 +42,7 @@ def _next(options) -> int:
     told = {
         "multiplier": found.now.mean,
         "interval": [found.now.low, found.now.high],
+        "counter": "6 N D",
         "interval_width_expected": found.width_then / found.width_now,
         "flops": sum(run["flops"] * run["seeds"] for run in runs),
         "runs": runs,

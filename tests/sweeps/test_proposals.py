@@ -27,5 +27,6 @@ def test_next_prints_runs_within_the_budget(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert not ended.value.code and 0 < told["flops"] <= 1e20
     assert told["multiplier"] == pytest.approx(1) and told["interval"][0] < 1 < told["interval"][1]
+    assert told["counter"] == "6 N D"
     assert 0 < told["interval_width_expected"] < 1
     assert {run["objective"] for run in told["runs"]} == {"ar", "masked"}
