@@ -1,12 +1,15 @@
-"""The tables of docs/theory/experiments.md match the stored results."""
+"""The tables of docs/theory/experiments.md, and figures of the guide on fits, match the stored results."""
 
 import functools
 import pathlib
 from collections import defaultdict
 
 import numpy as np
+import pytest
 
-from mdlm_jax.laws import interval
+from mdlm_jax.laws import interval, surface_multiplier
+from mdlm_jax.laws.design import common_losses
+from mdlm_jax.report import kept_fits
 from mdlm_jax.report.analysis import analyse
 from mdlm_jax.report.equal_compute import equal_compute
 from mdlm_jax.report.repeated import repeated
@@ -91,3 +94,35 @@ def test_losses_of_densities():
                 fewer = f"{budgets[-1] / needed:.1f} times" if values[-1] < losses[base][-1] else "more than 1e11 FLOPs"
                 row += f" {fewer} |"
             assert row in page(), row
+
+
+@pytest.mark.slow
+def test_multiplier_by_two_counters():
+    """The least compute of each surface for a loss, over sizes: in 6 N D, and with the head and attention."""
+    results = results_of("isoflop_small")
+    fits = {name: kept.fitted for name, kept in kept_fits(analyse(results, []), 100).items()}
+    reference, other = fits["ar"], fits["masked"]
+    of_size = {
+        run.parameters_non_embedding: run.flops["exact"] / (6 * run.parameters_non_embedding * run.tokens)
+        for run in results
+    }
+    known = np.array(sorted(of_size.items())).T
+    sizes = np.geomspace(known[0, 0], known[0, -1], 4000)
+
+    def least(fitted, loss, counter):
+        log_e, log_a, log_b, alpha, beta = fitted.coordinates
+        gap = loss - np.exp(log_e) - np.exp(log_a) * sizes**-alpha
+        tokens = (np.exp(log_b) / gap[gap > 0]) ** (1 / beta)
+        return ((6 * sizes * counter)[gap > 0] * tokens).min()
+
+    def multiplier(counter):
+        losses = common_losses((reference, other))
+        return np.exp(np.mean([np.log(least(other, at, counter) / least(reference, at, counter)) for at in losses]))
+
+    exact = np.exp(np.interp(np.log(sizes), np.log(known[0]), np.log(known[1])))
+    found = surface_multiplier(reference, other)
+    assert multiplier(1.0) == pytest.approx(found.mean, rel=1e-4)
+    guide = " ".join((ROOT / "docs" / "how-to" / "fitting.md").read_text(encoding="utf-8").split())
+    assert f"{found.mean:.0f} [{found.low:.0f}, {found.high:.0f}] in 6 N D" in guide
+    assert f"The same two surfaces give {multiplier(exact):.0f}" in guide
+    assert f"{min(of_size.values()):.1f} to {max(of_size.values()):.1f} times 6 N D" in guide
