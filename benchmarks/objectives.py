@@ -32,7 +32,7 @@ from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.block import block
 from mdlm_jax.processes import PROCESSES
 from mdlm_jax.schedules import linear
-from mdlm_jax.training.optimizer import adamw, hyperparameters
+from mdlm_jax.training.optimizer import hyperparameters, make_optimizer
 from mdlm_jax.training.step import StepOptions, initial_state, make_train_step
 
 V, LENGTH, BATCH, BLOCK, STEPS = 32000, 1024, 1, 16, 20
@@ -91,7 +91,7 @@ def trained(objective: Objective, timed: bool) -> Trained:
     """A compiled step of `objective` on one batch of random tokens."""
     architecture = SMDM_6M._replace(time_conditioning=timed, input_width=objective.inputs)
     model = transformer(architecture, Execution(use_segments=False, attention="blocked"))
-    optimizer = adamw(
+    optimizer = make_optimizer(
         decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False
     )
     state = initial_state(model, objective, optimizer, 0.0, np.uint32(0), hyperparameters(1e-3, 0.0, 0, STEPS))

@@ -23,7 +23,7 @@ from mdlm_jax.objectives.block import block
 from mdlm_jax.schedules import linear
 from mdlm_jax.training.dispatch import stacked, steps_of
 from mdlm_jax.training.loss import look
-from mdlm_jax.training.optimizer import adamw, hyperparameters
+from mdlm_jax.training.optimizer import hyperparameters, make_optimizer
 from mdlm_jax.training.sharding import jit_runner, make_mesh
 from mdlm_jax.training.step import State, StepOptions, initial_state, make_train_step
 
@@ -57,7 +57,7 @@ def make_side(case: cases.Case, folder: pathlib.Path | None = None, steps: int =
         mesh=mesh if case.devices > 1 else None,
     )
     model = transformer(architecture, execution)
-    optimizer = adamw(
+    optimizer = make_optimizer(
         decay="constant",
         final=1.0,
         beta_1=cases.BETAS[0],

@@ -16,10 +16,11 @@ from mdlm_jax.build.plan import Plan, plan
 from mdlm_jax.build.rows import rows_of, with_rows
 from mdlm_jax.configs.checks import refuse
 from mdlm_jax.data.pipeline import Data, open_data
+from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives import Objective
 from mdlm_jax.training.frozen import check_patterns
-from mdlm_jax.training.optimizer import adamw, hyperparameters, learning_rate_shape
+from mdlm_jax.training.optimizer import hyperparameters, learning_rate_shape, make_optimizer
 from mdlm_jax.training.sharding import share_of_rows
 from mdlm_jax.training.step import State, StepOptions, initial_state
 
@@ -84,7 +85,7 @@ def open_training(config: ConfigDict, net: Network, mesh: Mesh) -> Training:
         refuse("data.epochs", config.data.epochs, f"more: the run has {steps} steps, its data ends at {data.max_steps}")
     if data.vocab_size > net.vocab_size:
         refuse("model.vocab_size", config.model.vocab_size, f"0, or at least the {data.vocab_size} tokens of the data")
-    optim, optimizer = config.optim, optimizer_of(config)
+    optim, optimizer = config.optim, optimizer_of(config, net.plan.architecture)
     options = StepOptions(
         batch_size=config.train.batch_size,
         microbatches=config.train.microbatches,
@@ -122,16 +123,18 @@ def learning_rate(config: ConfigDict, numbers: dict[str, Any], step: int) -> flo
     return config.optim.lr * float(shape)
 
 
-def optimizer_of(config: ConfigDict) -> optax.GradientTransformation:
-    """The optimiser that a config describes."""
+def optimizer_of(config: ConfigDict, architecture: Architecture) -> optax.GradientTransformation:
+    """The optimiser that a config describes, for its network."""
     optim = config.optim
-    return adamw(
+    return make_optimizer(
+        optim.name,
         beta_1=optim.beta_1,
         beta_2=optim.beta_2,
         epsilon=optim.epsilon,
         clip=optim.clip,
         decay_everything=optim.decay_everything,
         frozen=frozen_of(config),
+        architecture=architecture,
         **schedule_keys(config),
     )
 

@@ -17,6 +17,7 @@ WITH_FIELDS = {"data.source": ("text", "tfds")}
 WITH_FILES = {"data.source": ("text", "tfds", "chat")}
 WITH_ROPE = {"model.rope_base": (NOT_ZERO,)}
 WITH_TEXT = {"data.source": ("stdlib", "text", "tfds", "tokens")}
+SCALED, DEEPENED = ({"model.parametrization": names} for names in (("mup", "completep"), ("completep",)))
 WITH_LORA = {"model.lora_rank": (NOT_ZERO,)}
 MATRICES = ("query", "key", "value", "attention_out", "gate", "up", "down")  # of a block
 WITH_CHATS = {"data.source": ("chat",)}
@@ -143,8 +144,26 @@ KEYS: dict[str, Key] = {
     "model.lora_matrices": Key(
         ",".join(MATRICES), "matrices that have adapters", MATRICES, several=True, later=True, when=WITH_LORA
     ),
+    "model.parametrization": Key(
+        "standard",
+        "how initial weights, learning rates and multipliers change with the shape, from the base shape on: not at "
+        "all, with the width (mup), or with width and depth (completep)",
+        ("standard", "mup", "completep"),
+        later=True,
+    ),
+    "model.base_width": Key(64, "width of the base shape", at_least=1, at_most=2**17, later=True, when=SCALED),
+    "model.base_layers": Key(2, "blocks of the base shape", at_least=1, at_most=1000, later=True, when=DEEPENED),
+    "model.base_head_width": Key(
+        16, "width of a head of the base shape", at_least=1, at_most=2**12, later=True, when=SCALED
+    ),
     "model.dropout": Key(0.0, "after attention and after the MLP", at_least=0, below=1),
     #
+    "optim.name": Key(
+        "adamw",
+        "optimiser; muon: of the blocks' matrices, adamw of all else",
+        ("adamw", "muon", "lion"),
+        later=True,
+    ),
     "optim.lr": Key(1e-2, "peak learning rate", above=0),
     "optim.decay": Key("cosine", "decay of the learning rate", ("cosine", "wsd", "constant")),
     "optim.wsd_form": Key(
@@ -174,9 +193,9 @@ KEYS: dict[str, Key] = {
     "optim.decay_everything": Key(
         False, "decay norms and embeddings too, as SMDM does", when={"optim.weight_decay": (NOT_ZERO,)}
     ),
-    "optim.beta_1": Key(0.9, "Adam's decay of the first moment", at_least=0, below=1),
-    "optim.beta_2": Key(0.95, "Adam's decay of the second moment", at_least=0, below=1),
-    "optim.epsilon": Key(1e-8, "Adam's epsilon", above=0, at_most=1),
+    "optim.beta_1": Key(0.9, "decay of the first moment", at_least=0, below=1),
+    "optim.beta_2": Key(0.95, "Adam's decay of the second moment, Lion's of the first", at_least=0, below=1),
+    "optim.epsilon": Key(1e-8, "Adam's epsilon", above=0, at_most=1, when={"optim.name": ("adamw", "muon")}),
     "optim.clip": Key(1.0, "largest global norm of the gradient", above=0),
     "optim.ema": Key(0.0, "decay of the weight average; 0: none", at_least=0, below=1),
     "optim.freeze": Key(

@@ -31,6 +31,8 @@ def refuse_contradictions(config: ConfigDict) -> None:
     if train.loss_per != "token" and data.source == "chat" and data.padding == "packed":
         # a mean over rows would count several answers as one
         refuse("data.padding", data.padding, f"unread or scored, where train.loss_per is {train.loss_per}")
+    if model.lora_rank and model.parametrization != "standard":
+        refuse("model.parametrization", model.parametrization, "standard where model.lora_rank is not 0")
     _refuse_shape(model)
 
 

@@ -31,6 +31,10 @@ class Architecture(NamedTuple):
     time_width: int = 128  # width of that embedding
     dropout: float = 0.0
     input_width: int = 0  # width of vectors read instead of tokens (`View.noisy`); 0: tokens
+    parametrization: str = "standard"  # standard | mup | completep, see `parametrization`
+    base_width: int = 64  # the shape at which those are the standard network
+    base_layers: int = 2
+    base_head_width: int = 16
     # fields that only public checkpoints use
     head_size: int = 0  # width of a head; 0: width / heads
     qkv_bias: bool = False  # on queries, keys and values, not on their output

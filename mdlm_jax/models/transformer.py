@@ -14,6 +14,7 @@ from mdlm_jax.models.block import Block
 from mdlm_jax.models.feature_cache import WHOLE, Features, Layer, by_step
 from mdlm_jax.models.layers import Ends, Execution
 from mdlm_jax.models.layout import POSITIONS, ROWS, gather, pin
+from mdlm_jax.models.parametrization import drawn, folded, output_multiplier
 from mdlm_jax.objectives.base import MaskFn, View, full
 
 REMAT_POLICIES = {
@@ -57,9 +58,9 @@ def transformer(
         noise_level: Maps the times of a view to the noise level that time conditioning embeds; None embeds the times.
     """
     block, ends = Block(architecture, execution), Ends(architecture, execution)
-    policy = REMAT_POLICIES[execution.remat]
+    policy, multiplier = REMAT_POLICIES[execution.remat], output_multiplier(architecture)
     # weights do not depend on the execution, and a mesh cannot split the two positions used to draw them
-    drawn = Block(architecture, execution._replace(mesh=None))
+    single = Block(architecture, execution._replace(mesh=None))
 
     def init(key):
         key_ends, key_blocks = jax.random.split(key)
@@ -69,13 +70,14 @@ def transformer(
         positions = jnp.zeros((1, 2, 1), jnp.int32)
         view = View(tokens, tokens, t, t, positions, positions, tokens, jnp.zeros(1))
         arguments = (x, condition, view, full, None, None, WHOLE, None)
-        blocks = jax.vmap(lambda key: drawn.init(key, *arguments)["params"])(
+        blocks = jax.vmap(lambda key: single.init(key, *arguments)["params"])(
             jax.random.split(key_blocks, architecture.layers)
         )
         read = jnp.zeros((1, 2, architecture.input_width)) if architecture.input_width else tokens
-        return {"ends": ends.init(key_ends, read, t)["params"], "blocks": blocks}
+        return drawn(architecture, {"ends": ends.init(key_ends, read, t)["params"], "blocks": blocks})
 
     def by_layer(params):
+        params = folded(architecture, params)
         return params if execution.scan_layers else {**params, "blocks": _layers_of(params["blocks"])}
 
     def hidden(params, view: View, mask: MaskFn, cache: Cache | Features | None = None, dropout_keys=None):
@@ -83,7 +85,7 @@ def transformer(
 
         With `Features` (`feature_cache`) the view is the whole row, and most positions come from the cache.
         """
-        read = view.noisy if architecture.input_width else view.tokens
+        params, read = folded(architecture, params), view.noisy if architecture.input_width else view.tokens
         level = view.t if noise_level is None else noise_level(view.t)
         x, condition = ends.apply({"params": params["ends"]}, read, level, view.positions, method="start")
         x = pin(execution.mesh, x, ROWS, POSITIONS)
@@ -128,6 +130,7 @@ def transformer(
         return x, cache
 
     def head(params, hidden):
+        hidden = hidden if multiplier == 1 else hidden * multiplier
         return ends.apply({"params": params["ends"]}, hidden, method="head")
 
     def empty_cache(batch: int, positions: int) -> Cache:

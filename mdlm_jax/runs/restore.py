@@ -63,7 +63,7 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     net = network(config, tokenizer=kept_tokenizer(folder), vocab_size=vocab_size, padded=padded)
     if inputs is not None and inputs.objective_source != objective_source_digest(config):
         say(f"the source of {config.objective.name} has changed since {folder} was trained with it")
-    make_state, arguments = state_of(config, net, optimizer_of(config))
+    make_state, arguments = state_of(config, net, optimizer_of(config, net.plan.architecture))
     shapes = jax.eval_shape(make_state, *arguments)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
     checkpoint.check_config(folder, step)

@@ -1,10 +1,12 @@
-"""AdamW with its hyperparameters in its state, so that runs of equal shape share one compiled step."""
+"""The optimiser with its hyperparameters in its state, so that runs of equal shape share one compiled step."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.training.directions import directions
 from mdlm_jax.training.frozen import only_trained
 
 DECAYS = ("cosine", "wsd", "constant")
@@ -77,7 +79,8 @@ def hyperparameters(learning_rate: float, weight_decay: float, warmup_steps: int
     }
 
 
-def adamw(
+def make_optimizer(
+    name: str = "adamw",
     *,
     decay: str,
     final: float,
@@ -90,13 +93,15 @@ def adamw(
     wsd_steps: int = 0,
     warmup_from_zero: bool = False,
     frozen: tuple[str, ...] = (),
+    architecture: Architecture | None = None,
 ) -> optax.GradientTransformation:
-    """AdamW with gradient clipping and decoupled weight decay.
+    """An optimiser with gradient clipping and decoupled weight decay.
 
     The hyperparameters in its state are 0 at first; `initial_state` writes those of each run. Blocks are stacked over
     layers, so a matrix is recognised by the name of its leaf, not by its rank.
 
     Args:
+        name: One of `directions.OPTIMIZERS`.
         decay: As in `learning_rate_shape`.
         final: As in `learning_rate_shape`.
         beta_1: Decay rate of the first moment.
@@ -108,6 +113,7 @@ def adamw(
         wsd_steps: As in `learning_rate_shape`.
         warmup_from_zero: As in `learning_rate_shape`.
         frozen: Patterns of the names of parameters that are not trained.
+        architecture: The network, whose parametrization multiplies the learning rates; None for a standard one.
     """
 
     def is_matrix(params):
@@ -130,7 +136,7 @@ def adamw(
 
         whole = optax.chain(
             optax.clip_by_global_norm(clip),
-            optax.scale_by_adam(b1=beta_1, b2=beta_2, eps=epsilon),
+            *directions(name, beta_1, beta_2, epsilon, architecture),
             optax.add_decayed_weights(weight_decay, mask=is_matrix),
             optax.scale_by_schedule(rate),
         )

@@ -67,7 +67,7 @@ def initial_state(
     Args:
         model: The network.
         objective: The objective.
-        optimizer: The optimiser, as `adamw` makes it.
+        optimizer: The optimiser, as `make_optimizer` makes it.
         ema_decay: Above 0, the state holds averaged parameters.
         seed: The seed, uint32[].
         hyperparameters: As `optimizer.hyperparameters` gives them.

@@ -17,7 +17,7 @@ from mdlm_jax.objectives.base import View
 from mdlm_jax.objectives.gaussian import LOG_SNR, embedding, evidence, gaussian, readout_nats
 from mdlm_jax.processes.gaussian_vectors import alpha_sigma, prior_nats
 from mdlm_jax.training.loss import look, nats
-from mdlm_jax.training.optimizer import adamw, hyperparameters
+from mdlm_jax.training.optimizer import hyperparameters, make_optimizer
 from mdlm_jax.training.step import StepOptions, initial_state, make_train_step
 
 
@@ -210,7 +210,7 @@ def test_embedding_gradient_matches_finite_differences():
 
 def train_step_of(vocab_size: int, architecture: Architecture, batch_size: int, chunk: int):
     objective, model = gaussian(vocab_size), transformer(architecture, Execution())
-    optimizer = adamw(
+    optimizer = make_optimizer(
         decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False
     )
     step = make_train_step(model, objective, optimizer, StepOptions(batch_size, loss_chunk=chunk))

@@ -15,7 +15,7 @@ from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.base import View
 from mdlm_jax.schedules import linear
 from mdlm_jax.training.loss import largest_divisor, look, nats
-from mdlm_jax.training.optimizer import adamw
+from mdlm_jax.training.optimizer import make_optimizer
 from mdlm_jax.training.step import State, StepOptions, make_train_step
 
 V, LENGTH, BATCH = 101, 24, 4
@@ -136,7 +136,7 @@ def most_logits(jaxpr) -> int:
 @pytest.mark.parametrize("name", ["ar", "masked"])
 def test_step_never_holds_all_logits(name):
     model, objective = transformer(SMALL, Execution()), objective_of(name)
-    optimizer = adamw(
+    optimizer = make_optimizer(
         decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False
     )
     params = model.init(jax.random.key(0))

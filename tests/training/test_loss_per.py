@@ -23,7 +23,7 @@ from mdlm_jax.objectives.masked import masked
 from mdlm_jax.objectives.unified import unified
 from mdlm_jax.schedules import linear
 from mdlm_jax.training.loss import look
-from mdlm_jax.training.optimizer import adamw, hyperparameters
+from mdlm_jax.training.optimizer import hyperparameters, make_optimizer
 from mdlm_jax.training.step import LOSS_PER, StepOptions, initial_state, make_train_step
 
 V, L, B = 5, 6, 4
@@ -46,7 +46,7 @@ def batch() -> Batch:
 
 def start(objective, **options):
     """(the state before the first step, the step)."""
-    optimizer = adamw(
+    optimizer = make_optimizer(
         decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False
     )
     state = initial_state(network(), objective, optimizer, 0.0, jnp.uint32(0), hyperparameters(1e-2, 0.1, 0, 100))

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.training.optimizer import adamw, hyperparameters, learning_rate_shape
+from mdlm_jax.training.optimizer import hyperparameters, learning_rate_shape, make_optimizer
 
 
 def usual_numbers():
@@ -97,7 +97,7 @@ def begun(optimizer, params, **numbers):
 @pytest.mark.parametrize("decay_everything", [False, True])
 def test_first_update_by_formula(decay_everything):
     """Adam's first step is lr * g / (|g| + epsilon); decoupled decay adds lr * decay * weight (arXiv 1711.05101)."""
-    optimizer = adamw(**SETTINGS | {"decay_everything": decay_everything})
+    optimizer = make_optimizer(**SETTINGS | {"decay_everything": decay_everything})
     gradients = jax.tree.map(lambda leaf: 0.01 * jnp.ones_like(leaf), params())
     updates, _ = optimizer.update(gradients, begun(optimizer, params()), params())
     plain, decayed = -0.1, -0.1 - 0.1 * 0.3 * 2.0
@@ -110,7 +110,7 @@ def test_first_update_by_formula(decay_everything):
 
 def test_gradient_is_clipped_by_global_norm():
     """The gradient is 100 times too long, and the second moment is that of the clipped one."""
-    optimizer = adamw(**SETTINGS)
+    optimizer = make_optimizer(**SETTINGS)
     start = {"kernel": jnp.zeros((2, 2))}, ()
     long = {"kernel": jnp.full((2, 2), 50.0)}, ()
     _, state = optimizer.update(long, begun(optimizer, start, weight_decay=0), start)
@@ -120,7 +120,7 @@ def test_gradient_is_clipped_by_global_norm():
 
 def test_hyperparameters_are_leaves():
     """So one compiled step serves runs with other hyperparameters."""
-    optimizer = adamw(**SETTINGS)
+    optimizer = make_optimizer(**SETTINGS)
     assert set(optimizer.init(params()).hyperparams) == set(usual_numbers())
     gradients = jax.tree.map(jnp.ones_like, params())
     slow, fast = (

@@ -10,7 +10,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.schedules import linear
-from mdlm_jax.training.optimizer import adamw, hyperparameters
+from mdlm_jax.training.optimizer import hyperparameters, make_optimizer
 from mdlm_jax.training.step import StepOptions, initial_state, make_train_step
 from tests.training.test_loss import called
 
@@ -30,7 +30,7 @@ def step_of(attention: str, **options):
     objective = OBJECTIVES["masked"](V, linear())
     architecture = Architecture(V, 1, 16, 2, 1, 32, **options)
     model = transformer(architecture, Execution(compute_dtype=jnp.bfloat16, attention=attention))
-    optimizer = adamw(
+    optimizer = make_optimizer(
         decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False
     )
     numbers = hyperparameters(1e-3, 0.1, 0, 10)

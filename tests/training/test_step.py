@@ -12,7 +12,7 @@ from mdlm_jax.data import Batch, Example
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.autoregressive import ar
-from mdlm_jax.training.optimizer import adamw, hyperparameters
+from mdlm_jax.training.optimizer import hyperparameters, make_optimizer
 from mdlm_jax.training.step import StepOptions, initial_state, make_train_step
 
 V, L, B = 5, 6, 4
@@ -25,7 +25,9 @@ def network():
 
 @functools.cache
 def optimizer():
-    return adamw(decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False)
+    return make_optimizer(
+        decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False
+    )
 
 
 def batch(prompt: int = 0) -> Batch:
