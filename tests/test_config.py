@@ -234,6 +234,16 @@ def test_prompt_tokens_have_no_loss():
         (["objective.drop_prompt=1.0", "data.prompt_tokens=4"], "below 1"),
         (["objective.drop_prompt=0.1", "data.prompt_tokens=4", "objective.name=ar"], "the whole row"),
         (["objective.drop_prompt=0.1", "data.prompt_tokens=4", "objective.block_size=4"], "with blocks"),
+        (["objective.shift=True"], "objective.shift is True; accepted: False without a prompt"),
+        (["objective.shift=True", "data.prompt_tokens=1", "objective.block_size=4"], "have objective.block_shift"),
+        (
+            ["objective.anneal_steps=9", "objective.block_size=4"],
+            "objective.anneal_steps is 9; accepted: 0 with blocks",
+        ),
+        (
+            ["objective.name=masked_plain", "objective.context_rate=0.3", "objective.block_size=4"],
+            "objective.context_rate is 0.3; accepted: 0 with blocks",
+        ),
     ],
 )
 def test_invalid_prompts_are_refused(keys, said):

@@ -175,6 +175,7 @@ DESCRIBED: dict[str, Described] = {
     "independent_modalities",
     "weighting",
     "complementary",
+    "context_rate",
     "score",
     "form",
     "embedding_width",

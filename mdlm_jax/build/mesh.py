@@ -41,6 +41,8 @@ def check_mesh(config: ConfigDict, architecture: Architecture, mesh: Mesh, *, po
     data, fsdp, sequence, tensor = (mesh.shape[axis] for axis in AXES)
     if sequence * tensor > 1 and train.runner != "jit":
         refuse("train.runner", train.runner, "jit, where mesh_sequence or mesh_tensor is above 1")
+    if config.objective.anneal_steps and train.attention == "splash":
+        refuse("train.attention", "splash", "another, where objective.anneal_steps is not 0: the kernel draws no pairs")
     if sequence > 1 and train.attention == "splash":
         refuse("train.attention", "splash", "another, where mesh_sequence is above 1: the kernel takes whole rows")
     if train.runner == "pmap" and jax.process_count() > 1:

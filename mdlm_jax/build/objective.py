@@ -10,9 +10,11 @@ from mdlm_jax.configs.objective_keys import NEVER_IN_BLOCKS, WITHOUT_LEVELS
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
 from mdlm_jax.objectives.autoregressive import ar_without_start
+from mdlm_jax.objectives.base import full
 from mdlm_jax.objectives.block import block
 from mdlm_jax.objectives.densities import KINDS, parse_density, with_density
 from mdlm_jax.objectives.dropped_prompt import dropped_prompt
+from mdlm_jax.objectives.shifted import shifted
 from mdlm_jax.plugins import is_plugin, plugin_label, source_digest
 from mdlm_jax.processes import PROCESSES
 
@@ -43,6 +45,14 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
         if options.block_size:
             refuse("objective.drop_prompt", options.drop_prompt, "0 with blocks, whose prompt is in the clean half too")
         objective = dropped_prompt(objective, mask_id, options.drop_prompt)
+    _refuse_in_blocks(config)
+    if options.shift:
+        if not config.data.prompt_tokens and config.data.source != "chat":
+            accepted = "False without a prompt, in data.prompt_tokens or a chat: nothing predicts the first token"
+            refuse("objective.shift", options.shift, accepted)
+        objective = shifted(objective)
+    if options.anneal_steps and objective.mask is not full:
+        refuse("objective.anneal_steps", options.anneal_steps, "0 for an objective that does not see the whole row")
     if options.block_size:
         objective = block(
             objective,
@@ -54,6 +64,19 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
             mask_id if options.block_shift else None,
         )
     return objective
+
+
+def _refuse_in_blocks(config: ConfigDict) -> None:
+    """Refuses what reads whole rows only."""
+    if not config.objective.block_size:
+        return
+    for leaf, instead in (
+        ("shift", "False with blocks, which have objective.block_shift"),
+        ("anneal_steps", "0 with blocks, which never attend to all later positions"),
+        ("context_rate", "0 with blocks, where a token sees visible ones outside its own block too"),
+    ):
+        if config.objective[leaf]:
+            refuse(f"objective.{leaf}", config.objective[leaf], instead)
 
 
 def read_keys(name: str, options: ConfigDict | None = None) -> set[str]:
@@ -76,6 +99,7 @@ def read_keys(name: str, options: ConfigDict | None = None) -> set[str]:
             keys |= keys_of(factory_of("objective.process", process, PROCESSES))
     if name not in NEVER_IN_BLOCKS:
         keys |= {"drop_prompt", "block_size", "block_low", "block_high", "block_shared_level", "block_shift"}
+        keys |= {"shift", "anneal_steps"}
     if name not in WITHOUT_LEVELS:
         keys |= {"density", "density_weighted"}
     if options is not None:
@@ -120,8 +144,10 @@ def objective_label(config: ConfigDict) -> str:
     if options.density:
         kind = options.density.partition(":")[0]
         label += f"-{kind if kind in KINDS else 'density'}" + "-unweighted" * (not options.density_weighted)
+    if "context_rate" in keys and options.context_rate:
+        label += "-context"
     if not options.block_size:
-        return label
+        return label + "-shift" * options.shift + "-annealed" * (options.anneal_steps > 0)
     label += f"-block{options.block_size}"
     return label + "-shared" * options.block_shared_level + "-shift" * options.block_shift
 

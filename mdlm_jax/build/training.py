@@ -97,6 +97,7 @@ def open_training(config: ConfigDict, net: Network, mesh: Mesh) -> Training:
         frozen=frozen_of(config),
         skip_bad=optim.on_nonfinite == "skip",
         loss_per=config.train.loss_per,
+        anneal_steps=config.objective.anneal_steps,
     )
     if options.frozen:
         check_patterns(jax.eval_shape(net.model.init, jax.random.key(0)), options.frozen)

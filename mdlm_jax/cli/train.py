@@ -27,7 +27,7 @@ def add_train(verbs) -> None:
         "--from",
         dest="donor",
         type=pathlib.Path,
-        help="a public model to fine-tune; with --recipe a run of `ar` whose weights initialise a block diffusion run",
+        help="a public model to fine-tune; with --recipe an autoregressive model or run that becomes a diffusion model",
     )
     verb.add_argument("--branch", help="RUN@STEP: continue the whole state of a checkpoint in a new folder")
     verb.add_argument(
@@ -37,7 +37,7 @@ def add_train(verbs) -> None:
         "learning rate holds its last value, or follows the schedule of the new length",
     )
     verb.add_argument("--fresh", action="store_true", help="set the folder's contents aside and train from step 0")
-    verb.add_argument("--recipe", help="with --from: sdar or fastdllm_v2. --config.KEY=VALUE overrides a key")
+    verb.add_argument("--recipe", help="with --from: diffullama, dream, sdar or fastdllm_v2")
     verb.add_argument("--coordinator", default="", help="host:port of process 0, to train in several processes")
     verb.add_argument("--processes", type=int, default=0, help="number of processes")
     verb.add_argument("--process", type=int, default=0, help="number of this process, from 0")

@@ -62,6 +62,15 @@ OBJECTIVE_KEYS: dict[str, Key] = {
     "objective.complementary": Key(
         False, "a second view masks what the first one shows", when=_with("masked", "masked_plain")
     ),
+    "objective.context_rate": Key(
+        0.0,
+        "weight of a masked token by the visible ones around it: rate of the geometric distribution of their distances "
+        "(Dream: 0.3); 0: all alike",
+        at_least=0,
+        at_most=1,
+        later=True,
+        when=_with("masked_plain"),
+    ),
     "objective.mask_rate": Key(0.15, "share of masked tokens", above=0, at_most=1, when=_with("masked_lm")),
     "objective.num_steps": Key(
         0,
@@ -131,6 +140,20 @@ OBJECTIVE_KEYS: dict[str, Key] = {
         "share of rows in training whose prompt is masked, for classifier-free guidance",
         at_least=0,
         below=1,
+        later=True,
+        when=_with(*WHOLE_ROWS),
+    ),
+    "objective.shift": Key(
+        False,
+        "a position predicts the token after the one it reads, in whole rows (Dream); the first token is a prompt",
+        later=True,
+        when=_with(*WHOLE_ROWS),
+    ),
+    "objective.anneal_steps": Key(
+        0,
+        "steps over which attention opens from causal to full in training (DiffuLLaMA: 10000); 0: it is full",
+        at_least=0,
+        at_most=2**31 - 1,
         later=True,
         when=_with(*WHOLE_ROWS),
     ),

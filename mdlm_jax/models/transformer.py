@@ -93,6 +93,8 @@ def transformer(
         if cache is None:
             segments = view.segments if execution.use_segments else None
             seen, stored = allowed(mask, jnp.arange(num_positions), num_positions, segments), None
+            if view.opened is not None:
+                seen = view.opened if seen is None else view.opened & seen
         else:
             stored, first, num_keys = cache.layers, 0, num_positions
             if isinstance(cache, Cache):

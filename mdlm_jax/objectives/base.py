@@ -31,6 +31,7 @@ class View(NamedTuple):
     segments: Int[Array, "*k N"]  # attention stays inside a segment; 0 is padding
     constant: Float[Array, "*k"]  # nats that depend on no network
     noisy: Float[Array, "*k N d"] | None = None  # vectors read instead of tokens: Gaussian noise on embeddings
+    opened: Bool[Array, "*k N N"] | None = None  # pairs (query, key) that may attend, of those that the mask allows
 
 
 @runtime_checkable

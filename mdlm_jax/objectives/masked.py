@@ -9,6 +9,7 @@ from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.any_order import any_order, k_form, mask_tokens, random_ranks
 from mdlm_jax.objectives.base import Objective, View, cross_entropy, full, loss_mask
+from mdlm_jax.objectives.context_weights import context_weights
 from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.mixture import absorbing
 from mdlm_jax.schedules import Schedule, check_schedule, inverse, noise_rate, step_rate
@@ -91,22 +92,33 @@ def masked(
     )
 
 
-def masked_plain(mask_id: int, schedule: Schedule, complementary: bool = False) -> Objective:
+def masked_plain(mask_id: int, schedule: Schedule, complementary: bool = False, context_rate: float = 0.0) -> Objective:
     """The views of `masked` with all masked tokens weighted alike: no bound; reported by the k-form of `any_order`.
 
-    It reaches the same likelihood with about 12% fewer FLOPs (arXiv 2602.15014). With `complementary`, each token is
-    masked in one of two views, and the loss is the mean cross-entropy over all tokens (Fast-dLLM v2, arXiv 2509.26328).
+    It reaches the same likelihood with about 12% fewer FLOPs (arXiv 2602.15014).
+
+    Args:
+        mask_id: V; the mask is the token after the V tokens.
+        schedule: P(masked) at each time.
+        complementary: Each token is masked in one of two views, and the loss is the mean cross-entropy over all tokens
+            (Fast-dLLM v2, arXiv 2509.26328).
+        context_rate: Above 0, each masked token is weighted by the visible tokens around it, as `context_weights` does
+            with this rate (Dream, arXiv 2508.15487).
     """
 
     def view(objective_params, key, example: Example, u) -> View:
         t = jnp.maximum(u, 1e-6)
         noised = schedule(t)
         # a loss is the mean over views: where each scores its own part of the tokens, every token counts twice
-        first, masked = _masked_view(key, example, mask_id, t, noised, 2.0 if complementary else 1.0)
-        if not complementary:
-            return first
-        rest = _rest_of(example, masked, mask_id, 2.0, schedule, noised)
-        return jax.tree.map(lambda one, two: jnp.concatenate([one, two]), first, rest)
+        found, masked = _masked_view(key, example, mask_id, t, noised, 2.0 if complementary else 1.0)
+        if complementary:
+            rest = _rest_of(example, masked, mask_id, 2.0, schedule, noised)
+            found = jax.tree.map(lambda one, two: jnp.concatenate([one, two]), found, rest)
+        if context_rate:
+            visible = (found.tokens != mask_id) & (found.segments > 0)
+            weights = jax.vmap(context_weights, (0, 0, None))(visible, found.segments, context_rate)
+            found = found._replace(weight=found.weight * weights)
+        return found
 
     return masked(mask_id, schedule, complementary=complementary)._replace(view=view, bound="none")
 

@@ -9,7 +9,6 @@ from mdlm_jax.build.network import Network, network
 from mdlm_jax.configs import base
 from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.errors import UserError
-from mdlm_jax.objectives.shifted import shifted
 from mdlm_jax.weights.description import Description
 from mdlm_jax.weights.load import load_params
 from mdlm_jax.weights.source import open_source
@@ -25,7 +24,6 @@ class Imported(NamedTuple):
     config: ConfigDict  # what a run with this network would have been configured with
     network: Network
     params: Any
-    shift: bool  # a position predicts the token after the one it reads
     suppress: tuple[int, ...]  # tokens that sampling never draws
 
 
@@ -42,7 +40,6 @@ def open_imported(folder: pathlib.Path, padded: bool = False) -> Imported:
     if not folder.is_dir():
         raise UserError(f"{folder}: a single file; accepted: the folder that mdlm-jax convert makes of it")
     source = open_source(folder)
-    shift = source.description.shift
     tokenizer = open_tokenizer(folder)
     config = _config(source.description, folder)
     rows = source.description.architecture.vocab_size
@@ -52,10 +49,8 @@ def open_imported(folder: pathlib.Path, padded: bool = False) -> Imported:
         )
     net = network(config, tokenizer=tokenizer, vocab_size=rows, padded=padded)
     assert net.model.architecture == source.description.architecture
-    if shift:
-        net = net._replace(objective=shifted(net.objective))
     suppress = _never_drawn(source.description, tokenizer.vocab_size)
-    return Imported(config, net, load_params(source, net.model), shift, suppress)
+    return Imported(config, net, load_params(source, net.model), suppress)
 
 
 def config_of_model(folder: pathlib.Path) -> ConfigDict:
@@ -67,12 +62,7 @@ def config_of_model(folder: pathlib.Path) -> ConfigDict:
     Raises:
         UserError: The folder is damaged, or its network cannot be trained here.
     """
-    description = open_source(folder).description
-    if description.shift:
-        raise UserError(
-            f"--from={folder}: no objective trains shifted predictions of whole rows; accepted: another model"
-        )
-    config = _config(description, folder)
+    config = _config(open_source(folder).description, folder)
     config.start_from = str(folder.resolve())
     config.optim.lr = FINE_TUNING_RATE
     config.train.batch_size = BATCH_SIZE
@@ -94,6 +84,7 @@ def _config(description: Description, folder: pathlib.Path) -> ConfigDict:
     config, architecture = base.get_config(), description.architecture
     config.objective.name = description.objective
     config.objective.block_size = description.block_size
+    config.objective.shift = description.shift
     config.model.size = ""
     for name, value in architecture._asdict().items():
         if name != "input_width":

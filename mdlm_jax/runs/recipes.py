@@ -1,8 +1,9 @@
-"""New runs from the weights of others: a public model, or an autoregressive run that becomes block diffusion."""
+"""New runs from the weights of others: a public model as it is, or an autoregressive network that becomes diffusion."""
 
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,19 @@ from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
 from mdlm_jax.weights.source import holds_weights
 
+# whole rows whose first token is given: no position predicts it
+SHIFTED = {"objective.shift": True, "data.prompt_tokens": 1}
 RECIPES = {
+    # arXiv 2410.17891: attention opens position by position; the weighted masked loss
+    "diffullama": {
+        **SHIFTED,
+        "objective.name": "masked",
+        "objective.epsilon_convention": "smdm",
+        "objective.epsilon": 1e-3,
+        "objective.anneal_steps": 10_000,
+    },
+    # arXiv 2508.15487: full attention at once; masked tokens weighted by the visible ones around them
+    "dream": {**SHIFTED, "objective.name": "masked_plain", "objective.context_rate": 0.3},
     # arXiv 2510.06303: no shift, one noise level for all blocks of a row, the weighted masked loss
     "sdar": {
         "objective.name": "masked",
@@ -41,25 +54,26 @@ RECIPES = {
 
 
 def recipe_config(folder: pathlib.Path, recipe: str, overrides: Sequence[str]) -> ConfigDict:
-    """The config of a run that a recipe makes of an autoregressive one.
+    """The config of a diffusion run that a recipe makes of an autoregressive network.
 
     Args:
-        folder: The autoregressive run's.
+        folder: An autoregressive run's, or a public model's.
         recipe: A key of RECIPES.
         overrides: `--config.key=value`, applied last.
 
     Raises:
-        UserError: The recipe is unknown, the run is not autoregressive or has no checkpoint, or an override is invalid.
+        UserError: The recipe is unknown, the network is not autoregressive or has no checkpoint, or an override is
+            invalid.
     """
     if recipe not in RECIPES:
         raise UserError(f"--recipe={recipe}; accepted: {', '.join(RECIPES)}")
-    if holds_weights(folder):
-        raise UserError(f"--from={folder}: a public model; accepted: a run that was trained here")
-    config = config_of_run(folder)
-    if config.objective.name != "ar" or config.data.extra_token:
-        raise UserError(f"--from={folder}: objective {config.objective.name}; accepted: a run of ar that reads a start")
-    if not any((folder / "checkpoints").glob("*")):
+    public = holds_weights(folder)
+    config = config_of_model(folder) if public else config_of_run(folder)
+    if config.objective.name != "ar":
+        raise UserError(f"--from={folder}: objective {config.objective.name}; accepted: an autoregressive network")
+    if not public and not any((folder / "checkpoints").glob("*")):
         raise UserError(f"--from={folder}: no checkpoint; accepted: a run that has saved one")
+    config.data.extra_token = False  # the token after a row is no target any more
     flat = [f"--config.{key}={value}" for key, value in RECIPES[recipe].items()]
     return override(override(config, [f"--config.start_from={os.path.abspath(folder)}", *flat]), overrides)
 
@@ -100,6 +114,8 @@ def branch_config(point: str, overrides: Sequence[str]) -> ConfigDict:
 def start_from(folder: pathlib.Path, built: Build, runner: Runner, state: State) -> State:
     """The initial state with the weights of another run's newest checkpoint (the averaged ones if it has them).
 
+    A network that never read a mask gets the mean of the tokens' embeddings as that of the mask.
+
     Args:
         folder: The other run's.
         built: This run's build.
@@ -117,8 +133,18 @@ def start_from(folder: pathlib.Path, built: Build, runner: Runner, state: State)
         )
     whole, lora = runner.whole(state), lora_of(donor.config)
     given = donor.params if lora is None else merged(donor.params, lora)
+    without_mask = donor.config.objective.name == "ar" and donor.config.data.extra_token
+    if without_mask and built.objective.bound != "exact":
+        given = with_mean_mask(given)
     own = {name: whole.params[name] for name in given}
     # adapters of this run's own stay as they begin
     params = {**whole.params, **jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), own, given)}
     ema = jax.tree.map(jnp.copy, params) if built.options.ema_decay else ()
     return runner.scatter(whole._replace(params=params, ema=ema))
+
+
+def with_mean_mask(params: Any) -> Any:
+    """The parameters with the mean of the tokens' embeddings in the last row of the embedding, the mask's."""
+    table = params["ends"]["embedding"]["embedding"]
+    table = table.at[-1].set(table[:-1].mean(axis=0))
+    return {**params, "ends": {**params["ends"], "embedding": {"embedding": table}}}

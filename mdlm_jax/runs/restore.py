@@ -36,8 +36,12 @@ class Run(NamedTuple):
     step: int  # of the checkpoint
     params: Any  # the averaged ones if the run has them
     objective_params: Any
-    shift: bool = False  # a position of a public model predicts the token after the one it reads (Dream)
     suppress: tuple[int, ...] = ()  # tokens of a public model that sampling never draws
+
+    @property
+    def shift(self) -> bool:
+        """Whether a position predicts the token after the one it reads, in whole rows (Dream)."""
+        return self.config.objective.shift
 
 
 def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
@@ -51,10 +55,8 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
         UserError: There is no run or no checkpoint, or it is damaged.
     """
     if holds_weights(folder):
-        config, net, params, shift, suppress = open_imported(folder, padded)
-        return Run(
-            config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, 0, params, (), shift, suppress
-        )
+        config, net, params, suppress = open_imported(folder, padded)
+        return Run(config, net.plan, net.model, net.objective, net.vocab_size, net.tokenizer, 0, params, (), suppress)
     config, inputs = config_of_run(folder), read_inputs(folder)
     for axis in AXES:  # one device is enough, whatever mesh it was trained on
         config.train[f"mesh_{axis}"] = 1

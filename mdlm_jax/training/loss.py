@@ -60,7 +60,8 @@ def nats(
     params = {**params, "ends": gather(model.mesh, params["ends"])}
     hidden, _ = model.hidden(params, view, objective.mask, dropout_keys=dropout_keys)
     num_scored = view.targets.shape[1]
-    positions = jax.tree.map(lambda field: field if _shared(field) else field[:, :num_scored], view)
+    positions = view._replace(opened=None)  # no loss of a position reads it
+    positions = jax.tree.map(lambda field: field if _shared(field) else field[:, :num_scored], positions)
     of_positions = partial(_nats_of_positions, model.head, objective.token_loss, scored_only)
     total, each = _where_they_lie(
         model.mesh, of_positions, chunk, params["ends"], objective_params, hidden[:, :num_scored], positions

@@ -12,6 +12,7 @@ from mdlm_jax.data import Batch, Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.noise import noise_of
+from mdlm_jax.objectives.annealed import annealed, share_at
 from mdlm_jax.objectives.base import Objective, View, loss_mask
 from mdlm_jax.training.frozen import without_gradient
 from mdlm_jax.training.gradient_noise import gradient_noise
@@ -51,6 +52,7 @@ class StepOptions(NamedTuple):
     frozen: tuple[str, ...] = ()  # patterns of the names of parameters that are not trained
     skip_bad: bool = False  # a step with a spike, or whose loss or gradient is not finite, changes nothing
     loss_per: str = "token"  # one of LOSS_PER
+    anneal_steps: int = 0  # attention opens from causal to full over so many steps; 0: it is as the objective says
 
 
 def initial_state(
@@ -117,7 +119,10 @@ def make_train_step(
         params, objective_params = trainable
         params = without_gradient(params, options.frozen)
         keys, u = noise_of(key, step, batch.index, options.batch_size)
-        view = look(objective, objective_params, keys, batch.example, u)
+        drawn = objective
+        if options.anneal_steps:
+            drawn = annealed(objective, share_at(step, options.anneal_steps))
+        view = look(drawn, objective_params, keys, batch.example, u)
         share = jnp.repeat(_shares(batch.example), objective.views) if options.loss_per == "answer" else None
         dropout_keys = jnp.repeat(jax.vmap(jax.random.fold_in, (0, None))(keys, DROPOUT), objective.views, axis=0)
         total, each = nats(

@@ -12,7 +12,7 @@ from mdlm_jax.runs.imported import open_imported
 from mdlm_jax.runs.lineage import read_lineage
 from tests.weights.test_imported import CONFIGS, DREAM, LLADA, SDAR, folder_of
 
-MODELS = {"llama": CONFIGS["llama"], "llada": LLADA, "sdar": SDAR}
+MODELS = {"llama": CONFIGS["llama"], "llada": LLADA, "sdar": SDAR, "dream": DREAM}
 KEYS = {"data.source": "text", "data.sequence_length": 64, "steps": 1, "optim.lr": 1e-12, "train.batch_size": 2}
 
 
@@ -23,16 +23,18 @@ def text(tmp_path_factory):
     return path
 
 
-def trained(folder, model, text, **keys):
+def trained(folder, model, text, recipe=None, **keys):
     """The exit code of the command."""
     values = KEYS | {"data.path": str(text), "eval.sequences": 4} | keys
     options = [f"--config.{key}={value}" for key, value in values.items()]
     with pytest.raises(SystemExit) as ended:
-        main(["train", "--run", str(folder), "--from", str(model), *options])
+        main(["train", "--run", str(folder), "--from", str(model), *(["--recipe", recipe] if recipe else []), *options])
     return ended.value.code
 
 
-@pytest.mark.parametrize("name", [pytest.param("llama", marks=pytest.mark.slow), "llada", "sdar"])
+@pytest.mark.parametrize(
+    "name", [*(pytest.param(one, marks=pytest.mark.slow) for one in ("llama", "dream")), "llada", "sdar"]
+)
 def test_weights_network_and_likelihood_are_the_models(tmp_path, text, name):
     model = folder_of(tmp_path / "model", MODELS[name])
     assert trained(tmp_path / "run", model, text) == 0
@@ -52,10 +54,31 @@ def test_weights_network_and_likelihood_are_the_models(tmp_path, text, name):
     assert ended.value.code == 0
 
 
-def test_what_is_no_public_model_is_refused(tmp_path, text, capsys):
+@pytest.mark.parametrize(
+    "recipe", ["dream", *(pytest.param(one, marks=pytest.mark.slow) for one in ("diffullama", "sdar", "fastdllm_v2"))]
+)
+def test_recipe_of_an_autoregressive_model(tmp_path, text, recipe):
+    """The mask's embedding is the mean of all others; all else is the model's, and text can be drawn."""
+    model = folder_of(tmp_path / "model", CONFIGS["llama"])
+    assert trained(tmp_path / "run", model, text, recipe=recipe) == 0
+    run, public = mj.open_run(tmp_path / "run"), open_imported(model)
+    tables = [params["ends"]["embedding"].pop("embedding") for params in (run.params, public.params)]
+    np.testing.assert_allclose(tables[0][:-1], tables[1][:-1], atol=1e-6)
+    np.testing.assert_allclose(tables[0][-1], tables[1][:-1].mean(axis=0), atol=1e-6)
+    for now, old in zip(jax.tree.leaves(run.params), jax.tree.leaves(public.params), strict=True):
+        np.testing.assert_allclose(now, old, atol=1e-6, rtol=0)
+    assert not run.config.data.extra_token and run.shift == (recipe in ("dream", "diffullama"))
+    (drawn,) = mj.sample(tmp_path / "run", prompts=["ab"], length=32)
+    assert drawn.tokens.shape == (1, 32)
+
+
+def test_recipe_of_a_masked_model_is_refused(tmp_path, text, capsys):
     model = folder_of(tmp_path / "dream", DREAM)
-    assert trained(tmp_path / "run", model, text) == 2
-    assert "no objective trains shifted predictions" in capsys.readouterr().err
+    assert trained(tmp_path / "run", model, text, recipe="dream") == 2
+    assert "objective masked; accepted: an autoregressive network" in capsys.readouterr().err
+
+
+def test_what_is_no_public_model_is_refused(tmp_path, text, capsys):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text(json.dumps({}))
     assert trained(tmp_path / "run", tmp_path / "other", text) == 2

@@ -71,7 +71,10 @@ def test_shared_noise_level():
 
 def test_invalid_recipe_input_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(runs_config("masked"))
-    for recipe, message in (("sdr", "--recipe=sdr; accepted: sdar, fastdllm_v2"), ("sdar", "accepted: a run of ar")):
+    for recipe, message in (
+        ("sdr", "--recipe=sdr; accepted: diffullama, dream"),
+        ("sdar", "an autoregressive network"),
+    ):
         with pytest.raises(UserError, match=message):
             recipe_config(tmp_path, recipe, [])
     (tmp_path / "config.json").write_text(runs_config("ar"))
