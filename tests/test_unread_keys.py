@@ -223,7 +223,7 @@ def test_custom_objective(tmp_path, monkeypatch):
     )
     assert plan(load("objective.name=mine.py:make", "objective.mask_rate=0.4")).objective.bound == "none"
     with pytest.raises(
-        UserError, match=r"config.objective.gamma is 0.5; mine.py:make does not read it, only objective.b"
+        UserError, match=r"config.objective.gamma is 0.5; mine.py:make does not read it, only objective.a"
     ):
         plan(load("objective.name=mine.py:make", "objective.gamma=0.5"))
 
