@@ -153,7 +153,7 @@ def before(name: str, config: ConfigDict, donor: Any) -> tuple[Any, Any, Any]:
     net = network(config, tokenizer=donor.tokenizer, vocab_size=donor.vocab_size)
     if name != "scratch":
         return net.model, net.objective, donor.params
-    make_state, arguments = state_of(config, net, optimizer_of(config))
+    make_state, arguments = state_of(config, net, optimizer_of(config, net.plan.architecture))
     return net.model, net.objective, make_state(*arguments).params
 
 
