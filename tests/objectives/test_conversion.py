@@ -1,6 +1,7 @@
 """What makes a causal network a masked one: attention that opens, shifted rows, weights by the visible context."""
 
 import functools
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -133,18 +134,15 @@ def test_a_step_of_training_anneals():
     """The loss of step 0 of very many is that of causal attention, with the noise of that step."""
     objective, index = masked_plain(V, linear()), np.arange(B, dtype=np.int32)
     numbers = hyperparameters(1e-2, 0.1, 0, 9)
-    state = initial_state(network(), objective, optimizer(), 0.0, jnp.uint32(0), numbers)
+    made = partial(initial_state, network(), objective, optimizer(), 0.0)
+    state = jax.jit(made)(jnp.uint32(0), numbers)
     step = jax.jit(make_train_step(network(), objective, optimizer(), StepOptions(B, anneal_steps=10**9)))
-    view = look(objective, (), *noise_and(examples(), state.key, index))
-    _, each = nats(network(), objective._replace(mask=causal), state.params, (), view, 128)
+    keys, u = noise_of(state.key, jnp.int32(0), jnp.asarray(index), B)
+    view = look(objective, (), keys, examples(), u)
+    causally = jax.jit(lambda params: nats(network(), objective._replace(mask=causal), params, (), view, 128)[1])
+    each = causally(state.params)
     loss = step(state, Batch(examples(), index))[1]["loss"]
     np.testing.assert_allclose(loss, each.sum() / (B * L), rtol=1e-5)
-
-
-def noise_and(rows, key, index):
-    """The arguments of `look` in step 0."""
-    keys, u = noise_of(key, jnp.int32(0), index, B)
-    return keys, rows, u
 
 
 def test_labels_tell_the_recipes_apart():
