@@ -15,7 +15,7 @@ from mdlm_jax.configs import base
 from mdlm_jax.configs.base import KEYS
 from mdlm_jax.configs.checks import check_values, flatten, refuse_unread, unknown_key, unread_keys, validate
 from mdlm_jax.errors import UserError
-from mdlm_jax.user_file import explained, run_file
+from mdlm_jax.user_file import explained, refuse_async, run_file
 
 NOT_PRESETS = ("key", "checks", "objective_keys", "relations", "sizes", "million_steps")
 PRESETS = pathlib.Path(__file__).with_name("configs")
@@ -38,6 +38,7 @@ def load_config(path: str | os.PathLike, overrides: Sequence[str] = ()) -> Confi
     get_config = run_file(file).get("get_config")
     if not callable(get_config):
         raise UserError(f"{file}: lacks get_config(), which every config defines")
+    refuse_async(file, "get_config", get_config)
     with explained(file):
         config = get_config()
     if not isinstance(config, ConfigDict):

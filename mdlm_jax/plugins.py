@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.user_file import explained
+from mdlm_jax.user_file import explained, refuse_async
 
 FORM = "FILE.py:FUNCTION or module:function"
 
@@ -37,6 +37,7 @@ def load_function(name: str) -> Callable:
     found = getattr(module, function, None)
     if not callable(found):
         raise UserError(f"{where} has no function {function!r}; accepted: {FORM}")
+    refuse_async(where, function, found)
     return found
 
 

@@ -1,11 +1,12 @@
 """Python files that a user writes, such as configs and experiments: run, with their mistakes in one line."""
 
 import contextlib
+import inspect
 import pathlib
 import runpy
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mdlm_jax.errors import UserError
@@ -22,6 +23,12 @@ def run_file(path: pathlib.Path) -> dict[str, Any]:
         sys.path.insert(0, root)  # a config imports the one that it differs from as `configs.base`
     with explained(path):
         return runpy.run_path(str(path))
+
+
+def refuse_async(where: object, name: str, function: Callable) -> None:
+    """Raises UserError if the function of a user's file is async: its result would never be awaited."""
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise UserError(f"{where}: {name} is async; accepted: a plain function")
 
 
 @contextlib.contextmanager

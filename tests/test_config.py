@@ -204,6 +204,12 @@ def test_invalid_config_file_is_refused(tmp_path, body, message):
         load_config(str(tmp_path / "mine.py"))
 
 
+def test_async_config_file_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_text("async def get_config():\n    pass\n")
+    with pytest.raises(UserError, match="mine.py: get_config is async; accepted: a plain function"):
+        load_config(str(tmp_path / "mine.py"))
+
+
 def test_execution_keys_do_not_identify_runs():
     other = load("train.remat=full", "train.mesh_fsdp=4", "eval.batch_size=7", "optim.lr=0.003")
     assert differing_keys(load(), other) == ["optim.lr: 0.01 -> 0.003"]

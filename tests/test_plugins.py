@@ -123,6 +123,7 @@ WRONG = {
     "mine.py:c": ("1 / 0\n", "mine.py, line 1: ZeroDivisionError: division by zero"),
     "mine.py:d": ("raise SystemExit(3)\n", "mine.py, line 1: SystemExit: 3"),
     "mine.py:e": ("def e(mask_id):\n    return mask_id['a\\nb']", "mine.py:e, line 2: TypeError: 'int' object"),
+    "mine.py:g": ("async def g(mask_id): pass", "mine.py: g is async; accepted: a plain function"),
     "mine.py:f": (
         """
         from mdlm_jax.objectives.autoregressive import ar

@@ -57,6 +57,11 @@ def learning_curves(runs: Sequence[Result], folders: Mapping[str, pathlib.Path],
     return found
 
 
+def _tokens(run: Result, flops: np.ndarray, counter: str) -> np.ndarray:
+    """Tokens trained on until each count of FLOPs. Tokens of a parent may have cost other FLOPs than the run's own."""
+    return run.tokens - (run.flops[counter] - flops) / run.own_flops[counter] * run.own_tokens
+
+
 def curves_frontier(runs: Sequence[Result], curves: Mapping[str, tuple], counter: str) -> Frontier | Refusal:
     """The frontier over the learning curves of one objective, refused with fewer than three sizes."""
     long = [run for run in runs if run.run_id in curves and len(curves[run.run_id][0]) >= LEAST_POINTS]
@@ -68,7 +73,7 @@ def curves_frontier(runs: Sequence[Result], curves: Mapping[str, tuple], counter
         [
             LearningCurve(
                 float(run.parameters_non_embedding),
-                curves[run.run_id][0] / run.flops[counter] * run.tokens,
+                _tokens(run, curves[run.run_id][0], counter),
                 *curves[run.run_id],
             )
             for run in long

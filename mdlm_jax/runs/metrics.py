@@ -61,7 +61,8 @@ def open_writer(folder: pathlib.Path, loggers: str, start_step: int) -> Iterator
             name: value if value is not None and math.isfinite(value) else None for name, value in scalars.items()
         }  # NaN is not JSON
         file.write(json.dumps(scalars) + "\n")
-        grouped = {GROUPS.get(name, name): value for name, value in scalars.items() if value is not None}
+        names = GROUPS | VALIDATION_GROUPS if "validation_loss" in scalars else GROUPS
+        grouped = {names.get(name, name): value for name, value in scalars.items() if value is not None}
         for sink in sinks:
             sink.write(grouped)
 
@@ -98,6 +99,7 @@ GROUPS = {
     **{"validation_loss": "validation/loss", "validation_standard_error": "validation/standard_error"},
     **{"validation_perplexity": "validation/perplexity", "bits_per_byte": "validation/bits_per_byte"},
 }
+VALIDATION_GROUPS = {"flops": "validation/flops"}  # of the step that has `train/flops` already
 
 
 def _tensorboard(folder: pathlib.Path, start_step: int) -> Writer:
@@ -126,7 +128,13 @@ def _wandb(folder: pathlib.Path, start_step: int) -> Writer:
     identity = folder / "wandb_id"  # two runs may have folders of one name
     if not identity.exists():
         write_whole(identity, uuid.uuid4().hex)
-    run = wandb.init(project="mdlm-jax", name=folder.name, id=identity.read_text(), resume="allow", dir=str(folder))
+    try:
+        run = wandb.init(project="mdlm-jax", name=folder.name, id=identity.read_text(), resume="allow", dir=str(folder))
+    except wandb.Error as error:  # without a key, or without an answer from its server
+        cause = str(error).splitlines()[0]
+        raise UserError(
+            f"config.train.loggers has wandb: {cause}; accepted: after `wandb login`, or with WANDB_MODE=offline"
+        ) from error
     # W&B's own step can only rise; with a step metric, the later point of a repeated step counts
     run.define_metric("step")
     run.define_metric("*", step_metric="step")

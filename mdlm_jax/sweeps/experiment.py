@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from mdlm_jax.config import refuse_unread, to_json, validate
 from mdlm_jax.errors import UserError
 from mdlm_jax.sweeps.names import LONGEST, run_id, run_ids
-from mdlm_jax.user_file import explained, run_file
+from mdlm_jax.user_file import explained, refuse_async, run_file
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "experiments"
 
@@ -46,6 +46,7 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
     title, grid = parts.get("TITLE"), parts.get("grid")
     if not isinstance(title, str) or not callable(grid):
         raise UserError(f"{path}: lacks {'TITLE' if callable(grid) else 'grid()'}, which every experiment defines")
+    refuse_async(path, "grid", grid)
     with explained(path):
         made = grid()
         labels = tuple(made) if isinstance(made, dict) else ()

@@ -8,10 +8,11 @@ import pytest
 from mdlm_jax.errors import UserError
 from mdlm_jax.laws import Multiplier, Refusal
 from mdlm_jax.report.analysis import analyse
-from mdlm_jax.report.curves import learning_curve
+from mdlm_jax.report.curves import curves_frontier, learning_curve
 from mdlm_jax.report.figures.compute import loss_against_flops
 from mdlm_jax.report.figures.isoflop import isoflops
 from mdlm_jax.report.page import write_report
+from mdlm_jax.report.parametric_fits import kept_fits
 from mdlm_jax.report.study import make_study
 from mdlm_jax.report.table import headings, rows
 from mdlm_jax.report.text.findings import laws, not_supported, supported
@@ -140,6 +141,35 @@ def test_inherited_compute():
         assert max(curve.tokens.max() for curve in curves) == tokens
         (found,) = [row for row in rows(make_study([run, child], [], {}), {}, Path()) if row.cells[0].text == "child"]
         assert found.cells[-1].text == f"ar-4k from step 40 ({kinship}, {number(run.tokens // 2)} tokens)"
+
+
+def test_fits_count_inherited_compute():
+    """Runs that inherit half of their FLOPs and tokens give the fits of runs from scratch with the same totals."""
+    scratch = quickstart()
+    children = []
+    for number_of_run, run in enumerate(scratch):
+        halves = {name: count / 2 for name, count in run.flops.items()} | {"exact": run.budget / 2}
+        kinship, own = (("weights", run.budget / 2), ("branch", run.budget))[number_of_run % 2]
+        changed = {"budget": own, "inherited_flops": halves, "inherited_tokens": run.tokens // 2}
+        children.append(run._replace(parent="parent", kinship=kinship, birth_step=10, **changed))
+    first, second = analyse(scratch), analyse(children)
+    np.testing.assert_equal(first.minima, second.minima)
+    np.testing.assert_equal(first.optima, second.optima)
+    np.testing.assert_equal(first.comparisons, second.comparisons)
+    for name, kept in kept_fits(first, 3).items():
+        np.testing.assert_equal(kept, kept_fits(second, 3)[name])
+
+
+def test_frontier_of_costlier_parents():
+    """Each parent spent 100 FLOPs a token, each child 50: at its end a child has the tokens of both."""
+    runs = [run for run in quickstart() if run.run_id.endswith("-1e10") and run.objective == "ar"]
+    curves, children = {}, []
+    for at, run in enumerate(runs):
+        counts = {"flops": {"exact": 15_000.0}, "tokens": 200, "inherited_tokens": 100}
+        children.append(run._replace(kinship="weights", inherited_flops={"exact": 10_000.0}, **counts))
+        curves[run.run_id] = (np.linspace(10_050.0, 15_000.0, 100), np.linspace(3.0, 2.0, 100) + at)
+    found = curves_frontier(children, curves, "exact")
+    np.testing.assert_allclose(found.tokens, 100 + (found.flops - 10_000) / 50, rtol=1e-3)
 
 
 def test_only_failures(tmp_path):

@@ -36,7 +36,9 @@ def shown(folder):
 def write(folder, loggers, start, steps):
     with open_writer(folder, loggers, start) as writer:
         for step in steps:
-            writer.write({"step": step, "loss": 1.0, "tokens_per_second": 2.0, "validation_loss": None})
+            writer.write({"step": step, "flops": 5.0 * step, "loss": 1.0, "tokens_per_second": 2.0, "mfu": None})
+            if step % 2 == 0:
+                writer.write({"step": step, "flops": 5.0 * step, "validation_loss": 1.5})
 
 
 def test_tensorboard_shows_every_step_once(tmp_path):
@@ -44,10 +46,13 @@ def test_tensorboard_shows_every_step_once(tmp_path):
     write(tmp_path, "tensorboard", 4, range(5, 10))
     assert shown(tmp_path / "tensorboard") == {
         "train/loss": list(range(1, 10)),
+        "train/flops": list(range(1, 10)),
         "speed/tokens_per_second": list(range(1, 10)),
+        "validation/loss": [2, 4, 6, 8],
+        "validation/flops": [2, 4, 6, 8],
     }
     lines = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines == list(range(1, 10))
+    assert lines == sorted([*range(1, 10), 2, 4, 6, 8])
 
 
 def test_broken_line_is_dropped(tmp_path):
@@ -73,7 +78,7 @@ def test_wandb_plots_against_the_step(tmp_path, monkeypatch):
     first, other, again = (options["id"] for options in made)
     assert first == again != other and len(first) == 32 and made[0]["name"] == "run"
     assert calls[:2] == [("define", "step", {}), ("define", "*", {"step_metric": "step"})]
-    assert ("log", {"step": 2, "train/loss": 1.0, "speed/tokens_per_second": 2.0}, {}) in calls
+    assert ("log", {"step": 2, "train/flops": 10.0, "train/loss": 1.0, "speed/tokens_per_second": 2.0}, {}) in calls
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,8 @@ def write(folder, text, name="study.py"):
             ),
             r"NameError: name 'budget' is not defined",
         ),
+        ('TITLE = "x"\nasync def grid(): return 3', r"study.py: grid is async; accepted: a plain function"),
+        ('TITLE = "x"\nasync def grid(): yield 3', r"study.py: grid is async; accepted: a plain function"),
         ('TITLE = "x"\ndef grid(): return 3', r"grid\(\) gives 3; accepted"),
         ('TITLE = "x"\ndef grid(): return iter(())', r"grid\(\) gives \[\]; accepted"),
         ('TITLE = "x"\ndef grid(): raise SystemExit(1)', r"study.py, line 2: SystemExit: 1"),
