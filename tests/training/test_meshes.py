@@ -51,6 +51,9 @@ VARIANTS = {
     "few keys, norms": {"model.key_value_heads": 2, "model.qk_norm": True, "model.mlp_bias": True},
     "tied, dropout": {"model.tied_head": True, "model.dropout": 0.1},
     "documents": {"data.random_length_rate": 0.5},
+    "mean of rows": {"data.random_length_rate": 0.5, "train.loss_per": "sequence"},
+    "mean of rows by answers": {"data.random_length_rate": 0.5, "train.loss_per": "answer"},
+    "adapters": {"model.lora_rank": 2},
 }
 # from a family, whose runs share a process, to the keys and meshes of each run
 FAMILIES = {
