@@ -23,7 +23,6 @@ from mdlm_jax.cli.sweep import add_sweep
 from mdlm_jax.cli.train import add_train
 from mdlm_jax.errors import UserError, out_of_memory
 from mdlm_jax.interrupts import EXIT_CODE as INTERRUPTED
-from mdlm_jax.interrupts import end_on_interrupt
 
 WRONG_INPUT, PIPE_CLOSED = 2, 141
 
@@ -42,7 +41,6 @@ class Parser(argparse.ArgumentParser):
 def command() -> None:
     """Runs `mdlm-jax` as a process. On an error it exits at once, without waiting for the threads of a failed save."""
     prepare_streams()
-    end_on_interrupt()
     try:
         main()
     except SystemExit as ended:

@@ -36,8 +36,8 @@ def folder(tmp_path_factory):
     return found
 
 
-def start(words, stdout=subprocess.DEVNULL) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mdlm_jax", *words]
+def start(words, stdout=subprocess.DEVNULL, python=()) -> subprocess.Popen:
+    command = [sys.executable, *python, "-m", "mdlm_jax", *words]
     return subprocess.Popen(
         command, env=runs.environment(), cwd=runs.ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True
     )
@@ -59,6 +59,14 @@ def test_ctrl_c_is_one_line(folder, verb):
     code, lines = interrupted(process)
     assert code == 130, lines
     assert lines[-1] == "mdlm-jax: interrupted" and all(line.startswith("mdlm-jax: ") for line in lines), lines
+
+
+def test_ctrl_c_while_modules_load():
+    process = start(["--help"], python=("-X", "importtime"))
+    while "argparse" not in process.stderr.readline():  # Python names each module once it is loaded
+        pass
+    code, lines = interrupted(process)
+    assert code == 130 and lines[-1] == "mdlm-jax: interrupted"
 
 
 def test_a_terminal_has_its_cursor_back(folder, monkeypatch):
