@@ -16,6 +16,10 @@ def add_check(verbs) -> None:
 
 
 def _check(options) -> int:
+    from mdlm_jax.config import load_config
+
+    # before the slow imports, so that a wrong name or key is answered at once
+    load_config(options.config, [f"--config.objective.name={options.objective}", *options.overrides])
     prepare_devices()
     from mdlm_jax.exact.check_objective import check_objective
     from mdlm_jax.runs.say import doing

@@ -4,6 +4,8 @@ import argparse
 import math
 import pathlib
 
+from mdlm_jax.cli.inputs import check_exists
+
 
 def add_convert(verbs) -> None:
     """Adds the verb to the command line."""
@@ -21,6 +23,7 @@ def add_convert(verbs) -> None:
 
 
 def _convert(options) -> int:
+    check_exists(options.source, "a Hugging Face folder, a .safetensors or a .gguf file, or a run")
     from mdlm_jax.runs.export import export_run
     from mdlm_jax.runs.say import doing
     from mdlm_jax.weights.save import convert

@@ -5,6 +5,10 @@ import contextlib
 import os
 import sys
 
+from mdlm_jax.errors import UserError
+
+SOURCE_DEFAULTS = {"path": "", "validation_path": "", "field": "text"}
+
 
 def add_data(verbs) -> None:
     """Adds `data` and the verbs under it to the command line."""
@@ -27,25 +31,29 @@ def add_data(verbs) -> None:
 def _add_source(verb: argparse.ArgumentParser) -> None:
     """Adds the options that name the text, as the keys `data.*` of a config do."""
     verb.add_argument("--source", default="stdlib", help="stdlib | text | tfds")
-    verb.add_argument(
-        "--path", default="", help="text: files, globs and folders, separated by commas; tfds: name or folder"
-    )
-    verb.add_argument(
-        "--validation-path", default="", help="text: held-out files; tfds: a split (default: the last 5%%)"
-    )
-    verb.add_argument("--field", default="text", help="the field with the text, such as meta.text (.txt has none)")
+    verb.add_argument("--path", help="text: files, globs and folders, separated by commas; tfds: name or folder")
+    verb.add_argument("--validation-path", help="text: held-out files; tfds: a split (default: the last 5%%)")
+    verb.add_argument("--field", help="the field with the text, such as meta.text (default: text; .txt has none)")
+
+
+def _source(options) -> dict[str, str]:
+    """The options that name the text. Raises UserError if the source does not read one of them."""
+    given = {name: getattr(options, name) for name in SOURCE_DEFAULTS if getattr(options, name) is not None}
+    if options.source == "stdlib" and given:
+        name, value = next(iter(given.items()))
+        option = f"--{name.replace('_', '-')}={value}"
+        raise UserError(f"{option}: not read from --source=stdlib, the default; accepted: with --source=text or tfds")
+    return {"source": options.source} | SOURCE_DEFAULTS | given
 
 
 def _build_corpus(options) -> int:
+    source = _source(options)
     from mdlm_jax.data.build import build_corpus
 
     with _told("building the corpus"):
         manifest = build_corpus(
             options.out,
-            source=options.source,
-            path=options.path,
-            validation_path=options.validation_path,
-            field=options.field,
+            **source,
             tokenizer=options.tokenizer,
             workers=options.workers,
         )
@@ -56,10 +64,11 @@ def _build_corpus(options) -> int:
 
 
 def _train_tokenizer(options) -> int:
+    source = _source(options)
     from mdlm_jax.data.bpe import train_bpe
     from mdlm_jax.data.sources import open_documents
 
-    documents = open_documents(options.source, options.path, options.validation_path, options.field)
+    documents = open_documents(**source)
     with _told("training the tokenizer"):
         trained = train_bpe(documents.train(), options.size, options.out)
     print(f"{options.out}: {trained.vocab_size:,} tokens")

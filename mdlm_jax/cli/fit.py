@@ -3,6 +3,7 @@
 import math
 import pathlib
 
+from mdlm_jax.cli.inputs import check_exists
 from mdlm_jax.cli.out import check_out
 from mdlm_jax.errors import UserError
 
@@ -32,6 +33,7 @@ def add_kept(verb) -> None:
 
 def read_kept(options, option: str = "objective"):
     """The kept fit that an option names. Raises UserError if there is none."""
+    check_exists(options.fits, "a file that mdlm-jax fit wrote")
     from mdlm_jax.laws import read_fits
 
     fits, name = read_fits(options.fits), getattr(options, option)
@@ -52,6 +54,7 @@ def _fit(options) -> int:
     if options.resamples < 100:
         raise UserError(f"--resamples={options.resamples}; accepted: 100 or more, for the ends of 95% intervals")
     check_out(options.out)
+    check_exists(options.results, "the results.json of a sweep, its folder, or a folder of runs")
     from mdlm_jax.laws import Refusal, write_fits
     from mdlm_jax.report import analyse, kept_fits
     from mdlm_jax.report.stored import find_stored
@@ -74,14 +77,14 @@ def _fit(options) -> int:
 
 
 def _predict(options) -> int:
+    positive(options, "parameters", "tokens")
+    kept = read_kept(options)
     import json
 
     import numpy as np
 
     from mdlm_jax.laws import Refusal, Runs, predict_loss
 
-    positive(options, "parameters", "tokens")
-    kept = read_kept(options)
     asked = Runs(np.array([options.parameters]), np.array([options.tokens]))
     found = predict_loss(*kept, asked)
     if isinstance(found, Refusal):

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from mdlm_jax.cli.devices import prepare_devices
+from mdlm_jax.cli.inputs import check_model
 from mdlm_jax.cli.likelihood_options import add_likelihood
 
 
@@ -43,6 +44,7 @@ def add_harness(verbs: argparse._SubParsersAction) -> None:
 
 
 def _harness(options: argparse.Namespace) -> int:
+    check_model(options.run)
     from mdlm_jax.harness.evaluate import check_installed, harness
     from mdlm_jax.harness.prompts import Prompts
 

@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 
+from mdlm_jax.cli.inputs import check_exists
 from mdlm_jax.cli.out import check_out, write_out
 
 
@@ -16,6 +17,8 @@ def add_leaderboard(verbs: argparse._SubParsersAction) -> None:
 
 def _leaderboard(options: argparse.Namespace) -> int:
     check_out(options.out)
+    for folder in options.folders:
+        check_exists(folder, "a folder that mdlm-jax harness wrote")
     from mdlm_jax.report.leaderboard import read_board
     from mdlm_jax.report.leaderboard_page import leaderboard_page
 

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from mdlm_jax.cli.devices import prepare_devices
+from mdlm_jax.cli.inputs import check_model
 from mdlm_jax.errors import UserError
 
 # options that set fields of a sampler
@@ -77,9 +78,6 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    prepare_devices()
-    from mdlm_jax.sampling.sample_run import sample_run
-
     fields = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
     tokens = {name: getattr(options, name) for name in TOKENS if getattr(options, name) is not None}
     if options.compare:
@@ -97,6 +95,10 @@ def _sample(options: argparse.Namespace) -> int:
         raise UserError(f"--plan names a whole sampler; accepted without --{other}")
     if options.mask_token == "":
         raise UserError("--mask-token= is empty; accepted: a text, such as <mask>")
+    check_model(options.run)
+    prepare_devices()
+    from mdlm_jax.sampling.sample_run import sample_run
+
     prompts, mask_token = (options.prompt or []) + _texts(options.infill or []), options.mask_token or ""
     if options.infill and not mask_token:
         mask_token = "<mask>"
@@ -127,13 +129,15 @@ def _texts(paths: list[pathlib.Path]) -> list[str]:
 
 
 def _compare(options: argparse.Namespace) -> int:
+    prompts, out = options.prompt or [""], options.out
+    if out is None or len(prompts) > 1:
+        raise UserError("--compare needs --out=FOLDER for its chart, and takes one --prompt at most")
+    check_model(options.run)
+    prepare_devices()
     from mdlm_jax.sampling.compare_run import compare_run
     from mdlm_jax.sampling.show.chart import table
     from mdlm_jax.tables import show
 
-    prompts, out = options.prompt or [""], options.out
-    if out is None or len(prompts) > 1:
-        raise UserError("--compare needs --out=FOLDER for its chart, and takes one --prompt at most")
     rows = compare_run(
         options.run,
         samplers=options.compare,

@@ -3,8 +3,10 @@
 import argparse
 import pathlib
 
+from mdlm_jax.cli.inputs import check_exists
 from mdlm_jax.errors import UserError
 from mdlm_jax.interrupts import EXIT_CODE
+from mdlm_jax.sweeps.places import config_files, default_folder, experiment_file
 
 STORED = ", or stored results: the results.json that --store wrote, or its folder"
 
@@ -42,7 +44,7 @@ def add_sweep(verbs) -> None:
                 help="hardware of each run, such as h200:8; the plan then lists hours, price and memory",
             )
             verb.add_argument(
-                "--mfu", type=float, default=0.5, help="share of the hardware's peak that a run reaches (default: 0.5)"
+                "--mfu", type=float, help="share of the hardware's peak that a run reaches (default: 0.5)"
             )
             verb.add_argument("--price", type=float, help="dollars per device hour, instead of the listed price")
         if function is _sample:
@@ -98,37 +100,40 @@ def _launcher(options):
 
 
 def _folder(options) -> pathlib.Path:
-    from mdlm_jax.sweeps.experiment import default_folder
-
     return options.folder or default_folder(options.experiment)
 
 
 def _plan(options) -> int:
+    experiment_file(options.experiment)
+    if options.price is not None and options.hardware is None:
+        raise UserError(f"--price={options.price}; accepted: with --hardware=NAME:COUNT")
+    if options.mfu is not None and options.hardware is None:
+        raise UserError(f"--mfu={options.mfu}; accepted: with --hardware=NAME:COUNT")
+    if options.mfu is not None and not 0 < options.mfu <= 1:
+        raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
     from mdlm_jax.costs.prices import parse_hardware
     from mdlm_jax.runs.say import doing
     from mdlm_jax.sweeps.experiment import load_experiment
     from mdlm_jax.sweeps.plan import plan_runs, plan_table
     from mdlm_jax.tables import show
 
-    if options.price is not None and options.hardware is None:
-        raise UserError(f"--price={options.price}; accepted: with --hardware=NAME:COUNT")
     hardware = parse_hardware(options.hardware, options.price) if options.hardware is not None else None
-    if not 0 < options.mfu <= 1:
-        raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
     with doing("planning the runs", one_process=True):
         experiment = load_experiment(options.experiment)
         planned = plan_runs(experiment.configs, experiment.run_ids)
-    show(plan_table(planned, hardware, options.mfu))
+    show(plan_table(planned, hardware, 0.5 if options.mfu is None else options.mfu))
     return 0
 
 
 def _run(options) -> int:
+    experiment_file(options.experiment)
     from mdlm_jax.sweeps.sweep import MISSING
 
     return _launch(options, MISSING)
 
 
 def _retry(options) -> int:
+    experiment_file(options.experiment)
     from mdlm_jax.sweeps.sweep import FAILED
 
     return _launch(options, FAILED)
@@ -153,8 +158,10 @@ def _launch(options, chosen) -> int:
 def _status(options) -> int:
     from rich.console import Console
 
-    from mdlm_jax.sweeps import states, sweep
     from mdlm_jax.tables import show
+
+    config_files(_folder(options))
+    from mdlm_jax.sweeps import states, sweep
 
     jobs, problems = sweep.found_jobs(_folder(options))
     if options.watch:
@@ -167,6 +174,7 @@ def _status(options) -> int:
 
 
 def _cancel(options) -> int:
+    config_files(_folder(options))
     from mdlm_jax.sweeps import sweep
 
     print(f"{sweep.cancel(_folder(options))} runs cancelled; `sweep run` resumes them")
@@ -174,12 +182,17 @@ def _cancel(options) -> int:
 
 
 def _report(options) -> int:
+    stored = options.experiment.endswith(".json") or pathlib.Path(options.experiment).is_dir()
+    if not stored:
+        experiment_file(options.experiment)
+    if stored and (options.store is not None or options.folder is not None):
+        raise UserError(f"{options.experiment}: stored results; accepted without --store and --folder")
+    if stored:
+        check_exists(pathlib.Path(options.experiment), "a file that --store wrote, or its folder")
     from mdlm_jax.sweeps import sweep
     from mdlm_jax.sweeps.experiment import load_experiment
 
-    if options.experiment.endswith(".json") or pathlib.Path(options.experiment).is_dir():
-        if options.store is not None or options.folder is not None:
-            raise UserError(f"{options.experiment}: stored results; accepted without --store and --folder")
+    if stored:
         path, problems = sweep.report_stored(pathlib.Path(options.experiment), options.out)
     else:
         path, problems = sweep.report(load_experiment(options.experiment), _folder(options), options.out, options.store)
@@ -188,6 +201,7 @@ def _report(options) -> int:
 
 
 def _sample(options) -> int:
+    experiment_file(options.experiment)
     from mdlm_jax.sweeps import samples, sweep
     from mdlm_jax.sweeps.experiment import load_experiment
 
@@ -202,8 +216,9 @@ def _sample(options) -> int:
 
 
 def _tune(options) -> int:
+    experiment_file(options.experiment)
     from mdlm_jax.sweeps import tune
-    from mdlm_jax.sweeps.experiment import default_folder, load_experiment
+    from mdlm_jax.sweeps.experiment import load_experiment
     from mdlm_jax.tables import show
 
     folder = options.folder or pathlib.Path(f"{default_folder(options.experiment)}-tune")

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from mdlm_jax.cli.devices import join_processes, prepare_devices
+from mdlm_jax.cli.inputs import check_exists, check_model
 from mdlm_jax.cli.likelihood_options import add_likelihood
 from mdlm_jax.cli.out import check_out, write_out
 from mdlm_jax.cli.trainer import train_each
@@ -93,6 +94,8 @@ def _train(options) -> int:
     configs = [load_config(options.config, options.overrides)] if options.config else []
     for config in configs:
         refuse_contradictions(config)
+    if options.donor:
+        check_exists(options.donor, "the folder of a public model, or with --recipe that of a run")
     for folder in () if sources else options.run:
         from_json(folder / "config.json")
     prepare_devices()
@@ -166,6 +169,7 @@ def _evaluate(options) -> int:
     refuse_mixed(vars(options))
     if options.out:
         check_out(options.out)
+    check_model(options.run)
     prepare_devices()
     if options.clip:
         return _search_clip(options)

@@ -13,9 +13,8 @@ from ml_collections import ConfigDict
 from mdlm_jax.config import refuse_unread, to_json, validate
 from mdlm_jax.errors import UserError
 from mdlm_jax.sweeps.names import LONGEST, run_id, run_ids
+from mdlm_jax.sweeps.places import experiment_file
 from mdlm_jax.user_file import explained, refuse_async, run_file
-
-SHIPPED = pathlib.Path(__file__).parents[1] / "experiments"
 
 
 class Experiment(NamedTuple):
@@ -41,7 +40,7 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
     Raises:
         UserError: The file is missing or fails, grid() returns anything but configs, or two configs are equal.
     """
-    path = _file(path)
+    path = experiment_file(path)
     parts = run_file(path)
     title, grid = parts.get("TITLE"), parts.get("grid")
     if not isinstance(title, str) or not callable(grid):
@@ -69,15 +68,6 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
     return Experiment(path, title, configs, labels)
 
 
-def _file(path: str | os.PathLike) -> pathlib.Path:
-    names = sorted(file.stem for file in SHIPPED.glob("[a-z]*.py"))
-    if str(path) in names and not pathlib.Path(path).is_file():
-        return SHIPPED / f"{path}.py"
-    if not pathlib.Path(path).is_file():
-        raise UserError(f"{path}: no such file; accepted: an experiment, as in experiments/, or {', '.join(names)}")
-    return pathlib.Path(path)
-
-
 def _is_file_name(label: object) -> bool:
     return (
         isinstance(label, str)
@@ -96,8 +86,3 @@ def _refuse_twins(path: pathlib.Path, configs: Sequence[ConfigDict]) -> None:
                 f"{path}: two runs are called {run_id(config)}, they differ in nothing; accepted: different configs"
             )
         seen.add(text)
-
-
-def default_folder(path: str | os.PathLike) -> pathlib.Path:
-    """The default folder for the runs of an experiment: runs/<name of the file>."""
-    return pathlib.Path("runs") / pathlib.Path(path).stem

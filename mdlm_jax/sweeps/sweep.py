@@ -24,6 +24,7 @@ from mdlm_jax.runs.say import say
 from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.experiment import Experiment
 from mdlm_jax.sweeps.jobs import Job
+from mdlm_jax.sweeps.places import config_files
 from mdlm_jax.sweeps.plan import PlannedRun, first_of, plan_runs, refuse_all
 from mdlm_jax.sweeps.states import RunState, states_of
 
@@ -95,7 +96,7 @@ def found_jobs(folder: pathlib.Path) -> tuple[list[Job], list[str]]:
         UserError: There is no run.
     """
     jobs, configs, problems = {}, {}, []
-    for path in sorted(folder.glob("*/config.json")):
+    for path in config_files(folder):
         run = path.parent.absolute()
         try:
             if result := finished(run):  # it holds what a plan would find, and planning takes long
@@ -105,9 +106,7 @@ def found_jobs(folder: pathlib.Path) -> tuple[list[Job], list[str]]:
         except UserError as error:
             problems.append(str(error))
     if not jobs and not configs:
-        raise UserError(
-            "\n".join(problems) or f"{folder}: holds no runs; accepted: the folder of a sweep that was started"
-        )
+        raise UserError("\n".join(problems))
     # the folder may have been copied or renamed, so the job keeps the folder that was found
     for run, job in zip(configs, jobs_of(plan_runs(list(configs.values())), folder), strict=True):
         jobs[run] = job._replace(folder=run)

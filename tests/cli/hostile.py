@@ -214,6 +214,17 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--size": ["256", "-1", "99999999", *NOT_WHOLE],
             },
         ),
+        # the default source, Python's standard library, reads none of these
+        (
+            "data build",
+            ["--out", "{new}"],
+            {"--path": ["{text}", ""], "--validation-path": ["{text}"], "--field": ["text"]},
+        ),
+        (
+            "data tokenizer",
+            ["--out", "{new}", "--size", "300"],
+            {"--path": ["{text}"], "--validation-path": ["{text}"], "--field": ["text"]},
+        ),
         (
             "data tokenizer",
             ["--source", "text", "--path", "{jsonl}", "--out", "{new}", "--size", "300"],
