@@ -59,11 +59,15 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             {
                 "experiment": NO_EXPERIMENT,
                 "--hardware": ["", "x", "h200:", "h200:0", "h200:-1", "h200:x", ":8", "h200:8:8", "cpu:1.5"],
-                "--mfu": ["0", "-1", "1.01", "50", *NOT_NUMBERS],
+                "--mfu": ["0.5", *NOT_NUMBERS],
                 "--price": ["1", *NOT_NUMBERS],
             },
         ),
-        ("sweep plan", ["{sweep}", "--hardware", "h200:8"], {"--price": ["-1", *NOT_NUMBERS]}),
+        (
+            "sweep plan",
+            ["{sweep}", "--hardware", "h200:8"],
+            {"--price": ["-1", *NOT_NUMBERS], "--mfu": ["0", "-1", "50"]},
+        ),
         ("sweep run", ["{sweep}", "--folder", "{new}"], launch),
         ("sweep retry", ["{sweep}", "--folder", "{runs}"], launch),
         ("sweep status", ["{sweep}", "--folder", "{runs}"], {"--folder": NO_SWEEP}),

@@ -42,7 +42,10 @@ TRAIN = ["train", "--run", "RUN", "--config", "base"]
         (["train", "--run", "/proc/a", "--config", "configs/base.py"], "--run=/proc/a: cannot be written"),
         (["evaluate", "--run", "RUN"], "config.json: no such file"),
         (["sweep", "plan", "experiments/none.py"], "experiments/none.py: no such file"),
-        (["sweep", "plan", "experiments/quickstart.py", "--mfu", "50"], "--mfu=50.0; accepted: above 0, and 1 at most"),
+        (
+            ["sweep", "plan", "experiments/quickstart.py", "--hardware", "h200:8", "--mfu", "50"],
+            "--mfu=50.0; accepted: above 0, and 1 at most",
+        ),
         (
             ["sweep", "run", "experiments/quickstart.py", "--folder", "RUN", "--slurm", "gpus"],
             "--slurm gpus; accepted:",
@@ -95,7 +98,8 @@ def test_errors_are_one_line(tmp_path, capsys):
     ):
         with pytest.raises(SystemExit) as ended:
             main(words)
-        lines = [line for line in capsys.readouterr().err.splitlines() if line]
+        # on a slow machine the verb also says what it is doing
+        lines = [line for line in capsys.readouterr().err.splitlines() if line and not line.endswith(" ..")]
         assert ended.value.code == 2 and len(lines) == 1 and lines[0].startswith("mdlm-jax: "), lines
 
 
