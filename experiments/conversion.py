@@ -3,11 +3,11 @@
     python experiments/conversion.py MODEL DATA [TOKENS]
 
 MODEL is the folder that `mdlm-jax convert` makes of SmolLM2-135M-Instruct, DATA has train.txt and valid.txt, such as
-WikiText-2's. Each recipe trains low-rank adapters on the same TOKENS tokens (default 10,240), in stages of 5,120 after
+WikiText-2's. Each recipe trains low-rank adapters on the same TOKENS tokens (default 5,120), in stages of 5,120 after
 which its bound on the same held-out rows is measured; a network of the same size starts from random weights. Then the
 converted models continue held-out text in several steps, and MODEL itself judges what they wrote. Finished stages are
 not repeated, and a larger TOKENS continues where a smaller one ended. Writes results.json and curves.png into
-experiments/results/conversion.
+experiments/results/conversion after every measurement.
 
 Reference: DiffuLLaMA, arXiv 2410.17891; Dream, arXiv 2508.15487; SDAR, arXiv 2510.06303; Fast-dLLM v2, arXiv
 2509.26328.
@@ -32,7 +32,7 @@ NAMES = (*RECIPES, "scratch")  # the last: Dream's objective, all weights, from 
 LENGTH, BATCH = 256, 2
 STAGE = 10  # steps from one measurement to the next; DiffuLLaMA's attention is open after the first stage
 ROWS, DRAWS = 12, 2  # held-out rows, and noise draws of each
-PROMPTS, GIVEN, NEW, STEPS = 8, 32, 32, (32, 8)  # of the decoding: rows, tokens given, tokens drawn, steps
+PROMPTS, GIVEN, NEW, STEPS = 4, 32, 32, (32, 8)  # of the decoding: rows, tokens given, tokens drawn, steps
 # cross-entropy of 15% masked tokens of one text before any training, measured once with another network's code
 KNOWN = {
     ("causal", True): 4.33,
@@ -232,10 +232,36 @@ def kept(name: str, make) -> Any:
     return json.loads(path.read_text())
 
 
+def stored(held: Held, last: int) -> dict:
+    """Writes all that is measured so far, with the figure, and returns it."""
+    from experiments.conversion_results import figure
+    from mdlm_jax.files import write_whole
+
+    def known(name: str) -> Any:
+        path = FOLDER / f"{name}.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    points = {name: [known(f"{name}-{steps}") for steps in range(last + 1)] for name in NAMES}
+    decoding = {"ar": known("decoded-ar")} | {name: known(f"decoded-{name}-{last}") for name in RECIPES}
+    whole = {
+        "command": "python experiments/conversion.py MODEL DATA",
+        "held_out": {"rows": ROWS, "tokens_per_row": held.tokens, "bytes": held.bytes, "draws": DRAWS},
+        "starts": known("starts"),
+        "ar_row_nats": known("ar"),
+        "points": {name: list(filter(None, own)) for name, own in points.items()},
+        "decoded_tokens": NEW,
+        "decoding": {name: rows for name, rows in decoding.items() if rows},
+    }
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    write_whole(RESULTS / "results.json", json.dumps(whole, indent=1) + "\n")
+    (RESULTS / "curves.png").write_bytes(figure(whole))
+    return whole
+
+
 def main(model: pathlib.Path, data: pathlib.Path, tokens: int) -> None:
     import jax
 
-    from mdlm_jax.files import write_whole
+    from experiments.conversion_results import decoding_table, differences, starts_table, table
     from mdlm_jax.objectives.autoregressive import ar_without_start
     from mdlm_jax.runs.recipes import with_mean_mask
     from mdlm_jax.runs.restore import open_run
@@ -246,41 +272,22 @@ def main(model: pathlib.Path, data: pathlib.Path, tokens: int) -> None:
     held, public = held_out(model, data), open_run(model)
     donor = public._replace(params=with_mean_mask(public.params))
     exact = ar_without_start(public.vocab_size)
-    ar = kept("ar", lambda: row_bounds(public.model, exact, public.params, held.rows, draws=1))
-    starts = kept("starts", lambda: start_losses(donor, data))
-    points = {name: [] for name in NAMES}
-    last = tokens // (BATCH * LENGTH)
+    kept("ar", lambda: row_bounds(public.model, exact, public.params, held.rows, draws=1))
+    kept("starts", lambda: start_losses(donor, data))
+    last = tokens // (BATCH * LENGTH) // STAGE * STAGE
     for steps in range(0, last + 1, STAGE):
         for name in NAMES:
-            points[name].append(
-                kept(f"{name}-{steps}", lambda: measured(name, steps, model, data, held, donor))  # noqa: B023
-            )
-            print(name, steps, np.mean(points[name][-1]["row_nats"]) / held.tokens, flush=True)
-    greedy = ["autoregressive:temperature=0"]
+            point = kept(f"{name}-{steps}", lambda: measured(name, steps, model, data, held, donor))  # noqa: B023
+            print(name, steps, np.mean(point["row_nats"]) / held.tokens, flush=True)
+            stored(held, last)
+    kept("decoded-ar", lambda: decoded(model, model, held, ["autoregressive:temperature=0"]))
     parallel = [f"confidence:temperature=0,steps={steps}" for steps in STEPS]
-    decoding = {"ar": kept("decoded-ar", lambda: decoded(model, model, held, greedy))}
     for name in RECIPES:
-        decoding[name] = kept(
-            f"decoded-{name}-{last}",
-            lambda: decoded(FOLDER / name, model, held, parallel),  # noqa: B023
-        )
-    whole = {
-        "command": "python experiments/conversion.py MODEL DATA",
-        "held_out": {"rows": ROWS, "tokens_per_row": held.tokens, "bytes": held.bytes, "draws": DRAWS},
-        "starts": starts,
-        "ar_row_nats": ar,
-        "points": points,
-        "decoded_tokens": NEW,
-        "decoding": decoding,
-    }
-    from experiments.conversion_results import decoding_table, differences, figure, starts_table, table
-
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    write_whole(RESULTS / "results.json", json.dumps(whole, indent=1) + "\n")
-    (RESULTS / "curves.png").write_bytes(figure(whole))
+        kept(f"decoded-{name}-{last}", lambda: decoded(FOLDER / name, model, held, parallel))  # noqa: B023
+    whole = stored(held, last)
     print("\n".join([*starts_table(whole), *table(whole), *decoding_table(whole)]))
     print(differences(whole, "dream"))
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int((sys.argv[3:] or ["10240"])[0]))
+    main(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int((sys.argv[3:] or ["5120"])[0]))

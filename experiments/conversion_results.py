@@ -49,28 +49,30 @@ def starts_table(whole: dict[str, Any]) -> list[str]:
 
 
 def table(whole: dict[str, Any]) -> list[str]:
-    """The bound of each recipe at each point, and how far the last one is from the autoregressive model."""
+    """The bound of each recipe before training and at the end of what it trained, and how far that is from AR."""
     tokens, size = whole["held_out"]["tokens_per_row"], whole["held_out"]["bytes"]
-    points = next(iter(whole["points"].values()))
-    heads = ["recipe", *(f"after {point['tokens']:,}" for point in points), "above the AR model", "bits per byte"]
-    heads[1], ar = "before", np.array(whole["ar_row_nats"])
-    lines = [f"| {' | '.join([*heads, 'FLOPs a token'])} |", "|---" * (len(heads) + 1) + "|"]
+    heads = ["recipe", "before", "tokens seen", "FLOPs", "after", "above the AR model", "bits per byte"]
+    lines, ar = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"], np.array(whole["ar_row_nats"])
     for name, own in whole["points"].items():
-        last = own[-1]
-        cells = [TITLES[name], *(f"{per_token(point['row_nats'], tokens).value:.2f}" for point in own)]
-        cells.append(per_token(np.array(last["row_nats"]) - ar, tokens).shown("+"))
-        cells += [f"{bits_per_byte(last['row_nats'], size):.2f}", f"{last['flops'] / last['tokens']:.2g}"]
+        first, last = own[0], own[-1]
+        cells = [TITLES[name], f"{per_token(first['row_nats'], tokens).value:.2f}", f"{last['tokens']:,}"]
+        if last["tokens"]:
+            cells += [f"{last['flops']:.2g}", f"{per_token(last['row_nats'], tokens).value:.2f}"]
+            cells.append(per_token(np.array(last["row_nats"]) - ar, tokens).shown("+"))
+            cells.append(f"{bits_per_byte(last['row_nats'], size):.2f}")
+        else:
+            cells += [""] * 4
         lines.append(f"| {' | '.join(cells)} |")
     alone = f"{per_token(ar, tokens).value:.2f}"
-    blank = " |" * (len(points) - 1)
-    return [*lines, f"| the AR model itself | {alone} |{blank} | {bits_per_byte(ar.tolist(), size):.2f} | |"]
+    return [*lines, f"| the AR model itself | {alone} | | | | | {bits_per_byte(ar.tolist(), size):.2f} |"]
 
 
 def differences(whole: dict[str, Any], reference: str) -> dict[str, Mean]:
-    """The last bound of each other recipe minus that of the reference, on the same rows."""
-    last = {name: np.array(own[-1]["row_nats"]) for name, own in whole["points"].items()}
-    tokens = whole["held_out"]["tokens_per_row"]
-    return {name: per_token(rows - last[reference], tokens) for name, rows in last.items() if name != reference}
+    """The last bound of each other recipe that saw as many tokens minus that of the reference, on the same rows."""
+    last, tokens = {name: own[-1] for name, own in whole["points"].items()}, whole["held_out"]["tokens_per_row"]
+    same = {name: point for name, point in last.items() if point["tokens"] == last[reference]["tokens"]}
+    rows = {name: np.array(point["row_nats"]) for name, point in same.items()}
+    return {name: per_token(own - rows[reference], tokens) for name, own in rows.items() if name != reference}
 
 
 def decoding_table(whole: dict[str, Any]) -> list[str]:
@@ -88,16 +90,18 @@ def decoding_table(whole: dict[str, Any]) -> list[str]:
 
 
 def figure(whole: dict[str, Any]) -> bytes:
-    """The bound against tokens seen, as PNG. The line is the autoregressive model."""
+    """How far the bound is above the autoregressive model on the same rows, against tokens seen, as PNG."""
     import altair as alt
 
     from mdlm_jax.report.figures.render import files, specification
     from mdlm_jax.style import PALETTE
 
-    tokens = whole["held_out"]["tokens_per_row"]
+    tokens, ar = whole["held_out"]["tokens_per_row"], np.array(whole["ar_row_nats"])
     shown = [
-        {"recipe": TITLES[name], "tokens": point["tokens"]} | per_token(point["row_nats"], tokens)._asdict()
-        for name, own in whole["points"].items()
+        # beside each other, so that intervals do not cover one another
+        {"recipe": TITLES[name], "tokens": point["tokens"] + 60 * place}
+        | per_token(np.array(point["row_nats"]) - ar, tokens)._asdict()
+        for place, (name, own) in enumerate(whole["points"].items())
         for point in own
     ]
     colour = alt.Scale(domain=list(TITLES.values()), range=PALETTE[: len(TITLES)])
@@ -105,13 +109,8 @@ def figure(whole: dict[str, Any]) -> bytes:
         alt.X("tokens:Q", title="tokens seen in training"),
         alt.Color("recipe:N", scale=colour, title=None),
     )
-    lines = shared.mark_line(point=True).encode(
-        alt.Y("value:Q", title="held-out nats per token, upper bound", scale=alt.Scale(zero=False))
-    )
-    ar = alt.Chart(alt.Data(values=[{"nats": per_token(whole["ar_row_nats"], tokens).value}]))
-    rule = ar.mark_rule(strokeDash=[5, 3], color="#444").encode(alt.Y("nats:Q"))
-    text = ar.mark_text(align="left", dx=4, dy=-6, color="#444").encode(
-        alt.Y("nats:Q"), x=alt.value(0), text=alt.value("the AR model, exact")
-    )
-    chart = alt.layer(lines, rule, text).properties(width=420, height=300)
+    nats = alt.Y("value:Q", title="bound above the AR model, nats per token", scale=alt.Scale(domainMin=0))
+    lines = shared.mark_line(point=True, strokeDash=[4, 3]).encode(nats)
+    intervals = shared.mark_rule(strokeWidth=1.5).encode(alt.Y("low:Q"), alt.Y2("high:Q"))
+    chart = alt.layer(lines, intervals).properties(width=420, height=300)
     return files(specification(chart))[1]

@@ -1,12 +1,16 @@
 """The tables of docs/theory/experiments.md, and figures of the guide on fits, match the stored results."""
 
 import functools
+import json
 import pathlib
 from collections import defaultdict
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_1samp
 
+from experiments.conversion import KNOWN, KNOWN_DRAWS
+from experiments.conversion_results import decoding_table, differences, starts_table, table
 from mdlm_jax.laws import interval, surface_multiplier
 from mdlm_jax.laws.design import common_losses
 from mdlm_jax.report import kept_fits
@@ -94,6 +98,29 @@ def test_losses_of_densities():
                 fewer = f"{budgets[-1] / needed:.1f} times" if values[-1] < losses[base][-1] else "more than 1e11 FLOPs"
                 row += f" {fewer} |"
             assert row in page(), row
+
+
+def test_tables_of_conversion():
+    whole = json.loads((ROOT / "experiments" / "results" / "conversion" / "results.json").read_text())
+    for line in (*starts_table(whole), *table(whole), *decoding_table(whole)):
+        assert line in page(), line
+    for name, mean in differences(whole, "dream").items():
+        assert mean.shown("+") in page(), name
+    tokens, ar = whole["held_out"]["tokens_per_row"], np.array(whole["ar_row_nats"])
+    for name, points in whole["points"].items():
+        above = (np.array(points[-1]["row_nats"]) - ar) / tokens
+        low, high = ttest_1samp(above, 0).confidence_interval()
+        if points[-1]["tokens"]:
+            assert f" {above.mean():+.2f} [{low:+.2f}, {high:+.2f}] |" in page(), name
+
+
+def test_conversion_starts_where_it_is_known():
+    """Another code measured one draw of what is the mean of several here."""
+    whole = json.loads((ROOT / "experiments" / "results" / "conversion" / "results.json").read_text())
+    assert len(whole["starts"]) == len(KNOWN)
+    for row in whole["starts"]:
+        of_one_draw = row["error"] * np.sqrt(KNOWN_DRAWS)
+        assert abs(row["nats"] - row["known"]) < 2 * np.hypot(of_one_draw, row["error"]), row
 
 
 @pytest.mark.slow
