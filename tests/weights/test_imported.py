@@ -243,9 +243,8 @@ def test_a_bad_request_draws_nothing(llada, arguments, words):
         mj.sample(llada, **{"prompts": ["a"], "sampler": "confidence"} | arguments)
 
 
-def test_recipe_refuses_a_public_model(tmp_path, capsys):
-    folder = folder_of(tmp_path / "llama", CONFIGS["llama"])
+def test_recipe_refuses_a_diffusion_model(tmp_path, llada, capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["train", "--run", str(tmp_path / "run"), "--from", str(folder), "--recipe", "sdar"])
-    assert ended.value.code == 2 and f"--from={folder}: a public model" in capsys.readouterr().err
+        main(["train", "--run", str(tmp_path / "run"), "--from", str(llada), "--recipe", "sdar"])
+    assert ended.value.code == 2 and "accepted: an autoregressive network" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
