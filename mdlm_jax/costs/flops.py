@@ -1,9 +1,12 @@
 """Parameters and training FLOPs in closed form, from the shape of the network alone.
 
 A multiply-accumulate is 2 FLOPs; the backward pass costs twice the forward one. Norms, softmax, rotations, embedding
-look-ups and the optimiser are not counted, by any counter. Parameters are the network's; an objective's own are not.
+look-ups and the optimiser are not counted, by any counter (`optimizer_flops` has the optimiser's). Parameters are the
+network's; an objective's own are not.
 """
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -13,6 +16,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.objectives.base import MaskFn
 
+NEWTON_SCHULZ_STEPS = 5  # of Muon
 TIME_FREQUENCIES = 256  # sines and cosines of the noise level, read by the time embedding (DiT, MDLM)
 
 
@@ -125,6 +129,30 @@ def flops_per_sequence(
         six_attention=six_nonembedding + 12 * a.layers * a.heads * a.head_width * sequence_length**2,
         exact=3 * views * forward,
     )
+
+
+def optimizer_flops(architecture: Architecture, name: str, frozen: Sequence[str] = ()) -> int:
+    """FLOPs of the optimiser's matrix products in a step: those of Muon's five Newton-Schulz steps; 0 for the others.
+
+    A step takes X X^T, its square and one more product with X, of every matrix of a block.
+
+    Args:
+        architecture: The network.
+        name: The optimiser.
+        frozen: Patterns of the names of parameters that are not trained.
+    """
+    if name != "muon":
+        return 0
+    a = architecture
+    heads, groups = a.heads * a.head_width, a.key_value_heads * a.head_width
+    outputs = {"query": heads, "key": groups, "value": groups, "attention_out": heads, "up": a.mlp_width}
+    outputs |= {"down": a.mlp_width} | ({"gate": a.mlp_width} if a.mlp == "swiglu" else {})
+    total = 0
+    for module, other in outputs.items():
+        if not any(fnmatchcase(f"blocks/{module}/kernel", pattern) for pattern in frozen):
+            short, long = sorted((a.width, other))
+            total += a.layers * NEWTON_SCHULZ_STEPS * (4 * short**2 * long + 2 * short**3)
+    return total
 
 
 def steps_for_budget(budget: float, flops_per_step: int) -> int:

@@ -63,6 +63,7 @@ class Result(NamedTuple):
     birth_step: int = 0  # the parent's step at which this run began
     inherited_tokens: int = 0  # part of `tokens`
     inherited_flops: dict[str, float] = {}  # part of `flops`
+    optimizer_flops: float = 0.0  # of the optimiser's matrix products in this run's own steps; in no counter
 
     @property
     def own_tokens(self) -> int:

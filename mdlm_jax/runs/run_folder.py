@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mdlm_jax.build import Build
 from mdlm_jax.build.objective import objective_label
 from mdlm_jax.config import differing_keys, from_json, hash_of_stored, to_json
-from mdlm_jax.costs.flops import num_parameters
+from mdlm_jax.costs.flops import num_parameters, optimizer_flops
 from mdlm_jax.data.pipeline import Data
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import Likelihood
@@ -133,6 +133,8 @@ def describe(
     lineage = read_lineage(folder) or SCRATCH
     tokens, flops = totals(lineage, plan, plan.steps)
     reported = built.objective.evaluate or built.objective
+    own_steps = plan.steps - (lineage.birth_step if lineage.kind == "branch" else 0)
+    of_step = optimizer_flops(plan.architecture, config.optim.name, built.options.frozen)
     return Result(
         schema_version=SCHEMA_VERSION,
         run_id=folder.name,
@@ -170,4 +172,5 @@ def describe(
         birth_step=lineage.birth_step,
         inherited_tokens=lineage.inherited_tokens,
         inherited_flops=lineage.inherited_flops,
+        optimizer_flops=float(own_steps * of_step),
     )

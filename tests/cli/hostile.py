@@ -51,6 +51,20 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--length": ["1000", *below(1)],
                 "--draws": below(2),
                 "--seed": NO_SEED,
+                "--out": ["{out}", *UNWRITABLE],
+            },
+        ),
+        (
+            "check",
+            ["masked", "--parametrization", "--out", "{out}"],
+            {
+                "objective": [*WORDS, "", "{text}:f", "{raising}:f", "nothing:f", ":"],
+                "--config": NO_CONFIG,
+                "--vocab": ["3", *below(2)],
+                "--length": ["2", *below(1)],
+                "--draws": ["64", *below(2)],
+                "--seed": ["0", *NO_SEED],
+                "--out": UNWRITABLE,
             },
         ),
         (

@@ -60,6 +60,8 @@ def assert_as_alone(configs, folders, alone):
         {"objective__name": "masked", "train__validate_every": 6},
         pytest.param({"objective__name": "ar", "train__microbatches": 2}, marks=pytest.mark.slow),
         pytest.param({"objective__name": "masked", "train__scored_only": True}, marks=pytest.mark.slow),
+        pytest.param({"objective__name": "ar", "optim__name": "muon"}, marks=pytest.mark.slow),
+        pytest.param({"objective__name": "ar", "model__parametrization": "completep"}, marks=pytest.mark.slow),
         # twelve steps at a rate of 1e-2 multiply rounding until two programs of one run differ by 1e-5 themselves
         pytest.param({"objective__name": "sedd", "model__dropout": 0.1, "optim__lr": 2e-3}, marks=pytest.mark.slow),
     ],

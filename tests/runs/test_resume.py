@@ -41,17 +41,22 @@ def wait_for(condition, seconds=120):
 KEYS = {"steps": 60, "train__checkpoint_every": 3, "optim__ema": 0.9}
 
 
-def test_resume_after_kill_is_bitwise(tmp_path):
+OTHERS = [{"optim__name": "muon", "model__parametrization": "completep"}, {"optim__name": "lion"}]
+
+
+@pytest.mark.parametrize("keys", [{}, *(pytest.param(keys, marks=pytest.mark.slow) for keys in OTHERS)])
+def test_resume_after_kill_is_bitwise(tmp_path, keys):
     """After SIGKILL at a random moment the same command ends with the parameters of an undisturbed run."""
-    runs.train(tmp_path / "whole", **KEYS)
+    keys = KEYS | keys
+    runs.train(tmp_path / "whole", **keys)
     killed = tmp_path / "killed"
-    process = runs.start(killed, **KEYS)
+    process = runs.start(killed, **keys)
     wait_for(lambda: (killed / "checkpoints").exists() and last_checkpoint(killed))
     time.sleep(random.uniform(0, 0.3))
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (killed / "result.json").exists()
-    out = runs.train(killed, **KEYS)
+    out = runs.train(killed, **keys)
     for whole, resumed in zip(final_parameters(tmp_path / "whole"), final_parameters(killed), strict=True):
         np.testing.assert_array_equal(whole, resumed)
     steps = [json.loads(line)["step"] for line in (killed / "metrics.jsonl").read_text().splitlines()]

@@ -54,6 +54,7 @@ VARIANTS = {
     "mean of rows": {"data.random_length_rate": 0.5, "train.loss_per": "sequence"},
     "mean of rows by answers": {"data.random_length_rate": 0.5, "train.loss_per": "answer"},
     "adapters": {"model.lora_rank": 2},
+    "Muon, CompleteP": {"optim.name": "muon", "model.parametrization": "completep", "model.base_width": 8},
 }
 # from a family, whose runs share a process, to the keys and meshes of each run
 FAMILIES = {
