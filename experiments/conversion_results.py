@@ -76,15 +76,14 @@ def differences(whole: dict[str, Any], reference: str) -> dict[str, Mean]:
 
 
 def decoding_table(whole: dict[str, Any]) -> list[str]:
-    """Tokens per network evaluation and per second, and nats under the autoregressive model, of each way to decode."""
-    lines = ["| model | tokens per evaluation | tokens per second | nats under the AR model | entropy |"]
-    lines.append("|---|---|---|---|---|")
+    """Tokens per network evaluation, nats under the autoregressive model and entropy, of each way to decode."""
+    lines = ["| model | tokens per evaluation | nats under the AR model | entropy |", "|---|---|---|---|"]
     drawn = whole["decoded_tokens"]
     for name, rows in whole["decoding"].items():
         for row in rows:
             title = TITLES[name].partition(":")[0] if name in TITLES else "the AR model, greedy"
             nats = f"{row['judge_nats']:.2f} ± {row['judge_error']:.2f}"
-            cells = [title, f"{drawn / row['evaluations']:.1f}", f"{row['tokens_per_second']:.1f}", nats]
+            cells = [title, f"{drawn / row['evaluations']:.1f}", nats]
             lines.append(f"| {' | '.join([*cells, format(row['entropy'], '.2f')])} |")
     return lines
 
