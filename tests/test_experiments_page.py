@@ -153,3 +153,23 @@ def test_multiplier_by_two_counters():
     assert f"{found.mean:.0f} [{found.low:.0f}, {found.high:.0f}] in 6 N D" in guide
     assert f"The same two surfaces give {multiplier(exact):.0f}" in guide
     assert f"{min(of_size.values()):.1f} to {max(of_size.values()):.1f} times 6 N D" in guide
+
+
+def test_best_rates_of_transfer():
+    """The factors and losses that the page on transfer tells are those of the stored curves."""
+    told = (ROOT / "docs" / "theory" / "transfer.md").read_text(encoding="utf-8").replace("\n", " ")
+    kept = json.loads((ROOT / "experiments" / "results" / "transfer.json").read_text(encoding="utf-8"))
+    names, moved, lowest = ("standard", "mup", "completep"), [], []
+    for name in names:
+        curves = [curve for curve in kept["curves"] if curve["parametrization"] == name]
+        best = []
+        for curve in curves:
+            at = int(np.argmin(curve["losses"]))
+            fit = np.polyfit((-1, 0, 1), curve["losses"][at - 1 : at + 2], 2)
+            best.append(kept["rates"][at] * 2 ** (-fit[1] / (2 * fit[0])))
+            assert curve["optimum"] == pytest.approx(best[-1])
+        moved.append(max(best) / min(best))
+        lowest.append(min(curves[-1]["losses"]))
+    assert f"factor of {moved[0]:.2f} in the standard network, {moved[1]:.2f} under `mup` and {moved[2]:.2f}" in told
+    assert f"reaches {lowest[0]:.3f}, {lowest[1]:.3f} and {lowest[2]:.3f} nats" in told
+    assert max(moved[1:]) < 1.5 < moved[0]
