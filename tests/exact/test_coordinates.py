@@ -63,11 +63,18 @@ def test_page_and_table(capsys):
 def test_width_of_a_tiny_network():
     """A sixteenth of the acceptance grid: updates are flat under muP and grow with the width in the standard one."""
     rows = check_parametrization(
-        "ar", "base", TINY, widths=(1, 4), depths=(1,), steps=2, seeds=1, parametrizations=("standard", "mup")
+        "ar",
+        "base",
+        [*TINY, "--config.optim.lr=0.003"],
+        widths=(1, 4),
+        depths=(1,),
+        steps=2,
+        seeds=1,
+        parametrizations=("standard", "mup"),
     )
     spread = {(row.parametrization, row.activation): row.updates[-1] for row in rows if row.growth == "width"}
     assert all(1 / 1.5 < spread["mup", name] < 1.5 for name in ("key", "value", "up", "stream", "logits"))
-    assert all(spread["standard", name] > 1.5 for name in ("key", "value", "up"))
+    assert all(spread["standard", name] > 2 for name in ("key", "value", "up"))
 
 
 @pytest.mark.slow
