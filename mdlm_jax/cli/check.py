@@ -4,6 +4,7 @@ import json
 import pathlib
 
 from mdlm_jax.cli.devices import prepare_devices
+from mdlm_jax.cli.inputs import check_at_least
 from mdlm_jax.cli.out import check_out_folder, write_out
 from mdlm_jax.errors import UserError
 
@@ -33,14 +34,15 @@ def add_check(verbs) -> None:
 
 
 def _check(options) -> int:
-    if options.parametrization:
-        return _check_parametrization(options)
-    if options.out is not None:
-        raise UserError(f"--out={options.out}: read with --parametrization; accepted: without --out")
     from mdlm_jax.config import load_config
 
     # before the slow imports, so that a wrong name or key is answered at once
     load_config(options.config, [f"--config.objective.name={options.objective}", *options.overrides])
+    if options.parametrization:
+        return _check_parametrization(options)
+    if options.out is not None:
+        raise UserError(f"--out={options.out}: read with --parametrization; accepted: without --out")
+    check_at_least(options, vocab=2, length=2, draws=2)
     prepare_devices()
     from mdlm_jax.exact.check_objective import check_objective
     from mdlm_jax.runs.say import doing

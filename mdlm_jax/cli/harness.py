@@ -4,7 +4,7 @@ import argparse
 import pathlib
 
 from mdlm_jax.cli.devices import prepare_devices
-from mdlm_jax.cli.inputs import check_model
+from mdlm_jax.cli.inputs import check_at_least, check_model
 from mdlm_jax.cli.likelihood_options import add_likelihood
 
 
@@ -44,6 +44,7 @@ def add_harness(verbs: argparse._SubParsersAction) -> None:
 
 
 def _harness(options: argparse.Namespace) -> int:
+    check_at_least(options, limit=1, draws=1, orders=1, shots=0, batch_size=1, length=1)
     check_model(options.run)
     from mdlm_jax.harness.evaluate import check_installed, harness
     from mdlm_jax.harness.prompts import Prompts

@@ -4,7 +4,7 @@ import argparse
 import pathlib
 
 from mdlm_jax.cli.devices import prepare_devices
-from mdlm_jax.cli.inputs import check_model
+from mdlm_jax.cli.inputs import check_at_least, check_model
 from mdlm_jax.errors import UserError
 
 # options that set fields of a sampler
@@ -78,6 +78,7 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
 
 
 def _sample(options: argparse.Namespace) -> int:
+    check_at_least(options, count=1, length=1, new_tokens=1, steps=1, temperature=0, top_k=1, block_size=1)
     fields = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
     tokens = {name: getattr(options, name) for name in TOKENS if getattr(options, name) is not None}
     if options.compare:

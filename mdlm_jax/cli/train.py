@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from mdlm_jax.cli.devices import join_processes, prepare_devices
-from mdlm_jax.cli.inputs import check_exists, check_model
+from mdlm_jax.cli.inputs import check_at_least, check_exists, check_model
 from mdlm_jax.cli.likelihood_options import add_likelihood
 from mdlm_jax.cli.out import check_out, write_out
 from mdlm_jax.cli.trainer import train_each
@@ -169,6 +169,9 @@ def _evaluate(options) -> int:
     refuse_mixed(vars(options))
     if options.out:
         check_out(options.out)
+    check_at_least(options, draws=1, sequences=1, orders=1, length=1)
+    if options.pairs is not None:
+        check_exists(pathlib.Path(options.pairs), "a .jsonl file with prompts and answers")
     check_model(options.run)
     prepare_devices()
     if options.clip:
