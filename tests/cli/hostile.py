@@ -260,4 +260,5 @@ FREE = {
     ("sweep plan", "--folder"),
     ("sweep work", "--job"),
     ("bench", "--quick"),
+    ("check", "--parametrization"),
 }
