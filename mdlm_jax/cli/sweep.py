@@ -103,6 +103,14 @@ def _folder(options) -> pathlib.Path:
     return options.folder or default_folder(options.experiment)
 
 
+def _experiment(options):
+    """The experiment. Its name is checked before the slow imports."""
+    experiment_file(options.experiment)
+    from mdlm_jax.sweeps.experiment import load_experiment
+
+    return load_experiment(options.experiment)
+
+
 def _plan(options) -> int:
     experiment_file(options.experiment)
     if options.price is not None and options.hardware is None:
@@ -113,45 +121,37 @@ def _plan(options) -> int:
         raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
     from mdlm_jax.costs.prices import parse_hardware
     from mdlm_jax.runs.say import doing
-    from mdlm_jax.sweeps.experiment import load_experiment
     from mdlm_jax.sweeps.plan import plan_runs, plan_table
     from mdlm_jax.tables import show
 
     hardware = parse_hardware(options.hardware, options.price) if options.hardware is not None else None
     with doing("planning the runs", one_process=True):
-        experiment = load_experiment(options.experiment)
+        experiment = _experiment(options)
         planned = plan_runs(experiment.configs, experiment.run_ids)
     show(plan_table(planned, hardware, 0.5 if options.mfu is None else options.mfu))
     return 0
 
 
 def _run(options) -> int:
-    experiment_file(options.experiment)
-    from mdlm_jax.sweeps.sweep import MISSING
-
-    return _launch(options, MISSING)
+    return _launch(options, again=False)
 
 
 def _retry(options) -> int:
-    experiment_file(options.experiment)
-    from mdlm_jax.sweeps.sweep import FAILED
-
-    return _launch(options, FAILED)
+    return _launch(options, again=True)
 
 
-def _launch(options, chosen) -> int:
+def _launch(options, again: bool) -> int:
+    experiment, folder = _experiment(options), _folder(options)
     from mdlm_jax.sweeps import sweep
-    from mdlm_jax.sweeps.experiment import load_experiment
 
-    experiment, folder = load_experiment(options.experiment), _folder(options)
-    summary = sweep.run(experiment, folder, _launcher(options), chosen)
+    summary = sweep.run(experiment, folder, _launcher(options), sweep.FAILED if again else sweep.MISSING)
     if summary.left:
         counts = f"{summary.done} runs done, {summary.failed} failed, {summary.left} left"
         print(f"{folder}: stopped with {counts}; the same command resumes them")
         return EXIT_CODE
     report = f"; report: {sweep.report(experiment, folder)[0]}" if summary.done else ""
-    again = "; `sweep retry` trains those again" if summary.failed else ""
-    print(f"{summary.done} runs done, {summary.failed} failed{again}{report}")
+    hint = "; `sweep retry` trains those again" if summary.failed else ""
+    print(f"{summary.done} runs done, {summary.failed} failed{hint}{report}")
     return 1 if summary.failed else 0
 
 
@@ -182,31 +182,27 @@ def _cancel(options) -> int:
 
 
 def _report(options) -> int:
-    stored = options.experiment.endswith(".json") or pathlib.Path(options.experiment).is_dir()
-    if not stored:
-        experiment_file(options.experiment)
-    if stored and (options.store is not None or options.folder is not None):
-        raise UserError(f"{options.experiment}: stored results; accepted without --store and --folder")
-    if stored:
+    if options.experiment.endswith(".json") or pathlib.Path(options.experiment).is_dir():
+        if options.store is not None or options.folder is not None:
+            raise UserError(f"{options.experiment}: stored results; accepted without --store and --folder")
         check_exists(pathlib.Path(options.experiment), "a file that --store wrote, or its folder")
-    from mdlm_jax.sweeps import sweep
-    from mdlm_jax.sweeps.experiment import load_experiment
+        from mdlm_jax.sweeps import sweep
 
-    if stored:
         path, problems = sweep.report_stored(pathlib.Path(options.experiment), options.out)
     else:
-        path, problems = sweep.report(load_experiment(options.experiment), _folder(options), options.out, options.store)
+        experiment = _experiment(options)
+        from mdlm_jax.sweeps import sweep
+
+        path, problems = sweep.report(experiment, _folder(options), options.out, options.store)
     print("\n".join([*problems, str(path)]))
     return 0
 
 
 def _sample(options) -> int:
-    experiment_file(options.experiment)
+    experiment, folder = _experiment(options), _folder(options)
     from mdlm_jax.sweeps import samples, sweep
-    from mdlm_jax.sweeps.experiment import load_experiment
 
-    folder = _folder(options)
-    results, _ = sweep.collect(load_experiment(options.experiment), folder)
+    results, _ = sweep.collect(experiment, folder)
     if not (best := samples.best_runs(results)):
         raise UserError(f"{folder}: no run is done; accepted: the folder of a sweep with results")
     judge = options.judge or folder / samples.default_judge(results)
@@ -216,13 +212,12 @@ def _sample(options) -> int:
 
 
 def _tune(options) -> int:
-    experiment_file(options.experiment)
+    experiment = _experiment(options)
     from mdlm_jax.sweeps import tune
-    from mdlm_jax.sweeps.experiment import load_experiment
     from mdlm_jax.tables import show
 
     folder = options.folder or pathlib.Path(f"{default_folder(options.experiment)}-tune")
-    summary, found = tune.tune(load_experiment(options.experiment), folder, _launcher(options))
+    summary, found = tune.tune(experiment, folder, _launcher(options))
     show(tune.tuned_table(found))
     return 1 if summary.failed else 0
 
