@@ -7,6 +7,7 @@ and of CPU time, are medians over turns. Writes results/optimizers.json.
 """
 
 import json
+import os
 import pathlib
 import statistics
 import time
@@ -91,7 +92,7 @@ def main() -> None:
     for name, result in found.items():
         print(name, {key: round(value, 4) for key, value in result.items() if not isinstance(value, list)})
     path = pathlib.Path(__file__).parent / "results" / "optimizers.json"
-    write_whole(path, json.dumps({"jax": jax.__version__, "cpu_count": jax.device_count(), **found}, indent=1) + "\n")
+    write_whole(path, json.dumps({"jax": jax.__version__, "cpu_count": os.cpu_count(), **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

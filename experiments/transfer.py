@@ -102,7 +102,7 @@ def panel(found: dict, objective: str, name: str, legend: bool):
         if c["optimum"]
     ]
     everything = [loss for c in found["curves"] if c["objective"] == objective for loss in c["losses"] if loss]
-    top = min(everything) + 0.6 * (np.median(everything) - min(everything)) * 3
+    top = min(everything) + 1.8 * (np.median(everything) - min(everything))
     factor = next(s["factor"] for s in found["shifts"] if (s["objective"], s["parametrization"]) == (objective, name))
     names = [f"{width} x {layers}" for width, layers in SHAPES]
     colors = alt.Scale(domain=names, range=PALETTE[: len(names)])

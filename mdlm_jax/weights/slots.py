@@ -138,10 +138,7 @@ def _copy(values: np.ndarray, into: np.ndarray, adds: bool, tensor: Tensor) -> N
 
 
 def _copy_transposed(values: np.ndarray, into: np.ndarray) -> None:
-    """Square by square, so that what is read along columns and written along rows stays in the processor's cache.
-
-    A quarter of the time of one assignment, for 4,096 x 14,336 values of bfloat16.
-    """
+    """Square by square, so that what is read along columns and written along rows stays in the processor's cache."""
     columns = max(SQUARE // math.prod(values.shape[2:]), 1)
     for row in range(0, len(values), SQUARE):
         for column in range(0, values.shape[1], columns):
