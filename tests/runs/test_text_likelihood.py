@@ -180,7 +180,7 @@ GOOD = '{"prompt": "a", "answer": "b"}'
         (GOOD, ["--guidance", "1"], "sedd is not reported by a cross-entropy"),
         (GOOD, ["--sequences", "3"], "--pairs with --sequences; accepted: one of the two"),
         (GOOD, ["--path", "PAIRS"], "--path with --pairs"),
-        (None, [], "no file matches"),
+        (None, [], "no such file or folder"),
     ],
 )
 def test_wrong_pairs_are_one_line(trained, tmp_path, capfd, content, options, message):
