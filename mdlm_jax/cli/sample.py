@@ -42,7 +42,11 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
         "one of your own (default: the usual one of the objective)",
     )
     verb.add_argument("--plan", help="--sampler with all its fields; no other option may then set one")
-    verb.add_argument("--out", type=pathlib.Path, help="write a replay into this folder: replay.html, replay.json")
+    verb.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="write a replay into this folder: replay.html, replay.json; pictures.png of captioned images",
+    )
     verb.add_argument(
         "--compare",
         action="append",

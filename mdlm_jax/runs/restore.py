@@ -10,7 +10,7 @@ from mdlm_jax.build.network import network
 from mdlm_jax.build.objective import objective_source_digest
 from mdlm_jax.build.plan import Plan
 from mdlm_jax.build.training import optimizer_of, state_of
-from mdlm_jax.data.captioned import layout_of
+from mdlm_jax.data.captioned import CAPTIONED, Layout, layout_of
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.models.layout import AXES
 from mdlm_jax.models.transformer import Model
@@ -37,6 +37,12 @@ class Run(NamedTuple):
     params: Any  # the averaged ones if the run has them
     objective_params: Any
     suppress: tuple[int, ...] = ()  # tokens of a public model that sampling never draws
+
+    @property
+    def layout(self) -> Layout | None:
+        """Where a row has its text and its image; None where all of it is text."""
+        data = self.config.data
+        return layout_of(data.source, data.path) if data.source in CAPTIONED else None
 
     @property
     def shift(self) -> bool:
@@ -70,9 +76,9 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
     checkpoint.check_config(folder, step)
     params, model = state.ema if config.optim.ema else state.params, net.model
-    if config.objective.name == "unified":
-        layout = layout_of(config.data.source, config.data.path)
-        model = within_modality(model, layout.text_vocab, layout.text_length)
-    return Run(
+    run = Run(
         config, net.plan, model, net.objective, net.vocab_size, net.tokenizer, step, params, state.objective_params
     )
+    if config.objective.name == "unified":
+        run = run._replace(model=within_modality(model, run.layout.text_vocab, run.layout.text_length))
+    return run

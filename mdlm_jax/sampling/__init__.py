@@ -18,6 +18,7 @@ from mdlm_jax.sampling.blocks import in_blocks
 from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.confidence import Confidence
 from mdlm_jax.sampling.gaussian import Gaussian
+from mdlm_jax.sampling.guidance import Weight, guided_sides, readings_without
 from mdlm_jax.sampling.network import Network, logits_of, masked_share, positions_of, read, uniform_at
 from mdlm_jax.sampling.remasking import Remasking
 from mdlm_jax.sampling.reverse import Metropolis, PredictorCorrector, Reverse
@@ -106,6 +107,7 @@ def sample(
     row_keys = np.arange(len(tokens)) if row_keys is None else row_keys
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(row_keys, jnp.uint32))
     fixed, numbers = _split(sampler)
+    guides = bool(getattr(sampler, "guidance", 0))
     # the shapes of cached features are those of the prompt
     exact = getattr(sampler, "cache", "none") == "features"
     drawn, trace = _run(
@@ -121,6 +123,7 @@ def sample(
         trained=trained._replace(objective_params=()),
         bucket=first if exact else -(-first // BUCKET) * BUCKET,
         padded=bool((prompt < 0).any()),
+        sides=guided_sides(rows.tokens, rows.tokens.shape[1], mask_id, trained.text_length) if guides else (),
         watch=watch,
     )
     return rows_back(rows, drawn, trace, length)
@@ -134,17 +137,34 @@ def _split(sampler: Sampler) -> tuple[Sampler, dict[str, Array]]:
     return fixed, {name: jnp.float32(given.get(name) or 0) for name in TRACED}
 
 
-@partial(jax.jit, static_argnames=("model", "kind", "sampler", "trained", "bucket", "padded", "watch"))
+@partial(jax.jit, static_argnames=("model", "kind", "sampler", "trained", "bucket", "padded", "sides", "watch"))
 def _run(
-    keys, params, tokens, first, numbers, objective_params, *, model, kind, sampler, trained, bucket, padded, watch
+    keys,
+    params,
+    tokens,
+    first,
+    numbers,
+    objective_params,
+    *,
+    model,
+    kind,
+    sampler,
+    trained,
+    bucket,
+    padded,
+    sides,
+    watch,
 ):
     network = Network(model, model.by_layer(params), tokens, watch=watch, shift=int(trained.shift))
     network = network._replace(hides_start=trained.shift and not trained.reads_start, suppress=trained.suppress)
     if padded:
         network = network._replace(padding=(tokens < 0).sum(axis=1))
     if getattr(sampler, "guidance", 0):
-        prompt = tokens != network.mask_id
-        network = network._replace(guidance=numbers["guidance"], ramp=sampler.guidance_ramp, prompt=prompt)
+        weight = Weight(
+            numbers["guidance"], sampler.guidance_ramp, sampler.guidance_min_time, sampler.guidance_max_time
+        )
+        without = readings_without(tokens, network.mask_id, trained.text_length, sides)
+        network = network._replace(guidance=weight, without=without)
     trained = trained._replace(objective_params=objective_params)
     context = Context(trained, bucket, first, numbers["temperature"], numbers["limit"])
     if trained.block_size:

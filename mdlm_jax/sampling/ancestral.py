@@ -28,6 +28,8 @@ class Ancestral(NamedTuple):
     top_p: float | None = None  # draw from the smallest set of tokens of this probability
     guidance: float = 0.0  # weight of classifier-free guidance by the prompt
     guidance_ramp: bool = False  # the weight grows from 0 as tokens are unmasked (UniDisc)
+    guidance_min_time: float = 0.0  # at times t below it there is no guidance
+    guidance_max_time: float = 1.0  # nor above this one
 
     def serves(self, objective: Objective, objective_params: Any) -> bool:
         return predicts_masked(objective, objective_params)
@@ -62,6 +64,8 @@ class FirstHitting(NamedTuple):
     top_p: float | None = None  # draw from the smallest set of tokens of this probability
     guidance: float = 0.0  # weight of classifier-free guidance by the prompt
     guidance_ramp: bool = False  # the weight grows from 0 as tokens are unmasked (UniDisc)
+    guidance_min_time: float = 0.0  # at times t below it there is no guidance
+    guidance_max_time: float = 1.0  # nor above this one
 
     def serves(self, objective: Objective, objective_params: Any) -> bool:
         return predicts_masked(objective, objective_params)

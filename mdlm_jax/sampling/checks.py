@@ -8,6 +8,7 @@ import numpy as np
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.sampling.base import Request, Sampler
+from mdlm_jax.sampling.guidance import guided_sides
 
 
 def cannot(sampler: Sampler) -> frozenset[str]:
@@ -22,8 +23,7 @@ def check(sampler: Sampler, request: Request) -> None:
     for field in getattr(sampler, "_fields", ()):
         if field in FIELD_CHECKS:
             FIELD_CHECKS[field](getattr(sampler, field), request)
-    if getattr(sampler, "guidance_ramp", False) and not getattr(sampler, "guidance", 0):
-        raise UserError("guidance_ramp without guidance; accepted: with a weight")
+    _check_guidance_times(sampler)
     if request.trained.block_size:
         _check_blocks(name, sampler, request)
     sampler.check(request)
@@ -31,6 +31,17 @@ def check(sampler: Sampler, request: Request) -> None:
         padding, first = (request.prompt == -1).sum(axis=1), request.first
         if (first <= padding).any():
             raise UserError("this network was trained without a start symbol; accepted: a first token in every row")
+
+
+def _check_guidance_times(sampler: Sampler) -> None:
+    if not hasattr(sampler, "guidance_ramp"):
+        return
+    ramp, low, high = (getattr(sampler, f"guidance_{field}") for field in ("ramp", "min_time", "max_time"))
+    for name, changed in (("ramp", ramp), ("min_time", low != 0), ("max_time", high != 1)):
+        if changed and not getattr(sampler, "guidance", 0):
+            raise UserError(f"guidance_{name} without guidance; accepted: with a weight")
+    if not 0 <= low < high <= 1:
+        raise UserError(f"guidance_min_time {low}, guidance_max_time {high}; accepted: 0 <= min_time < max_time <= 1")
 
 
 def _check_prompt(name: str, sampler: Sampler, request: Request) -> None:
@@ -88,8 +99,10 @@ def _top_p(value: float | None, request: Request) -> None:
 def _guidance(value: float, request: Request) -> None:
     if not math.isfinite(value):
         raise UserError(f"guidance {value}: accepted is a finite number")
-    if value and not ((request.prompt >= 0) & (request.prompt != request.vocab)).any():
-        raise UserError(f"guidance {value}: there is no prompt to be guided by; accepted: 0")
+    text_length = request.trained.text_length
+    if value and not guided_sides(request.prompt, request.length, request.vocab, text_length):
+        given = "is no token of the other modality" if text_length else "is no prompt"
+        raise UserError(f"guidance {value}: there {given} to be guided by; accepted: 0")
 
 
 def _stop(value: int | None, request: Request) -> None:

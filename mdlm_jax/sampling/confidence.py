@@ -42,6 +42,8 @@ class Confidence(NamedTuple):
     top_p: float | None = None  # draw from the smallest set of tokens of this probability
     guidance: float = 0.0  # weight of classifier-free guidance by the prompt
     guidance_ramp: bool = False  # the weight grows from 0 as tokens are unmasked (UniDisc)
+    guidance_min_time: float = 0.0  # at times t below it there is no guidance
+    guidance_max_time: float = 1.0  # nor above this one
     stop: int | None = None  # id of the token that ends a text
     upstream_compat: bool = False  # with the errors of SDAR's code, which docs/how-to/decoding.md lists
     block_size: int | None = None  # tokens of a block, decoded from left to right; None: one block
@@ -130,6 +132,8 @@ def _check_features(sampler: Confidence, request: Request) -> None:
         raise UserError(f"guidance_interval {sampler.guidance_interval}: accepted with guidance")
     if sampler.cache != "features":
         return
+    if request.trained.text_length and sampler.guidance:
+        raise UserError(f"guidance {sampler.guidance} with cache features: not for rows of text and image; accepted: 0")
     if request.first.min() < request.first.max():
         positions = f"{request.first.min()} and {request.first.max()}"
         raise UserError(

@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from mdlm_jax.models.feature_cache import Features, Layer, Reuse
 from mdlm_jax.models.transformer import Cache, Model
 from mdlm_jax.objectives.base import MaskFn, View, full
 from mdlm_jax.sampling.cached_guidance import CachedGuidance, read_guided
+from mdlm_jax.sampling.guidance import Weight, Without
 
 
 class Network(NamedTuple):
@@ -27,9 +28,8 @@ class Network(NamedTuple):
     hides_start: bool = False  # with a shift: no position sees the start symbol, which training had none of
     padding: Int[Array, "B"] | None = None  # empty positions at the left of a row
     suppress: tuple[int, ...] = ()  # tokens that are never drawn
-    guidance: Float[Array, ""] | None = None  # weight of classifier-free guidance
-    ramp: bool = False  # the weight is multiplied by 1 - t
-    prompt: Bool[Array, "B N"] | None = None  # the positions that guidance masks
+    guidance: Weight | None = None  # of classifier-free guidance
+    without: tuple[Without, ...] = ()  # the other readings that guidance needs
     watch: Callable | None = None  # called with all rows before every evaluation
 
     @property
@@ -39,7 +39,7 @@ class Network(NamedTuple):
     @property
     def copies(self) -> int:
         """How many times an evaluation reads a row: with guidance, with its prompt and without."""
-        return 1 if self.guidance is None else 2
+        return 1 + len(self.without)
 
 
 def read(
@@ -54,6 +54,7 @@ def read(
 
     With guidance, a row is read with its prompt and without, c and u: u + (weight + 1) (c - u) (SMDM, arXiv 2410.18514,
     section 4.2). The formula is for logits; the head is affine and the weights sum to one, so it may come before it.
+    A position draws from p_c^(1 + weight) / p_u^weight, normalised. Positions that no other reading guides keep c.
 
     Args:
         network: The network and its rows.
@@ -76,21 +77,24 @@ def read(
         rows = jnp.pad(rows, ((0, 0), (network.shift, 0)), constant_values=front)
         return jax.lax.dynamic_slice_in_dim(rows, first, width, axis=1)
 
-    evaluate, part = partial(_evaluate, network, t, first), part_of(rows, network.mask_id)
-    if network.guidance is None:
-        hidden, cache = evaluate(part, cache)
-        return hidden[:, : width - network.shift], cache
-    without = jnp.where(part_of(network.prompt, False), network.mask_id, part)
+    evaluate, part, kept = partial(_evaluate, network, t, first), part_of(rows, network.mask_id), width - network.shift
+    readings = [jnp.where(part_of(other.masked, False), network.mask_id, part) for other in network.without]
     if isinstance(cache, CachedGuidance):
-        hidden, difference, cache = read_guided(evaluate, part, without, cache)
-        other = hidden - difference
+        hidden, difference, cache = read_guided(evaluate, part, *readings, cache)
+        found = [hidden, hidden - difference]
     else:
-        both, cache = evaluate(jnp.concatenate([part, without]), cache)
-        hidden, other = jnp.split(both, 2)
-        difference = hidden - other
-    weight = network.guidance * (1 - t)[:, None, None] if network.ramp else network.guidance
-    # written so that a weight of -1 leaves exactly the states without the prompt
-    return (other + (weight + 1) * difference)[:, : width - network.shift], cache
+        found, cache = evaluate(jnp.concatenate([part, *readings]), cache)
+        found = jnp.split(found, network.copies)
+    hidden, *others = (states[:, :kept] for states in found)
+    if network.guidance is None:
+        return hidden, cache
+    mixed = hidden
+    for reading, other in zip(network.without, others, strict=True):
+        guides = jax.lax.dynamic_slice_in_dim(reading.guides, first, kept, axis=1)
+        # written so that a weight of -1 leaves exactly the states without the prompt
+        guided = other + (network.guidance.at(t)[:, None, None] + 1) * (hidden - other)
+        mixed = jnp.where(guides[..., None], guided, mixed)
+    return mixed, cache
 
 
 def _evaluate(network: Network, t: Float[Array, "B"], first, part: Int[Array, "n width"], cache):
@@ -136,7 +140,7 @@ def new_features(network: Network, reuse: Reuse, guidance_interval: int = 1) -> 
     """
     width = network.model.architecture.width
     if network.guidance is not None:
-        features = new_features(network._replace(guidance=None), reuse)
+        features = new_features(network._replace(guidance=None, without=()), reuse)
         batch, length = network.row.shape
         difference = jnp.zeros((batch, length + network.shift, width))
         return CachedGuidance(features, features, difference, jnp.int32(guidance_interval))

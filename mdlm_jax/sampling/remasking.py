@@ -41,6 +41,8 @@ class Remasking(NamedTuple):
     top_p: float | None = None  # draw from the smallest set of tokens of this probability
     guidance: float = 0.0  # weight of classifier-free guidance by the prompt
     guidance_ramp: bool = False  # the weight grows from 0 as tokens are unmasked (UniDisc)
+    guidance_min_time: float = 0.0  # at times t below it there is no guidance
+    guidance_max_time: float = 1.0  # nor above this one
     strategy: str = "cap"  # a key of STRATEGIES
     eta: float | None = None  # how much is masked again in a step; None: the strategy's default, ETA
     loop_on: float = 0.55  # loop: the time at which remasking begins

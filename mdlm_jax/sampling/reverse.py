@@ -51,6 +51,8 @@ class Reverse(NamedTuple):
     steps: int | None = None  # T; None: one per token, or those of a process in discrete time
     guidance: float = 0.0  # weight of classifier-free guidance by the prompt
     guidance_ramp: bool = False  # the weight grows from 0 as t falls (UniDisc)
+    guidance_min_time: float = 0.0  # at times t below it there is no guidance
+    guidance_max_time: float = 1.0  # nor above this one
 
     cannot = frozenset({"pad"})
 
@@ -81,6 +83,8 @@ class PredictorCorrector(NamedTuple):
     correctors: int = 2  # corrector steps after each step
     guidance: float = 0.0  # weight of classifier-free guidance by the prompt
     guidance_ramp: bool = False  # the weight grows from 0 as t falls (UniDisc)
+    guidance_min_time: float = 0.0  # at times t below it there is no guidance
+    guidance_max_time: float = 1.0  # nor above this one
 
     cannot = frozenset({"pad"})
 

@@ -16,6 +16,7 @@ from mdlm_jax.runs.say import doing
 from mdlm_jax.sampling import sample
 from mdlm_jax.sampling.run_request import check_seed, request_of
 from mdlm_jax.sampling.show.live import live_view
+from mdlm_jax.sampling.show.pictures import Pictures, palette, write_pictures
 from mdlm_jax.sampling.show.render import render
 from mdlm_jax.sampling.show.replay import replay, write_replay
 from mdlm_jax.sampling.text import as_text, errors_of
@@ -52,7 +53,8 @@ def sample_run(
         tokens: The fields stop, suppress and delay as text, each by ids or by what its tokens say. A stop of several
             tokens cuts the text when it is shown.
         seed: Seed of all randomness.
-        out: Folder for a replay; a folder inside it for each of several prompts.
+        out: Folder for a replay, and for the pictures of a run on captioned images; a folder inside it for each of
+            several prompts.
 
     Raises:
         UserError: There is no run, or a prompt, the seed or the sampler does not fit it.
@@ -73,6 +75,7 @@ def sample_run(
     tokenizer, mask_id, chosen, trained = run.tokenizer, run.vocab_size, request.sampler, request.trained
     if out:
         claim_output(out)
+    pictures = Pictures(run.layout, palette(run.config.data.source, run.layout.levels)) if run.layout else None
     watchers: list[Callable] = []
     watch = _watch_all(watchers) if out or Console().is_terminal else None
     for number, (prompt, rows, total) in enumerate(zip(prompts, request.prompts, request.lengths, strict=True)):
@@ -88,8 +91,11 @@ def sample_run(
             heading = {"run": folder.name, "prompt": prompt, "seed": str(seed), "length": str(total)}
             heading |= as_text(request.name, chosen)
             played = replay(frames, np.asarray(drawn), trace, tokenizer, mask_id, heading)
-            write_replay(out / str(number) if len(prompts) > 1 else out, played)
-        yield render(drawn, trace, tokenizer, request.stop)
+            place = out / str(number) if len(prompts) > 1 else out
+            write_replay(place, played)
+            if pictures is not None:
+                write_pictures(place, pictures, drawn, tokenizer)
+        yield render(drawn, trace, tokenizer, request.stop, pictures)
 
 
 def claim_output(folder: pathlib.Path) -> None:

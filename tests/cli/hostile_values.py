@@ -18,7 +18,13 @@ NO_EXPERIMENT = [*MISSING, "", "{empty}", "{binary}", "{text}", "{raising}", "{n
 NO_CONFIG = [*MISSING, "", "{empty}", "{binary}", "{text}", "{raising}", "{none_config}", "{dict_config}", "key"]
 SAMPLERS = [*WORDS, ":", "{text}:f", "{raising}:f", "nothing:f"]
 SAMPLERS += [f"confidence:{field}" for field in ("", "rule", "rule=", "limit=x", "what=1")]
-SAMPLERS += ["remasking:eta=nan", "ancestral:steps=0", "ancestral:steps=1.5"]
+SAMPLERS += [
+    "remasking:eta=nan",
+    "ancestral:guidance_min_time=0.5",
+    "ancestral:guidance_max_time=2",
+    "ancestral:steps=0",
+    "ancestral:steps=1.5",
+]
 
 
 def below(least: int) -> list[str]:

@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 from mdlm_jax.data.captioned import images_of, layout_of
 from mdlm_jax.data.shapes import captioned_shapes, entropies
+from mdlm_jax.errors import UserError
 from mdlm_jax.runs.evaluate import evaluate_run
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.sampling.sample_run import sample_run
@@ -45,10 +47,22 @@ def test_evaluation_has_every_task(folder):
 def test_samples_are_captioned_images(folder, prompt, mask_token):
     """Even a network that has hardly been trained puts words and codes where they belong."""
     (text,) = sample_run(folder, prompts=[prompt], mask_token=mask_token, count=1)
-    tokens = open_run(folder).tokenizer.encode(text.splitlines()[-1])
-    layout = layout_of("shapes", "patch=2")
+    _, row, *picture = text.splitlines()
+    tokens, layout = open_run(folder).tokenizer.encode(row), layout_of("shapes", "patch=2")
     assert (tokens[:4] < layout.text_vocab).all()
-    assert images_of(layout, tokens[None]).shape == (1, 6, 6)
+    assert picture == ["".join(2 * ".rgb"[level] for level in line) for line in images_of(layout, tokens[None])[0]]
+
+
+def test_guided_samples_have_pictures(folder, tmp_path):
+    """A caption guides its image, also with a mask in it; without a caption there is nothing to be guided by."""
+    more = {"sampler": "ancestral:guidance=2,guidance_ramp=true,guidance_max_time=0.9", "out": tmp_path / "out"}
+    prompt = "a <mask> square left <mask:9>"
+    (text,) = sample_run(folder, prompts=[prompt], mask_token="<mask>", count=2, **more)
+    assert text.count("square left") == 2
+    image = imread(tmp_path / "out" / "pictures.png")
+    assert image.ndim == 3 and (tmp_path / "out" / "replay.html").is_file()
+    with pytest.raises(UserError, match="no token of the other modality"):
+        next(sample_run(folder, prompts=[""], sampler="ancestral:guidance=2"))
 
 
 def test_page_matches_the_stored_result():

@@ -8,13 +8,14 @@ import numpy as np
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Model
+from mdlm_jax.sampling.guidance import Weight, Without
 from mdlm_jax.sampling.network import Network, read
 
 MASK, LENGTH = 19, 16
 EPSILON = 1e-5  # where times end there
 
 
-def ask(arrays: dict, tokens, t=1.0, vocab: int = MASK, **guidance):
+def ask(arrays: dict, tokens, t=1.0, vocab: int = MASK, guidance: Weight | None = None, prompt=None):
     """logits[B, L, vocab] = POS[position] + E0[token] + E1[token before] + E2[token after]; there is none beyond the
     ends.
 
@@ -30,7 +31,9 @@ def ask(arrays: dict, tokens, t=1.0, vocab: int = MASK, **guidance):
         return (position[:LENGTH] + own[x] + beside)[..., :vocab].astype(jnp.float64), None
 
     model = Model(lambda key: (), hidden, lambda _, out: out, None, Architecture(vocab, 1, 1, 1, 1, 1))
-    return read(Network(model, (), tokens, **guidance), None, tokens, jnp.full(len(tokens), t))[0]
+    without = () if prompt is None else (Without(prompt, jnp.ones_like(prompt)),)
+    network = Network(model, (), tokens, guidance=guidance, without=without)
+    return read(network, None, tokens, jnp.full(len(tokens), t))[0]
 
 
 def draws(arrays: dict, name: str) -> Iterator[np.ndarray]:

@@ -11,6 +11,7 @@ from mdlm_jax.models.feature_cache import Layer, Reuse
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives.base import full
 from mdlm_jax.sampling import Confidence, Trained, left_padded, sample
+from mdlm_jax.sampling.guidance import Weight, Without
 from mdlm_jax.sampling.network import Network, new_features, read, reading
 
 VOCABULARY, LENGTH, GIVEN = 11, 20, 6
@@ -183,8 +184,8 @@ def guided(model, params, reuse, interval, weight, steps):
         model,
         params,
         jnp.zeros((3, LENGTH), jnp.int32),
-        guidance=jnp.float32(weight),
-        prompt=jnp.broadcast_to(jnp.arange(LENGTH) < GIVEN, (3, LENGTH)),
+        guidance=Weight(jnp.float32(weight)),
+        without=(Without(jnp.broadcast_to(jnp.arange(LENGTH) < GIVEN, (3, LENGTH)), jnp.ones((3, LENGTH), bool)),),
     )
     cache = new_features(network, reuse, interval)
     step = jax.jit(lambda tokens, cache: read(network, cache, tokens, jnp.zeros(3)))

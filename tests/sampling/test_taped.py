@@ -12,6 +12,7 @@ from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.mixture import absorbing
 from mdlm_jax.sampling import Remasking
 from mdlm_jax.sampling.drawing import candidates
+from mdlm_jax.sampling.guidance import Weight
 from mdlm_jax.sampling.remasking import chance_of_mask, looped
 from mdlm_jax.sampling.steps import euler_distribution, tweedie_distribution, without_mask
 from mdlm_jax.sampling.unmasking import CONFIDENCES, chosen
@@ -173,7 +174,7 @@ def test_smdm(golden, rule, temperature, weight, steps):
     """SMDM may draw the mask token; the position then stays masked."""
     (arrays, _), name = golden, f"smdm/{rule}_T{temperature}_cfg{weight}_s{steps}"
     tokens = jnp.full((1, LENGTH), MASK + 1).at[:, :5].set(arrays["smdm/prompt"])
-    guidance = {"guidance": jnp.float64(weight), "prompt": tokens <= MASK} if weight else {}
+    guidance = {"guidance": Weight(jnp.float64(weight)), "prompt": tokens <= MASK} if weight else {}
     times, uniform = np.linspace(1, EPSILON, steps + 1), draws(arrays, name)
     for t, s in itertools.pairwise((*times[:-1], 0.0)):
         hidden = tokens > MASK
@@ -198,7 +199,7 @@ def test_unidisc(golden, sampler, weight):
     """Six text tokens are given, ten image tokens drawn. Guidance precedes excluding the other modality's tokens."""
     (arrays, _), name = golden, f"unidisc/{sampler}_cfg{weight}"
     tokens = jnp.asarray(arrays["unidisc/x0"]).at[:, 6:].set(MASK)
-    guidance = {"guidance": jnp.float64(weight), "ramp": True, "prompt": tokens != MASK} if weight else {}
+    guidance = {"guidance": Weight(jnp.float64(weight), ramp=True), "prompt": tokens != MASK} if weight else {}
     of_text = jnp.arange(LENGTH)[:, None] < 6
     times, uniform = np.linspace(1, EPSILON, 9), draws(arrays, name)
     planned = arrays["unidisc/adap_sche/arccos_n10_s8"][0]

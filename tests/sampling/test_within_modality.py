@@ -11,8 +11,21 @@ from mdlm_jax.models.layers import Execution
 from mdlm_jax.models.transformer import transformer
 from mdlm_jax.models.within_modality import within_modality
 from mdlm_jax.objectives.base import full
-from mdlm_jax.sampling import Ancestral, Confidence, FirstHitting, Remasking, sample
+from mdlm_jax.objectives.parameterizations import leave_one_out
+from mdlm_jax.processes.mixture import absorbing
+from mdlm_jax.sampling import (
+    Ancestral,
+    Confidence,
+    FirstHitting,
+    PredictorCorrector,
+    Remasking,
+    Reverse,
+    Trained,
+    sample,
+)
 from mdlm_jax.sampling.network import reading
+from mdlm_jax.sampling.reverse import DISTRIBUTIONS
+from mdlm_jax.schedules import linear
 
 TEXT, V, L = 3, 7, 6  # three words at positions 0 to 2, four codes at positions 3 to 5
 TO_IMAGE, TO_TEXT, BOTH = [0, 1, 2, V, V, V], [V, V, V, 3, 6, 4], [V, 1, V, V, 5, V]
@@ -35,13 +48,20 @@ def network():
         Confidence(steps=6, guidance=2.0, guidance_ramp=True),
         Confidence(steps=6, block_size=3, cache="dual"),
         Remasking(steps=6),
+        FirstHitting(guidance=2.0, guidance_max_time=0.5),
+        Confidence(steps=6, block_size=3, cache="prefix", guidance=2.0),
+        Remasking(steps=6, guidance=1.0),
+        *(Reverse(name, steps=6, guidance=1.0) for name in DISTRIBUTIONS),
+        PredictorCorrector(steps=6),
     ],
 )
 @pytest.mark.parametrize("prompt", [TO_IMAGE, TO_TEXT, BOTH])
 def test_positions_keep_their_modality(sampler, prompt):
     """Given tokens stay as they are."""
     model, params = network()
-    drawn, _ = sample(jax.random.key(0), model, params, np.tile(prompt, (64, 1)), sampler)
+    parameterization = leave_one_out(absorbing(V, linear()))
+    trained = Trained(text_length=3, parameterization=lambda objective_params: parameterization)
+    drawn, _ = sample(jax.random.key(0), model, params, np.tile(prompt, (64, 1)), sampler, trained=trained)
     drawn, given = np.asarray(drawn), np.array(prompt) != V
     assert (drawn[:, :3] < TEXT).all() and (drawn[:, 3:] >= TEXT).all() and (drawn < V).all()
     np.testing.assert_array_equal(drawn[:, given], np.tile(np.array(prompt)[given], (64, 1)))

@@ -8,6 +8,7 @@ from rich.text import Text
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.sampling.base import Trace
 from mdlm_jax.sampling.prompts import end_of_text
+from mdlm_jax.sampling.show.pictures import Pictures
 
 EARLY, LATE = np.array([70, 130, 255]), np.array([255, 150, 40])  # RGB of the first step and of the last
 # a byte model may say what a terminal would obey: show control characters instead of sending them
@@ -17,11 +18,16 @@ VISIBLE |= dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
 
 
 def render(
-    tokens: Int[Array | np.ndarray, "B L"], trace: Trace, tokenizer: Tokenizer, stop: int | str | None = None
+    tokens: Int[Array | np.ndarray, "B L"],
+    trace: Trace,
+    tokenizer: Tokenizer,
+    stop: int | str | None = None,
+    pictures: Pictures | None = None,
 ) -> str:
     """The rows under a heading each. On a terminal, what was given is bold, the rest blue (early) to orange (late).
 
-    A text that ends, by the token or the text `stop`, is shown up to there, with a symbol for its end.
+    A text that ends, by the token or the text `stop`, is shown up to there, with a symbol for its end. With `pictures`
+    the image of a row stands under its text.
     """
     console = Console(highlight=False)
     with console.capture() as capture:
@@ -34,6 +40,8 @@ def render(
             if end < len(row):
                 text.append(END, "dim")
             console.print(text, soft_wrap=True)
+            if pictures is not None and (blocks := pictures.as_text(row, console.is_terminal)) is not None:
+                console.print(blocks, soft_wrap=True)
     return capture.get()
 
 
