@@ -15,7 +15,7 @@ from mdlm_jax.bench.data_and_checkpoints import checkpoint_seconds, data_tokens_
 from mdlm_jax.bench.jax_side import Side, in_turns, make_side, measured_rates
 from mdlm_jax.bench.populations import over_devices, populations
 from mdlm_jax.bench.torch_process import timed
-from mdlm_jax.costs.hardware import DATASHEET
+from mdlm_jax.costs.prices import DATASHEET
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.say import doing
 

@@ -3,8 +3,19 @@
 import math
 from typing import NamedTuple
 
-from mdlm_jax.costs.hardware import DATASHEET
 from mdlm_jax.errors import UserError
+
+# dense bf16 FLOP/s of one device, from the vendors' datasheets
+DATASHEET = {
+    "NVIDIA H200": 989e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA A100": 312e12,
+    "TPU v6": 918e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5e": 197e12,
+    "TPU v5": 459e12,
+    "TPU v4": 275e12,
+}
 
 
 class Hardware(NamedTuple):

@@ -12,17 +12,12 @@ from orbax.checkpoint import checkpoint_managers as policies
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs import seal
+from mdlm_jax.runs.saved import CONFIG, LAST_SAVED, UNFINISHED, has_digests, newest_whole, saved_steps
 from mdlm_jax.runs.say import say
 from mdlm_jax.training.sharding import shapes
 from mdlm_jax.training.step import State
 
 logging.set_verbosity(logging.FATAL)  # Orbax raises its errors; its log only repeats them
-
-CONFIG = "config.json"  # the run's config; each checkpoint has a copy
-EXTENSIONS = "extensions.json"  # the record of a run whose length has changed
-LENGTH = ("budget", "budget_counter", "steps")  # keys that an extension changes
-LAST_SAVED = "last_checkpoint"  # a file in the run's folder with the last saved step, even if its checkpoint is gone
-UNFINISHED = ".orbax-checkpoint-tmp"  # suffix of a checkpoint that is being written
 
 
 def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -> ocp.CheckpointManager:
@@ -67,38 +62,6 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: State) -> None:
         checkpoints.save(step, args=ocp.args.StandardSave(_stored(state)))
 
 
-def saved_steps(folder: pathlib.Path) -> list[int]:
-    """The steps of all checkpoints, ascending."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
-
-
-def newest_whole(folder: pathlib.Path) -> tuple[int | None, list[str]]:
-    """Finds the newest checkpoint whose files match their digests.
-
-    Returns:
-        Its step (None if there is no checkpoint), and a line of damage for every newer checkpoint.
-
-    Raises:
-        UserError: There are checkpoints and all are damaged.
-    """
-    steps, damaged = saved_steps(folder), []
-    # a run from before digests has none sealed, and no copies of its config, which are newer than digests;
-    # in any other run an unsealed checkpoint is half removed
-    unsealed = not any(_has_digests(folder / str(step)) for step in steps)
-    for step in reversed(steps):
-        if unsealed or not (damage := seal.damage(folder / str(step))):
-            return step, damaged
-        damaged.append(damage)
-    if damaged:
-        raise UserError(f"{'; '.join(damaged)}; no other checkpoint is left; accepted: another --run")
-    return None, []
-
-
-def _has_digests(checkpoint: pathlib.Path) -> bool:
-    """Whether digests were written for a checkpoint, even if their file is gone."""
-    return seal.is_sealed(checkpoint) or (checkpoint / CONFIG).exists()
-
-
 def _drop_damaged(folder: pathlib.Path) -> None:
     """Reports damaged checkpoints and removes them. Training repeats their steps."""
     if jax.process_index() == 0:
@@ -141,30 +104,10 @@ def restore_step(folder: pathlib.Path, step: int, abstract: State) -> State:
     Raises:
         UserError: The checkpoint is damaged, or of another network.
     """
-    if _has_digests(folder / str(step)) and (damage := seal.damage(folder / str(step))):
+    if has_digests(folder / str(step)) and (damage := seal.damage(folder / str(step))):
         raise UserError(f"{damage}; accepted: another checkpoint")
     with ocp.CheckpointManager(folder.resolve(), options=ocp.CheckpointManagerOptions(read_only=True)) as checkpoints:
         return restore(checkpoints, step, abstract)
-
-
-def check_config(folder: pathlib.Path, step: int) -> None:
-    """Compares the config of a run with the copy in its checkpoint. A checkpoint from before copies were kept passes.
-
-    Raises:
-        UserError: The run's config.json is not the one that the checkpoint was saved with.
-    """
-    from mdlm_jax.config import differing_keys, from_json  # bench saves checkpoints without ml_collections
-
-    saved, current = folder / "checkpoints" / str(step) / CONFIG, folder / CONFIG
-    if not saved.exists():
-        return
-    differing = differing_keys(from_json(saved), from_json(current), paths=False)
-    if (folder / EXTENSIONS).exists():
-        differing = [line for line in differing if line.partition(":")[0] not in LENGTH]
-    if differing:
-        raise UserError(
-            f"{current} is not the config of checkpoint {step}: {'; '.join(differing)}; accepted: the file as it was"
-        )
 
 
 def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, State]:

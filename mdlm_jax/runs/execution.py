@@ -8,7 +8,6 @@ import json
 import pathlib
 from typing import Any, NamedTuple
 
-import jax
 from ml_collections import ConfigDict
 
 from mdlm_jax.config import flatten, from_json
@@ -44,8 +43,6 @@ def config_of_run(folder: pathlib.Path) -> ConfigDict:
 
 def record_execution(config: ConfigDict, folder: pathlib.Path, step: int) -> dict[str, tuple]:
     """Records how a run is executed after `step`; returns (value so far, value now) of each key that changed."""
-    if jax.process_index() > 0:
-        return {}
     before, now = dict(flatten(config_of_run(folder))), dict(flatten(config))
     changed = {key: (before[key], now[key]) for key in sorted(MAY_CHANGE) if before.get(key) != now[key]}
     if changed:

@@ -11,8 +11,8 @@ from mdlm_jax.build import Build, plan, warmup_steps
 from mdlm_jax.config import differing_keys, from_json, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
-from mdlm_jax.runs.checkpoint import EXTENSIONS, LENGTH
 from mdlm_jax.runs.records import read_records
+from mdlm_jax.runs.saved import EXTENSIONS, LENGTH
 from mdlm_jax.training.optimizer import hyperparameters
 
 SCHEDULES = ("hold", "replan")

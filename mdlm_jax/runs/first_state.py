@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
 from mdlm_jax.runs import checkpoint
+from mdlm_jax.runs.donor import start_from
 from mdlm_jax.runs.lineage import branch_point
-from mdlm_jax.runs.recipes import start_from
+from mdlm_jax.runs.saved import check_config
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
 
@@ -30,7 +31,7 @@ def first_state(
         return 0, start_from(pathlib.Path(config.start_from), built, runner, state) if config.start_from else state
     abstract = runner.abstract(built.make_state, *built.initial)
     if step is not None:
-        checkpoint.check_config(folder, step)
+        check_config(folder, step)
         state = checkpoint.restore(checkpoints, step, abstract)
     else:
         parent, step = branch_point(config)

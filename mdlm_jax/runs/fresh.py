@@ -5,8 +5,8 @@ import json
 import pathlib
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.runs.checkpoint import LAST_SAVED, saved_steps
 from mdlm_jax.runs.rewind import read_rewinds
+from mdlm_jax.runs.saved import LAST_SAVED, saved_steps
 
 KEPT = ("config.json", "attempts", "cancelled", "log.txt")  # files that stay when a run is set aside
 

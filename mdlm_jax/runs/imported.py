@@ -6,16 +6,12 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from mdlm_jax.build.network import Network, network
-from mdlm_jax.configs import base
 from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.runs.model_config import config_described
 from mdlm_jax.weights.description import Description
 from mdlm_jax.weights.load import load_params
 from mdlm_jax.weights.source import open_source
-
-LONGEST = 8192  # tokens of a row; for longer rows it takes long to count the pairs that attend
-BATCH_SIZE = 8  # sequences evaluated at once, or in a step of fine-tuning
-FINE_TUNING_RATE = 2e-5  # LLaDA's and Dream's in dllm
 
 
 class Imported(NamedTuple):
@@ -41,7 +37,7 @@ def open_imported(folder: pathlib.Path, padded: bool = False) -> Imported:
         raise UserError(f"{folder}: a single file; accepted: the folder that mdlm-jax convert makes of it")
     source = open_source(folder)
     tokenizer = open_tokenizer(folder)
-    config = _config(source.description, folder)
+    config = config_described(source.description, folder)
     rows = source.description.architecture.vocab_size
     if tokenizer.vocab_size > rows:
         raise UserError(
@@ -53,22 +49,6 @@ def open_imported(folder: pathlib.Path, padded: bool = False) -> Imported:
     return Imported(config, net, load_params(source, net.model), suppress)
 
 
-def config_of_model(folder: pathlib.Path) -> ConfigDict:
-    """The config of a run that continues a public model with its own objective and tokenizer.
-
-    Args:
-        folder: The public model's.
-
-    Raises:
-        UserError: The folder is damaged, or its network cannot be trained here.
-    """
-    config = _config(open_source(folder).description, folder)
-    config.start_from = str(folder.resolve())
-    config.optim.lr = FINE_TUNING_RATE
-    config.train.batch_size = BATCH_SIZE
-    return config
-
-
 def _never_drawn(description: Description, known: int) -> tuple[int, ...]:
     """The mask, where it is a token of the vocabulary, and the rows of the embedding behind the tokenizer's tokens.
 
@@ -77,23 +57,3 @@ def _never_drawn(description: Description, known: int) -> tuple[int, ...]:
     """
     mask_id = () if description.mask_id is None else (description.mask_id,)
     return tuple(sorted({*mask_id, *range(known, description.architecture.vocab_size)}))
-
-
-def _config(description: Description, folder: pathlib.Path) -> ConfigDict:
-    """The config of a run that would have this network."""
-    config, architecture = base.get_config(), description.architecture
-    config.objective.name = description.objective
-    config.objective.block_size = description.block_size
-    config.objective.shift = description.shift
-    config.model.size = ""
-    for name, value in architecture._asdict().items():
-        if name != "input_width":
-            config.model[name] = value
-    # a network from elsewhere has no start symbol: the first token of a row is only read
-    config.data.extra_token = description.objective == "ar"
-    config.data.prompt_tokens = int(description.shift)
-    longest = min(description.context, LONGEST)
-    config.data.sequence_length = longest - longest % max(description.block_size, 1)
-    config.data.tokenizer = str(folder.resolve())
-    config.eval.batch_size = BATCH_SIZE
-    return config

@@ -20,8 +20,8 @@ from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer, save_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs.records import read_record
+from mdlm_jax.runs.saved import INPUTS as FILE_NAME
 
-FILE_NAME = "inputs.json"
 TOKENIZER = "tokenizer"  # folder with the tokenizer's files
 
 

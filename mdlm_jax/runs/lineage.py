@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 from mdlm_jax.build import Plan, plan
 from mdlm_jax.configs.checks import refuse
 from mdlm_jax.files import write_whole
-from mdlm_jax.runs.checkpoint import check_config, newest_whole, saved_steps
 from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.records import read_record
 from mdlm_jax.runs.rewind import read_rewinds, write_rewinds
+from mdlm_jax.runs.saved import check_config, newest_whole, saved_steps
 from mdlm_jax.weights.source import holds_weights
 
 FILE_NAME = "lineage.json"

@@ -21,7 +21,8 @@ from mdlm_jax.runs.population import alone, populations, together
 from mdlm_jax.runs.programs import FUNCTIONS, Compiled, Programs, shared
 from mdlm_jax.runs.result import Result, write_result
 from mdlm_jax.runs.rewind import BadLoss, RunFailed, go_back, read_rewinds
-from mdlm_jax.runs.run_folder import check_folder, claim_folder, describe, finished
+from mdlm_jax.runs.run_folder import claim_folder, describe, finished
+from mdlm_jax.runs.same_run import check_folder
 from mdlm_jax.runs.say import doing, say
 from mdlm_jax.runs.steps import Ended, Member, take_steps
 from mdlm_jax.training.sharding import RUNNERS

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.config import flatten
 from mdlm_jax.data import Batch
-from mdlm_jax.runs import checkpoint
+from mdlm_jax.runs.saved import newest_whole
 from mdlm_jax.training.dispatch import steps_of
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
@@ -88,6 +88,6 @@ def populations(configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]) 
     found: dict[Any, list[int]] = {}
     for number, (config, folder) in enumerate(zip(configs, folders, strict=True)):
         program = program_of(config)
-        far = checkpoint.newest_whole(folder / "checkpoints")[0]  # None: at the start, or at one parent's checkpoint
+        far = newest_whole(folder / "checkpoints")[0]  # None: at the start, or at one parent's checkpoint
         found.setdefault(number if program is None else (program, far), []).append(number)
     return list(found.values())

@@ -20,6 +20,7 @@ from mdlm_jax.runs import checkpoint
 from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.imported import open_imported
 from mdlm_jax.runs.inputs import kept_tokenizer, read_inputs
+from mdlm_jax.runs.saved import check_config
 from mdlm_jax.runs.say import say
 from mdlm_jax.weights.source import holds_weights
 
@@ -74,7 +75,7 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     make_state, arguments = state_of(config, net, optimizer_of(config, net.plan.architecture))
     shapes = jax.eval_shape(make_state, *arguments)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
-    checkpoint.check_config(folder, step)
+    check_config(folder, step)
     params, model = state.ema if config.optim.ema else state.params, net.model
     run = Run(
         config, net.plan, model, net.objective, net.vocab_size, net.tokenizer, step, params, state.objective_params

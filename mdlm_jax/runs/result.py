@@ -11,9 +11,9 @@ from mdlm_jax.costs.flops import COUNTERS
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs.records import fits
+from mdlm_jax.runs.saved import RESULT as FILE_NAME
 
 SCHEMA_VERSION = 1
-FILE_NAME = "result.json"
 CHOICES = {
     "status": ("done", "failed"),
     "bound": ("exact", "upper", "none"),

@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs import checkpoint
 from mdlm_jax.runs.records import read_records
+from mdlm_jax.runs.saved import LAST_SAVED, saved_steps
 from mdlm_jax.runs.say import say
 
 FILE_NAME = "rewinds.json"
@@ -38,7 +39,7 @@ def cause_of(failure: BadLoss | RunFailed, folder: pathlib.Path) -> str:
     """The cause that the result of a failed run reports."""
     if isinstance(failure, RunFailed):
         return str(failure)
-    saved = checkpoint.saved_steps(folder / "checkpoints")
+    saved = saved_steps(folder / "checkpoints")
     return f"{failure}; last good checkpoint: {saved[-1] if saved else 'none'}"
 
 
@@ -128,7 +129,7 @@ def go_back(
     rewinds = [*rewinds, Rewind(step, batch, str(bad))]
     if jax.process_index() == 0:
         if not step:  # the run has no checkpoint now, and may begin again
-            (folder / checkpoint.LAST_SAVED).unlink(missing_ok=True)
+            (folder / LAST_SAVED).unlink(missing_ok=True)
         # in this order: without the record, what is left of the run meets the same loss again
         checkpoint.drop_after(checkpoints, step)
         write_rewinds(folder, rewinds)

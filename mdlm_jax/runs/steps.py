@@ -70,7 +70,7 @@ def take_steps(
         ]
         start, state = first[0][0], program.join([state for _, state in first])
         del first
-        for it in members:
+        for it in members if jax.process_index() == 0 else ():
             record_execution(it.config, it.folder, start)
         reports = [
             stack.enter_context(open_report(*it, start=start, peak=peak, shown=it is members[0])) for it in members

@@ -12,8 +12,7 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.config import refuse_unread, to_json, validate
 from mdlm_jax.errors import UserError
-from mdlm_jax.sweeps.names import LONGEST, run_id, run_ids
-from mdlm_jax.sweeps.places import experiment_file
+from mdlm_jax.sweeps.places import LONGEST, experiment_file
 from mdlm_jax.user_file import explained, refuse_async, run_file
 
 
@@ -28,6 +27,8 @@ class Experiment(NamedTuple):
     @property
     def run_ids(self) -> list[str]:
         """The names of the runs."""
+        from mdlm_jax.sweeps.names import run_ids  # imports JAX; a file that is no experiment is refused before
+
         return list(self.labels) or run_ids(self.configs)
 
 
@@ -82,6 +83,8 @@ def _refuse_twins(path: pathlib.Path, configs: Sequence[ConfigDict]) -> None:
     seen = set()
     for config in configs:
         if (text := to_json(config)) in seen:
+            from mdlm_jax.sweeps.names import run_id
+
             raise UserError(
                 f"{path}: two runs are called {run_id(config)}, they differ in nothing; accepted: different configs"
             )

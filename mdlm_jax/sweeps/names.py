@@ -10,8 +10,8 @@ from ml_collections import ConfigDict
 from mdlm_jax.build.objective import objective_label
 from mdlm_jax.config import config_hash, flatten, to_json
 from mdlm_jax.configs.base import KEYS
+from mdlm_jax.sweeps.places import LONGEST
 
-LONGEST = 200  # bytes; file systems allow 255
 SHORT = {"train.batch_size": "batch", "data.sequence_length": "length"}
 
 

@@ -6,6 +6,7 @@ import pathlib
 from mdlm_jax.errors import UserError
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "experiments"
+LONGEST = 200  # bytes of a run's name; file systems allow 255
 
 
 def experiment_file(path: str | os.PathLike) -> pathlib.Path:

@@ -14,12 +14,12 @@ from mdlm_jax.report.groups import grouped
 from mdlm_jax.report.page import write_report
 from mdlm_jax.report.stored import find_stored, write_stored
 from mdlm_jax.runs import attempts
-from mdlm_jax.runs.checkpoint import saved_steps
 from mdlm_jax.runs.execution import record_execution
 from mdlm_jax.runs.inputs import differing_from
 from mdlm_jax.runs.programs import shape_of
 from mdlm_jax.runs.result import FILE_NAME, Result, read_results
 from mdlm_jax.runs.run_folder import finished
+from mdlm_jax.runs.saved import saved_steps
 from mdlm_jax.runs.say import say
 from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.experiment import Experiment

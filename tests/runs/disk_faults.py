@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from mdlm_jax.runs.checkpoint import newest_whole, saved_steps
+from mdlm_jax.runs.saved import newest_whole, saved_steps
 from tests import run_folders as runs
 from tests.runs.here import assert_same_state
 

@@ -13,9 +13,9 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from mdlm_jax.configs import base
-from mdlm_jax.runs.checkpoint import LAST_SAVED, saved_steps
 from mdlm_jax.runs.loop import train
 from mdlm_jax.runs.result import Result
+from mdlm_jax.runs.saved import LAST_SAVED, saved_steps
 from tests import run_folders as runs
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from mdlm_jax.data import Batch, Example
 from mdlm_jax.runs import dispatches, loop, steps
-from mdlm_jax.runs.checkpoint import saved_steps
 from mdlm_jax.runs.dispatches import most_steps, num_steps
 from mdlm_jax.runs.loop import train_all
+from mdlm_jax.runs.saved import saved_steps
 from tests import run_folders as runs
 from tests.runs.here import assert_same_state, config_of, signals_as_before, train_here
 from tests.runs.test_resume import last_checkpoint, wait_for

@@ -72,7 +72,7 @@ def test_hold_records_the_outcome(tmp_path):
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/.."])
 def test_folder_without_a_name_is_refused(name):
-    from mdlm_jax.runs.run_folder import check_folder
+    from mdlm_jax.runs.same_run import check_folder
 
     with pytest.raises(UserError, match="accepted: the folder of one run, by its name"):
         check_folder(config_of(), pathlib.Path(name))

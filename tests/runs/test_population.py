@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from mdlm_jax.runs.checkpoint import saved_steps
 from mdlm_jax.runs.loop import train, train_all
 from mdlm_jax.runs.population import populations, program_of
 from mdlm_jax.runs.result import read_result
+from mdlm_jax.runs.saved import saved_steps
 from tests import run_folders as runs
 from tests.runs.here import config_of, signals_as_before, state_of
 

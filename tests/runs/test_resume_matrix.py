@@ -11,7 +11,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from mdlm_jax.runs.checkpoint import newest_whole
+from mdlm_jax.runs.saved import newest_whole
 from tests import run_folders as runs
 from tests.runs.here import losses_of
 from tests.runs.test_resume import last_checkpoint, wait_for

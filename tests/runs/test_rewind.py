@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mdlm_jax.runs import loop, rewind
-from mdlm_jax.runs.checkpoint import saved_steps
 from mdlm_jax.runs.rewind import BadLoss, Rewind, RunFailed, batch_number, batches, go_back, read_rewinds
+from mdlm_jax.runs.saved import saved_steps
 from tests.runs.here import assert_same_state, config_of, state_of, train_here
 
 

@@ -7,8 +7,9 @@ import shutil
 import pytest
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.runs import checkpoint, seal
+from mdlm_jax.runs import seal
 from mdlm_jax.runs.restore import open_run
+from mdlm_jax.runs.saved import CONFIG, newest_whole, saved_steps
 from tests.runs.here import assert_same_state, train_here
 
 KEYS = {"steps": 20, "train__checkpoint_every": 10}
@@ -55,16 +56,16 @@ def remove(path: pathlib.Path, draw: random.Random) -> None:
 def test_damage_selects_previous_checkpoint(run, harm):
     """Damage to any file of a checkpoint is found."""
     folder, draw = run / "checkpoints", random.Random(0)
-    assert checkpoint.newest_whole(folder) == (20, [])
+    assert newest_whole(folder) == (20, [])
     files = sealed_files(folder / "20")
     assert len(files) > 8
     for path in files:
         content = path.read_bytes()
         harm(path, draw)
-        step, damaged = checkpoint.newest_whole(folder)
+        step, damaged = newest_whole(folder)
         assert step == 10 and len(damaged) == 1
         path.write_bytes(content)
-    assert checkpoint.newest_whole(folder) == (20, [])
+    assert newest_whole(folder) == (20, [])
 
 
 def test_training_resumes_before_the_damage(run, whole, capfd):
@@ -81,7 +82,7 @@ def test_evaluation_keeps_damaged_files(run, capfd):
     """It reads the previous checkpoint and removes nothing."""
     flip(run / "checkpoints" / "20" / "default" / "_METADATA", random.Random(2))
     assert open_run(run).step == 10
-    assert capfd.readouterr().err.count("\n") == 1 and checkpoint.saved_steps(run / "checkpoints") == [10, 20]
+    assert capfd.readouterr().err.count("\n") == 1 and saved_steps(run / "checkpoints") == [10, 20]
 
 
 def test_no_whole_checkpoint_is_refused(run):
@@ -98,23 +99,23 @@ def test_checkpoint_without_digests(run):
     """
     folder = run / "checkpoints"
     (folder / "20" / seal.FILE_NAME).unlink()
-    assert checkpoint.newest_whole(folder)[0] == 10
+    assert newest_whole(folder)[0] == 10
     (folder / "10" / seal.FILE_NAME).unlink()
     with pytest.raises(UserError, match="20/digests.json cannot be read; .*10/digests.json cannot be read; no other"):
-        checkpoint.newest_whole(folder)
+        newest_whole(folder)
     for step in (10, 20):
-        (folder / str(step) / checkpoint.CONFIG).unlink()
-    assert checkpoint.newest_whole(folder) == (20, [])
+        (folder / str(step) / CONFIG).unlink()
+    assert newest_whole(folder) == (20, [])
 
 
 @pytest.mark.parametrize("content", ["{}", '{"default/_METADATA": ""}'])
 def test_missing_digest_is_damage(run, content):
     folder = run / "checkpoints"
     (folder / "20" / seal.FILE_NAME).write_text(content)
-    step, damaged = checkpoint.newest_whole(folder)
+    step, damaged = newest_whole(folder)
     assert step == 10 and "has no digest in digests.json" in damaged[0]
 
 
 def test_added_file_is_damage(run):
     (run / "checkpoints" / "20" / "default" / "d" / "more").write_text("")
-    assert checkpoint.newest_whole(run / "checkpoints")[0] == 10
+    assert newest_whole(run / "checkpoints")[0] == 10

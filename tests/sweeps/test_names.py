@@ -6,7 +6,8 @@ from ml_collections import ConfigDict
 from mdlm_jax.config import flatten
 from mdlm_jax.configs import base
 from mdlm_jax.configs.base import KEYS
-from mdlm_jax.sweeps.names import LONGEST, run_id, run_ids, variants
+from mdlm_jax.sweeps.names import run_id, run_ids, variants
+from mdlm_jax.sweeps.places import LONGEST
 
 
 def config(**keys) -> ConfigDict:

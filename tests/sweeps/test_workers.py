@@ -15,10 +15,10 @@ import pytest
 from mdlm_jax.cli import trainer
 from mdlm_jax.config import to_json
 from mdlm_jax.runs import attempts
-from mdlm_jax.runs.checkpoint import saved_steps
 from mdlm_jax.runs.loop import train_all
 from mdlm_jax.runs.programs import shape_of
 from mdlm_jax.runs.result import read_result
+from mdlm_jax.runs.saved import saved_steps
 from mdlm_jax.sweeps import tasks, work
 from mdlm_jax.sweeps.jobs import CORE_STEP, Job, longest_first, preferred
 from mdlm_jax.sweeps.launch import Slot, run_pool
