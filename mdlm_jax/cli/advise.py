@@ -17,8 +17,9 @@ def add_advise(verbs) -> None:
     )
     verb.add_argument(
         "--rule",
+        choices=("deepseek", "step_law", "smdm", "config"),
         default="deepseek",
-        help="of learning rate and batch: deepseek (default), step_law, smdm, or config for those of --config",
+        help="of learning rate and batch: those of --config with config (default: deepseek)",
     )
     verb.add_argument("--hardware", default="h200:8", metavar="NAME:COUNT", help="(default: h200:8)")
     verb.add_argument(
@@ -35,12 +36,12 @@ def _advise(options) -> int:
     from mdlm_jax.costs.prices import dollars, hours, parse_hardware
 
     positive(options, "budget")
+    check_out(options.out)
     if not 0 < options.mfu <= 1:
         raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
     hardware = parse_hardware(options.hardware)
     config = load_config(options.config, options.overrides)
-    check_out(options.out)
-    kept = read_kept(options)
+    (kept,) = read_kept(options, "objective")
     from mdlm_jax.sweeps.advise import advise, config_file
     from mdlm_jax.sweeps.plan import memory_of
 

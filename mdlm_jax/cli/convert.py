@@ -5,6 +5,8 @@ import math
 import pathlib
 
 from mdlm_jax.cli.inputs import check_exists
+from mdlm_jax.cli.out import check_out_folder
+from mdlm_jax.errors import UserError
 
 
 def add_convert(verbs) -> None:
@@ -24,11 +26,21 @@ def add_convert(verbs) -> None:
 
 def _convert(options) -> int:
     check_exists(options.source, "a Hugging Face folder, a .safetensors or a .gguf file, or a run")
+    from mdlm_jax.weights.folder import check_new_folder
+    from mdlm_jax.weights.source import open_source
+    from mdlm_jax.weights.tensors import DTYPES
+
+    check_new_folder(options.out)
+    check_out_folder(options.out)
+    if options.dtype not in ("", *DTYPES):
+        raise UserError(f"--dtype={options.dtype}; accepted: {', '.join(DTYPES)}, or nothing to keep each tensor's own")
+    is_run = (options.source / "checkpoints").is_dir()
+    if not is_run:
+        open_source(options.source)  # reads the headers alone, before the slow imports
     from mdlm_jax.runs.export import export_run
     from mdlm_jax.runs.say import doing
     from mdlm_jax.weights.save import convert
 
-    is_run = (options.source / "checkpoints").is_dir()
     with doing(f"converting {options.source}", one_process=True):
         source = (export_run if is_run else convert)(options.source, options.out, dtype=options.dtype)
     slots = source.description.slots

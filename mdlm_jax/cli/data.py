@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 
+from mdlm_jax.cli.inputs import check_files
 from mdlm_jax.errors import UserError
 
 SOURCE_DEFAULTS = {"path": "", "validation_path": "", "field": "text"}
@@ -43,6 +44,8 @@ def _source(options) -> dict[str, str]:
         name, value = next(iter(given.items()))
         option = f"--{name.replace('_', '-')}={value}"
         raise UserError(f"{option}: not read from --source=stdlib, the default; accepted: with --source=text or tfds")
+    if options.source == "text":
+        check_files("--path", options.path or "", options.field)
     return {"source": options.source} | SOURCE_DEFAULTS | given
 
 

@@ -50,8 +50,8 @@ def _processor() -> str:
     return hashlib.sha256(known[0].encode()).hexdigest()[:8]
 
 
-def join_processes(coordinator: str, processes: int, process: int) -> None:
-    """Initialises jax.distributed from the options or, without them, from SLURM or a TPU pod; else does nothing.
+def check_processes(coordinator: str, processes: int, process: int) -> None:
+    """Checks the options that join processes.
 
     Args:
         coordinator: Host:port of process 0.
@@ -70,6 +70,13 @@ def join_processes(coordinator: str, processes: int, process: int) -> None:
     named = host and (":" not in host or host[0] + host[-1] == "[]")  # an IPv6 address stands in brackets
     if coordinator and not (named and port.isdecimal() and 0 < int(port) < 2**16):
         raise UserError(f"--coordinator={coordinator}; accepted: host:port of process 0, such as node1:1234")
+
+
+def join_processes(coordinator: str, processes: int, process: int) -> None:
+    """Initialises jax.distributed from the options or, without them, from SLURM or a TPU pod; else does nothing.
+
+    The arguments are those of `check_processes`.
+    """
     import jax
 
     if coordinator:

@@ -31,15 +31,30 @@ def add_kept(verb) -> None:
     verb.add_argument("--objective", required=True, help="the objective, by its name in the file")
 
 
-def read_kept(options, option: str = "objective"):
-    """The kept fit that an option names. Raises UserError if there is none."""
+def read_kept(options, *names: str) -> list:
+    """The kept fits that options name. Raises UserError if there is none of a name."""
     check_exists(options.fits, "a file that mdlm-jax fit wrote")
+    for name in names:
+        _check_name(options, name)
     from mdlm_jax.laws import read_fits
 
-    fits, name = read_fits(options.fits), getattr(options, option)
-    if name not in fits:
-        raise UserError(f"--{option}={name}: not in {options.fits}; accepted: {', '.join(fits)}")
-    return fits[name]
+    fits = read_fits(options.fits)
+    return [fits[getattr(options, name)] for name in names]
+
+
+def _check_name(options, option: str) -> None:
+    """Raises UserError, before the slow imports, unless the file has fits and one is of this name."""
+    import json
+
+    try:
+        fits = json.loads(options.fits.read_text(encoding="utf-8"))["fits"]
+        names = list(fits.keys())
+    except (OSError, ValueError, RecursionError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(
+            f"{options.fits}: holds no fits ({error!r:.80}); accepted: a file that mdlm-jax fit wrote"
+        ) from error
+    if (name := getattr(options, option)) not in names:
+        raise UserError(f"--{option}={name}: not in {options.fits}; accepted: {', '.join(names)}")
 
 
 def positive(options, *names: str) -> None:
@@ -78,7 +93,7 @@ def _fit(options) -> int:
 
 def _predict(options) -> int:
     positive(options, "parameters", "tokens")
-    kept = read_kept(options)
+    (kept,) = read_kept(options, "objective")
     import json
 
     import numpy as np

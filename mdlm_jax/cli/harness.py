@@ -4,8 +4,12 @@ import argparse
 import pathlib
 
 from mdlm_jax.cli.devices import prepare_devices
-from mdlm_jax.cli.inputs import check_at_least, check_model
+from mdlm_jax.cli.inputs import check_at_least, check_exists, check_finite, check_model
 from mdlm_jax.cli.likelihood_options import add_likelihood
+from mdlm_jax.cli.out import check_out_folder
+from mdlm_jax.cli.sampler_options import check_sampler
+from mdlm_jax.harness.prompts import Prompts, check_prompts
+from mdlm_jax.runs.evaluation_options import check_length, check_likelihood
 
 
 def add_harness(verbs: argparse._SubParsersAction) -> None:
@@ -44,10 +48,20 @@ def add_harness(verbs: argparse._SubParsersAction) -> None:
 
 
 def _harness(options: argparse.Namespace) -> int:
-    check_at_least(options, limit=1, draws=1, orders=1, shots=0, batch_size=1, length=1)
-    check_model(options.run)
+    check_at_least(options, limit=1, draws=2, orders=1, shots=0, batch_size=1, length=1)
+    prompts = Prompts(options.chat, options.system, options.shots, options.shots_as_turns)
+    check_prompts(prompts)
+    check_likelihood(options.likelihood, options.draws, options.orders)
+    check_finite(options, "guidance")
+    if options.sampler is not None:
+        check_sampler(options.sampler)
+    if options.include_path is not None:
+        check_exists(options.include_path, "a folder with task files")
+    config = check_model(options.run)
+    if config is not None:
+        check_length(config, options.length)
+    check_out_folder(options.out)
     from mdlm_jax.harness.evaluate import check_installed, harness
-    from mdlm_jax.harness.prompts import Prompts
 
     check_installed()
     prepare_devices()
@@ -57,7 +71,7 @@ def _harness(options: argparse.Namespace) -> int:
         options.out,
         include_path=options.include_path,
         limit=options.limit,
-        prompts=Prompts(options.chat, options.system, options.shots, options.shots_as_turns),
+        prompts=prompts,
         draws=options.draws,
         likelihood=options.likelihood,
         orders=options.orders,

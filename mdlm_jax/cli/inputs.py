@@ -1,7 +1,10 @@
 """What a verb reads, checked before its slow imports, so that a mistake is answered at once."""
 
 import argparse
+import math
 import pathlib
+
+from ml_collections import ConfigDict
 
 from mdlm_jax.errors import UserError
 
@@ -20,10 +23,31 @@ def check_at_least(options: argparse.Namespace, **least: int) -> None:
             raise UserError(f"--{name.replace('_', '-')}={given}; accepted: {value} or more")
 
 
-def check_model(path: pathlib.Path) -> None:
-    """Raises UserError if `path` holds neither a run with a valid config nor a public model."""
+def check_finite(options: argparse.Namespace, *names: str) -> None:
+    """Raises UserError if an option that is given is no finite number."""
+    for name in names:
+        if (given := getattr(options, name)) is not None and not math.isfinite(given):
+            raise UserError(f"--{name.replace('_', '-')}={given}; accepted: a finite number")
+
+
+def check_files(option: str, patterns: str, field: str | None) -> None:
+    """Raises UserError if globs name no file, or a field is given and no file has fields."""
+    from mdlm_jax.data.files import expand, reads_field
+
+    files = expand(option, patterns)
+    if field is not None and not any(map(reads_field, files)):
+        raise UserError(f"--field={field}: {option}={patterns} names .txt files alone; accepted: without --field")
+
+
+def check_model(path: pathlib.Path) -> ConfigDict | None:
+    """The config of the trained run at `path`, or None for a public model. Raises UserError if there is neither."""
     from mdlm_jax.config import from_json
+    from mdlm_jax.runs.saved import saved_steps
     from mdlm_jax.weights.source import holds_weights
 
-    if not holds_weights(path):
-        from_json(path / "config.json")
+    if holds_weights(path):
+        return None
+    config = from_json(path / "config.json")
+    if not saved_steps(path / "checkpoints"):
+        raise UserError(f"{path / 'checkpoints'}: no checkpoint; accepted: a run that has saved one")
+    return config

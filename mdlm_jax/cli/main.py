@@ -13,6 +13,7 @@ from mdlm_jax.cli.check import add_check
 from mdlm_jax.cli.config import add_config
 from mdlm_jax.cli.convert import add_convert
 from mdlm_jax.cli.data import add_data
+from mdlm_jax.cli.evaluate import add_evaluate
 from mdlm_jax.cli.fit import add_fit
 from mdlm_jax.cli.harness import add_harness
 from mdlm_jax.cli.leaderboard import add_leaderboard
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.set_defaults(takes_keys=False)
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     add_train(verbs)
+    add_evaluate(verbs)
     add_sample(verbs)
     add_check(verbs)
     add_sweep(verbs)

@@ -18,8 +18,7 @@ def _next(options) -> int:
     from collections import Counter
 
     positive(options, "budget")
-    other = read_kept(options).fitted
-    reference = read_kept(options, "reference").fitted
+    other, reference = (kept.fitted for kept in read_kept(options, "objective", "reference"))
     from mdlm_jax.laws import Refusal, propose
     from mdlm_jax.runs.say import doing
     from mdlm_jax.sweeps.proposals import candidate_grid

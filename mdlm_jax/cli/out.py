@@ -1,4 +1,4 @@
-"""Files and folders that `--out` names."""
+"""Files and folders that `--out` and other options name."""
 
 import errno
 import os
@@ -8,15 +8,15 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.files import check_can_be_made, write_whole
 
 
-def check_out_folder(path: pathlib.Path) -> None:
+def check_out_folder(path: pathlib.Path, option: str = "--out") -> None:
     """Raises UserError, before anything is computed, if a folder cannot be written to."""
     try:
         check_can_be_made(path)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise _not_written(path, error, option) from error
 
 
-def check_out(path: pathlib.Path) -> None:
+def check_out(path: pathlib.Path, option: str = "--out") -> None:
     """Raises UserError, before anything is computed, if a file cannot be written."""
     try:
         if path.is_dir():
@@ -25,7 +25,7 @@ def check_out(path: pathlib.Path) -> None:
         path.exists()  # a name may be too long
         check_can_be_made(path.parent)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise _not_written(path, error, option) from error
 
 
 def write_out(path: pathlib.Path, text: str) -> None:
@@ -37,5 +37,5 @@ def write_out(path: pathlib.Path, text: str) -> None:
         raise _not_written(path, error) from error
 
 
-def _not_written(path: pathlib.Path, error: OSError) -> UserError:
-    return UserError(f"--out={path}: cannot be written ({error.strerror}); accepted: a path that can be")
+def _not_written(path: pathlib.Path, error: OSError, option: str = "--out") -> UserError:
+    return UserError(f"{option}={path}: cannot be written ({error.strerror}); accepted: a path that can be")

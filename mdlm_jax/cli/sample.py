@@ -5,6 +5,8 @@ import pathlib
 
 from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.cli.inputs import check_at_least, check_model
+from mdlm_jax.cli.out import check_out_folder
+from mdlm_jax.cli.sampler_options import SAMPLER_FIELDS, check_fields, check_sampler, check_seed
 from mdlm_jax.errors import UserError
 
 # options that set fields of a sampler
@@ -39,7 +41,7 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--sampler",
         help="a name, optionally with fields, such as remasking:strategy=cap,eta=0.01, or FILE.py:FUNCTION for "
-        "one of your own (default: the usual one of the objective)",
+        f"one of your own (default: the usual one of the objective); names: {', '.join(SAMPLER_FIELDS)}",
     )
     verb.add_argument("--plan", help="--sampler with all its fields; no other option may then set one")
     verb.add_argument(
@@ -82,7 +84,13 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
 
 
 def _sample(options: argparse.Namespace) -> int:
-    check_at_least(options, count=1, length=1, new_tokens=1, steps=1, temperature=0, top_k=1, block_size=1)
+    check_at_least(
+        options, count=1, length=1, new_tokens=1, steps=1, temperature=0, top_k=1, block_size=1, correctors=0
+    )
+    check_fields(options)
+    check_seed(options.seed)
+    if options.out is not None:
+        check_out_folder(options.out)
     fields = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
     tokens = {name: getattr(options, name) for name in TOKENS if getattr(options, name) is not None}
     if options.compare:
@@ -100,17 +108,19 @@ def _sample(options: argparse.Namespace) -> int:
         raise UserError(f"--plan names a whole sampler; accepted without --{other}")
     if options.mask_token == "":
         raise UserError("--mask-token= is empty; accepted: a text, such as <mask>")
+    if (sampler := options.plan or options.sampler) is not None:
+        check_sampler(sampler, fields | tokens)
+    prompts, mask_token = (options.prompt or []) + _texts(options.infill or []), options.mask_token or ""
     check_model(options.run)
     prepare_devices()
     from mdlm_jax.sampling.sample_run import sample_run
 
-    prompts, mask_token = (options.prompt or []) + _texts(options.infill or []), options.mask_token or ""
     if options.infill and not mask_token:
         mask_token = "<mask>"
     texts = sample_run(
         options.run,
         prompts=prompts or [""],
-        sampler=options.plan or options.sampler,
+        sampler=sampler,
         fields=fields,
         count=1 if options.count is None else options.count,
         length=options.length,
@@ -137,6 +147,10 @@ def _compare(options: argparse.Namespace) -> int:
     prompts, out = options.prompt or [""], options.out
     if out is None or len(prompts) > 1:
         raise UserError("--compare needs --out=FOLDER for its chart, and takes one --prompt at most")
+    for sampler in options.compare:
+        check_sampler(sampler)
+    if options.judge is not None:
+        check_model(options.judge)
     check_model(options.run)
     prepare_devices()
     from mdlm_jax.sampling.compare_run import compare_run

@@ -3,7 +3,8 @@
 import argparse
 import pathlib
 
-from mdlm_jax.cli.inputs import check_exists
+from mdlm_jax.cli.inputs import check_at_least, check_exists, check_model
+from mdlm_jax.cli.out import check_out, check_out_folder
 from mdlm_jax.errors import UserError
 from mdlm_jax.interrupts import EXIT_CODE
 from mdlm_jax.sweeps.places import config_files, default_folder, experiment_file
@@ -104,11 +105,21 @@ def _folder(options) -> pathlib.Path:
 
 
 def _experiment(options):
-    """The experiment. Its name is checked before the slow imports."""
-    experiment_file(options.experiment)
+    """The experiment. It is checked before the slow imports."""
     from mdlm_jax.sweeps.experiment import load_experiment
 
     return load_experiment(options.experiment)
+
+
+def _check_launcher(options) -> None:
+    """Checks the options of `_add_launchers` before the slow imports."""
+    from mdlm_jax.sweeps.submit_line import check_line
+
+    check_at_least(options, population=1, workers=0)
+    if options.submit is not None:
+        check_line(options.submit)
+    if options.folder is not None:
+        check_out_folder(options.folder, "--folder")
 
 
 def _plan(options) -> int:
@@ -120,13 +131,14 @@ def _plan(options) -> int:
     if options.mfu is not None and not 0 < options.mfu <= 1:
         raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
     from mdlm_jax.costs.prices import parse_hardware
+
+    hardware = parse_hardware(options.hardware, options.price) if options.hardware is not None else None
+    experiment = _experiment(options)
     from mdlm_jax.runs.say import doing
     from mdlm_jax.sweeps.plan import plan_runs, plan_table
     from mdlm_jax.tables import show
 
-    hardware = parse_hardware(options.hardware, options.price) if options.hardware is not None else None
     with doing("planning the runs", one_process=True):
-        experiment = _experiment(options)
         planned = plan_runs(experiment.configs, experiment.run_ids)
     show(plan_table(planned, hardware, 0.5 if options.mfu is None else options.mfu))
     return 0
@@ -141,6 +153,7 @@ def _retry(options) -> int:
 
 
 def _launch(options, again: bool) -> int:
+    _check_launcher(options)
     experiment, folder = _experiment(options), _folder(options)
     from mdlm_jax.sweeps import sweep
 
@@ -182,6 +195,8 @@ def _cancel(options) -> int:
 
 
 def _report(options) -> int:
+    if options.out is not None:
+        check_out_folder(options.out)
     if options.experiment.endswith(".json") or pathlib.Path(options.experiment).is_dir():
         if options.store is not None or options.folder is not None:
             raise UserError(f"{options.experiment}: stored results; accepted without --store and --folder")
@@ -190,16 +205,22 @@ def _report(options) -> int:
 
         path, problems = sweep.report_stored(pathlib.Path(options.experiment), options.out)
     else:
-        experiment = _experiment(options)
+        experiment, folder = _experiment(options), _folder(options)
+        check_exists(folder, "the folder of a sweep that was started")
+        if options.store is not None:
+            check_out(options.store, "--store")
         from mdlm_jax.sweeps import sweep
 
-        path, problems = sweep.report(experiment, _folder(options), options.out, options.store)
+        path, problems = sweep.report(experiment, folder, options.out, options.store)
     print("\n".join([*problems, str(path)]))
     return 0
 
 
 def _sample(options) -> int:
     experiment, folder = _experiment(options), _folder(options)
+    check_exists(folder, "the folder of a sweep with results")
+    if options.judge is not None:
+        check_model(options.judge)
     from mdlm_jax.sweeps import samples, sweep
 
     results, _ = sweep.collect(experiment, folder)
@@ -212,6 +233,7 @@ def _sample(options) -> int:
 
 
 def _tune(options) -> int:
+    _check_launcher(options)
     experiment = _experiment(options)
     from mdlm_jax.sweeps import tune
     from mdlm_jax.tables import show

@@ -1,20 +1,17 @@
-"""The verbs `train` and `evaluate`."""
+"""The verb `train`."""
 
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from mdlm_jax.cli.devices import join_processes, prepare_devices
-from mdlm_jax.cli.inputs import check_at_least, check_exists, check_model
-from mdlm_jax.cli.likelihood_options import add_likelihood
-from mdlm_jax.cli.out import check_out, write_out
+from mdlm_jax.cli.devices import check_processes, join_processes, prepare_devices
+from mdlm_jax.cli.inputs import check_exists
 from mdlm_jax.cli.trainer import train_each
 from mdlm_jax.errors import UserError
-from mdlm_jax.runs.evaluation_options import refuse_mixed
 
 
 def add_train(verbs) -> None:
-    """Adds both verbs to the command line."""
+    """Adds the verb to the command line."""
     verb = verbs.add_parser("train", help="train one model; resumes automatically after an interruption")
     verb.add_argument(
         "--run",
@@ -44,40 +41,11 @@ def add_train(verbs) -> None:
     verb.add_argument("--process", type=int, default=0, help="number of this process, from 0")
     verb.set_defaults(run_verb=_train, takes_keys=True)
 
-    verb = verbs.add_parser("evaluate", help="evaluate a trained run on held-out text; prints JSON")
-    verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
-    verb.add_argument(
-        "--draws", type=int, help="noise draws for each sequence (default: eval.draws of the run; 128 with --pairs)"
-    )
-    verb.add_argument("--sequences", type=int, help="number of held-out sequences (default: eval.sequences of the run)")
-    verb.add_argument("--data", help="the corpus, if it is no longer at the run's data.path")
-    verb.add_argument(
-        "--source", choices=("stdlib", "text", "tfds", "tokens", "chat", "markov", "shapes"), help="source of --data"
-    )
-    verb.add_argument("--validation-path", help="held-out files of --data (default: the source's own split)")
-    verb.add_argument("--path", help="text files to evaluate from beginning to end: .txt, .jsonl and others")
-    verb.add_argument("--protocol", help="zero-shot perplexity of --path as published: sedd or mdlm")
-    verb.add_argument(
-        "--detokenize",
-        help="with --protocol: the test set whose word tokenization is undone: wikitext, ptb, lm1b, lambada or "
-        "scientific_papers",
-    )
-    verb.add_argument("--field", help="field with the text in --data or --path")
-    verb.add_argument("--pairs", help="a .jsonl file with prompts and answers; evaluates the nats of each answer")
-    verb.add_argument("--prompt-field", help="field with the prompt in --pairs (default: prompt)")
-    verb.add_argument("--answer-field", help="field with the answer in --pairs (default: answer)")
-    add_likelihood(verb, guidance=", with --pairs")
-    verb.add_argument("--length", type=int, help="tokens of a sequence (default: the row length in training)")
-    verb.add_argument("--out", type=pathlib.Path, help="also write the JSON to this file")
-    verb.add_argument(
-        "--clip", action="store_true", help="block diffusion: search the range of noise levels with the least variance"
-    )
-    verb.set_defaults(run_verb=_evaluate)
-
 
 def _train(options) -> int:
-    from mdlm_jax.config import from_json, load_config
+    from mdlm_jax.config import from_json
     from mdlm_jax.configs.relations import refuse_contradictions
+    from mdlm_jax.runs.same_run import check_folder
 
     sources = [name for name in ("config", "branch", "donor") if getattr(options, name)]
     if options.run == [pathlib.Path("-")]:
@@ -91,18 +59,20 @@ def _train(options) -> int:
             "accepted: one of --config=FILE, --branch=RUN@STEP, --from=MODEL, --from=RUN with --recipe=NAME"
         )
     # checks that need no jax come before its slow import
-    configs = [load_config(options.config, options.overrides)] if options.config else []
-    for config in configs:
-        refuse_contradictions(config)
+    check_processes(options.coordinator, options.processes, options.process)
     if options.donor:
         check_exists(options.donor, "the folder of a public model, or with --recipe that of a run")
-    for folder in () if sources else options.run:
-        from_json(folder / "config.json")
+    if options.extend:
+        from_json(options.run[0] / "config.json")
+    configs = _configs(options)
+    for config, folder in zip(configs, options.run, strict=True):
+        refuse_contradictions(config)
+        if not options.extend:
+            check_folder(config, folder)
     prepare_devices()
     join_processes(options.coordinator, options.processes, options.process)
     from mdlm_jax.runs.loop import train, train_all
 
-    configs = configs or _configs_of_runs(options)
     if options.extend:
         results = [train(configs[0], options.run[0], fresh=options.fresh, extension=options.extend)]
     else:
@@ -137,11 +107,13 @@ def _print_results(folders: Sequence[pathlib.Path], results: Sequence) -> int:
     return int(any(result is not None and result.status == "failed" for result in results))
 
 
-def _configs_of_runs(options) -> list:
-    from mdlm_jax.config import override
+def _configs(options) -> list:
+    from mdlm_jax.config import load_config, override
     from mdlm_jax.runs.execution import config_of_run
     from mdlm_jax.runs.recipes import branch_config, model_config, recipe_config
 
+    if options.config:
+        return [load_config(options.config, options.overrides)]
     if options.donor and options.recipe:
         return [recipe_config(options.donor, options.recipe, options.overrides)]
     if options.donor:
@@ -161,68 +133,3 @@ def _print_result(folder: pathlib.Path, result) -> None:
         f"{folder}: {result.loss:.4f} +- {result.loss_standard_error:.4f} nats per token ({result.bound}){bits}, "
         f"{result.wall_seconds:.0f} s"
     )
-
-
-def _evaluate(options) -> int:
-    import json
-
-    refuse_mixed(vars(options))
-    if options.out:
-        check_out(options.out)
-    check_at_least(options, draws=1, sequences=1, orders=1, length=1)
-    if options.pairs is not None:
-        check_exists(pathlib.Path(options.pairs), "a .jsonl file with prompts and answers")
-    check_model(options.run)
-    prepare_devices()
-    if options.clip:
-        return _search_clip(options)
-    text = json.dumps(_evaluated(options), indent=1)
-    print(text)
-    if options.out:
-        write_out(options.out, text + "\n")
-    return 0
-
-
-def _evaluated(options) -> dict:
-    if options.pairs is not None:
-        from mdlm_jax.runs.pairs import evaluate_pairs
-
-        return evaluate_pairs(
-            options.run,
-            options.pairs,
-            likelihood=options.likelihood,
-            draws=options.draws,
-            orders=options.orders,
-            guidance=options.guidance,
-            prompt_field=options.prompt_field,
-            answer_field=options.answer_field,
-        )
-    from mdlm_jax.runs.evaluate import evaluate_run
-    from mdlm_jax.runs.held_out import DataOptions
-
-    data = DataOptions(options.data, options.source, options.validation_path, options.field, options.length)
-    return evaluate_run(
-        options.run,
-        draws=options.draws,
-        sequences=options.sequences,
-        data=data,
-        path=options.path,
-        protocol=options.protocol,
-        detokenize=options.detokenize,
-        likelihood=options.likelihood,
-        orders=options.orders,
-    )
-
-
-def _search_clip(options) -> int:
-    from mdlm_jax.runs.clip_search import search_run
-
-    draws, sequences = options.draws, options.sequences
-    found = search_run(
-        options.run, draws=8 if draws is None else draws, sequences=64 if sequences is None else sequences
-    )
-    print("  low  high  variance  mean loss (nats per token)")
-    for clip in found:
-        print(f"{clip.low:5.2f} {clip.high:5.2f} {clip.variance:9.4f}  {clip.mean:.4f}")
-    print(f"least: --config.objective.block_low={found[0].low:g} --config.objective.block_high={found[0].high:g}")
-    return 0

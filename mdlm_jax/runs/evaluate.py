@@ -10,9 +10,10 @@ from mdlm_jax.evaluation.likelihood import evaluate
 from mdlm_jax.evaluation.text_and_images import agreement, bits_per_dimension, evaluate_tasks
 from mdlm_jax.runs.held_out import OWN_DATA, DataOptions, open_held_out, open_text
 from mdlm_jax.runs.likelihoods import chosen_likelihood, tight_likelihood
+from mdlm_jax.runs.protocols import check_protocol
 from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.runs.say import doing
-from mdlm_jax.runs.zero_shot import check_protocol, open_protocol
+from mdlm_jax.runs.zero_shot import open_protocol
 
 
 def evaluate_run(

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from mdlm_jax.errors import UserError
 
 WITH = {name: "pairs" for name in ("guidance", "prompt_field", "answer_field")}  # an option -> what it needs
@@ -13,6 +15,13 @@ WITHOUT = {
     "pairs": (*CORPUS, "field", "length"),
     "clip": (*TIGHT, *CORPUS[:3], "field", "length", "out"),
 }  # an option -> those that it leaves without effect
+ELBO = "elbo"  # the name of what an objective with a bound reports
+# what each is a likelihood of: a sampler that unmasks one token at a time and draws it from the network's distribution
+LIKELIHOODS = {
+    "orders": "the sampler that unmasks one token at a time, each order equally likely",
+    "left_to_right": "the sampler that unmasks one token at a time, from left to right",
+    "confidence": "the sampler that unmasks one token at a time, first where its likeliest token is most probable",
+}
 
 
 def refuse_mixed(options: dict[str, Any]) -> None:
@@ -32,6 +41,33 @@ def refuse_mixed(options: dict[str, Any]) -> None:
         for other in others:
             if chosen in given and other in given:
                 raise UserError(f"{_flag(chosen)} with {_flag(other)}; accepted: one of the two")
+
+
+def check_likelihood(name: str | None, draws: int | None, orders: int | None) -> None:
+    """Checks the name of a likelihood, and that the numbers belong to it.
+
+    Args:
+        name: A key of LIKELIHOODS, elbo, or None.
+        draws: The noise draws that are asked for, if any.
+        orders: The random orders that are asked for, if any.
+
+    Raises:
+        UserError: There is no such likelihood, or a number does not fit it.
+    """
+    if name is not None and name != ELBO and name not in LIKELIHOODS:
+        raise UserError(f"--likelihood={name}; accepted: {', '.join((ELBO, *LIKELIHOODS))}")
+    if draws is not None and name in LIKELIHOODS:
+        raise UserError(f"--draws={draws} with --likelihood={name}; accepted: one of the two")
+    if orders is not None and name != "orders":
+        raise UserError(f"--orders={orders}; accepted: with --likelihood=orders")
+
+
+def check_length(config: ConfigDict, length: int | None) -> None:
+    """Raises UserError if a run's network was not trained on rows of this length. None stands for its own length."""
+    most = config.data.sequence_length
+    if length is not None and (not 1 <= length <= most or (config.objective.block_size and length != most)):
+        accepted = f"1 to {most}" if not config.objective.block_size else f"{most}, the length of its training rows"
+        raise UserError(f"--length={length}; accepted: {accepted}")
 
 
 def _flag(name: str) -> str:

@@ -4,7 +4,6 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from mdlm_jax.build.rows import rows_of
 from mdlm_jax.build.training import open_rows
@@ -16,6 +15,7 @@ from mdlm_jax.data.pipeline import example_of
 from mdlm_jax.data.rows import join
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.base import loss_mask
+from mdlm_jax.runs.evaluation_options import check_length
 from mdlm_jax.runs.inputs import digest_of_corpus, read_inputs, tokenizer_name
 from mdlm_jax.runs.restore import Run
 from mdlm_jax.runs.run_folder import bytes_per_token
@@ -41,14 +41,6 @@ class HeldOut(NamedTuple):
     rows: Example
     bytes_per_token: float | None  # UTF-8 bytes of that text per token; None for a synthetic source
     described: dict  # source, path, number and digest of the rows, as the results show them
-
-
-def check_length(config: ConfigDict, length: int | None) -> None:
-    """Raises UserError if a run's network was not trained on rows of this length. None stands for its own length."""
-    most = config.data.sequence_length
-    if length is not None and (not 1 <= length <= most or (config.objective.block_size and length != most)):
-        accepted = f"1 to {most}" if not config.objective.block_size else f"{most}, the length of its training rows"
-        raise UserError(f"--length={length}; accepted: {accepted}")
 
 
 def open_held_out(

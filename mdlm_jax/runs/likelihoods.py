@@ -19,16 +19,10 @@ from mdlm_jax.evaluation.orders import (
 )
 from mdlm_jax.objectives.base import full, loss_mask
 from mdlm_jax.objectives.predictions import predicts_in_any_order, predicts_masked
+from mdlm_jax.runs.evaluation_options import ELBO, LIKELIHOODS, check_likelihood
 from mdlm_jax.runs.restore import Run
 
 ORDERS = 64  # of a row
-ELBO = "elbo"  # the name of what an objective with a bound reports
-# what each is a likelihood of: a sampler that unmasks one token at a time and draws it from the network's distribution
-LIKELIHOODS = {
-    "orders": "the sampler that unmasks one token at a time, each order equally likely",
-    "left_to_right": "the sampler that unmasks one token at a time, from left to right",
-    "confidence": "the sampler that unmasks one token at a time, first where its likeliest token is most probable",
-}
 MASK_READERS = "accepted: any_order, masked and other objectives of masks, without blocks and model.time_conditioning"
 
 
@@ -52,18 +46,13 @@ def chosen_likelihood(run: Run, name: str | None, draws: int | None, orders: int
     Raises:
         UserError: There is no such likelihood, the run has no such one, or a number does not fit it.
     """
+    check_likelihood(name, draws, orders)
     if name is not None:
-        _check(run, name, draws, orders)
-    if orders is not None and name != "orders":
-        raise UserError(f"--orders={orders}; accepted: with --likelihood=orders")
+        _check(run, name, orders)
     return None if name == ELBO else name
 
 
-def _check(run: Run, name: str, draws: int | None, orders: int | None) -> None:
-    if name != ELBO and name not in LIKELIHOODS:
-        raise UserError(f"--likelihood={name}; accepted: {', '.join((ELBO, *LIKELIHOODS))}")
-    if draws is not None and name != ELBO:
-        raise UserError(f"--draws={draws} with --likelihood={name}; accepted: one of the two")
+def _check(run: Run, name: str, orders: int | None) -> None:
     if orders is not None and not (2 <= orders <= MOST_ORDERS and orders % 2 == 0):
         raise UserError(f"--orders={orders}; accepted: an even number, 2 to {MOST_ORDERS}")
     objective, trained = run.objective, run.config.objective.name

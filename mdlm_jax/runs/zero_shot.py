@@ -8,27 +8,17 @@ import numpy as np
 from jaxtyping import Int
 
 from mdlm_jax.data import Example
-from mdlm_jax.data.detokenize import RULES, detokenizer
+from mdlm_jax.data.detokenize import detokenizer
 from mdlm_jax.data.digest import corpus_digest
 from mdlm_jax.data.files import expand, read_files, reads_field
 from mdlm_jax.data.readers import BETWEEN_DOCUMENTS
 from mdlm_jax.data.tokenizer import Tokenizer, encode_given
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.base import loss_mask
-from mdlm_jax.runs.held_out import HeldOut, check_length
+from mdlm_jax.runs.evaluation_options import check_length
+from mdlm_jax.runs.held_out import HeldOut
+from mdlm_jax.runs.protocols import PROTOCOLS
 from mdlm_jax.runs.restore import Run
-
-CUT = (
-    "the separator follows each line of a .txt file and each row of other files, also empty ones; the tokens are cut "
-    "into rows, no row sees another, and a last row that is not full is dropped"
-)
-PROTOCOLS = {
-    "sedd": f"{CUT}; every token that the network can predict has a loss, the separators too",
-    "mdlm": (
-        f"{CUT}; a separator is added before and after each row; ar is given the first, and other objectives predict "
-        "all tokens, both separators too"
-    ),
-}
 
 
 class Stream(NamedTuple):
@@ -37,14 +27,6 @@ class Stream(NamedTuple):
     tokens: Int[np.ndarray, "n"]
     documents: int
     bytes: int  # of their text in UTF-8, detokenized
-
-
-def check_protocol(name: str, detokenize: str | None) -> None:
-    """Raises UserError if there is no such protocol or detokenizer."""
-    if name not in PROTOCOLS:
-        raise UserError(f"--protocol={name}; accepted: {', '.join(PROTOCOLS)}")
-    if detokenize is not None and detokenize not in RULES:
-        raise UserError(f"--detokenize={detokenize}; accepted: {', '.join(RULES)}")
 
 
 def open_protocol(

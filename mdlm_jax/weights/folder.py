@@ -55,3 +55,9 @@ def _open_shards(folder: pathlib.Path, index: pathlib.Path) -> tuple[dict[str, T
         if name not in tensors:
             raise UserError(f"{folder / str(file)}: {shown(name)} is missing, which {index.name} says is in this file")
     return tensors, metadata
+
+
+def check_new_folder(folder: pathlib.Path) -> None:
+    """Raises UserError if there is a file at `folder`, or a folder that is not empty."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: already exists; accepted: a new or empty folder")

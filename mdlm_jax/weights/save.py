@@ -12,15 +12,14 @@ import jax
 import numpy as np
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.weights.folder import INDEX, SINGLE
+from mdlm_jax.weights.folder import INDEX, SINGLE, check_new_folder
 from mdlm_jax.weights.load import Weights
 from mdlm_jax.weights.safetensors_file import Stored, write_safetensors
 from mdlm_jax.weights.slots import Slot, write_slot
 from mdlm_jax.weights.source import CONFIG, Source, open_source
-from mdlm_jax.weights.tensors import FLOATS, Tensor
+from mdlm_jax.weights.tensors import DTYPES, FLOATS, Tensor
 
 SHARD_BYTES = 5 * 10**9  # of tensors in one file, as transformers splits them
-DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 PUBLISHED = {name: dtype for dtype, name in DTYPES.items()}
 
 
@@ -87,8 +86,7 @@ def _copy(tensor: Tensor, dtype: str) -> np.ndarray:
 def _write(folder: pathlib.Path, source: Source, stored: Sequence[Stored], dtype: str, shard_bytes: int) -> None:
     """All files of the folder under another name first, so that it is there whole or not at all."""
     folder = folder.expanduser()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder}: already exists; accepted: a new or empty folder")
+    check_new_folder(folder)
     partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial_folder.mkdir(parents=True)

@@ -17,6 +17,7 @@ FLOATS: dict[str, np.dtype] = {
     "F16": np.dtype(np.float16),
     "BF16": np.dtype(ml_dtypes.bfloat16),
 }
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}  # what a folder may be written in
 NAMES = {dtype: name for name, dtype in FLOATS.items()}
 
 

@@ -103,6 +103,7 @@ def run_lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--path": NO_TEXT,
                 "--sequences": ["2"],
                 "--data": ["{text}"],
+                "--field": ["text"],  # a .txt file has none
                 "--out": UNWRITABLE,
                 "--length": ["99", "0", "-1"],
                 "--pairs": ["{pairs}"],

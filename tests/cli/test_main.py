@@ -71,7 +71,10 @@ TRAIN = ["train", "--run", "RUN", "--config", "base"]
         (["config", "optim.lr", "more"], "more: not understood"),
         (["sweep", "plan", "quickstart", "--price", "2"], "--price=2.0; accepted: with --hardware"),
         (["sweep", "plan", "quickstart", "--hardware", ""], "--hardware=; accepted: NAME:COUNT"),
-        (["sweep", "report", "quickstart", "--folder", "RUN"], "no such folder; accepted: the folder of a sweep"),
+        (
+            ["sweep", "report", "quickstart", "--folder", "RUN"],
+            "no such file or folder; accepted: the folder of a sweep",
+        ),
         (["sweep", "report", "experiments/results/quickstart/results.json", "--store", "RUN"], "without --store"),
         (["sweep", "run", "quickstart", "--folder", "RUN", "--submit", "sbatch"], "a line with {command}"),
     ],

@@ -5,6 +5,11 @@ import shlex
 import subprocess
 import sys
 
+from mdlm_jax.cli.sampler_options import CHOICES, SAMPLER_FIELDS
+from mdlm_jax.config import load_config, to_json
+from mdlm_jax.sampling.confidence import Confidence
+from mdlm_jax.sampling.samplers import SAMPLERS
+from mdlm_jax.sampling.text import fields
 from tests import run_folders as runs
 
 REFUSED = {
@@ -15,7 +20,7 @@ REFUSED = {
     "sample --run /missing": "/missing/config.json: no such file",
     "sample --run /missing --judge /missing": "accepted with --compare",
     "sample --run /missing --compare confidence --out /new": "/missing/config.json: no such file",
-    "evaluate --run /missing --draws 0": "--draws=0; accepted: 1 or more",
+    "evaluate --run /missing --draws 1": "--draws=1; accepted: 2 or more",
     "evaluate --run /missing --pairs /pairs.jsonl": "/pairs.jsonl: no such file or folder",
     "sample --run /missing --count 0": "--count=0; accepted: 1 or more",
     "sample --run /missing --temperature -1": "--temperature=-1.0; accepted: 0 or more",
@@ -42,6 +47,37 @@ REFUSED = {
     "sweep report missing.json": "missing.json: no such file or folder",
     "sweep status missing": "runs/missing: holds no runs",
     "sweep cancel missing": "runs/missing: holds no runs",
+    "train --run {run} --config.optim.lr=1": "holds another run, which differs in optim.lr: 0.01 -> 1.0",
+    "train --run {run} --branch x": "--branch=x; accepted: RUN@STEP",
+    "train --run {run} --processes 2": "--processes=2 --process=0; accepted: all three together",
+    "train --run /new --from {run} --recipe x": "--recipe=x; accepted: diffullama",
+    "evaluate --run {run} --likelihood x": "--likelihood=x; accepted: elbo",
+    "evaluate --run {run} --path /missing.txt": "--path: no file matches '/missing.txt'",
+    "evaluate --run {run} --path {text} --field text": "names .txt files alone; accepted: without --field",
+    "evaluate --run {run} --path {text} --protocol x": "--protocol=x; accepted: sedd, mdlm",
+    "evaluate --run {run} --length 9999": "--length=9999; accepted: 1 to 16",
+    "evaluate --run {run} --source text --data /missing.txt": "--data: no file matches",
+    "sample --run {run} --sampler x": "no sampler 'x'; accepted: autoregressive",
+    "sample --run {run} --sampler confidence:x=1": "'x=1' sets no field; accepted: FIELD=VALUE with temperature",
+    "sample --run {run} --sampler ancestral --rule quota": "rule quota: ancestral has none; accepted with confidence",
+    "sample --run {run} --rule x": "--rule=x; accepted: quota",
+    "sample --run {run} --top-p 2": "--top-p=2.0; accepted: above 0 and at most 1",
+    "sample --run {run} --seed -1": "--seed=-1; accepted: 0 to",
+    "sample --run {run} --out {text}/a": "cannot be written",
+    "sample --run {run} --compare x --out /new": "no sampler 'x'",
+    "harness --run {run} --tasks x --out /new --include-path /missing": "/missing: no such file or folder",
+    "harness --run {run} --tasks x --out /new --sampler x": "no sampler 'x'",
+    "harness --run {run} --tasks x --out /new --shots-as-turns": "accepted: with --chat",
+    "sweep plan {text}": "lacks grid()",
+    "sweep plan quickstart --hardware x:1": "--hardware=x:1; accepted: NAME:COUNT",
+    "sweep run quickstart --workers -1": "--workers=-1; accepted: 0 or more",
+    "sweep run quickstart --folder {text}/a": "--folder={text}/a: cannot be written",
+    "sweep run quickstart --submit x": "--submit='x'; accepted: a line with {command}",
+    "sweep report quickstart --folder /missing": "/missing: no such file or folder",
+    "predict {text} --objective ar --parameters 1 --tokens 1": "holds no fits",
+    "convert {run} --out {run}": "already exists; accepted: a new or empty folder",
+    "convert {text} --out /new --dtype int8": "--dtype=int8; accepted: float32",
+    "data build --source text --path {text} --field x --out /new": "names .txt files alone",
 }
 EACH = """
 import contextlib, io, json, sys
@@ -61,10 +97,31 @@ for words in json.loads(sys.argv[1]):
 
 
 def test_no_jax(tmp_path):
-    asked = json.dumps([shlex.split(words) for words in REFUSED])
+    run, text = tmp_path / "run", tmp_path / "text.txt"
+    text.write_text("1")  # also the file of an experiment, without grid()
+    (run / "checkpoints" / "2").mkdir(parents=True)  # as far as it is looked at before JAX is imported
+    config = load_config("base", [f"--config.{key}={value}" for key, value in runs.TINY.items()])
+    (run / "config.json").write_text(to_json(config))
+    placed = [[filled(part, run=run, text=text) for part in pair] for pair in REFUSED.items()]
+    asked = json.dumps([shlex.split(words) for words, _ in placed])
     done = subprocess.run(
         [sys.executable, "-c", EACH, asked], cwd=tmp_path, env=runs.environment(), capture_output=True, text=True
     )
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    for (words, expected), (code, said) in zip(REFUSED.items(), answers, strict=True):
+    for (words, expected), (code, said) in zip(placed, answers, strict=True):
         assert (code, said.count("\n")) == (2, 1) and expected in said, (words, code, said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "text.txt"]
+
+
+def filled(words, **places):
+    for name, path in places.items():
+        words = words.replace("{" + name + "}", str(path))
+    return words
+
+
+def test_names_of_samplers():
+    """What the command knows without JAX is what the samplers have."""
+    assert {name: set(own) for name, own in SAMPLER_FIELDS.items()} == {name: set(fields(name)) for name in SAMPLERS}
+    assert {name: set(own) for name, own in CHOICES.items()} == {
+        name: set(own) for name, own in Confidence.choices.items()
+    }

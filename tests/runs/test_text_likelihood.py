@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import mdlm_jax as mj
+from mdlm_jax.cli.evaluate import add_evaluate
 from mdlm_jax.cli.main import main
-from mdlm_jax.cli.train import add_train
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.evaluate import evaluate_run
 from mdlm_jax.runs.held_out import DataOptions
@@ -125,7 +125,7 @@ def test_pairs_in_python(trained, tmp_path):
 def test_python_has_every_option_of_the_command(trained, tmp_path):
     """`out` writes a file and `clip` has a function of its own."""
     verbs = argparse.ArgumentParser().add_subparsers()
-    add_train(verbs)
+    add_evaluate(verbs)
     options = {action.dest for action in verbs.choices["evaluate"]._actions} - {"help", "run", "out", "clip"}
     assert options == set(inspect.signature(mj.evaluate).parameters) - {"folder"}
     (tmp_path / "text.jsonl").write_text('{"said": "a line"}')
