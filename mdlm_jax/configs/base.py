@@ -45,15 +45,17 @@ KEYS: dict[str, Key] = {
     **OBJECTIVE_KEYS,
     #
     "data.source": Key(
-        "stdlib", "where the data comes from", ("stdlib", "markov", "shapes", "text", "tfds", "tokens", "chat")
+        "stdlib",
+        "where the data comes from",
+        ("stdlib", "markov", "shapes", "digits", "text", "tfds", "tokens", "chat"),
     ),
     "data.path": Key(
         "",
         "text: files, globs and folders, by commas (.txt, .jsonl, .json, .tar, .parquet; all but .parquet also as .gz, "
         ".xz or .zst); tfds: name or folder of the dataset; tokens: folder; chat: .jsonl files with the field "
-        "messages; markov: vocab=16,concentration=0.3; shapes: patch=2",
+        "messages; markov: vocab=16,concentration=0.3; shapes: patch=2; digits: patch=1, or patch=2,levels=4",
         path=True,
-        when={"data.source": ("markov", "shapes", "text", "tfds", "tokens", "chat")},
+        when={"data.source": ("markov", "shapes", "digits", "text", "tfds", "tokens", "chat")},
     ),
     "data.validation_path": Key(
         "",

@@ -5,15 +5,16 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from mdlm_jax.data import digits, shapes
 from mdlm_jax.data.addressed import uniform
 from mdlm_jax.data.images import check_patches, to_codes, to_images
 from mdlm_jax.data.rows import Rows, Splits
-from mdlm_jax.data.shapes import LEVELS, SIDE, WORDS, captioned_shapes
+from mdlm_jax.data.shapes import captioned_shapes, entropies
 from mdlm_jax.data.tokenizer import words_and_codes_tokenizer
 from mdlm_jax.errors import UserError
 
 ROWS = 2**40  # more than any run reads
-CAPTIONED = ("shapes",)  # the sources of such rows
+CAPTIONED = ("shapes", "digits")  # the sources of such rows
 
 
 class Layout(NamedTuple):
@@ -52,25 +53,37 @@ def layout_of(source: str, path: str) -> Layout:
 
     Args:
         source: `data.source`, one of CAPTIONED.
-        path: `data.path`: 'patch=2', the side of a patch.
+        path: `data.path`: 'patch=2', the side of a patch; of digits also 'patch=2,levels=4', which rounds pixels to
+            fewer levels than their 17.
 
     Raises:
         UserError: The source has no images, or the path is not understood.
     """
     if source not in CAPTIONED:
         raise UserError(f"data.source={source!r} has no images; accepted: {', '.join(CAPTIONED)}")
-    name, _, value = path.replace(" ", "").partition("=")
-    if name != "patch" or not value.isdecimal():
-        raise UserError(f"data.path={path!r}; accepted: patch=1 or patch=2, the side of a patch in pixels")
+    of_digits = source == "digits"
+    items = [item.partition("=") for item in path.replace(" ", "").split(",")]
+    found = {name: int(value) for name, _, value in items if value.isdecimal() and len(value) < 6}
+    if len(found) < len(items) or "patch" not in found or found.keys() - {"patch", *(["levels"] if of_digits else [])}:
+        more = "; also levels=2 to 17, as in patch=2,levels=4" if of_digits else ""
+        raise UserError(f"data.path={path!r}; accepted: patch=1 or patch=2, the side of a patch in pixels{more}")
+    side, most = (digits.SIDE, digits.LEVELS) if of_digits else (shapes.SIDE, shapes.LEVELS)
+    levels = found.get("levels", most)
+    if levels > most:
+        raise UserError(f"data.path={path!r}: levels={levels}; accepted: 2 to {most}")
     try:
-        check_patches(SIDE, SIDE, int(value), LEVELS)
+        check_patches(side, side, found["patch"], levels)
     except UserError as error:
         raise UserError(f"data.path={path!r}: {error}") from error
-    return Layout(WORDS, 4, SIDE, SIDE, int(value), LEVELS)
+    words, text_length = (digits.WORDS, digits.TEXT_LENGTH) if of_digits else (shapes.WORDS, 4)
+    return Layout(words, text_length, side, side, found["patch"], levels)
 
 
 def open_captioned(source: str, path: str, length: int) -> Splits:
-    """Rows of a caption and its image, drawn independently: a function of the split and the number of the row.
+    """Rows of a caption and its image: a function of the split and the number of the row.
+
+    Rows of shapes are drawn independently. Those of digits go through the images of their split again and again, with
+    captions drawn independently; each held-out image is there once.
 
     Args:
         source: As in `layout_of`.
@@ -78,7 +91,7 @@ def open_captioned(source: str, path: str, length: int) -> Splits:
         length: Tokens of a row, which must be those of the layout.
 
     Raises:
-        UserError: The path is not understood, or the length is another.
+        UserError: The path is not understood, the length is another, or the images are not installed.
     """
     layout = layout_of(source, path)
     if length != layout.length:
@@ -86,6 +99,13 @@ def open_captioned(source: str, path: str, length: int) -> Splits:
             f"data.sequence_length={length}; accepted: {layout.length}, the {layout.text_length} words and "
             f"{layout.length - layout.text_length} image tokens of data.source={source!r} with data.path={path!r}"
         )
+    train, validation = (rows_of_digits if source == "digits" else rows_of_shapes)(layout)
+    tokenizer = words_and_codes_tokenizer(list(layout.words), layout.image_vocab)
+    return Splits(train, validation, bytes_per_token=1.0, tokenizer=tokenizer)
+
+
+def rows_of_shapes(layout: Layout) -> tuple[Rows, Rows]:
+    """Training and held-out rows."""
     pictures = captioned_shapes()
     edges = np.cumsum(pictures.joint.ravel())[:-1]
     codes = to_codes(pictures.images, layout.patch, layout.levels)
@@ -98,8 +118,35 @@ def open_captioned(source: str, path: str, length: int) -> Splits:
 
         return Rows(ROWS, read)
 
-    tokenizer = words_and_codes_tokenizer(list(layout.words), layout.image_vocab)
-    return Splits(train=rows(0), validation=rows(1), bytes_per_token=1.0, tokenizer=tokenizer)
+    return rows(0), rows(1)
+
+
+def rows_of_digits(layout: Layout) -> tuple[Rows, Rows]:
+    """Training and held-out rows."""
+    images, labels, held_out, _ = digits.load_digits(layout.levels)
+    styles = digits.styles_of(images, layout.levels)
+    codes = to_codes(images, layout.patch, layout.levels)
+
+    def rows(split: int, which: Int[np.ndarray, "m"], count: int) -> Rows:
+        def read(numbers: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n length"]:
+            chosen, chances = which[numbers % len(which)], uniform(split, numbers, np.array([[0], [1]]))
+            return row_of(layout, digits.captions_of(styles[chosen], labels[chosen], chances), codes[chosen])
+
+        return Rows(count, read)
+
+    train, validation = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    return rows(0, train, ROWS), rows(1, validation, len(validation))
+
+
+def known_entropies(source: str) -> dict[str, float]:
+    """Of the tasks whose entropy is known, in nats a row: all of `shapes`; of `digits` that of captions given images.
+
+    Args:
+        source: `data.source`, one of CAPTIONED.
+    """
+    if source == "digits":
+        return {"text_given_image": digits.undecided_nats()}
+    return entropies(captioned_shapes().joint)._asdict()
 
 
 def row_of(

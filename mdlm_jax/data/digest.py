@@ -12,6 +12,7 @@ from mdlm_jax.data.cache import cache_folder, keep
 from mdlm_jax.data.captioned import CAPTIONED, layout_of
 from mdlm_jax.data.compressed import kind
 from mdlm_jax.data.corpus import read_manifest
+from mdlm_jax.data.digits import load_digits
 from mdlm_jax.data.files import expand, reads_field
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.sources import open_documents
@@ -73,7 +74,8 @@ def _content(source: str, path: str, validation_path: str, field: str) -> Any:
     if source == "markov":
         return parse_markov(path)
     if source in CAPTIONED:
-        return layout_of(source, path)
+        layout = layout_of(source, path)
+        return [layout, load_digits(layout.levels).digest] if source == "digits" else layout
     if source == "tokens":
         manifest = read_manifest(path)
         tokenizer = {key: value for key, value in manifest["tokenizer"].items() if key != "name"}

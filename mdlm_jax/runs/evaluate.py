@@ -3,8 +3,7 @@
 import pathlib
 
 from mdlm_jax.data import Example
-from mdlm_jax.data.captioned import layout_of
-from mdlm_jax.data.shapes import captioned_shapes, entropies
+from mdlm_jax.data.captioned import known_entropies, layout_of
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import evaluate
 from mdlm_jax.evaluation.text_and_images import agreement, bits_per_dimension, evaluate_tasks
@@ -106,10 +105,10 @@ def _text_and_images(run: Run, rows: Example, draws: int) -> dict:
         batch_size=run.config.eval.batch_size,
         chunk=run.config.train.loss_chunk,
     )
-    known, pixels = entropies(captioned_shapes().joint)._asdict(), layout.height * layout.width
+    known, pixels = known_entropies(data.source), layout.height * layout.width
     agreed = agreement(tasks)
     return {
-        "tasks": {name: {**task._asdict(), "entropy": known[name]} for name, task in tasks.items()},
+        "tasks": {name: {**task._asdict(), "entropy": known.get(name)} for name, task in tasks.items()},
         "bits_per_pixel": {
             name: bits_per_dimension(tasks[name].nats_per_row, pixels) for name in ("image", "image_given_text")
         },
