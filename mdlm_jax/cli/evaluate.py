@@ -6,7 +6,7 @@ from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.cli.inputs import check_at_least, check_exists, check_files, check_finite, check_model
 from mdlm_jax.cli.likelihood_options import add_likelihood
 from mdlm_jax.cli.out import check_out, write_out
-from mdlm_jax.runs.evaluation_options import check_length, check_likelihood, refuse_mixed
+from mdlm_jax.runs.evaluation_options import check_classify, check_length, check_likelihood, refuse_mixed
 
 
 def add_evaluate(verbs) -> None:
@@ -19,7 +19,9 @@ def add_evaluate(verbs) -> None:
     verb.add_argument("--sequences", type=int, help="number of held-out sequences (default: eval.sequences of the run)")
     verb.add_argument("--data", help="the corpus, if it is no longer at the run's data.path")
     verb.add_argument(
-        "--source", choices=("stdlib", "text", "tfds", "tokens", "chat", "markov", "shapes"), help="source of --data"
+        "--source",
+        choices=("stdlib", "text", "tfds", "tokens", "chat", "markov", "shapes", "digits"),
+        help="source of --data",
     )
     verb.add_argument("--validation-path", help="held-out files of --data (default: the source's own split)")
     verb.add_argument("--path", help="text files to evaluate from beginning to end: .txt, .jsonl and others")
@@ -33,6 +35,9 @@ def add_evaluate(verbs) -> None:
     verb.add_argument("--pairs", help="a .jsonl file with prompts and answers; evaluates the nats of each answer")
     verb.add_argument("--prompt-field", help="field with the prompt in --pairs (default: prompt)")
     verb.add_argument("--answer-field", help="field with the answer in --pairs (default: answer)")
+    verb.add_argument(
+        "--classify", action="store_true", help="a run on digits: which of ten captions belongs to each held-out image"
+    )
     add_likelihood(verb, guidance=", with --pairs")
     verb.add_argument("--length", type=int, help="tokens of a sequence (default: the row length in training)")
     verb.add_argument("--out", type=pathlib.Path, help="also write the JSON to this file")
@@ -60,6 +65,8 @@ def _evaluate(options) -> int:
     config = check_model(options.run)
     if config is not None:
         check_length(config, options.length)
+    if options.classify:
+        check_classify(config, options.run, options.draws)
     if options.path is not None:
         check_files("--path", options.path, options.field)
     corpus = ",".join(filter(None, (options.data, options.validation_path)))
@@ -89,6 +96,10 @@ def _evaluated(options) -> dict:
             prompt_field=options.prompt_field,
             answer_field=options.answer_field,
         )
+    if options.classify:
+        from mdlm_jax.runs.classify import classify_run
+
+        return classify_run(options.run, draws=options.draws, sequences=options.sequences)
     from mdlm_jax.runs.evaluate import evaluate_run
     from mdlm_jax.runs.held_out import DataOptions
 

@@ -1,5 +1,6 @@
 """Which options of `evaluate` fit together. It imports no JAX, so a wrong command ends at once."""
 
+import pathlib
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ TIGHT = ("likelihood", "orders")
 WITHOUT = {
     "path": ("pairs", *CORPUS),
     "pairs": (*CORPUS, "field", "length"),
+    "classify": ("path", "pairs", "clip", *TIGHT, *CORPUS[:3], "field", "length"),
     "clip": (*TIGHT, *CORPUS[:3], "field", "length", "out"),
 }  # an option -> those that it leaves without effect
 ELBO = "elbo"  # the name of what an objective with a bound reports
@@ -60,6 +62,25 @@ def check_likelihood(name: str | None, draws: int | None, orders: int | None) ->
         raise UserError(f"--draws={draws} with --likelihood={name}; accepted: one of the two")
     if orders is not None and name != "orders":
         raise UserError(f"--orders={orders}; accepted: with --likelihood=orders")
+
+
+def check_classify(config: ConfigDict | None, folder: pathlib.Path, draws: int | None) -> None:
+    """Refuses to classify what is no run of `unified` on digits.
+
+    Args:
+        config: The config of the run; None for a public model.
+        folder: The run's folder.
+        draws: Noise draws for each caption; None for the run's `eval.draws`.
+
+    Raises:
+        UserError: It is another run, or the draws are no even number.
+    """
+    found = "a public model" if config is None else f"a run of {config.objective.name} on {config.data.source}"
+    if config is None or config.data.source != "digits" or config.objective.name != "unified":
+        raise UserError(f"--classify: {folder} is {found}; accepted: a run of unified on digits")
+    draws = config.eval.draws if draws is None else draws
+    if draws < 2 or draws % 2:
+        raise UserError(f"--draws={draws}; accepted with --classify: an even number, 2 or more")
 
 
 def check_length(config: ConfigDict, length: int | None) -> None:

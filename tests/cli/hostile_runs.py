@@ -94,6 +94,7 @@ def run_lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--orders": ["8", *below(2)],
                 "--length": ["9999", *below(1)],
                 "--clip": [""],
+                "--classify": [""],  # the run is of text
             },
         ),
         (

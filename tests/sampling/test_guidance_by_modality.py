@@ -1,8 +1,5 @@
 """Guidance by the other modality, on a network that knows a world of two words and two codes, against enumeration."""
 
-import functools
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,42 +7,12 @@ import pytest
 from scipy.stats import chi2
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.models.architecture import Architecture
-from mdlm_jax.models.transformer import Model
-from mdlm_jax.models.within_modality import within_modality
 from mdlm_jax.sampling import Confidence, FirstHitting, Trained, sample
 from mdlm_jax.sampling.guidance import Weight, guided_sides, readings_without
 from mdlm_jax.sampling.network import Network, logits_of, read
+from tests.sampling.two_modalities import L, V, conditional, network
 
-TEXT, V, L = 2, 5, 4  # ids 0 and 1 are text, at positions 0 and 1; 2 to 4 are image
 OF_PAIRS = Trained(text_length=2)
-IDS = [range(TEXT), range(TEXT), range(TEXT, V), range(TEXT, V)]
-
-
-@functools.cache
-def conditional(seen):
-    """p[L, V]: each position given what is seen of a row (V is a mask), by summation over the joint distribution."""
-    rows = np.array(list(itertools.product(*IDS)))
-    joint = np.random.default_rng(5).dirichlet(np.full(len(rows), 0.4))
-    joint = joint * np.all((np.array(seen) == V) | (np.array(seen) == rows), axis=1)
-    return np.array([[joint[rows[:, i] == v].sum() for v in range(V)] for i in range(L)]) / joint.sum()
-
-
-@functools.cache
-def network():
-    """Its hidden states are the log conditionals, with nonsense for the other modality, and its head the identity."""
-    table = np.zeros((V + 1,) * L + (L, V))
-    for seen in itertools.product(*([*ids, V] for ids in IDS)):
-        own = np.array([np.isin(np.arange(V), ids) for ids in IDS])
-        table[seen] = np.where(own, np.log(conditional(seen) + 1e-30), 50 * np.sin(np.arange(V) + sum(seen)))
-    table = jnp.asarray(table, jnp.float32)
-    architecture = Architecture(V, layers=1, width=V, heads=1, key_value_heads=1, mlp_width=1)
-
-    def hidden(params, view, mask, cache=None):
-        return table[tuple(view.tokens.T)], None
-
-    model = Model(lambda key: (), hidden, lambda _, out: out, None, architecture, by_layer=lambda params: params)
-    return within_modality(model, TEXT, 2)
 
 
 def guided(row, given, weight, position):

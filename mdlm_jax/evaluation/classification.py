@@ -1,0 +1,98 @@
+"""Which of several captions belongs to an image, by their likelihood."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mdlm_jax.data import Example
+from mdlm_jax.evaluation.pairs import pair_nats
+from mdlm_jax.models.transformer import Model
+from mdlm_jax.objectives.base import Objective
+from mdlm_jax.objectives.modality_tasks import TASKS, row_of_task
+
+
+class Classified(NamedTuple):
+    """How often the likeliest caption is the right one."""
+
+    accuracy: float
+    standard_error: float  # over images
+    images: int
+    captions: int  # to choose from
+
+
+def caption_nats(
+    model: Model,
+    objective: Objective,
+    params: Any,
+    objective_params: Any,
+    rows: Int[np.ndarray, "n L"],
+    captions: Int[np.ndarray, "n C words"],
+    task: str,
+    text_vocab: int,
+    *,
+    draws: int,
+    batch_size: int,
+    chunk: int,
+) -> Float[np.ndarray, "n C"]:
+    """The nats of every caption of every image, with the same noise for all captions of an image.
+
+    Common noise cancels in the differences between captions: those that a network cannot tell apart have equal nats.
+
+    Args:
+        model: The network.
+        objective: `unified`, or another whose `evaluate` reads masks.
+        params: Parameters of the network.
+        objective_params: Parameters of the objective.
+        rows: Text, then image.
+        captions: What stands in the place of the text, C captions for each row.
+        task: A key of TASKS: `text_given_image` gives -log p(caption | image), `image_given_text`
+            -log p(image | caption), `joint` both.
+        text_vocab: V_t: ids below it are text.
+        draws: Noise draws for each caption, an even number.
+        batch_size: Views computed at once.
+        chunk: Positions of a row whose logits exist at once.
+    """
+    count, choices, words = captions.shape
+    tokens = np.repeat(rows, choices, axis=0)
+    tokens[:, :words] = captions.reshape(-1, words)
+    example = Example(tokens, np.ones_like(tokens), np.zeros(tokens.shape, bool))
+    found = pair_nats(
+        model,
+        objective,
+        params,
+        objective_params,
+        row_of_task(example, TASKS[task], text_vocab, model.architecture.vocab_size),
+        draws=draws,
+        batch_size=batch_size,
+        chunk=chunk,
+        keys=np.repeat(np.arange(count), choices),
+    )
+    return found.nats.reshape(count, choices)
+
+
+def classified(nats: Float[np.ndarray, "n C"], truth: Int[np.ndarray, "n"]) -> Classified:
+    """The share of rows whose least nats are those of the true caption. Of k equal ones, each counts 1 / k.
+
+    Args:
+        nats: Of every caption.
+        truth: The number of the right caption of each row.
+    """
+    least = nats == nats.min(axis=1, keepdims=True)
+    right = np.take_along_axis(least, truth[:, None], axis=1)[:, 0] / least.sum(axis=1)
+    error = right.std(ddof=1) / math.sqrt(len(right)) if len(right) > 1 else math.nan
+    return Classified(float(right.mean()), float(error), *nats.shape)
+
+
+def logistic_regression(
+    train: Float[np.ndarray, "m pixels"],
+    labels: Int[np.ndarray, "m"],
+    held_out: Float[np.ndarray, "n pixels"],
+    truth: Int[np.ndarray, "n"],
+) -> Classified:
+    """scikit-learn's logistic regression on pixels, with its default penalty: what a caption model is compared with."""
+    from sklearn.linear_model import LogisticRegression
+
+    fitted = LogisticRegression(max_iter=5000).fit(train, labels)
+    return classified(-fitted.predict_log_proba(held_out), truth)
