@@ -131,6 +131,15 @@ def flops_per_sequence(
     )
 
 
+def block_matrices(architecture: Architecture) -> dict[str, tuple[int, int]]:
+    """The matrices of a block, by module: (width of the network, the other width)."""
+    a = architecture
+    heads, groups = a.heads * a.head_width, a.key_value_heads * a.head_width
+    others = {"query": heads, "key": groups, "value": groups, "attention_out": heads, "up": a.mlp_width}
+    others |= {"down": a.mlp_width} | ({"gate": a.mlp_width} if a.mlp == "swiglu" else {})
+    return {module: (a.width, other) for module, other in others.items()}
+
+
 def optimizer_flops(architecture: Architecture, name: str, frozen: Sequence[str] = ()) -> int:
     """FLOPs of the optimiser's matrix products in a step: those of Muon's five Newton-Schulz steps; 0 for the others.
 
@@ -143,15 +152,11 @@ def optimizer_flops(architecture: Architecture, name: str, frozen: Sequence[str]
     """
     if name != "muon":
         return 0
-    a = architecture
-    heads, groups = a.heads * a.head_width, a.key_value_heads * a.head_width
-    outputs = {"query": heads, "key": groups, "value": groups, "attention_out": heads, "up": a.mlp_width}
-    outputs |= {"down": a.mlp_width} | ({"gate": a.mlp_width} if a.mlp == "swiglu" else {})
     total = 0
-    for module, other in outputs.items():
+    for module, widths in block_matrices(architecture).items():
         if not any(fnmatchcase(f"blocks/{module}/kernel", pattern) for pattern in frozen):
-            short, long = sorted((a.width, other))
-            total += a.layers * NEWTON_SCHULZ_STEPS * (4 * short**2 * long + 2 * short**3)
+            short, long = sorted(widths)
+            total += architecture.layers * NEWTON_SCHULZ_STEPS * (4 * short**2 * long + 2 * short**3)
     return total
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mdlm_jax.costs.flops import num_parameters
+from mdlm_jax.costs.flops import block_matrices, num_parameters
 from mdlm_jax.models.architecture import Architecture
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -19,7 +19,7 @@ NUMBERS_PER_PAIR = 2.5  # scores, probabilities and their gradient, partly share
 class Memory(NamedTuple):
     """Bytes on one device."""
 
-    state: float  # parameters, Adam's two moments, gradients and averaged weights, all float32
+    state: float  # parameters, the optimiser's moments, gradients and averaged weights, all float32
     gathered: float  # one layer whole, embedding and head in float32, and their gradients
     activations: float
     logits: float  # of a chunk, and their gradient
@@ -51,8 +51,17 @@ def device_memory(
     gathered = (size + 4) * parameters.non_embedding / a.layers / train.mesh_tensor + 8 * ends
     working = 0 if train.remat == "none" else layer  # a layer that is recomputed, one at a time
     return Memory(
-        state=(16 + (4 if config.optim.ema else 0)) * parameters.total / split,
+        state=4 * ((2 + bool(config.optim.ema)) * parameters.total + _moments(config.optim.name, a)) / split,
         gathered=gathered if split > 1 else 0.0,
         activations=size * rows * positions * (a.layers * kept + working),
         logits=2 * 4 * rows * min(train.loss_chunk, scored) * a.vocab_size,
     )
+
+
+def _moments(optimizer: str, architecture: Architecture) -> int:
+    """Numbers that the optimiser keeps: two for each parameter; Lion, and Muon for the matrices of blocks, keep one."""
+    parameters = num_parameters(architecture).total
+    if optimizer == "lion":
+        return parameters
+    matrices = architecture.layers * sum(a * b for a, b in block_matrices(architecture).values())
+    return 2 * parameters - (matrices if optimizer == "muon" else 0)

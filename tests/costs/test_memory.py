@@ -3,6 +3,7 @@
 import json
 import math
 
+import jax
 import pytest
 
 from benchmarks.ahead_of_time import Case, config_of, stored
@@ -53,6 +54,18 @@ def test_memory_matches_what_xla_reserves(keys):
     assert 1 <= memory.total / measured < 1.2  # never too little, and a fifth too much at most
     kept = 12 / 16 * memory.state  # parameters and two moments; the gradient is temporary
     assert kept == pytest.approx(reserved.argument_size_in_bytes, rel=2e-3)
+
+
+@pytest.mark.parametrize("keys", [{}, {"optim__name": "lion"}, {"optim__name": "muon", "optim__ema": 0.9}])
+def test_state(keys):
+    """All but the gradient is what the train step keeps; a few counters aside."""
+    asked = config(**keys)
+    built = build(asked)
+    kept = jax.tree.leaves(jax.eval_shape(built.make_state, *built.initial))
+    (planned,) = plan_runs([asked])
+    gradient = 4 * planned.parameters.total
+    counted = sum(leaf.size * leaf.dtype.itemsize for leaf in kept if leaf.size > 99)
+    assert memory_of(planned, 1).state - gradient == counted
 
 
 def test_memory_splits_over_devices():
