@@ -9,7 +9,8 @@ from mdlm_jax.build.rows import rows_of
 from mdlm_jax.config import differing_keys, flatten, load_config
 from mdlm_jax.configs.base import KEYS
 from mdlm_jax.configs.key import NOT_ZERO
-from mdlm_jax.costs.flops import COUNTERS, num_parameters
+from mdlm_jax.costs.counters import COUNTERS
+from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.data import Example
 from mdlm_jax.data.captioned import CAPTIONED
 from mdlm_jax.data.chat_rows import PADDINGS

@@ -16,7 +16,8 @@ from mdlm_jax.config import validate
 from mdlm_jax.configs.base import KEYS
 from mdlm_jax.configs.checks import refuse
 from mdlm_jax.configs.relations import SHAPE, refuse_contradictions
-from mdlm_jax.costs.flops import Flops, attended_pairs, flops_per_sequence, steps_for_budget
+from mdlm_jax.costs.counters import Flops
+from mdlm_jax.costs.flops import attended_pairs, flops_per_sequence, steps_for_budget
 from mdlm_jax.data.captioned import CAPTIONED, layout_of
 from mdlm_jax.data.markov import parse_markov
 from mdlm_jax.data.tokenizer import open_tokenizer

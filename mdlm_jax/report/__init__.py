@@ -1,6 +1,6 @@
 """From results to an HTML report: analyses of the results, and their figures and sentences."""
 
-from mdlm_jax.costs.flops import COUNTERS
+from mdlm_jax.costs.counters import COUNTERS
 from mdlm_jax.report.analysis import Analysis, analyse
 from mdlm_jax.report.equal_compute import equal_compute
 from mdlm_jax.report.figures import charts, render

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mdlm_jax.costs.flops import COUNTER_LABELS
+from mdlm_jax.costs.counters import COUNTER_LABELS
 from mdlm_jax.laws import Refusal, SeedMean, seed_mean
 from mdlm_jax.report.analysis import reference_first
 from mdlm_jax.runs.result import Result

@@ -6,7 +6,7 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from mdlm_jax.costs.flops import COUNTER_LABELS
+from mdlm_jax.costs.counters import COUNTER_LABELS
 from mdlm_jax.report.study import Study
 from mdlm_jax.runs.result import Result
 from mdlm_jax.style import number

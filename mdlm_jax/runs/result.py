@@ -7,7 +7,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from mdlm_jax.costs.flops import COUNTERS
+from mdlm_jax.costs.counters import COUNTERS
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs.records import fits

@@ -6,7 +6,7 @@ The loss has its minimum over the learning rate at 0.02 x (N / 10,000)^-0.25, wi
 import sys
 
 from mdlm_jax.config import LATER_KEYS
-from mdlm_jax.costs.flops import COUNTERS
+from mdlm_jax.costs.counters import COUNTERS
 from mdlm_jax.runs.result import SCHEMA_VERSION, Result
 
 PARAMETERS = {"4k": 4144, "12k": 12400, "33k": 32928}

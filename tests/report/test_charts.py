@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mdlm_jax.costs.flops import COUNTER_LABELS, COUNTERS
+from mdlm_jax.costs.counters import COUNTER_LABELS, COUNTERS
 from mdlm_jax.report.analysis import analyse
 from mdlm_jax.report.figures import charts, render
 from mdlm_jax.report.figures.compute import loss_against_flops

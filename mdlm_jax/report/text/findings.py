@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 
-from mdlm_jax.costs.flops import COUNTER_LABELS
+from mdlm_jax.costs.counters import COUNTER_LABELS
 from mdlm_jax.laws import MAX_DECADES, Multiplier, Optima, Refusal, interval
 from mdlm_jax.report.analysis import Analysis, Comparison, likelihoods
 from mdlm_jax.style import number

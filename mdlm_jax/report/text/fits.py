@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mdlm_jax.costs.flops import COUNTER_LABELS
+from mdlm_jax.costs.counters import COUNTER_LABELS
 from mdlm_jax.laws import HeldOut, Profile, Refusal
 from mdlm_jax.report.parametric_fits import ParametricFit
 from mdlm_jax.report.text.findings import refusals

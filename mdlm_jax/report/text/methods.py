@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mdlm_jax.costs.flops import COUNTER_LABELS
+from mdlm_jax.costs.counters import COUNTER_LABELS
 from mdlm_jax.laws import Crossing, Optima, SeedMean
 from mdlm_jax.laws.optima import REPLICATES
 from mdlm_jax.report.parametric_fits import ESTIMATOR, RESAMPLES, ParametricFit
