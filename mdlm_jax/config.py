@@ -1,6 +1,5 @@
 """From files and flags to one checked ConfigDict. Past `build` nothing knows of configs."""
 
-import functools
 import hashlib
 import itertools
 import json
@@ -204,8 +203,8 @@ def hash_of_stored(path: str | os.PathLike) -> str:
 def _hash_of_values(values: dict[str, Any]) -> str:
     nested: dict[str, Any] = {}
     for key, value in values.items():
-        *parents, leaf = key.split(".")
-        holder = functools.reduce(lambda node, parent: node.setdefault(parent, {}), parents, nested)
+        section, _, leaf = key.rpartition(".")
+        holder = nested.setdefault(section, {}) if section else nested
         if key not in LATER_KEYS or value != LATER_KEYS[key]:
             holder[leaf] = value
     return hashlib.sha256(_as_json(nested).encode()).hexdigest()[:8]

@@ -169,18 +169,17 @@ def _launch(options, again: bool) -> int:
 
 
 def _status(options) -> int:
-    from rich.console import Console
-
+    from mdlm_jax.sweeps import states
+    from mdlm_jax.sweeps.found import found_runs
     from mdlm_jax.tables import show
 
-    config_files(_folder(options))
-    from mdlm_jax.sweeps import states, sweep
-
-    jobs, problems = sweep.found_jobs(_folder(options))
+    jobs, found, problems = found_runs(_folder(options))
     if options.watch:
+        from rich.console import Console
+
         over = lambda found, answered: not any(run.state in states.MOVING for run in found.values())  # noqa: E731
         states.watch(jobs, over, Console())
-    found = sweep.states(jobs)
+        found = found_runs(_folder(options)).states
     show(states.status_table(jobs, found))
     print("\n".join([*problems, states.counts(jobs, found)]))
     return 0

@@ -13,6 +13,7 @@ from mdlm_jax.models.attention import check_backend
 from mdlm_jax.models.float8 import check_float8
 from mdlm_jax.runs.exhausted import one_line_on_exhaustion
 from mdlm_jax.runs.extension import extend, with_schedule
+from mdlm_jax.runs.finished import finished
 from mdlm_jax.runs.fresh import refuse_lost, set_aside
 from mdlm_jax.runs.hold import hold
 from mdlm_jax.runs.inputs import keep_inputs
@@ -21,7 +22,7 @@ from mdlm_jax.runs.population import alone, populations, together
 from mdlm_jax.runs.programs import FUNCTIONS, Compiled, Programs, shared
 from mdlm_jax.runs.result import Result, write_result
 from mdlm_jax.runs.rewind import BadLoss, RunFailed, go_back, read_rewinds
-from mdlm_jax.runs.run_folder import claim_folder, describe, finished
+from mdlm_jax.runs.run_folder import claim_folder, describe
 from mdlm_jax.runs.same_run import check_folder
 from mdlm_jax.runs.say import doing, say
 from mdlm_jax.runs.steps import Ended, Member, take_steps

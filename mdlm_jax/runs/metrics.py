@@ -15,6 +15,7 @@ import jax
 from mdlm_jax.costs.hardware import Peak, utilisation
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.runs.say import clock
 
 
 class Writer(NamedTuple):
@@ -184,10 +185,3 @@ def progress(
         ends_line = not live or step >= steps
         if shown:
             print(f"\r{text}\033[K" if live else text, end="\n" if ends_line else "", file=sys.stderr, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """h:mm:ss, or m:ss under an hour."""
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,5 +1,6 @@
 """Records in a run's folder: JSON files that hold a NamedTuple, or a list of them, and are read with their types."""
 
+import functools
 import json
 import math
 import pathlib
@@ -12,14 +13,18 @@ from mdlm_jax.errors import UserError
 
 T = TypeVar("T", bound=tuple)
 Read = TypeVar("Read")
+# a sweep has thousands of records of the same few types
+_hints = functools.cache(typing.get_type_hints)
+_origin = functools.cache(typing.get_origin)
+_arguments = functools.cache(typing.get_args)
 
 
 def fits(value: Any, kind: Any) -> bool:
     """Whether a value from JSON has a type, such as int, float | None or dict[str, float]. Numbers are finite."""
     if isinstance(kind, types.UnionType):
-        return any(fits(value, option) for option in typing.get_args(kind))
-    if typing.get_origin(kind) is dict:
-        value_kind = typing.get_args(kind)[1]
+        return any(fits(value, option) for option in _arguments(kind))
+    if _origin(kind) is dict:
+        value_kind = _arguments(kind)[1]
         return isinstance(value, dict) and all(fits(item, value_kind) for item in value.values())
     if kind is Any:
         return True
@@ -42,7 +47,7 @@ def record(fields: Any, kind: type[T]) -> T:
     """
     if not isinstance(fields, dict):
         raise ValueError(f"it holds {fields!r:.40}, expected an object")
-    expected = typing.get_type_hints(kind)
+    expected = _hints(kind)
     fields = getattr(kind, "_field_defaults", {}) | fields
     for key in [*expected, *fields]:
         if key not in fields:

@@ -1,6 +1,5 @@
 """The folder of a run: config.json is written at the start, result.json at the end."""
 
-import functools
 import pathlib
 import platform
 
@@ -13,11 +12,10 @@ from mdlm_jax.build.objective import objective_label
 from mdlm_jax.config import hash_of_stored, to_json
 from mdlm_jax.costs.flops import num_parameters, optimizer_flops
 from mdlm_jax.data.pipeline import Data
-from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import Likelihood
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs.lineage import SCRATCH, read_lineage, totals
-from mdlm_jax.runs.result import FILE_NAME, SCHEMA_VERSION, Result, read_result
+from mdlm_jax.runs.result import SCHEMA_VERSION, Result
 from mdlm_jax.runs.same_run import cannot_be_written, check_folder
 
 
@@ -35,30 +33,6 @@ def claim_folder(config: ConfigDict, folder: pathlib.Path) -> None:
         write_whole(path, to_json(config))
     except OSError as error:
         raise cannot_be_written(folder, error) from error
-
-
-def finished(folder: pathlib.Path) -> Result | None:
-    """The result of a finished run; None if it has not finished with the config in its folder."""
-    return _finished(folder, *(_version(folder / name) for name in (FILE_NAME, "config.json")))
-
-
-def _version(path: pathlib.Path) -> tuple[int, int, int] | None:
-    """Changes whenever a file is written; None if it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-@functools.lru_cache(maxsize=16_384)  # a sweep that is watched looks at all its runs every two seconds
-def _finished(folder: pathlib.Path, result_version: tuple | None, config_version: tuple | None) -> Result | None:
-    try:
-        result = read_result(folder / FILE_NAME)
-    except UserError:
-        return None
-    current = result.config_hash == hash_of_stored(folder / "config.json")
-    return result if result.status == "done" and current else None
 
 
 def bytes_per_token(data: Data) -> float | None:

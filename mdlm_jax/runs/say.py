@@ -17,6 +17,13 @@ def say(line: str) -> None:
     print(f"mdlm-jax: {line}", file=sys.stderr, flush=True)
 
 
+def clock(seconds: float) -> str:
+    """h:mm:ss, or m:ss under an hour."""
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
 def counted(what: str, items: Sequence[Item]) -> Iterator[Item]:
     """Yields the items, and reports which of them is next if they take long."""
     started = told = time.perf_counter()

@@ -9,8 +9,8 @@ from rich.console import Console
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.execution import config_of_run
+from mdlm_jax.runs.finished import finished
 from mdlm_jax.runs.population import populations
-from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import launch, live, slurm, states, submit_line
 from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.plan import first_of

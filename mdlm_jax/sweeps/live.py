@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from mdlm_jax.runs.metrics import clock
+from mdlm_jax.runs.say import clock
 from mdlm_jax.sweeps.launch import Ended, Snapshot
 from mdlm_jax.sweeps.work import LOG_NAME, tail
 

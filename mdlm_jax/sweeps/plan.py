@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from mdlm_jax.build import Plan, plan, warmup_steps
-from mdlm_jax.costs.flops import Flops, Parameters, num_parameters, steps_for_budget
+from mdlm_jax.costs.counters import Flops
+from mdlm_jax.costs.flops import Parameters, num_parameters, steps_for_budget
 from mdlm_jax.costs.memory import Memory, device_memory
 from mdlm_jax.costs.prices import Hardware, dollars, hours
 from mdlm_jax.errors import UserError

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
-from mdlm_jax.runs.metrics import clock
+from mdlm_jax.runs.finished import finished
 from mdlm_jax.runs.result import FILE_NAME, Result, read_result
-from mdlm_jax.runs.run_folder import finished
+from mdlm_jax.runs.say import clock
 from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.launched import read_launched

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import config_hash, flatten, from_json, hash_of_stored, to_json
+from mdlm_jax.config import config_hash, flatten, hash_of_stored, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.report.groups import grouped
@@ -18,13 +18,12 @@ from mdlm_jax.runs.execution import record_execution
 from mdlm_jax.runs.inputs import differing_from
 from mdlm_jax.runs.programs import shape_of
 from mdlm_jax.runs.result import FILE_NAME, Result, read_results
-from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.runs.saved import saved_steps
 from mdlm_jax.runs.say import say
 from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.experiment import Experiment
+from mdlm_jax.sweeps.found import found_runs
 from mdlm_jax.sweeps.jobs import Job
-from mdlm_jax.sweeps.places import config_files
 from mdlm_jax.sweeps.plan import PlannedRun, first_of, plan_runs, refuse_all
 from mdlm_jax.sweeps.states import RunState, states_of
 
@@ -89,30 +88,6 @@ def jobs_of(planned: Sequence[PlannedRun], folder: pathlib.Path) -> list[Job]:
     ]
 
 
-def found_jobs(folder: pathlib.Path) -> tuple[list[Job], list[str]]:
-    """The runs in the folder of a sweep, and one line for each config that cannot be read.
-
-    Raises:
-        UserError: There is no run.
-    """
-    jobs, configs, problems = {}, {}, []
-    for path in config_files(folder):
-        run = path.parent.absolute()
-        try:
-            if result := finished(run):  # it holds what a plan would find, and planning takes long
-                jobs[run] = Job(run, result.flops["exact"], result.steps, attempts.count(run))
-            else:
-                configs[run] = from_json(path)
-        except UserError as error:
-            problems.append(str(error))
-    if not jobs and not configs:
-        raise UserError("\n".join(problems))
-    # the folder may have been copied or renamed, so the job keeps the folder that was found
-    for run, job in zip(configs, jobs_of(plan_runs(list(configs.values())), folder), strict=True):
-        jobs[run] = job._replace(folder=run)
-    return [jobs[run] for run in sorted(jobs)], problems
-
-
 def states(jobs: Sequence[Job]) -> dict[pathlib.Path, RunState]:
     """The current state of every run."""
     folders = [job.folder for job in jobs]
@@ -159,8 +134,8 @@ def cancel(folder: pathlib.Path) -> int:
     Returns:
         The number of cancelled runs.
     """
-    jobs, _ = found_jobs(folder)
-    over = [path for path, run in states(jobs).items() if run.state in ("running", "waiting", "submitted", "stopped")]
+    found = found_runs(folder).states
+    over = [path for path, run in found.items() if run.state in ("running", "waiting", "submitted", "stopped")]
     for path in over:
         (path / attempts.CANCELLED).touch()
     slurm.cancel(over)

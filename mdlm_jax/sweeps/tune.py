@@ -18,8 +18,8 @@ from rich.table import Table
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.laws import MIN_SIZES, Minimum, isoflop_minimum, seed_deviation
+from mdlm_jax.runs.finished import finished
 from mdlm_jax.runs.result import Result
-from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import sweep
 from mdlm_jax.sweeps.experiment import Experiment
 from mdlm_jax.sweeps.names import size_name, variants

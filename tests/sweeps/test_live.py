@@ -5,7 +5,7 @@ import json
 
 import pytest
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mdlm_jax.sweeps import live
 from mdlm_jax.sweeps.launch import Ended, Job, Running, Slot, Snapshot
@@ -76,7 +76,8 @@ def test_lines_or_table(pool, tmp_path):
 
 def test_narrow_output_keeps_the_table(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
-    table = Table("name", "value")
-    table.add_row("a" * 30, "b" * 30)
+    table = Table("name", Column("value", justify="right"))
+    table.add_row("a" * 30, "[b]")
+    table.add_row("å", "b" * 30)
     show(table)
-    assert "a" * 30 + " │ " + "b" * 30 in capsys.readouterr().out
+    assert capsys.readouterr().out.splitlines()[1:] == ["a" * 30 + " " * 29 + "[b]", "å" + " " * 31 + "b" * 30]

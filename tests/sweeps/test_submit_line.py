@@ -14,6 +14,7 @@ from mdlm_jax.cli.main import main
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.sweeps import launchers, states, submit_line, sweep
+from mdlm_jax.sweeps.found import found_runs
 from mdlm_jax.sweeps.launch import Job
 from mdlm_jax.sweeps.names import run_id
 from tests import run_folders as runs
@@ -83,7 +84,7 @@ def test_submitted_run_is_not_resubmitted(tmp_path, experiment):
     """The queue never starts the runs; they are submitted again only after they are cancelled."""
     folder = tmp_path / "runs"
     sweep.prepare(sweep.plan_runs(experiment.configs), folder)
-    jobs, _ = sweep.found_jobs(folder)
+    jobs = found_runs(folder).jobs
     assert submit_line.submit(jobs, ": {command}") == {}
     assert {run.state for run in sweep.states(jobs).values()} == {"submitted"}
     assert sweep.cancel(folder) == 4

@@ -9,10 +9,11 @@ from mdlm_jax.config import to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.execution import config_of_run
+from mdlm_jax.runs.finished import finished
 from mdlm_jax.runs.loop import train
-from mdlm_jax.runs.run_folder import finished
 from mdlm_jax.sweeps import launch, launchers, slurm, states, sweep
 from mdlm_jax.sweeps.experiment import Experiment, load_experiment
+from mdlm_jax.sweeps.found import found_runs
 from mdlm_jax.sweeps.launch import Slot
 from mdlm_jax.sweeps.launched import write_launched
 from mdlm_jax.sweeps.names import run_id
@@ -95,8 +96,8 @@ def test_unwritable_folder_is_refused(tmp_path, experiment, run):
 
 
 def status(folder):
-    jobs, _ = sweep.found_jobs(folder)
-    table = states.status_table(jobs, sweep.states(jobs))
+    found = found_runs(folder)
+    table = states.status_table(found.jobs, found.states)
     return {
         name: dict(zip(column(table, "run"), column(table, name), strict=True)) for name in ("state", "cause", "step")
     }
@@ -105,7 +106,7 @@ def status(folder):
 def test_status_of_the_folders(tmp_path, experiment, run):
     folder = tmp_path / "runs"
     with pytest.raises(UserError, match="holds no runs"):
-        sweep.found_jobs(folder)
+        found_runs(folder)
     sweep.prepare(plan_runs(experiment.configs), folder)
     names = [run_id(config) for config in experiment.configs]
     assert set(status(folder)["state"].values()) == {"waiting"}
@@ -134,7 +135,7 @@ def test_damaged_files_are_named(tmp_path, experiment, run):
     (folder / names[2] / "result.json").write_text((folder / names[3] / "result.json").read_text())
     (folder / "cut").mkdir()
     (folder / "cut" / "config.json").write_text('{"seed": 0,')
-    assert [line.partition(" ")[0] for line in sweep.found_jobs(folder)[1]] == [f"{folder / 'cut' / 'config.json'}:"]
+    assert [line.partition(" ")[0] for line in found_runs(folder).problems] == [f"{folder / 'cut' / 'config.json'}:"]
     found = status(folder)
     assert list(found["state"].values()).count("done") == 1
     assert f"{folder / names[0] / 'result.json'}: not whole JSON, line 1" in found["cause"][names[0]]
