@@ -4,10 +4,11 @@ import argparse
 import pathlib
 
 from mdlm_jax.cli.devices import prepare_devices
-from mdlm_jax.cli.inputs import check_at_least, check_exists, check_finite, check_model
+from mdlm_jax.cli.inputs import check_at_least, check_finite, check_model
 from mdlm_jax.cli.likelihood_options import add_likelihood
 from mdlm_jax.cli.out import check_out_folder
 from mdlm_jax.cli.sampler_options import check_sampler
+from mdlm_jax.errors import UserError
 from mdlm_jax.harness.prompts import Prompts, check_prompts
 from mdlm_jax.runs.evaluation_options import check_length, check_likelihood
 
@@ -55,8 +56,8 @@ def _harness(options: argparse.Namespace) -> int:
     check_finite(options, "guidance")
     if options.sampler is not None:
         check_sampler(options.sampler)
-    if options.include_path is not None:
-        check_exists(options.include_path, "a folder with task files")
+    if options.include_path is not None and not options.include_path.is_dir():
+        raise UserError(f"--include-path={options.include_path}: no such folder; accepted: a folder with task files")
     config = check_model(options.run)
     if config is not None:
         check_length(config, options.length)

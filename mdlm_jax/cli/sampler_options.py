@@ -10,7 +10,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.plugins import FORM, is_plugin
 
 TRUNCATED = ("temperature", "top_k", "top_p")
-GUIDED = ("guidance", "guidance_ramp")
+GUIDED = ("guidance", "guidance_ramp", "guidance_min_time", "guidance_max_time")
 REVERSE = ("steps", *GUIDED)
 LOOP = ("loop_on", "loop_off", "loop_alpha")
 FEATURES = ("prompt_interval", "response_interval", "update_share", "guidance_interval")

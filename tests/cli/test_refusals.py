@@ -65,7 +65,7 @@ REFUSED = {
     "sample --run {run} --seed -1": "--seed=-1; accepted: 0 to",
     "sample --run {run} --out {text}/a": "cannot be written",
     "sample --run {run} --compare x --out /new": "no sampler 'x'",
-    "harness --run {run} --tasks x --out /new --include-path /missing": "/missing: no such file or folder",
+    "harness --run {run} --tasks x --out /new --include-path /missing": "--include-path=/missing: no such folder",
     "harness --run {run} --tasks x --out /new --sampler x": "no sampler 'x'",
     "harness --run {run} --tasks x --out /new --shots-as-turns": "accepted: with --chat",
     "sweep plan {text}": "lacks grid()",
