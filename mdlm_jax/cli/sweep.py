@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 
+from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.cli.inputs import check_at_least, check_exists, check_model
 from mdlm_jax.cli.out import check_out, check_out_folder
 from mdlm_jax.errors import UserError
@@ -29,6 +30,7 @@ def add_sweep(verbs) -> None:
             _sample,
             "samples of the best run of each objective and budget: speed, and likelihood under a judge",
         ),
+        ("evaluate", _evaluate, "a tighter likelihood of every run, for the report"),
         ("tune", _tune, "learning rates around those of the experiment, at one budget of each objective"),
     ):
         verb = sweep_verbs.add_parser(name, help=text)
@@ -48,6 +50,12 @@ def add_sweep(verbs) -> None:
                 "--mfu", type=float, help="share of the hardware's peak that a run reaches (default: 0.5)"
             )
             verb.add_argument("--price", type=float, help="dollars per device hour, instead of the listed price")
+        if function is _evaluate:
+            verb.add_argument("--likelihood", required=True, help="orders, left_to_right or confidence, as in evaluate")
+            verb.add_argument("--orders", type=int, help="with orders: number of orders of each sequence (default: 64)")
+            verb.add_argument(
+                "--sequences", type=int, help="number of held-out sequences (default: eval.sequences of each run)"
+            )
         if function is _sample:
             verb.add_argument(
                 "--judge",
@@ -228,6 +236,26 @@ def _sample(options) -> int:
     judge = options.judge or folder / samples.default_judge(results)
     for run in best:
         print(samples.measure_samples(folder / run.run_id, judge), flush=True)
+    return 0
+
+
+def _evaluate(options) -> int:
+    from mdlm_jax.runs.evaluation_options import LIKELIHOODS, check_likelihood
+
+    check_at_least(options, orders=2, sequences=2)
+    if options.likelihood not in LIKELIHOODS:
+        raise UserError(f"--likelihood={options.likelihood}; accepted: {', '.join(LIKELIHOODS)}")
+    check_likelihood(options.likelihood, None, options.orders)
+    experiment, folder = _experiment(options), _folder(options)
+    check_exists(folder, "the folder of a sweep with results")
+    prepare_devices()
+    from mdlm_jax.sweeps import sweep
+    from mdlm_jax.sweeps.tight import evaluate_runs
+
+    results, _ = sweep.collect(experiment, folder)
+    done = [result for result in results if result.status == "done"]
+    for line in evaluate_runs(done, folder, options.likelihood, options.orders, options.sequences):
+        print(line, flush=True)
     return 0
 
 

@@ -19,6 +19,7 @@ from mdlm_jax.report.figures.isoflop import isoflops
 from mdlm_jax.report.figures.optima import optimal_sizes
 from mdlm_jax.report.figures.parametric_fits import held_out, profiles, residuals
 from mdlm_jax.report.figures.samples import speed_and_quality
+from mdlm_jax.report.figures.tight import multipliers_under
 from mdlm_jax.report.study import Study, make_study
 from mdlm_jax.report.table import headings, rows
 from mdlm_jax.report.template import rendered
@@ -38,6 +39,7 @@ def figures(study: Study) -> Iterator[Figure | None]:
     One after another, so that each can be drawn while the next is put together.
     """
     yield multipliers(study.analysis)
+    yield multipliers_under(study.tight, study.analysis)
     yield from epochs(study.repeated)
     yield loss_against_flops(study.analysis)
     yield isoflops(study.analysis)

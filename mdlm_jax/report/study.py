@@ -12,6 +12,7 @@ from mdlm_jax.report.equal_compute import Cell, equal_compute
 from mdlm_jax.report.parametric_fits import ParametricFit, parametric_fits
 from mdlm_jax.report.repeated import Repeated, repeated
 from mdlm_jax.report.samples import Sampled, read_samples
+from mdlm_jax.report.tight import Under, under_likelihoods
 from mdlm_jax.runs.result import Result
 
 
@@ -24,6 +25,7 @@ class Study(NamedTuple):
     curves: dict[str, tuple]  # (FLOPs of the budgets' counter, training loss) by run id
     frontiers: dict[str, Frontier | Refusal]  # over the curves of each objective that has some
     samples: list[Sampled]
+    tight: list[Under]  # multipliers under other likelihoods
 
     @property
     def parametric_fits(self) -> dict[str, ParametricFit | Refusal]:
@@ -52,4 +54,5 @@ def make_study(results: Sequence[Result], problems: Sequence[str], folders: Mapp
         if any(run.run_id in curves for run in runs)
     }
     analysis = analysis._replace(left_out=[*analysis.left_out, *unused, *unread])
-    return Study(list(results), analysis, fitting, repeats, cells, curves, frontiers, samples)
+    tight = under_likelihoods(results, analysis)
+    return Study(list(results), analysis, fitting, repeats, cells, curves, frontiers, samples, tight)

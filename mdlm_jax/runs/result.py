@@ -63,6 +63,7 @@ class Result(NamedTuple):
     birth_step: int = 0  # the parent's step at which this run began
     inherited_tokens: int = 0  # part of `tokens`
     inherited_flops: dict[str, float] = {}  # part of `flops`
+    likelihoods: dict[str, dict[str, float]] = {}  # tighter than `loss`, by name: nats per token, errors, draws
     optimizer_flops: float = 0.0  # of the optimiser's matrix products in this run's own steps; in no counter
 
     @property

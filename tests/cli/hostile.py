@@ -106,6 +106,17 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             ["{sweep}", "--folder", "{runs}"],
             {"experiment": NO_EXPERIMENT, "--folder": [*MISSING, "{empty}"], "--judge": [*NO_RUN, "{masked}"]},
         ),
+        (
+            "sweep evaluate",
+            ["{sweep}", "--folder", "{runs}", "--likelihood", "orders"],
+            {
+                "experiment": NO_EXPERIMENT,
+                "--folder": [*MISSING, "{empty}"],
+                "--likelihood": [*WORDS, "", "elbo", "orders"],  # its only run is exact
+                "--orders": ["3", "5000", *below(2)],
+                "--sequences": below(2),
+            },
+        ),
         ("sweep tune", ["{sweep}", "--folder", "{new}"], launch),
         (
             "sweep work",

@@ -73,6 +73,7 @@ REFUSED = {
     "sweep run quickstart --workers -1": "--workers=-1; accepted: 0 or more",
     "sweep run quickstart --folder {text}/a": "--folder={text}/a: cannot be written",
     "sweep run quickstart --submit x": "--submit='x'; accepted: a line with {command}",
+    "sweep evaluate quickstart --likelihood elbo": "--likelihood=elbo; accepted: orders, left_to_right, confidence",
     "sweep report quickstart --folder /missing": "/missing: no such file or folder",
     "predict {text} --objective ar --parameters 1 --tokens 1": "holds no fits",
     "convert {run} --out {run}": "already exists; accepted: a new or empty folder",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from mdlm_jax.costs.counters import COUNTER_LABELS
 from mdlm_jax.laws import MAX_DECADES, Multiplier, Optima, Refusal, interval
 from mdlm_jax.report.analysis import Analysis, Comparison, likelihoods
+from mdlm_jax.report.tight import Under
 from mdlm_jax.style import number
 
 
@@ -90,6 +91,14 @@ def exponent(best: Optima, what: str, symbol: str) -> str:
         return text
     low, high = interval(getattr(best.sample, f"{what}_exponent"))
     return f"{text} [{low:.3f}, {high:.3f}]"
+
+
+def under_likelihood(found: Under) -> str:
+    """The compute multiplier under one likelihood, or why there is none."""
+    where = f"{found.other} against {found.reference}, {found.likelihood}: "
+    if isinstance(found.multiplier, Refusal):
+        return f"{where}no compute multiplier, because {found.multiplier.reason}."
+    return f"{where}{found.multiplier.mean:.3g} {_uncertainty(found.multiplier)}."
 
 
 def laws(analysis: Analysis) -> list[str]:
