@@ -9,7 +9,7 @@ def get_config() -> ConfigDict:
     config = base.get_config()
     config.objective.name = "unified"
     config.objective.tasks = "joint=0.4,image_given_text=0.3,text_given_image=0.3"
-    config.steps = 3000
+    config.steps = 2000
     config.data.source = "digits"
     config.data.path = "patch=1"
     config.data.sequence_length = 67

@@ -173,6 +173,19 @@ class ParameterizationFn(Protocol):
         ...
 
 
+@runtime_checkable
+class TaskOfFn(Protocol):
+    """Which task a row is read for."""
+
+    def __call__(self, u: Float[Array, ""], /) -> Int[Array, ""]:
+        """The number of the task in `Objective.tasks`.
+
+        Args:
+            u: As the view gets it.
+        """
+        ...
+
+
 def no_parameters(key: Array) -> Any:
     """The parameters of an objective that learns nothing itself: ()."""
     return ()
@@ -199,6 +212,8 @@ class Objective(NamedTuple):
     inputs: int = 0  # d of `View.noisy`
     views: int = 1  # K
     coordinates: int = 1  # P
+    tasks: tuple[str, ...] = ()  # what a row may be read for, where rows differ: their nats are reported apart
+    task_of: TaskOfFn | None = None  # for an objective with tasks
 
 
 def full(query, key):

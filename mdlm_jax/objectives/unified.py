@@ -93,6 +93,8 @@ def unified(
         estimator="random times",
         evaluate=any_order_of_modalities(mask_id, text_vocab),
         parameterization=lambda objective_params: parameterization,
+        tasks=tuple(tasks),
+        task_of=lambda u: draw_task(tasks, u)[0],
     )
 
 

@@ -15,6 +15,7 @@ import jax
 from mdlm_jax.costs.hardware import Peak, utilisation
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
+from mdlm_jax.objectives.modality_tasks import TASKS
 from mdlm_jax.runs.say import clock
 
 
@@ -93,6 +94,7 @@ GROUPS = {
         for name in ("loss", "trained_loss", "loss_mean", "gradient_norm", "learning_rate", "flops")
     },
     **{name: f"speed/{name}" for name in ("tokens_per_second", "mfu", "data_wait_seconds", "compile_seconds")},
+    **{f"{task}_nats_per_row": f"tasks/{task}" for task in TASKS},
     "gradient_noise_scale": "gradient_noise/scale_in_rows",
     "gradient_squared_norm": "gradient_noise/squared_norm",
     "gradient_variance": "gradient_noise/variance_of_a_row",

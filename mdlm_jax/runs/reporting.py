@@ -68,6 +68,7 @@ def open_report(
     plan, numbers, flops_per_step = built.plan, built.initial[1], float(built.plan.flops_per_step.exact)
     with open_writer(folder, config.train.loggers, start) as writer:
         reported = REPORTED + ("trained_loss",) * (built.options.loss_per != "token")
+        reported += tuple(f"{task}_nats_per_row" for task in built.objective.tasks)
         rates = progress(plan.steps, plan.tokens_per_step, flops_per_step, peak, shown and jax.process_index() == 0)
         next(rates)
         scales = noise_scales()

@@ -107,7 +107,8 @@ def make_train_step(
     Returns:
         (state, batch) -> (state, metrics). The metrics are scalars: loss, trained_loss, gradient_norm, tokens and bad;
         where the batch has several parts, microbatches or those of devices, also gradient_squared_norm and
-        gradient_variance, as `gradient_noise` estimates them.
+        gradient_variance, as `gradient_noise` estimates them; and TASK_nats_per_row of each task of the objective, NaN
+        where no row of the batch has it.
 
     Raises:
         UserError: `loss_per` is none of LOSS_PER.
@@ -138,16 +139,17 @@ def make_train_step(
         # the nats of each view are computed only where they are needed
         plain = each if share is None else each / share
         total, reported = total / objective.views, (total if share is None else plain.sum()) / objective.views
+        by_task = _nats_by_task(objective, plain, u)
         if objective.surrogate is not None:
             apart = jax.tree.map(lambda field: field.reshape(-1, objective.views, *field.shape[1:]), (plain, view))
             extra = jax.vmap(objective.surrogate, (None, 0, 0))(objective_params, *apart)
             total += extra.sum() if share is None else (extra * share[:: objective.views]).sum()
-        return total, reported
+        return total, (reported, by_task)
 
     def accumulated(trainable, key, step, batch: Batch):
-        """((nats, their gradient), the squared norms of the microbatches' gradients), each summed over microbatches.
+        """(((trained, (reported, by task)) nats, their gradient), squared norms of the microbatches' gradients).
 
-        Each takes every n-th row, so that it stays spread over the devices.
+        Each is summed over microbatches, which take every n-th row, so that each stays spread over the devices.
         """
         slope = jax.value_and_grad(summed_nats, has_aux=True)
         if options.microbatches == 1:
@@ -161,7 +163,8 @@ def make_train_step(
             sums = slope(trainable, key, step, part)
             return jax.tree.map(jnp.add, carry, (sums, optax.tree.norm(sums[1], squared=True))), None
 
-        nothing = (jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, trainable)
+        no_nats = jnp.zeros(()), (jnp.zeros(()), jnp.zeros((2, len(objective.tasks))))
+        nothing = no_nats, jax.tree.map(jnp.zeros_like, trainable)
         zeros = (nothing, jnp.zeros(()))
         return jax.lax.scan(add, zeros, parts)[0]
 
@@ -170,7 +173,7 @@ def make_train_step(
         sums = accumulated(trainable, state.key, state.step, batch), loss_mask(batch.example).sum()
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name)
-        (((total, reported), gradients), squares), num_tokens = sums
+        (((total, (reported, by_task)), gradients), squares), num_tokens = sums
         num_parts = options.microbatches * (1 if axis_name is None else jax.lax.psum(1, axis_name))
         num_tokens = jnp.maximum(num_tokens, 1)
         count = num_tokens if options.loss_per == "token" else options.batch_size
@@ -200,6 +203,9 @@ def make_train_step(
             "tokens": num_tokens,
             "bad": bad,
         }
+        metrics |= {
+            f"{name}_nats_per_row": total / rows for name, total, rows in zip(objective.tasks, *by_task, strict=True)
+        }
         if num_parts > 1:
             # each part has its share of `count`, so the gradient of its mean is that many times its sum's
             small = squares * num_parts / count**2
@@ -213,6 +219,15 @@ def make_train_step(
 def _shares(example: Example) -> Float[Array, "B"]:
     """1 over the tokens with a loss of each row; 1 where it has none."""
     return 1 / jnp.maximum(loss_mask(example).sum(axis=-1), 1)
+
+
+def _nats_by_task(objective: Objective, nats_of_views: Float[Array, "n"], u: Float[Array, "B"]) -> Float[Array, "2 G"]:
+    """The sums of the nats and of the rows of each of G tasks."""
+    if objective.task_of is None:
+        return jnp.zeros((2, 0))
+    is_task = jax.vmap(objective.task_of)(u) == jnp.arange(len(objective.tasks))[:, None]
+    rows = nats_of_views.reshape(-1, objective.views).mean(axis=1)
+    return jnp.stack([jnp.where(is_task, rows, 0).sum(axis=1), is_task.sum(axis=1)])
 
 
 def _scaled(view: View, share: Float[Array, "n"]) -> View:

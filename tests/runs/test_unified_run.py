@@ -41,6 +41,14 @@ def test_evaluation_has_every_task(folder):
     assert found["bits_per_pixel"]["image"] == pytest.approx(parts["image"] / np.log(2) / 36)
 
 
+def test_training_log_has_every_task(folder):
+    """Nats a row of the tasks that are trained."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    found = [{name for name in line if name.endswith("_nats_per_row")} for line in lines if "loss" in line]
+    trained = {f"{task}_nats_per_row" for task in ("joint", "image_given_text", "text_given_image")}
+    assert found and all(names == trained for names in found)
+
+
 @pytest.mark.parametrize(
     ("prompt", "mask_token"), [("a red square left", ""), ("<mask:4> #85 #17 #0 #5 #1 #0 #0 #0 #0", "<mask>")]
 )
