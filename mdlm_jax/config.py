@@ -157,15 +157,19 @@ def from_json(path: str | os.PathLike) -> ConfigDict:
     Raises:
         UserError: A value is invalid; the message names the file and the key.
     """
-    values = _stored_values(path)
+    values = stored_values(path)
     check_values(values, f"{path}: ")
     config = base.get_config()
     config.update_from_flattened_dict(values)
     return config
 
 
-def _stored_values(path: str | os.PathLike) -> dict[str, Any]:
-    """The values of a config.json by dotted key, unchecked."""
+def stored_values(path: str | os.PathLike) -> dict[str, Any]:
+    """The values of a config.json by dotted key, unchecked.
+
+    Raises:
+        UserError: The file is not there or holds no JSON object.
+    """
     try:
         values = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -197,7 +201,7 @@ def hash_of_stored(path: str | os.PathLike) -> str:
     Raises:
         UserError: The file is not there or holds no JSON object.
     """
-    return _hash_of_values(_stored_values(path))
+    return _hash_of_values(stored_values(path))
 
 
 def _hash_of_values(values: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from mdlm_jax.build.network import Network, network
 from mdlm_jax.build.plan import Plan, plan
 from mdlm_jax.build.rows import rows_of, with_rows
 from mdlm_jax.configs.checks import refuse
+from mdlm_jax.configs.relations import checkpoint_steps
 from mdlm_jax.data.pipeline import Data, open_data
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.transformer import Model
@@ -83,6 +84,8 @@ def open_training(config: ConfigDict, net: Network, mesh: Mesh) -> Training:
     data = open_rows(config, mesh)
     if data.max_steps is not None and data.max_steps < steps:
         refuse("data.epochs", config.data.epochs, f"more: the run has {steps} steps, its data ends at {data.max_steps}")
+    if (saved := checkpoint_steps(config)) and saved[-1] > steps:
+        refuse("train.checkpoint_at", config.train.checkpoint_at, f"steps up to {steps}, the last one of the run")
     if data.vocab_size > net.vocab_size:
         refuse("model.vocab_size", config.model.vocab_size, f"0, or at least the {data.vocab_size} tokens of the data")
     optim, optimizer = config.optim, optimizer_of(config, net.plan.architecture)

@@ -143,11 +143,12 @@ def _plan(options) -> int:
     hardware = parse_hardware(options.hardware, options.price) if options.hardware is not None else None
     experiment = _experiment(options)
     from mdlm_jax.runs.say import doing
-    from mdlm_jax.sweeps.plan import plan_runs, plan_table
+    from mdlm_jax.sweeps.branches import plan_experiment
+    from mdlm_jax.sweeps.plan import plan_table
     from mdlm_jax.tables import show
 
     with doing("planning the runs", one_process=True):
-        planned = plan_runs(experiment.configs, experiment.run_ids)
+        planned = plan_experiment(experiment)
     show(plan_table(planned, hardware, 0.5 if options.mfu is None else options.mfu))
     return 0
 

@@ -39,7 +39,11 @@ KEYS: dict[str, Key] = {
         when={"budget": (NOT_ZERO,)},
     ),
     "steps": Key(1000, "optimiser steps, where budget is 0", at_least=1, at_most=MOST_STEPS, when=NO_BUDGET),
-    "branch_from": Key("", "checkpoint whose whole state this run continues, as FOLDER@STEP", later=True),
+    "branch_from": Key(
+        "",
+        "checkpoint whose whole state this run continues, as FOLDER@STEP; a plain name is a run beside this one",
+        later=True,
+    ),
     "start_from": Key("", "folder of a run with the same network, whose weights initialise this one", later=True),
     #
     **OBJECTIVE_KEYS,
@@ -268,6 +272,7 @@ KEYS: dict[str, Key] = {
     "train.log_every": Key(50, "steps between log lines", at_least=1, execution=True),
     "train.validate_every": Key(0, "steps between validations; 0: at the end only", at_least=0, execution=True),
     "train.checkpoint_every": Key(500, "steps between checkpoints; 0: at the end only", at_least=0, execution=True),
+    "train.checkpoint_at": Key("", "steps whose checkpoints are saved and kept, by commas", execution=True, later=True),
     "train.loggers": Key("", "loggers besides metrics.jsonl", ("tensorboard", "wandb"), several=True, execution=True),
     #
     "eval.sequences": Key(256, "held-out rows", at_least=1, at_most=2**31 - 1),

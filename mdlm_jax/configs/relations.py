@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from mdlm_jax.configs.base import MOST_STEPS
 from mdlm_jax.configs.checks import refuse
 
 SHAPE = ("layers", "width", "heads", "key_value_heads", "mlp_width")
@@ -31,9 +32,22 @@ def refuse_contradictions(config: ConfigDict) -> None:
     if train.loss_per != "token" and data.source == "chat" and data.padding == "packed":
         # a mean over rows would count several answers as one
         refuse("data.padding", data.padding, f"unread or scored, where train.loss_per is {train.loss_per}")
+    checkpoint_steps(config)
     if model.lora_rank and model.parametrization != "standard":
         refuse("model.parametrization", model.parametrization, "standard where model.lora_rank is not 0")
     _refuse_shape(model)
+
+
+def checkpoint_steps(config: ConfigDict) -> tuple[int, ...]:
+    """The steps in `train.checkpoint_at`, ascending.
+
+    Raises:
+        UserError: It lists something else.
+    """
+    words = [word.strip() for word in config.train.checkpoint_at.split(",") if word.strip()]
+    if not all(word.isascii() and word.isdigit() and 0 < int(word[:11]) <= MOST_STEPS for word in words):
+        refuse("train.checkpoint_at", config.train.checkpoint_at, "steps from 1 on by commas, as in 500,1000")
+    return tuple(sorted({int(word) for word in words}))
 
 
 def _refuse_shape(model: ConfigDict) -> None:

@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+from collections.abc import Sequence
 
 import jax
 import orbax.checkpoint as ocp
@@ -20,7 +21,9 @@ from mdlm_jax.training.step import State
 logging.set_verbosity(logging.FATAL)  # Orbax raises its errors; its log only repeats them
 
 
-def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -> ocp.CheckpointManager:
+def open_checkpoints(
+    folder: pathlib.Path, every: int = 0, num_every: int = 0, at: Sequence[int] = ()
+) -> ocp.CheckpointManager:
     """Opens a run's checkpoints for training.
 
     Saving is asynchronous and atomic, and seals each checkpoint with digests. Damaged checkpoints are removed. The last
@@ -30,6 +33,7 @@ def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -
         folder: The checkpoints'.
         every: Keep checkpoints at multiples of this step.
         num_every: How many of these checkpoints to keep (the newest).
+        at: Steps whose checkpoints are kept, too.
 
     Raises:
         UserError: All checkpoints are damaged.
@@ -44,7 +48,7 @@ def open_checkpoints(folder: pathlib.Path, every: int = 0, num_every: int = 0) -
             seal.seal(unfinished)
             write_whole(folder.parent / LAST_SAVED, unfinished.name.partition(".")[0] + "\n")
 
-    kept = [policies.LatestN(2)]
+    kept = [policies.LatestN(2), policies.CustomSteps(at)]
     if every and num_every:
         kept.append(policies.EveryNSteps(every, max_to_keep=num_every))
     options = ocp.CheckpointManagerOptions(

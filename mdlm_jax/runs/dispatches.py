@@ -36,7 +36,7 @@ class Taken(NamedTuple):
     ended: float  # time.perf_counter
 
 
-def num_steps(step: int, steps: int, every: Sequence[int], most: int, seconds: float) -> int:
+def num_steps(step: int, steps: int, every: Sequence[int], most: int, seconds: float, at: Sequence[int] = ()) -> int:
     """How many steps to dispatch together.
 
     Args:
@@ -45,8 +45,10 @@ def num_steps(step: int, steps: int, every: Sequence[int], most: int, seconds: f
         every: A dispatch ends at each multiple of these; 0: no such end.
         most: The most steps of a dispatch.
         seconds: Measured seconds of a step; infinity before the first measurement.
+        at: A dispatch ends at each of these steps.
     """
     ends = [steps - step, *(number - step % number for number in every if number)]
+    ends += [number - step for number in at if number > step]
     return max(1, min(*ends, most, math.floor(SECONDS / max(seconds, 1e-9))))
 
 
@@ -59,7 +61,11 @@ def most_steps(batches: Sequence[Batch]) -> int:
 
 
 def reader(
-    arriving: Sequence[Iterator[Batch]], place: Callable[[Sequence[Batch]], Any], steps: int, every: Sequence[int]
+    arriving: Sequence[Iterator[Batch]],
+    place: Callable[[Sequence[Batch]], Any],
+    steps: int,
+    every: Sequence[int],
+    at: Sequence[int] = (),
 ) -> Callable[[int, float], Dispatch]:
     """Makes a function that reads the steps to dispatch next: (steps taken so far, seconds of a step) -> Dispatch.
 
@@ -68,6 +74,7 @@ def reader(
         place: Each member's batches, with an axis of steps first -> the joint batches on devices.
         steps: Steps of the run.
         every: A dispatch ends at each multiple of these; 0: no such end.
+        at: A dispatch ends at each of these steps.
     """
     most = 0
 
@@ -76,7 +83,7 @@ def reader(
         begun = time.perf_counter()
         rows = [[next(one)] for one in arriving]
         most = most or most_steps([first for (first,) in rows])
-        count = num_steps(step, steps, every, most, seconds)
+        count = num_steps(step, steps, every, most, seconds, at)
         for read, one in zip(rows, arriving, strict=True):
             read += [next(one) for _ in range(count - 1)]
         waited = time.perf_counter() - begun

@@ -34,7 +34,7 @@ def first_state(
         check_config(folder, step)
         state = checkpoint.restore(checkpoints, step, abstract)
     else:
-        parent, step = branch_point(config)
+        parent, step = branch_point(config, folder)
         state = checkpoint.restore_step(parent / "checkpoints", step, abstract)
     return step, runner.scatter(_with_hyperparameters(state, built.initial[1]))
 

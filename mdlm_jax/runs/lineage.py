@@ -15,12 +15,12 @@ from mdlm_jax.build import Plan, plan
 from mdlm_jax.configs.checks import refuse
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs.execution import config_of_run
+from mdlm_jax.runs.origin import LINEAGE as FILE_NAME
+from mdlm_jax.runs.origin import named_point
 from mdlm_jax.runs.records import read_record
 from mdlm_jax.runs.rewind import read_rewinds, write_rewinds
 from mdlm_jax.runs.saved import check_config, newest_whole, saved_steps
 from mdlm_jax.weights.source import holds_weights
-
-FILE_NAME = "lineage.json"
 
 
 class Lineage(NamedTuple):
@@ -36,21 +36,19 @@ class Lineage(NamedTuple):
 SCRATCH = Lineage("", "", 0, 0, {})
 
 
-def branch_point(config: ConfigDict) -> tuple[pathlib.Path, int]:
-    """(folder, step) of the checkpoint in `branch_from`.
+def branch_point(config: ConfigDict, folder: pathlib.Path) -> tuple[pathlib.Path, int]:
+    """`named_point`, of a checkpoint that is there.
 
     Raises:
         UserError: The value is no FOLDER@STEP, or there is no such checkpoint.
     """
-    folder, _, step = config.branch_from.rpartition("@")
-    if not folder or not step.isdigit():
-        refuse("branch_from", config.branch_from, "FOLDER@STEP, a run and the step of one of its checkpoints")
-    steps = saved_steps(pathlib.Path(folder) / "checkpoints")
-    if int(step) not in steps:
+    parent, step = named_point(config.branch_from, folder)
+    steps = saved_steps(parent / "checkpoints")
+    if step not in steps:
         refuse(
             "branch_from", config.branch_from, f"one of the checkpoints of steps {steps}" if steps else "another run"
         )
-    return pathlib.Path(folder), int(step)
+    return parent, step
 
 
 def check_parent(config: ConfigDict, folder: pathlib.Path) -> None:
@@ -60,15 +58,15 @@ def check_parent(config: ConfigDict, folder: pathlib.Path) -> None:
         UserError: The parent or its checkpoint is missing, its config was edited, or the run has two parents.
     """
     if read_lineage(folder) is None:
-        _parent(config)
+        _parent(config, folder)
 
 
-def _parent(config: ConfigDict) -> tuple[pathlib.Path, int] | None:
+def _parent(config: ConfigDict, folder: pathlib.Path) -> tuple[pathlib.Path, int] | None:
     """(folder, step) of the checkpoint that a run begins with, step 0 of a public model; None for one from scratch."""
     if config.branch_from and config.start_from:
         refuse("start_from", config.start_from, "nothing, where branch_from is given: a branch has its weights")
     if config.branch_from:
-        parent, step = branch_point(config)
+        parent, step = branch_point(config, folder)
         check_config(parent, step)
         return parent, step
     if not config.start_from:
@@ -91,7 +89,7 @@ def keep_lineage(config: ConfigDict, folder: pathlib.Path) -> Lineage:
     """
     if (kept := read_lineage(folder)) is not None:
         return kept
-    if (found := _parent(config)) is None:
+    if (found := _parent(config, folder)) is None:
         return SCRATCH
     parent, step = found
     # what a public model was trained on is not known

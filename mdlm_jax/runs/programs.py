@@ -16,7 +16,8 @@ OF_NO_PROGRAM = frozenset(
     {
         *OWN,
         *("budget", "budget_counter", "steps", "data.unique_tokens", "data.epochs", "eval.sequences", "eval.draws"),
-        *("train.log_every", "train.validate_every", "train.checkpoint_every", "train.loggers"),
+        *("train.log_every", "train.validate_every", "train.checkpoint_every", "train.checkpoint_at", "train.loggers"),
+        *("branch_from", "start_from"),
     }
 )
 FUNCTIONS = ("model", "validation_model", "objective", "optimizer", "make_state")  # of a Build: jax caches by identity

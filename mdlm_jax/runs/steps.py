@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import Build
+from mdlm_jax.configs.relations import checkpoint_steps
 from mdlm_jax.costs.hardware import Peak
 from mdlm_jax.evaluation.likelihood import Likelihood, evaluate
 from mdlm_jax.runs import checkpoint
@@ -62,7 +63,8 @@ def take_steps(
         BadLoss: A single run has a bad step that is not skipped. One of several runs ends there, the others continue.
         RunFailed: A single run cannot continue.
     """
-    kept = members[0].config.train.checkpoint_every, num_kept(members[0].config)
+    config = members[0].config
+    kept = config.train.checkpoint_every, num_kept(config), checkpoint_steps(config)
     with ExitStack() as stack:
         saved = [stack.enter_context(checkpoint.open_checkpoints(it.folder / "checkpoints", *kept)) for it in members]
         first = [
@@ -148,7 +150,8 @@ def _until_stopped(
     """(the last step, the state after it, seconds of compilation, whether a signal ended the run before its end)."""
     settings, steps = group.members[0].config.train, group.members[0].built.plan.steps
     every = settings.log_every, settings.validate_every, settings.checkpoint_every
-    read = reader(arriving, group.program.place, steps, every)
+    at = checkpoint_steps(group.members[0].config)
+    read = reader(arriving, group.program.place, steps, every, at)
     step, seconds, unread, waited, compile_seconds = start, math.inf, None, 0.0, 0.0
     dispatch = read(step, seconds) if step < steps else None
     while dispatch is not None:
@@ -167,7 +170,7 @@ def _until_stopped(
         seconds = math.inf if first else agreed((unread.ended - begun) / taken.count)
         # of several processes, each must ask for every step
         stopping = any([stop(number) for number in range(taken.before + 1, step + 1)])
-        saving = stopping or step == steps or _due(settings.checkpoint_every, step)
+        saving = stopping or step == steps or _due(settings.checkpoint_every, step) or step in at
         validating = step < steps and _due(settings.validate_every, step)
         if saving or validating:
             group.report(unread)  # before it is saved: a bad step never is
@@ -182,8 +185,8 @@ def _until_stopped(
             group.reports[0].say(f"stopped at step {step:,} of {steps:,}, state saved; the same command resumes there")
             return step, state, compile_seconds, True
         if validating:
-            at, now = step, state
-            group.each(lambda i: group.validate(i, at, now))  # noqa: B023
+            number, now = step, state
+            group.each(lambda i: group.validate(i, number, now))  # noqa: B023
 
     return step, state, compile_seconds, False
 

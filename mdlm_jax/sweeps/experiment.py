@@ -1,6 +1,7 @@
 """An experiment is a Python file with a docstring, `TITLE` and `grid()`.
 
 `grid()` returns or yields one complete config per run, or returns a dict {label: config} whose labels name the runs.
+With `BRANCH = True` runs that differ only in length share their steps before the decay (`branches.py`).
 """
 
 import os
@@ -23,6 +24,7 @@ class Experiment(NamedTuple):
     title: str
     configs: list[ConfigDict]
     labels: tuple[str, ...] = ()  # names of the runs; (): they follow from the configs
+    branch: bool = False  # runs that differ only in length branch off one trunk
 
     @property
     def run_ids(self) -> list[str]:
@@ -46,6 +48,9 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
     title, grid = parts.get("TITLE"), parts.get("grid")
     if not isinstance(title, str) or not callable(grid):
         raise UserError(f"{path}: lacks {'TITLE' if callable(grid) else 'grid()'}, which every experiment defines")
+    branch = parts.get("BRANCH", False)
+    if not isinstance(branch, bool):
+        raise UserError(f"{path}: BRANCH is {branch!r:.60}; accepted: True or False")
     refuse_async(path, "grid", grid)
     with explained(path):
         made = grid()
@@ -66,7 +71,7 @@ def load_experiment(path: str | os.PathLike) -> Experiment:
                 f"{path}: a run is called {label!r:.60}; accepted: the name of a folder, up to {LONGEST} bytes"
             )
     _refuse_twins(path, configs)
-    return Experiment(path, title, configs, labels)
+    return Experiment(path, title, configs, labels, branch)
 
 
 def _is_file_name(label: object) -> bool:

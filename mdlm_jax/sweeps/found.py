@@ -70,7 +70,7 @@ def found_runs(folder: pathlib.Path) -> Found:
 def _job_of(run: pathlib.Path, state: RunState) -> Job:
     """The job of a run with a result, which holds what a plan would find; planning takes long."""
     assert state.result is not None
-    return Job(run, state.result.flops["exact"], state.result.steps, state.attempts)
+    return Job(run, state.result.own_flops["exact"], state.result.steps, state.attempts)
 
 
 def _planned(folder: pathlib.Path, configs: dict[pathlib.Path, ConfigDict]) -> dict[pathlib.Path, Job]:

@@ -13,11 +13,13 @@ class Job(NamedTuple):
     """A run to train, with any runs that are trained in the same program."""
 
     folder: pathlib.Path  # the run's folder; its last part is the run's name
-    flops: float  # of the whole run
-    steps: int
+    flops: float  # of the steps that the run takes itself
+    steps: int  # at its end
     forgiven: int = 0  # number of attempts before this launch
     mates: tuple = ()  # other jobs of the same program
     shape: Hashable = None  # equal for runs that can share compiled programs; None: unknown
+    parent: pathlib.Path | None = None  # of a branch: the folder of the run that it continues
+    birth_step: int = 0  # of a branch: the step of the parent's checkpoint
 
     @property
     def together(self) -> tuple["Job", ...]:
@@ -40,7 +42,7 @@ class Job(NamedTuple):
         Args:
             step_flops: CORE_STEP or ACCELERATOR_STEP.
         """
-        return self.total_flops + self.steps * step_flops
+        return self.total_flops + (self.steps - self.birth_step) * step_flops
 
 
 def longest_first(jobs: Sequence[Job], step_flops: float = ACCELERATOR_STEP) -> list[Job]:

@@ -11,12 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import NamedTuple
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
-from mdlm_jax.sweeps import tasks
+from mdlm_jax.sweeps import tasks, waits
 from mdlm_jax.sweeps.jobs import ACCELERATOR_STEP, CORE_STEP, Job, longest_first, preferred
 from mdlm_jax.sweeps.work import TRAIN, stop_signals, work_command
 
@@ -171,16 +171,37 @@ def _ended_elsewhere(job: Job, is_done: Callable[[pathlib.Path], bool]) -> Ended
     return None
 
 
+def _without_parent(job: Job, coming: Collection[pathlib.Path]) -> Ended | None:
+    """How a branch ends whose parent will not save the checkpoint that it continues; None for any other job.
+
+    Args:
+        job: The job.
+        coming: The runs that this pool trains or will train.
+    """
+    if job.parent is None or waits.is_ready(job) or job.parent in coming or attempts.is_running(job.parent):
+        return None
+    last = attempts.last_attempt(job.parent)
+    what = f"{job.parent.name} %s, whose step {job.birth_step:,} it continues"
+    if last and last.outcome == "failed":
+        return Ended(job, "failed", 0.0, last.exit_code, f"{what % 'failed'}: {last.cause}")
+    return Ended(job, "stopped", 0.0, 0, what % "is not trained")
+
+
 def _next_job(
-    wanted: Sequence[Job], waiting: list[Job], ended: list[Ended], is_done: Callable[[pathlib.Path], bool]
+    wanted: Sequence[Job],
+    waiting: list[Job],
+    running: Sequence[Running],
+    ended: list[Ended],
+    is_done: Callable[[pathlib.Path], bool],
 ) -> Job | None:
-    """Takes the first job that no process trains out of `waiting`; what has ended before it moves to `ended`."""
+    """Takes the first job that can start out of `waiting`; what has ended before it moves to `ended`."""
+    coming = {it.folder for job in (*waiting, *(run.job for run in running)) for it in job.together}
     for job in wanted:
-        if found := _ended_elsewhere(job, is_done):
+        if found := _ended_elsewhere(job, is_done) or _without_parent(job, coming):
             waiting.remove(job)
             waiting += [mate._replace(mates=job.mates[1:]) for mate in job.mates[:1]]
             ended.append(found)
-        elif not attempts.is_running(job.folder):
+        elif not attempts.is_running(job.folder) and waits.is_ready(job):
             waiting.remove(job)
             return job
     return None
@@ -231,7 +252,7 @@ def run_pool(
                 for place in list(free):
                     taken = {run.job.shape for run in running}
                     wanted = preferred(waiting, step_flops, place.shape, taken)
-                    if not received and (job := _next_job(wanted, waiting, ended, is_done)):
+                    if not received and (job := _next_job(wanted, waiting, running, ended, is_done)):
                         free.remove(place)
                         running.append(_start(job, place, command))
                 watch(Snapshot(waiting, running, ended, bool(received)))

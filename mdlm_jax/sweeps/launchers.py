@@ -11,7 +11,7 @@ from mdlm_jax.runs import attempts
 from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.finished import finished
 from mdlm_jax.runs.population import populations
-from mdlm_jax.sweeps import launch, live, slurm, states, submit_line
+from mdlm_jax.sweeps import launch, live, slurm, states, submit_line, waits
 from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.plan import first_of
 from mdlm_jax.sweeps.sweep import Launcher
@@ -44,18 +44,22 @@ def local(workers: int = 0, command: Sequence[str] = TRAIN) -> Launcher:
 
 
 def by_slurm(resources: dict[str, str], command: Sequence[str] = TRAIN) -> Launcher:
-    """A launcher that submits one SLURM array and watches it. The runs continue if the watching command ends."""
+    """A launcher that submits one SLURM array and watches it. The runs continue if the watching command ends.
+
+    Branches follow in arrays of their own, when their parents have saved what they continue.
+    """
 
     def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
         console = Console()
-        if starting:
-            ids = slurm.submit(folder, starting, resources, command)
+
+        def submit(ready: Sequence[Job]) -> None:
+            ids = slurm.submit(folder, ready, resources, command)
             console.print(f"{len(ids)} runs submitted to SLURM, from {ids[0]}; they continue if this command ends")
 
         def over(found: dict[pathlib.Path, states.RunState], answered: bool) -> bool:
             return answered and not any(run.queued or run.state == "running" for run in found.values())
 
-        _watch(jobs, over, console)
+        _submit_and_watch(starting, jobs, submit, over, console)
 
     return bring
 
@@ -69,25 +73,27 @@ def by_line(line: str, command: Sequence[str] = TRAIN) -> Launcher:
     submit_line.check_line(line)
 
     def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
-        console = Console()
-        problems = submit_line.submit(starting, line, command)
-        if starting and len(problems) == len(starting):
-            raise UserError(
-                f"--submit={line!r}: no run was submitted, {next(iter(problems.values()))}; "
-                "accepted: a line that ends with exit code 0"
-            )
-        if starting:
-            console.print(f"{len(starting) - len(problems)} runs submitted; they continue if this command ends")
-        causes = defaultdict(list)
-        for path, problem in problems.items():
-            causes[problem].append(path.name)
-        for problem, names in causes.items():
-            console.print(f"{first_of(names)}: not submitted, {problem}", soft_wrap=True, markup=False)
+        console, submitted = Console(), []
+
+        def submit(ready: Sequence[Job]) -> None:
+            problems = submit_line.submit(ready, line, command)
+            submitted.extend(job for job in ready if job.folder not in problems)
+            if not submitted:
+                raise UserError(
+                    f"--submit={line!r}: no run was submitted, {next(iter(problems.values()))}; "
+                    "accepted: a line that ends with exit code 0"
+                )
+            console.print(f"{len(ready) - len(problems)} runs submitted; they continue if this command ends")
+            causes = defaultdict(list)
+            for path, problem in problems.items():
+                causes[problem].append(path.name)
+            for problem, names in causes.items():
+                console.print(f"{first_of(names)}: not submitted, {problem}", soft_wrap=True, markup=False)
 
         def over(found: dict[pathlib.Path, states.RunState], answered: bool) -> bool:
             return not any(run.state in ("submitted", "running") for run in found.values())
 
-        _watch(jobs, over, console)
+        _submit_and_watch(starting, jobs, submit, over, console)
 
     return bring
 
@@ -118,9 +124,29 @@ def grouped(jobs: Sequence[Job], members: int) -> list[Job]:
     return found
 
 
-def _watch(jobs: Sequence[Job], over: Callable[[dict, bool], bool], console: Console) -> None:
-    if not states.watch(jobs, over, console):
+def _submit_and_watch(
+    starting: Sequence[Job],
+    jobs: Sequence[Job],
+    submit: Callable[[Sequence[Job]], None],
+    over: Callable[[dict, bool], bool],
+    console: Console,
+) -> None:
+    """Submits each run as soon as it can start, and watches all until they have ended."""
+    left = list(starting)
+
+    def submit_ready() -> bool:
+        if ready := [job for job in left if waits.is_ready(job)]:
+            left[:] = [job for job in left if job not in ready]
+            submit(ready)
+        return bool(ready)
+
+    submit_ready()
+    if left:
+        console.print(f"{len(left)} branches are submitted when they can start, while this command watches")
+    if not states.watch(jobs, over, console, submit_ready):
         console.print("the runs continue; `sweep status` shows them, `sweep cancel` cancels them")
+        if left:
+            console.print(f"{len(left)} branches are not submitted yet; the same command submits them")
 
 
 def parse_resources(words: Sequence[str]) -> dict[str, str]:

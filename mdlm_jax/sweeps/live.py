@@ -98,9 +98,8 @@ def describe_end(run: Ended) -> str:
     if run.outcome != "failed":
         return f"{run.outcome:8} {name}" + (f"  {clock(run.seconds)}" if run.seconds else "  by another sweep")
     lines = tail(run.job.folder / LOG_NAME, 8192)[-LOG_LINES:]
-    return "\n".join(
-        [f"failed   {name}: {run.cause}; the end of {run.job.folder / LOG_NAME}:"] + [f"  | {line}" for line in lines]
-    )
+    log = f"; the end of {run.job.folder / LOG_NAME}:" if lines else ""
+    return "\n".join([f"failed   {name}: {run.cause}{log}"] + [f"  | {line}" for line in lines])
 
 
 @contextlib.contextmanager

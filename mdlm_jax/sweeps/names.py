@@ -18,8 +18,17 @@ SHORT = {"train.batch_size": "batch", "data.sequence_length": "length"}
 def run_id(config: ConfigDict) -> str:
     """The name of one run: objective, budget or steps, unique tokens if limited, size, peak learning rate, seed."""
     spent = f"{config.budget:g}".replace("e+0", "e").replace("e+", "e") if config.budget else f"{config.steps}steps"
+    return f"{objective_label(config)}-{spent}{_of_all_lengths(config)}"
+
+
+def trunk_id(config: ConfigDict) -> str:
+    """The name of the trunk of runs that differ in length."""
+    return f"trunk-{objective_label(config)}{_of_all_lengths(config)}"
+
+
+def _of_all_lengths(config: ConfigDict) -> str:
     unique = f"-unique{config.data.unique_tokens}" if config.data.unique_tokens else ""
-    return f"{objective_label(config)}-{spent}{unique}-{size_name(config)}-lr{config.optim.lr:g}-seed{config.seed}"
+    return f"{unique}-{size_name(config)}-lr{config.optim.lr:g}-seed{config.seed}"
 
 
 def size_name(config: ConfigDict) -> str:
@@ -33,7 +42,15 @@ def run_ids(configs: Sequence[ConfigDict]) -> list[str]:
     Runs with the same `run_id` get a suffix with the keys in which they differ, such as `-schedule_cosine`. Only equal
     configs have equal names.
     """
-    names = [run_id(config) for config in configs]
+    return _distinct([run_id(config) for config in configs], configs)
+
+
+def trunk_ids(configs: Sequence[ConfigDict]) -> list[str]:
+    """The names of the trunks of one grid, as `run_ids`."""
+    return _distinct([trunk_id(config) for config in configs], configs)
+
+
+def _distinct(names: list[str], configs: Sequence[ConfigDict]) -> list[str]:
     same = defaultdict(list)
     for index, name in enumerate(names):
         same[name].append(index)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from mdlm_jax.costs.flops import Parameters, num_parameters, steps_for_budget
 from mdlm_jax.costs.memory import Memory, device_memory
 from mdlm_jax.costs.prices import Hardware, dollars, hours
 from mdlm_jax.errors import UserError
+from mdlm_jax.runs.origin import named_point
 from mdlm_jax.sweeps.names import run_ids
 
 COUNTER_NAMES = ("6ND", "6ND total", "6ND + attention", "exact")
@@ -27,11 +29,12 @@ class PlannedRun(NamedTuple):
     run_id: str
     config: ConfigDict
     parameters: Parameters
-    tokens: int  # D
-    steps: int
+    tokens: int  # D, with those of the run that a branch continues
+    steps: int  # in the same way
     warmup_steps: int
-    flops: Flops  # of the whole run
+    flops: Flops  # of the steps that the run takes itself
     step: Plan  # of one step; shared by runs that differ in seed, budget or learning rate
+    birth_step: int = 0  # of a branch: the steps that its trunk took for it
 
 
 def _stay_off_accelerators() -> None:
@@ -58,7 +61,7 @@ def plan_runs(configs: Sequence[ConfigDict], names: Sequence[str] | None = None)
         try:
             if key not in counted:
                 counted[key] = plan(config)
-            planned.append(_planned(name, config, counted[key]))
+            planned.append(planned_run(name, config, counted[key]))
         except UserError as error:
             mistakes[str(error)].append(name)
     refuse_all(mistakes)
@@ -73,10 +76,16 @@ def _key_of_step(config: ConfigDict) -> str:
     return json.dumps(values)
 
 
-def _planned(name: str, config: ConfigDict, step: Plan) -> PlannedRun:
+def planned_run(name: str, config: ConfigDict, step: Plan) -> PlannedRun:
+    """A run and its cost, from the plan of one of its steps.
+
+    Raises:
+        UserError: The budget is smaller than one step, or `branch_from` is no FOLDER@STEP.
+    """
     steps = config.steps
     if config.budget:
         steps = steps_for_budget(config.budget, getattr(step.flops_per_step, config.budget_counter))
+    birth_step = named_point(config.branch_from, pathlib.Path())[1] if config.branch_from else 0
     return PlannedRun(
         name,
         config,
@@ -84,8 +93,9 @@ def _planned(name: str, config: ConfigDict, step: Plan) -> PlannedRun:
         steps * step.tokens_per_step,
         steps,
         warmup_steps(config, steps),
-        Flops(*(steps * count for count in step.flops_per_step)),
+        Flops(*((steps - birth_step) * count for count in step.flops_per_step)),
         step,
+        birth_step,
     )
 
 

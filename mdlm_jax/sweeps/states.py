@@ -11,12 +11,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from mdlm_jax.config import stored_values
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.finished import finished
+from mdlm_jax.runs.origin import named_point
 from mdlm_jax.runs.result import FILE_NAME, Result, read_result
 from mdlm_jax.runs.say import clock
-from mdlm_jax.sweeps import slurm
+from mdlm_jax.sweeps import slurm, waits
 from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.launched import read_launched
 from mdlm_jax.sweeps.live import Pace, last_metrics, seconds_left
@@ -72,12 +74,32 @@ def _at_rest(folder: pathlib.Path, last: attempts.Attempt | None, in_queue: dict
     if launched and not tried and launched.launcher != slurm.NAME:
         return "submitted", ""
     if last is None:
-        return "waiting", ""
+        return _before_start(folder, in_queue)
     if last.outcome == "failed":
         return "failed", last.cause
     if last.outcome == "done":
         return "stopped", f"{folder / FILE_NAME}: not there, or not of this config"
     return "stopped", last.cause or f"its process on {last.owner.host} is gone"
+
+
+def _before_start(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> tuple[str, str]:
+    """(state, cause) of a run that was never started. A branch fails with its parent."""
+    if (born := _birth(folder)) is None or waits.has_parent(folder, *born):
+        return "waiting", ""
+    parent, step = born
+    found = state_of(parent, in_queue)
+    if found.state == "failed":
+        return "failed", f"{parent.name} failed, whose step {step:,} it continues: {found.cause}"
+    return "waiting", f"for step {step:,} of {parent.name}"
+
+
+def _birth(folder: pathlib.Path) -> tuple[pathlib.Path, int] | None:
+    """(folder, step) of the checkpoint that a branch continues; None for another run."""
+    try:
+        branch_from = stored_values(folder / "config.json")["branch_from"]
+        return named_point(branch_from, folder) if branch_from else None
+    except (UserError, AttributeError):  # said by the process that trains
+        return None
 
 
 def _broken_result(folder: pathlib.Path) -> str:
@@ -140,13 +162,19 @@ def status_table(jobs: Sequence[Job], states: dict[pathlib.Path, RunState]) -> T
     return table
 
 
-def watch(jobs: Sequence[Job], until: Callable[[dict, bool], bool], console: Console) -> bool:
+def watch(
+    jobs: Sequence[Job],
+    until: Callable[[dict, bool], bool],
+    console: Console,
+    submit: Callable[[], bool] = lambda: False,
+) -> bool:
     """Shows the states of runs until a condition holds: a table in a terminal, lines elsewhere.
 
     Args:
         jobs: The runs.
         until: (states, whether the scheduler answered) -> whether to end.
         console: The console to print to.
+        submit: Submits what can be submitted since its last call, and says whether there was anything.
 
     Returns:
         Whether the condition held; False after Ctrl-C.
@@ -168,7 +196,9 @@ def watch(jobs: Sequence[Job], until: Callable[[dict, bool], bool], console: Con
             elif line.partition(";")[0] != last_line or time.monotonic() - printed > LINE_SECONDS:
                 last_line, printed = line.partition(";")[0], time.monotonic()
                 console.print(Text(line), soft_wrap=True)
-            if until(states, answered):
+            if submit():
+                queried = -QUEUE_SECONDS
+            elif until(states, answered):
                 return True
             time.sleep(LOOK_SECONDS)
     return False

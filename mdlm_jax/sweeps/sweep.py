@@ -16,15 +16,17 @@ from mdlm_jax.report.stored import find_stored, write_stored
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.execution import record_execution
 from mdlm_jax.runs.inputs import differing_from
+from mdlm_jax.runs.origin import named_point
 from mdlm_jax.runs.programs import shape_of
 from mdlm_jax.runs.result import FILE_NAME, Result, read_results
 from mdlm_jax.runs.saved import saved_steps
 from mdlm_jax.runs.say import say
 from mdlm_jax.sweeps import slurm
+from mdlm_jax.sweeps.branches import ORIGINS, by_trunk, plan_experiment
 from mdlm_jax.sweeps.experiment import Experiment
 from mdlm_jax.sweeps.found import found_runs
 from mdlm_jax.sweeps.jobs import Job
-from mdlm_jax.sweeps.plan import PlannedRun, first_of, plan_runs, refuse_all
+from mdlm_jax.sweeps.plan import PlannedRun, first_of, refuse_all
 from mdlm_jax.sweeps.states import RunState, states_of
 
 # (folder of the sweep, runs to start, all runs): starts the runs and returns when they have ended or on a signal
@@ -81,11 +83,13 @@ def record_executions(planned: Sequence[PlannedRun], starting: Sequence[Job]) ->
 
 def jobs_of(planned: Sequence[PlannedRun], folder: pathlib.Path) -> list[Job]:
     """The planned runs as jobs for a launcher, in the folder of a sweep."""
-    folders = [folder.absolute() / run.run_id for run in planned]
-    return [
-        Job(path, float(run.flops.exact), run.steps, attempts.count(path), shape=shape_of(run.config))
-        for run, path in zip(planned, folders, strict=True)
-    ]
+    return [_job(run, folder.absolute() / run.run_id) for run in planned]
+
+
+def _job(run: PlannedRun, folder: pathlib.Path) -> Job:
+    parent = named_point(run.config.branch_from, folder)[0] if run.config.branch_from else None
+    counts = float(run.flops.exact), run.steps, attempts.count(folder)
+    return Job(folder, *counts, shape=shape_of(run.config), parent=parent, birth_step=run.birth_step)
 
 
 def states(jobs: Sequence[Job]) -> dict[pathlib.Path, RunState]:
@@ -111,7 +115,7 @@ def run(experiment: Experiment, folder: pathlib.Path, launcher: Launcher, chosen
     Raises:
         UserError: Before any run starts, if a config or a folder is invalid or SLURM does not answer.
     """
-    planned = plan_runs(experiment.configs, experiment.run_ids)
+    planned = plan_experiment(experiment)
     prepare(planned, folder)
     jobs = jobs_of(planned, folder)
     folders = [job.folder for job in jobs]
@@ -153,23 +157,25 @@ def collect(experiment: Experiment, folder: pathlib.Path) -> tuple[list[Result],
     for result in read:
         if result.run_id not in configs:
             problems.append(f"{folder}: holds a result of {result.run_id}, which is not among {experiment.path}")
-        elif not _is_of(result, configs[result.run_id], folder):
+        elif not _is_of(result, configs[result.run_id], folder, ORIGINS if experiment.branch else ()):
             problems.append(f"{folder / result.run_id}: its config is not that of {experiment.path}")
         else:
             results.append(result)
     holding = {path.parent for name in ("config.json", FILE_NAME) for path in folder.glob(f"*/{name}")}
-    strangers = sorted(path for path in holding if path.name not in configs)
+    known = configs.keys() | (by_trunk(experiment.configs).keys() if experiment.branch else set())
+    strangers = sorted(path for path in holding if path.name not in known)
     problems += [f"{path}: not among the runs of {experiment.path}" for path in strangers]
     return grouped(results, {name: dict(flatten(config)) for name, config in configs.items()}), problems
 
 
-def _is_of(result: Result, config: ConfigDict, folder: pathlib.Path) -> bool:
-    """Whether a result belongs to this config. Execution keys and the spelling of paths may differ."""
+def _is_of(result: Result, config: ConfigDict, folder: pathlib.Path, ignored: Sequence[str]) -> bool:
+    """Whether a result belongs to this config. Execution keys, the spelling of paths and `ignored` keys may differ."""
     if result.config_hash == config_hash(config):
         return True
     run = folder / result.run_id
     try:
-        return result.config_hash == hash_of_stored(run / "config.json") and not differing_from(run, config)
+        differing = [line for line in differing_from(run, config) if line.partition(":")[0] not in ignored]
+        return result.config_hash == hash_of_stored(run / "config.json") and not differing
     except UserError:
         return False
 

@@ -170,7 +170,7 @@ def tune(
         raise UserError(f"factors {', '.join(map(str, factors))}; accepted: {MIN_SIZES} or more, all above 0")
     if seeds < 1:
         raise UserError(f"{seeds} seeds; accepted: 1 or more, 2 for a standard error")
-    tuning = experiment._replace(configs=tuning_grid(experiment.configs, factors, seeds), labels=())
+    tuning = experiment._replace(configs=tuning_grid(experiment.configs, factors, seeds), labels=(), branch=False)
     summary = sweep.run(tuning, folder, launcher)
     results = []
     for name, variant in zip(tuning.run_ids, variants(tuning.configs), strict=True):

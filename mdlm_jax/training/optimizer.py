@@ -55,6 +55,7 @@ def learning_rate_shape(
     elif decay == "wsd":
         left = (total_steps - step) / jnp.maximum(wsd_steps or 0.1 * total_steps, 1)
         after = final + (1 - final) * WSD_FORMS[wsd_form](1 - jnp.clip(left, 0, 1))
+        after = jnp.where(left >= 1, 1.0, after)  # exactly, as `constant`: final + (1 - final) may round
     elif decay == "constant":
         after = jnp.ones_like(step)
     else:

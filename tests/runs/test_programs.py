@@ -27,6 +27,7 @@ OTHER = {
     **{"optim__warmup_share": 0.2, "budget": 1e9, "budget_counter": "six_total", "steps": 77, "eval__draws": 3},
     **{"data__unique_tokens": 4096, "data__epochs": 50, "eval__sequences": 32, "train__log_every": 7},
     **{"train__validate_every": 3, "train__checkpoint_every": 4, "train__loggers": "tensorboard"},
+    **{"train__checkpoint_at": "5", "branch_from": "parent@2", "start_from": "donor"},
 }
 
 

@@ -37,6 +37,14 @@ def test_warm_up_is_linear():
     np.testing.assert_allclose(shape, [0.25, 0.5, 0.75, 1.0, 1.0], rtol=1e-6)
 
 
+def test_wsd_is_constant_before_its_decay():
+    """Exactly, whatever the last rate is: branches of a trunk with a constant rate depend on it."""
+    for final in np.linspace(0, 1, 101):
+        keys = {"step": np.arange(180), "warmup_steps": 10, "total_steps": 200}
+        wsd, constant = (np.asarray(learning_rate_shape(name, float(final), **keys)) for name in ("wsd", "constant"))
+        np.testing.assert_array_equal(wsd, constant)
+
+
 def test_wsd_decays_in_the_last_tenth():
     shape = [float(learning_rate_shape("wsd", 0.1, step, 10, 200)) for step in (10, 100, 180, 190, 200)]
     np.testing.assert_allclose(shape, [1, 1, 1, 0.55, 0.1], rtol=1e-6)
