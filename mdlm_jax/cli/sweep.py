@@ -143,13 +143,15 @@ def _plan(options) -> int:
     hardware = parse_hardware(options.hardware, options.price) if options.hardware is not None else None
     experiment = _experiment(options)
     from mdlm_jax.runs.say import doing
-    from mdlm_jax.sweeps.branches import plan_experiment
+    from mdlm_jax.sweeps.branches import cost_of, plan_experiment
     from mdlm_jax.sweeps.plan import plan_table
     from mdlm_jax.tables import show
 
     with doing("planning the runs", one_process=True):
         planned = plan_experiment(experiment)
     show(plan_table(planned, hardware, 0.5 if options.mfu is None else options.mfu))
+    if (cost := cost_of(planned)) is not None:
+        print(cost.sentence)
     return 0
 
 

@@ -5,6 +5,7 @@ the same steps until the first of them decays. The trunk takes these steps once,
 the trunk's checkpoint at its own decay, and is bit by bit the run that starts from scratch.
 """
 
+import pathlib
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from mdlm_jax.build import Plan
 from mdlm_jax.config import override, to_json
 from mdlm_jax.configs.base import KEYS
 from mdlm_jax.errors import UserError
+from mdlm_jax.report.shared_cost import SharedCost
+from mdlm_jax.runs.origin import named_point
 from mdlm_jax.sweeps.experiment import Experiment
 from mdlm_jax.sweeps.names import trunk_ids
 from mdlm_jax.sweeps.plan import PlannedRun, plan_runs, planned_run, refuse_all
@@ -74,6 +77,17 @@ def branched(whole: Sequence[PlannedRun], where: str) -> list[PlannedRun]:
     if twice := next((name for name in groups if names.count(name) > 1), ""):
         raise UserError(f"{where}: a run is called {twice!r}, as a trunk is; accepted: another name")
     return found
+
+
+def cost_of(planned: Sequence[PlannedRun]) -> SharedCost | None:
+    """What planned runs cost, counted exactly; None if none is a branch."""
+    branches = [run for run in planned if run.birth_step]
+    if not branches:
+        return None
+    trunks = {named_point(run.config.branch_from, pathlib.Path())[0].name for run in branches}
+    spent = float(sum(run.flops.exact for run in planned))
+    alone = sum(float(run.steps * run.step.flops_per_step.exact) for run in planned if run.run_id not in trunks)
+    return SharedCost(len(trunks), len(branches), spent, alone)
 
 
 def by_trunk(configs: Sequence[ConfigDict]) -> dict[str, list[int]]:

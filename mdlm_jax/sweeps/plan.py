@@ -122,13 +122,14 @@ def memory_of(run: PlannedRun, devices: int) -> Memory:
 
 
 def plan_table(planned: Sequence[PlannedRun], hardware: Hardware | None = None, mfu: float = 0.5) -> Table:
-    """A table of every run with N, D and the FLOPs by four counters.
+    """A table of every run with N, D and the FLOPs by four counters: of a branch, those of its own steps.
 
     Args:
         planned: The runs.
         hardware: The devices of one run; adds hours, dollars and memory per device.
         mfu: Model FLOPs utilisation, the share of peak FLOP/s that a run reaches. Hours follow from the exact count.
     """
+    branching = any(run.birth_step for run in planned)
     named = ("run", "N", "N total", "D", "steps", "warm-up", "batch", "lr", *COUNTER_NAMES)
     total = float(sum(run.flops.exact for run in planned))
     sums = [f"{len(planned)} runs", *[""] * 10, f"{total:.2e}"]
@@ -141,6 +142,8 @@ def plan_table(planned: Sequence[PlannedRun], hardware: Hardware | None = None, 
     table = Table(box=None, show_footer=True, pad_edge=False)
     for column, footer in zip(named, sums, strict=True):
         table.add_column(column, footer, justify="left" if column == "run" else "right", no_wrap=True)
+        if column == "steps" and branching:
+            table.add_column("from step", justify="right", no_wrap=True)
     for run in planned:
         cells = [
             run.run_id,
@@ -148,6 +151,7 @@ def plan_table(planned: Sequence[PlannedRun], hardware: Hardware | None = None, 
             f"{run.parameters.total:,}",
             f"{run.tokens:.3g}",
             f"{run.steps:,}",
+            *([f"{run.birth_step:,}" if run.birth_step else ""] if branching else []),
             f"{run.warmup_steps:,}",
             f"{run.config.train.batch_size}",
             f"{run.config.optim.lr:.3g}",

@@ -2,28 +2,33 @@
 
 import os
 import pathlib
+import re
 import signal
 import sys
+import textwrap
 
 import pytest
 from ml_collections import ConfigDict
 
 from mdlm_jax.cli.main import main
-from mdlm_jax.costs.flops import COUNTERS
+from mdlm_jax.costs.counters import COUNTERS
 from mdlm_jax.errors import UserError
+from mdlm_jax.report.shared_cost import shared_cost
+from mdlm_jax.report.study import make_study
+from mdlm_jax.report.text.methods import methods
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.loop import train_all
 from mdlm_jax.runs.result import read_result
 from mdlm_jax.runs.saved import saved_steps
 from mdlm_jax.sweeps import launch, launchers, live, sweep
-from mdlm_jax.sweeps.branches import branched, plan_experiment
+from mdlm_jax.sweeps.branches import branched, cost_of, plan_experiment
 from mdlm_jax.sweeps.experiment import Experiment, load_experiment
 from mdlm_jax.sweeps.launch import Job, Slot, run_pool
-from mdlm_jax.sweeps.plan import plan_runs
+from mdlm_jax.sweeps.plan import plan_runs, plan_table
 from tests.report.fake_run import CHILD, COMMAND
-from tests.run_folders import TINY
+from tests.run_folders import ROOT, TINY
 from tests.runs.here import assert_same_state, config_of, interrupt, losses_of, signals_as_before
-from tests.sweeps.test_experiment import write
+from tests.sweeps.test_experiment import column, write
 from tests.sweeps.test_launch import folders, started
 from tests.sweeps.test_sweep import status
 
@@ -72,6 +77,11 @@ def test_branches_equal_runs_from_scratch(tmp_path, objective):
         assert sum(result[counter] for result in recorded) == sum(getattr(run.flops, counter) for run in planned)
     found, problems = sweep.collect(experiment, tmp_path / "branches")
     assert [result.run_id for result in found] == experiment.run_ids and not problems
+    cost = shared_cost(found, "exact")
+    assert cost == cost_of(planned) and (cost.trunks, cost.branches) == (1, 3)
+    assert cost.sentence in " ".join(methods(make_study(found, problems, {})))
+    alone = [read_result(tmp_path / "alone" / name / "result.json") for name in experiment.run_ids]
+    assert shared_cost(alone, "exact") is None and sum(run.flops["exact"] for run in alone) == cost.alone
 
     for step in (0, 31):  # a kill before the branch's first checkpoint, and a kill of the trunk after its last one
         last = branches[-1] if step == 0 else trunk
@@ -109,6 +119,16 @@ def test_ratio_has_a_closed_form():
         assert spent / alone == pytest.approx(0.1 + 0.9 * n / (n * (n + 1) / 2))
         assert [run.tokens for run in planned[1:]] == [run.tokens for run in whole]
         assert sum(run.steps - run.birth_step for run in planned) * whole[0].step.flops_per_step.exact == spent
+
+
+def test_documented_cost(tmp_path):
+    """The experiment of the guide costs what the guide says."""
+    page = (ROOT / "docs" / "how-to" / "sweeps.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"\n((?:    .*\n|\n)+)", page[page.index("TITLE =") - 10 : page.index("Of all configs that")])
+    path = write(tmp_path, "from mdlm_jax.configs import base\n" + textwrap.dedent(block))
+    planned = plan_experiment(load_experiment(path))
+    assert f"\n    {cost_of(planned).sentence}\n" in page
+    assert column(plan_table(planned), "from step")[:2] == ["", "2,232"]
 
 
 def test_one_trunk_for_runs_that_differ_in_length():

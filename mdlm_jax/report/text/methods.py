@@ -6,6 +6,7 @@ from mdlm_jax.costs.counters import COUNTER_LABELS
 from mdlm_jax.laws import Crossing, Optima, SeedMean
 from mdlm_jax.laws.optima import REPLICATES
 from mdlm_jax.report.parametric_fits import ESTIMATOR, RESAMPLES, ParametricFit
+from mdlm_jax.report.shared_cost import shared_cost
 from mdlm_jax.report.study import Study
 from mdlm_jax.runs.result import Result
 from mdlm_jax.style import number
@@ -53,11 +54,21 @@ def _isoflops() -> str:
     )
 
 
+def _branches(study: Study) -> list[str]:
+    if (cost := shared_cost(study.results, study.analysis.counter or "exact")) is None:
+        return []
+    return [
+        f"{cost.sentence} FLOPs and tokens of a branch, here and in the fits, are those of its whole training from the "
+        "first step of its trunk. Branches of one trunk share its noise, which intervals take for independent, as they "
+        "do for runs of one seed."
+    ]
+
+
 def methods(study: Study) -> list[str]:
     """One paragraph for each kind of analysis that was done."""
     if not any(run.status == "done" for run in study.results):
         return []
-    paragraphs = [_runs(study)]
+    paragraphs = [_runs(study), *_branches(study)]
     if any(isinstance(best, Optima) for best in study.analysis.optima.values()):
         paragraphs.append(_isoflops())
     if any(isinstance(surface, ParametricFit) for surface in study.parametric_fits.values()):
