@@ -3,6 +3,7 @@
 import math
 import pathlib
 
+from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.cli.inputs import check_exists
 from mdlm_jax.cli.out import check_out
 from mdlm_jax.errors import UserError
@@ -36,6 +37,7 @@ def read_kept(options, *names: str) -> list:
     check_exists(options.fits, "a file that mdlm-jax fit wrote")
     for name in names:
         _check_name(options, name)
+    prepare_devices()
     from mdlm_jax.laws import read_fits
 
     fits = read_fits(options.fits)
@@ -70,6 +72,7 @@ def _fit(options) -> int:
         raise UserError(f"--resamples={options.resamples}; accepted: 100 or more, for the ends of 95% intervals")
     check_out(options.out)
     check_exists(options.results, "the results.json of a sweep, its folder, or a folder of runs")
+    prepare_devices()
     from mdlm_jax.laws import Refusal, write_fits
     from mdlm_jax.report import analyse, kept_fits
     from mdlm_jax.report.stored import find_stored

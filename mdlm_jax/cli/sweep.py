@@ -166,6 +166,7 @@ def _retry(options) -> int:
 def _launch(options, again: bool) -> int:
     _check_launcher(options)
     experiment, folder = _experiment(options), _folder(options)
+    prepare_devices()  # the report at the end compiles its fits
     from mdlm_jax.sweeps import sweep
 
     summary = sweep.run(experiment, folder, _launcher(options), sweep.FAILED if again else sweep.MISSING)
@@ -211,6 +212,7 @@ def _report(options) -> int:
         if options.store is not None or options.folder is not None:
             raise UserError(f"{options.experiment}: stored results; accepted without --store and --folder")
         check_exists(pathlib.Path(options.experiment), "a file that --store wrote, or its folder")
+        prepare_devices()
         from mdlm_jax.sweeps import sweep
 
         path, problems = sweep.report_stored(pathlib.Path(options.experiment), options.out)
@@ -219,6 +221,7 @@ def _report(options) -> int:
         check_exists(folder, "the folder of a sweep that was started")
         if options.store is not None:
             check_out(options.store, "--store")
+        prepare_devices()
         from mdlm_jax.sweeps import sweep
 
         path, problems = sweep.report(experiment, folder, options.out, options.store)
