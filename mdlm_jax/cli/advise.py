@@ -2,16 +2,16 @@
 
 import pathlib
 
-from mdlm_jax.cli.fit import add_kept, positive, read_kept
+from mdlm_jax.cli.budget import add_budget, spending
+from mdlm_jax.cli.fit import add_kept, read_kept
 from mdlm_jax.cli.out import check_out, write_out
-from mdlm_jax.errors import UserError
 
 
 def add_advise(verbs) -> None:
     """Adds the verb to the command line."""
     verb = verbs.add_parser("advise", help="the compute-optimal run of a budget, as a config for train")
     add_kept(verb)
-    verb.add_argument("--budget", type=float, required=True, help="training FLOPs, by the budget_counter of the config")
+    add_budget(verb, "the run", "the budget_counter of the config; dollars pay for FLOPs that are counted exactly")
     verb.add_argument(
         "--config", required=True, help="data, vocabulary and all else of the run: a preset by name, or a config file"
     )
@@ -21,10 +21,6 @@ def add_advise(verbs) -> None:
         default="deepseek",
         help="of learning rate and batch: those of --config with config (default: deepseek)",
     )
-    verb.add_argument("--hardware", default="h200:8", metavar="NAME:COUNT", help="(default: h200:8)")
-    verb.add_argument(
-        "--mfu", type=float, default=0.5, help="share of the hardware's peak that the run reaches (default: 0.5)"
-    )
     verb.add_argument("--out", type=pathlib.Path, required=True, help="the config file")
     verb.set_defaults(run_verb=_advise, takes_keys=True)
 
@@ -33,24 +29,23 @@ def _advise(options) -> int:
     import json
 
     from mdlm_jax.config import load_config
-    from mdlm_jax.costs.prices import dollars, hours, parse_hardware
+    from mdlm_jax.costs.prices import dollars, hours
 
-    positive(options, "budget")
+    budget, hardware, mfu = spending(options)
     check_out(options.out)
-    if not 0 < options.mfu <= 1:
-        raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
-    hardware = parse_hardware(options.hardware)
     config = load_config(options.config, options.overrides)
+    if options.dollars is not None:
+        config.budget_counter = "exact"  # what the hardware computes
     (kept,) = read_kept(options, "objective")
     from mdlm_jax.sweeps.advise import advise, config_file
     from mdlm_jax.sweeps.plan import memory_of
 
-    advice = advise(kept, options.objective, config, options.budget, options.rule, hardware.devices)
+    advice = advise(kept, options.objective, config, budget, options.rule, hardware.devices)
     run, predicted = advice.run, advice.predicted
     memory, flops = memory_of(run, hardware.devices).total, float(run.flops.exact)
     told = {
         "objective": options.objective,
-        "budget": options.budget,
+        "budget": budget,
         "budget_counter": run.config.budget_counter,
         "size": run.config.model.size,
         "parameters_non_embedding": run.parameters.non_embedding,
@@ -66,14 +61,14 @@ def _advise(options) -> int:
         "sizes_compared": advice.compared,
         "best_is_at_the_edge": advice.edge,
         "hardware": f"{hardware.name}:{hardware.devices}",
-        "hours": hours(flops, hardware, options.mfu),
-        "dollars": dollars(flops, hardware, options.mfu),
+        "hours": hours(flops, hardware, mfu),
+        "dollars": dollars(flops, hardware, mfu),
         "gigabytes_a_device": memory / 1e9,
         "fits": memory <= hardware.memory,
     }
     low, high = told["interval_of_new_run"]
     about = (
-        f"Compute-optimal for {options.objective} at {options.budget:.3g} FLOPs.\n\n"
+        f"Compute-optimal for {options.objective} at {budget:.3g} FLOPs.\n\n"
         f"Expected: {told['loss']:.4f} nats per token, a new run within {low:.4f} to {high:.4f} (95%),\n"
         f"{told['decades_outside']:.2f} decades outside the fitted runs.\n"
     )

@@ -74,3 +74,8 @@ def hours(flops: float, hardware: Hardware, mfu: float) -> float:
 def dollars(flops: float, hardware: Hardware, mfu: float) -> float:
     """Dollars of a run, which do not depend on the number of devices at equal utilisation."""
     return hours(flops, hardware, mfu) * hardware.devices * hardware.dollars
+
+
+def flops_for(dollars: float, hardware: Hardware, mfu: float) -> float:
+    """FLOPs that an amount of dollars pays for at a model FLOP utilisation of `mfu`."""
+    return dollars / hardware.dollars * 3600 * hardware.peak * mfu

@@ -161,6 +161,8 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--rule": [*WORDS, ""],
                 "--hardware": ["", "x", "h200:0"],
                 "--mfu": ["0", "1.01", *NOT_NUMBERS],
+                "--price": ["-1", *NOT_NUMBERS],
+                "--dollars": ["5"],  # beside --budget
                 "--out": UNWRITABLE,
             },
         ),
@@ -172,6 +174,17 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--objective": [*WORDS, ""],
                 "--reference": [*WORDS, ""],
                 "--budget": ["0", "-1", "1", *NOT_NUMBERS],
+                **{name: [value] for name, value in {"--hardware": "h200:8", "--mfu": "0.5", "--price": "3"}.items()},
+            },
+        ),
+        (
+            "next",
+            ["{fits}", "--objective", "masked", "--reference", "masked", "--dollars", "1e5"],
+            {
+                "--dollars": ["0", "-1", "1e-9", *NOT_NUMBERS],
+                "--hardware": ["", "x", "h200:0"],
+                "--mfu": ["0", "1.01", *NOT_NUMBERS],
+                "--price": ["-1", "0", *NOT_NUMBERS],
             },
         ),
         (

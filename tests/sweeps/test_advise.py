@@ -40,6 +40,21 @@ def test_file_is_the_optimum_in_closed_form(tmp_path, capsys):
     assert told["hours"] == pytest.approx(planned.total.exact / (8 * 989e12 * 0.5 * 3600))
 
 
+def test_dollars(tmp_path, capsys):
+    """They are spent on the exactly counted FLOPs of the run."""
+    write_fits(tmp_path / "fits.json", {"masked": known_fit(draws=200)})
+    words = ["advise", str(tmp_path / "fits.json"), "--objective", "masked", "--config", "smdm"]
+    words += ["--dollars", "40", "--hardware", "h100:8", "--mfu", "0.4", "--price", "2.5"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--config.data.tokenizer=bytes", "--out", str(tmp_path / "best.py")])
+    assert not ended.value.code
+    told, planned = json.loads(capsys.readouterr().out), plan(load_config(tmp_path / "best.py"))
+    assert told["budget_counter"] == "exact" and told["budget"] == pytest.approx(40 / 2.5 * 3600 * 989e12 * 0.4)
+    assert planned.total.exact == pytest.approx(told["budget"], rel=1e-2)
+    assert told["dollars"] == pytest.approx(40, rel=1e-2)
+    assert told["hours"] == pytest.approx(40 / 2.5 / 8, rel=1e-2)
+
+
 def test_unfit_budget_is_one_line():
     with pytest.raises(UserError, match="accepted: a budget nearer to those of the fit") as raised:
         advise(known_fit(2), "masked", load_config("smdm", ["--config.data.tokenizer=bytes"]), 1e13, "config")

@@ -30,3 +30,13 @@ def test_next_prints_runs_within_the_budget(tmp_path, capsys):
     assert told["counter"] == "6 N D"
     assert 0 < told["interval_width_expected"] < 1
     assert {run["objective"] for run in told["runs"]} == {"ar", "masked"}
+
+
+def test_dollars(tmp_path, capsys):
+    write_fits(tmp_path / "fits.json", {"ar": known_fit(2), "masked": known_fit(2)})
+    words = ["next", str(tmp_path / "fits.json"), "--objective", "masked", "--hardware", "a100:8"]
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--dollars", "300", "--mfu", "0.4", "--price", "1.5"])
+    told = json.loads(capsys.readouterr().out)
+    assert not ended.value.code and 0 < told["dollars"] <= 300
+    assert told["dollars"] == pytest.approx(told["flops"] / (312e12 * 0.4) / 3600 * 1.5)
