@@ -173,3 +173,20 @@ def test_best_rates_of_transfer():
     assert f"factor of {moved[0]:.2f} in the standard network, {moved[1]:.2f} under `mup` and {moved[2]:.2f}" in told
     assert f"reaches {lowest[0]:.3f}, {lowest[1]:.3f} and {lowest[2]:.3f} nats" in told
     assert max(moved[1:]) < 1.5 < moved[0]
+
+
+def test_forms():
+    stored = json.loads((ROOT / "experiments/results/forms_isoflop_small.json").read_text())["forms"]
+    text = (ROOT / "docs/how-to/fitting.md").read_text()
+    better = total = 0
+    for objective, found in stored.items():
+        for name, form in found.items():
+            fitted = not isinstance(form, str)
+            known = fitted and not isinstance(form["left_out"], str)
+            left = ", ".join(f"{100 * error:.2f}" for error in form["left_out"]["error"]) if known else "not determined"
+            row = f"{100 * form['error']:.2f} | {left}" if fitted else " | no fit"
+            assert f"| {objective} | {name} | {row.strip()} |".replace("|  |", "| |") in text
+        pairs = zip(*(found[name]["left_out"]["error"] for name in ("kaplan", "chinchilla")), strict=True)
+        wins = [kaplan < chinchilla for kaplan, chinchilla in pairs]
+        better, total = better + sum(wins), total + len(wins)
+    assert better == total - 1 and "predicts every budget but one better" in text

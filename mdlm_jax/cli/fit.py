@@ -17,6 +17,12 @@ def add_fit(verbs) -> None:
     )
     verb.add_argument("--out", type=pathlib.Path, required=True, help="the file of the fits, as JSON")
     verb.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples of the runs (default: 1000)")
+    verb.add_argument(
+        "--forms",
+        type=pathlib.Path,
+        help="also fit other forms of the law, print how well each predicts budgets that were left out, and write this "
+        "as JSON",
+    )
     verb.set_defaults(run_verb=_fit)
 
     verb = verbs.add_parser("predict", help="the loss that a kept fit predicts, with intervals; prints JSON")
@@ -71,6 +77,8 @@ def _fit(options) -> int:
     if options.resamples < 100:
         raise UserError(f"--resamples={options.resamples}; accepted: 100 or more, for the ends of 95% intervals")
     check_out(options.out)
+    if options.forms is not None:
+        check_out(options.forms, "--forms")
     check_exists(options.results, "the results.json of a sweep, its folder, or a folder of runs")
     prepare_devices()
     from mdlm_jax.laws import Refusal, write_fits
@@ -91,7 +99,28 @@ def _fit(options) -> int:
         values = ", ".join(f"{key} {value:.4g}" for key, value in fit.fitted.values._asdict().items())
         print(f"{name}: {values}; {len(fit.fitted.loss)} runs, {len(fit.draws)} draws")
     print("\n".join([*refused, *analysis.left_out, str(options.out)]))
+    if options.forms is not None:
+        _compare_forms(analysis, options)
     return 0
+
+
+def _compare_forms(analysis, options) -> None:
+    import json
+    import shlex
+
+    from mdlm_jax.cli.out import write_out
+    from mdlm_jax.report import forms_of
+    from mdlm_jax.report.text.forms import form_table, forms_as_json
+    from mdlm_jax.runs.say import doing
+    from mdlm_jax.tables import show
+
+    with doing("fitting other forms", one_process=True):
+        found = forms_of(analysis)
+    show(form_table(found))
+    words = ["mdlm-jax", "fit", options.results, "--out", options.out, "--forms", options.forms]
+    stored = {"command": shlex.join(map(str, words)), "forms": forms_as_json(found)}
+    write_out(options.forms, json.dumps(stored, indent=1) + "\n", "--forms")
+    print(options.forms)
 
 
 def _predict(options) -> int:

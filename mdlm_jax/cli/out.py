@@ -28,13 +28,13 @@ def check_out(path: pathlib.Path, option: str = "--out") -> None:
         raise _not_written(path, error, option) from error
 
 
-def write_out(path: pathlib.Path, text: str) -> None:
+def write_out(path: pathlib.Path, text: str, option: str = "--out") -> None:
     """Writes the file whole, and the folders above it where they are missing, or raises UserError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text)
     except OSError as error:
-        raise _not_written(path, error) from error
+        raise _not_written(path, error, option) from error
 
 
 def _not_written(path: pathlib.Path, error: OSError, option: str = "--out") -> UserError:

@@ -21,6 +21,7 @@ from mdlm_jax.laws.isoflop import MIN_SIZES, IsoFlop, Minimum, akima_minimum, is
 from mdlm_jax.laws.kept import KeptFit, keep, read_fits, write_fits
 from mdlm_jax.laws.multiplier import Multiplier, compute_multiplier
 from mdlm_jax.laws.optima import Optima, Sample, optima
+from mdlm_jax.laws.other_forms import FORMS, FormFit, compare_forms
 from mdlm_jax.laws.parametric import CHINCHILLA, Allocation, Chinchilla, Runs, allocation
 from mdlm_jax.laws.power_law import PowerLaw, compute_at, held_out_errors, law_at, power_law
 from mdlm_jax.laws.prediction import Prediction, hull_distance, predict_loss
@@ -33,6 +34,7 @@ from mdlm_jax.laws.uncertainty import HeldOut, Profile, bootstrap, leave_one_bud
 
 __all__ = [
     "CHINCHILLA",
+    "FORMS",
     "MAX_DECADES",
     "MIN_SIZES",
     "MUENNIGHOFF",
@@ -44,6 +46,7 @@ __all__ = [
     "Crossing",
     "EpochRuns",
     "Fit",
+    "FormFit",
     "FloorMultiplier",
     "Frontier",
     "GroupedRuns",
@@ -73,6 +76,7 @@ __all__ = [
     "bootstrap",
     "cells",
     "compute_at",
+    "compare_forms",
     "compute_multiplier",
     "crossover",
     "epochs_crossing",

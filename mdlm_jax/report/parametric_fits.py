@@ -9,6 +9,7 @@ from jaxtyping import Float
 from mdlm_jax.laws import (
     CHINCHILLA,
     Fit,
+    FormFit,
     HeldOut,
     KeptFit,
     Profile,
@@ -16,6 +17,7 @@ from mdlm_jax.laws import (
     Runs,
     allocation,
     bootstrap,
+    compare_forms,
     fit_law,
     interval,
     keep,
@@ -42,8 +44,16 @@ class ParametricFit(NamedTuple):
     exponent: tuple[float, float, float]  # of N* in C = 6 N D, N non-embedding, and its 95% interval over rows
 
 
-def surface_of(runs: Sequence[Result]) -> Fit | Refusal:
-    """Chinchilla's law of one objective, refused with fewer than three budgets: they leave N and D nearly tied."""
+class Columns(NamedTuple):
+    """What a law is fitted to."""
+
+    inputs: Runs
+    loss: Float[np.ndarray, "runs"]
+    budgets: Float[np.ndarray, "runs"]
+
+
+def _columns(runs: Sequence[Result]) -> Columns | Refusal:
+    """Of one objective, refused with fewer than three budgets: they leave N and D nearly tied."""
     budgets = np.array([run.budget for run in runs])
     if len(np.unique(budgets)) < MIN_BUDGETS:
         return Refusal(f"to tell N from D takes {MIN_BUDGETS} budgets, and there are {len(np.unique(budgets))}")
@@ -53,7 +63,19 @@ def surface_of(runs: Sequence[Result]) -> Fit | Refusal:
     loss = np.array([run.loss for run in runs])
     if loss.min() <= 0:
         return Refusal("a parametric law needs positive losses")
-    return fit_law(CHINCHILLA, inputs, loss, ESTIMATOR)
+    return Columns(inputs, loss, budgets)
+
+
+def surface_of(runs: Sequence[Result]) -> Fit | Refusal:
+    """Chinchilla's law of one objective, refused with fewer than three budgets."""
+    found = _columns(runs)
+    return found if isinstance(found, Refusal) else fit_law(CHINCHILLA, found.inputs, found.loss, ESTIMATOR)
+
+
+def forms_of(analysis: Analysis) -> dict[str, dict[str, FormFit | Refusal] | Refusal]:
+    """Every form of L(N, D) fitted to the runs of each objective, with the errors of budgets that were left out."""
+    columns = {name: _columns(runs) for name, runs in analysis.runs.items()}
+    return {name: found if isinstance(found, Refusal) else compare_forms(*found) for name, found in columns.items()}
 
 
 def kept_fits(analysis: Analysis, resamples: int) -> dict[str, KeptFit | Refusal]:

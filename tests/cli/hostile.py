@@ -134,6 +134,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             {
                 "results": [*NO_RESULTS, "{stored}"],  # one run makes no fit
                 "--out": UNWRITABLE,
+                "--forms": UNWRITABLE,
                 "--resamples": below(100),
             },
         ),
