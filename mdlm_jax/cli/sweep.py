@@ -53,9 +53,6 @@ def add_sweep(verbs) -> None:
         if function is _evaluate:
             verb.add_argument("--likelihood", required=True, help="orders, left_to_right or confidence, as in evaluate")
             verb.add_argument("--orders", type=int, help="with orders: number of orders of each sequence (default: 64)")
-            verb.add_argument(
-                "--sequences", type=int, help="number of held-out sequences (default: eval.sequences of each run)"
-            )
         if function is _sample:
             verb.add_argument(
                 "--judge",
@@ -248,7 +245,7 @@ def _sample(options) -> int:
 def _evaluate(options) -> int:
     from mdlm_jax.runs.evaluation_options import LIKELIHOODS, check_likelihood
 
-    check_at_least(options, orders=2, sequences=2)
+    check_at_least(options, orders=2)
     if options.likelihood not in LIKELIHOODS:
         raise UserError(f"--likelihood={options.likelihood}; accepted: {', '.join(LIKELIHOODS)}")
     check_likelihood(options.likelihood, None, options.orders)
@@ -260,7 +257,7 @@ def _evaluate(options) -> int:
 
     results, _ = sweep.collect(experiment, folder)
     done = [result for result in results if result.status == "done"]
-    for line in evaluate_runs(done, folder, options.likelihood, options.orders, options.sequences):
+    for line in evaluate_runs(done, folder, options.likelihood, options.orders):
         print(line, flush=True)
     return 0
 

@@ -11,16 +11,17 @@ from mdlm_jax.runs.result import FILE_NAME, Result, read_result, write_result
 
 
 def evaluate_runs(
-    results: Sequence[Result], folder: pathlib.Path, name: str, orders: int | None = None, sequences: int | None = None
+    results: Sequence[Result], folder: pathlib.Path, name: str, orders: int | None = None
 ) -> Iterator[str]:
     """Evaluates every run that has the likelihood, and adds it to its result. A run that has it already is passed over.
+
+    The sequences are those of the run's validation loss, so that the likelihoods of all objectives are of one text.
 
     Args:
         results: Of runs that are done.
         folder: The folder of the sweep.
         name: A key of LIKELIHOODS.
         orders: Of the likelihood `orders`: random orders of each sequence; None for 64.
-        sequences: Held-out sequences; None for each run's own number.
 
     Yields:
         One line for each run, and for each objective that has no such likelihood.
@@ -37,16 +38,16 @@ def evaluate_runs(
         place = folder / listed.run_id
         result = read_result(place / FILE_NAME)  # the listed one has the keys that vary in its objective
         kept = result.likelihoods.get(name)
-        if kept is None or kept["draws"] != asked or (sequences is not None and kept["sequences"] != sequences):
+        if kept is None or kept["draws"] != asked:
             try:
                 chosen_likelihood(open_run(place), name, None, orders)
             except UserError as error:
                 refused[listed.objective] = f"{listed.objective} is left out: {error}"
                 yield refused[listed.objective]
                 continue
-            found = evaluate_run(place, draws=None, likelihood=name, orders=orders, sequences=sequences)
+            found = evaluate_run(place, draws=None, likelihood=name, orders=orders, sequences=None)
             kept = {key: float(found[key]) for key in ("nats_per_token", "standard_error", "monte_carlo_error")}
-            kept |= {"draws": asked, "sequences": float(found["data"]["sequences"])}
+            kept |= {"draws": asked}
             write_result(place, result._replace(likelihoods=result.likelihoods | {name: kept}))
         evaluated = True
         yield f"{place}: {kept['nats_per_token']:.4f} +- {kept['standard_error']:.4f} nats per token ({name})"

@@ -114,7 +114,6 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--folder": [*MISSING, "{empty}"],
                 "--likelihood": [*WORDS, "", "elbo", "orders"],  # its only run is exact
                 "--orders": ["3", "5000", *below(2)],
-                "--sequences": below(2),
             },
         ),
         ("sweep tune", ["{sweep}", "--folder", "{new}"], launch),

@@ -22,7 +22,6 @@ def with_orders(runs, tighter, draws=64.0):
                     "standard_error": 0.01,
                     "monte_carlo_error": 0.002,
                     "draws": draws,
-                    "sequences": 64.0,
                 }
             }
         )

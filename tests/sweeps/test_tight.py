@@ -22,13 +22,13 @@ def results(folder):
 
 
 def test_likelihoods_are_stored_once(folder, monkeypatch):
-    lines = list(tight.evaluate_runs(results(folder), folder, "orders", 4, 8))
+    lines = list(tight.evaluate_runs(results(folder), folder, "orders", 4))
     assert lines[0].startswith("ar is left out: --likelihood=orders: ar has an exact one") and len(lines) == 2
     exact, masked = results(folder)
-    expected = evaluate_run(folder / "masked", draws=None, likelihood="orders", orders=4, sequences=8)
+    expected = evaluate_run(folder / "masked", draws=None, likelihood="orders", orders=4, sequences=None)
     assert exact.likelihoods == {} and masked.likelihoods["orders"] == {
         **{key: expected[key] for key in ("nats_per_token", "standard_error", "monte_carlo_error")},
-        **{"draws": 4.0, "sequences": 8.0},
+        **{"draws": 4.0},
     }
     assert masked.likelihoods["orders"]["nats_per_token"] <= masked.loss + 4 * masked.loss_standard_error
     monkeypatch.setattr(tight, "evaluate_run", None)  # the second call evaluates nothing
