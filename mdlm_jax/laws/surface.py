@@ -55,7 +55,8 @@ class Solutions(NamedTuple):
 def _extents(inputs: Any) -> dict[str, np.ndarray]:
     """The quantities whose fitted range limits predictions."""
     extents = {name: getattr(inputs, name) for name in EXTENSIVE if name in inputs._fields}
-    return {**extents, "parameters x tokens": inputs.parameters * inputs.tokens}
+    with np.errstate(over="ignore"):  # an infinite product is refused as too far
+        return {**extents, "parameters x tokens": inputs.parameters * inputs.tokens}
 
 
 def named(law: Law, coordinates: Float[np.ndarray, "*n parameters"]) -> Any:

@@ -8,6 +8,7 @@ from mdlm_jax.laws.optima import REPLICATES
 from mdlm_jax.report.parametric_fits import ESTIMATOR, RESAMPLES, ParametricFit
 from mdlm_jax.report.shared_cost import shared_cost
 from mdlm_jax.report.study import Study
+from mdlm_jax.report.text.noise import noise
 from mdlm_jax.runs.result import Result
 from mdlm_jax.style import number
 
@@ -68,7 +69,7 @@ def methods(study: Study) -> list[str]:
     """One paragraph for each kind of analysis that was done."""
     if not any(run.status == "done" for run in study.results):
         return []
-    paragraphs = [_runs(study), *_branches(study)]
+    paragraphs = [_runs(study), " ".join(noise(study.results)), *_branches(study)]
     if any(isinstance(best, Optima) for best in study.analysis.optima.values()):
         paragraphs.append(_isoflops())
     if any(isinstance(surface, ParametricFit) for surface in study.parametric_fits.values()):
