@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from mdlm_jax.configs.checks import refuse_unread, validate
 from mdlm_jax.runs import evaluate as runs_evaluate
 from mdlm_jax.runs import loop, restore
+from mdlm_jax.runs.classify import classify_run
 from mdlm_jax.runs.evaluation_options import refuse_mixed
 from mdlm_jax.runs.held_out import DataOptions
 from mdlm_jax.runs.pairs import evaluate_pairs
@@ -64,6 +65,7 @@ def evaluate(
     detokenize: str | None = None,
     field: str | None = None,
     pairs: str | os.PathLike | Sequence[Sequence[str]] | None = None,
+    classify: bool = False,
     prompt_field: str | None = None,
     answer_field: str | None = None,
     guidance: float | None = None,
@@ -89,6 +91,7 @@ def evaluate(
             tokenization is undone first. Default: the text as it is.
         field: The field with the text, of `data` or `path`. Default: `data.field` of the run.
         pairs: (prompt, answer) of each pair, or a .jsonl file with one object a line.
+        classify: Of a run on digits: which of ten captions belongs to each held-out image, by likelihood.
         prompt_field: The field of the objects with the prompt. Default: prompt.
         answer_field: The field with the answer. Default: answer.
         guidance: Weight of classifier-free guidance by the prompts of `pairs`. Default: no guidance.
@@ -100,7 +103,7 @@ def evaluate(
 
     Returns:
         Nats per token with their standard errors, perplexity and bits per byte (None where the data have no bytes).
-        With `pairs`, nats per pair and per token, and `each`: those of each answer.
+        With `pairs`, nats per pair and per token, and `each`: those of each answer. With `classify`, accuracies.
 
     Raises:
         UserError: There is no run, no checkpoint, no corpus, text or pairs to evaluate it on, or no such likelihood.
@@ -112,6 +115,8 @@ def evaluate(
         fields = {"prompt_field": prompt_field, "answer_field": answer_field}
         asked = {"likelihood": likelihood, "draws": draws, "orders": orders, "guidance": guidance}
         return evaluate_pairs(folder, pairs, **asked, **fields)
+    if classify:
+        return classify_run(folder, draws=draws, sequences=sequences)
     return runs_evaluate.evaluate_run(
         folder,
         draws=draws,

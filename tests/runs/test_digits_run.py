@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import mdlm_jax as mj
 from mdlm_jax.data.digits import undecided_nats
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.classify import classify_run
@@ -32,7 +33,7 @@ def test_classification(folder):
         assert by_task["captions"] == 10 and by_task["images"] == 60
         assert by_task["accuracy"] < 0.1 + 5 * max(by_task["standard_error"], 0.04)
     assert found["classification"]["logistic_regression"]["accuracy"] > 0.8
-    assert classify_run(folder, draws=2, sequences=60) == found
+    assert mj.evaluate(folder, classify=True, draws=2, sequences=60) == found
 
 
 def test_only_what_is_known_has_an_entropy(folder):

@@ -11,6 +11,7 @@ from mdlm_jax.data.shapes import captioned_shapes, entropies
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.evaluate import evaluate_run
 from mdlm_jax.runs.restore import open_run
+from mdlm_jax.sampling.run_sampler import usual_samplers
 from mdlm_jax.sampling.sample_run import sample_run
 from tests.run_folders import ROOT
 from tests.runs.here import train_here
@@ -59,6 +60,14 @@ def test_samples_are_captioned_images(folder, prompt, mask_token):
     tokens, layout = open_run(folder).tokenizer.encode(row), layout_of("shapes", "patch=2")
     assert (tokens[:4] < layout.text_vocab).all()
     assert picture == ["".join(2 * ".rgb"[level] for level in line) for line in images_of(layout, tokens[None])[0]]
+
+
+def test_fields_of_unmasking_need_no_sampler(folder):
+    """The usual sampler unmasks: at temperature 0 all samples of one masked position are the same."""
+    assert usual_samplers(open_run(folder))[0] == "ancestral"
+    prompt = "a red <mask> left #85 #17 #0 #5 #1 #0 #0 #0 #0"
+    (text,) = sample_run(folder, prompts=[prompt], mask_token="<mask>", fields={"temperature": 0.0}, count=4)
+    assert len({line for line in text.splitlines() if line.startswith("a red")}) == 1
 
 
 def test_guided_samples_have_pictures(folder, tmp_path):
