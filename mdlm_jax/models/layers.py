@@ -32,7 +32,10 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x):
         kind = nn.RMSNorm if self.architecture.norm == "rmsnorm" else nn.LayerNorm
-        options: dict[str, Any] = {"use_scale": self.affine} | ({} if kind is nn.RMSNorm else {"use_bias": self.affine})
+        options: dict[str, Any] = {"use_scale": self.affine}
+        if kind is nn.LayerNorm:
+            # the variance as a difference of squares, which Flax 0.12 takes by default, is 0 where the mean is large
+            options |= {"use_bias": self.affine, "use_fast_variance": False}
         return kind(epsilon=self.architecture.norm_epsilon, dtype=jnp.float32, **options)(x).astype(x.dtype)
 
 

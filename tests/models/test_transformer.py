@@ -13,6 +13,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import rotate
 from mdlm_jax.models.block import _dropout
 from mdlm_jax.models.ladder import SMDM
+from mdlm_jax.models.layers import Norm
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.objectives import OBJECTIVES
 from mdlm_jax.objectives.base import View, causal, full
@@ -286,3 +287,13 @@ def test_two_coordinates_split_the_frequencies():
     turned = (x[..., : d // 2] + 1j * x[..., d // 2 :]) * np.exp(1j * angle)[:, :, None]
     ours = rotate(jnp.asarray(x, jnp.float32), jnp.asarray(positions), base)
     np.testing.assert_allclose(ours, np.concatenate([turned.real, turned.imag], axis=-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 3000.0])
+def test_layer_norm_of_a_large_mean(offset):
+    rows = (offset + np.random.default_rng(0).normal(0, 0.1, (4, 64))).astype(np.float32)
+    norm = Norm(Architecture(64, 1, 64, 2, 2, 64, norm="layernorm", norm_epsilon=1e-6))
+    found = norm.apply(norm.init(jax.random.key(0), rows), rows)
+    wide = rows.astype(np.float64)
+    expected = (wide - wide.mean(1, keepdims=True)) / np.sqrt(wide.var(1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(found, expected, atol=0.02 if offset else 1e-5)
