@@ -17,6 +17,7 @@ from mdlm_jax.sweeps import launchers, states, submit_line, sweep
 from mdlm_jax.sweeps.found import found_runs
 from mdlm_jax.sweeps.launch import Job
 from mdlm_jax.sweeps.names import run_id
+from mdlm_jax.sweeps.plan import plan_runs
 from tests import run_folders as runs
 from tests.report.fake_run import CHILD, COMMAND
 from tests.sweeps import test_sweep
@@ -83,7 +84,7 @@ def test_a_line_that_always_fails(tmp_path, capsys, line, cause):
 def test_submitted_run_is_not_resubmitted(tmp_path, experiment):
     """The queue never starts the runs; they are submitted again only after they are cancelled."""
     folder = tmp_path / "runs"
-    sweep.prepare(sweep.plan_runs(experiment.configs), folder)
+    sweep.prepare(plan_runs(experiment.configs), folder)
     jobs = found_runs(folder).jobs
     assert submit_line.submit(jobs, ": {command}") == {}
     assert {run.state for run in sweep.states(jobs).values()} == {"submitted"}
