@@ -18,6 +18,7 @@ from mdlm_jax.report.analysis import analyse
 from mdlm_jax.report.equal_compute import equal_compute
 from mdlm_jax.report.repeated import repeated
 from mdlm_jax.report.stored import read_stored
+from mdlm_jax.report.tight import under_likelihoods
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -190,3 +191,18 @@ def test_forms():
         wins = [kaplan < chinchilla for kaplan, chinchilla in pairs]
         better, total = better + sum(wins), total + len(wins)
     assert better == total - 1 and "predicts every budget but one better" in text
+
+
+def test_likelihoods():
+    results = results_of("likelihoods")
+    found = under_likelihoods(results, analyse(results))
+    assert len(found) == 8
+    for one in found:
+        value = one.multiplier
+        shown = f"{value.mean:.3g} [{value.mean_low:.3g}, {value.mean_high:.3g}]"
+        assert f"| {one.other} | {one.likelihood} | {shown} |" in page()
+    training, orders = (
+        one.multiplier.mean for one in found if one.other == "masked" and "decoded" not in one.likelihood
+    )
+    assert f"{orders:.1f} times the compute of AR instead of {training:.1f}" in page() and 0.7 < orders / training < 0.8
+    assert all(run.likelihoods["orders"]["nats_per_token"] < run.loss for run in results if run.bound == "upper")
