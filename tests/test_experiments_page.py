@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
+from experiments import branches
 from experiments.conversion import KNOWN, KNOWN_DRAWS
 from experiments.conversion_results import decoding_table, differences, starts_table, table
 from mdlm_jax.laws import interval, surface_multiplier
@@ -17,6 +18,7 @@ from mdlm_jax.report import kept_fits
 from mdlm_jax.report.analysis import analyse
 from mdlm_jax.report.equal_compute import equal_compute
 from mdlm_jax.report.repeated import repeated
+from mdlm_jax.report.shared_cost import shared_cost
 from mdlm_jax.report.stored import read_stored
 from mdlm_jax.report.tight import under_likelihoods
 
@@ -50,6 +52,24 @@ def test_compute_multipliers_and_exponents():
             row += f" {getattr(best, f'{what}_law').exponent:.3f} [{low:.3f}, {high:.3f}] |"
         assert row in page(), row
     assert all(len(best.budgets) == 4 for best in analysis.optima.values())  # all 12 minima are interior
+
+
+def test_laws_of_branches():
+    folder = ROOT / "experiments" / "results" / "branches"
+    kept = json.loads((folder / "compared.json").read_text(encoding="utf-8"))
+    stored = {name: read_stored(folder / f"{name.replace(' ', '_')}.json")[0] for name in branches.SWEEPS}
+    again = branches.compared(stored)
+    for name in ("laws", "minima"):
+        for one, other in zip(kept[name], again[name], strict=True):
+            assert one == pytest.approx(other)
+    assert kept["flops"] == pytest.approx(again["flops"])
+    for one, other in zip(kept["differences"], again["differences"], strict=True):
+        assert one == pytest.approx(other)
+    assert shared_cost(stored["branches"], "exact").sentence in page()
+    for row in branches.rows(kept):
+        assert row in page(), row
+    for found in kept["differences"]:
+        assert f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]" in page()
 
 
 def test_losses_of_repeated_data():
