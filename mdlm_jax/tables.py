@@ -11,7 +11,10 @@ def show(table: Table) -> None:
     """
     columns = []
     for column in table.columns:
-        cells = [str(cell) for cell in (column.header, *column.cells, *[column.footer] * table.show_footer)]
+        cells = [
+            " ".join(str(cell).splitlines())
+            for cell in (column.header, *column.cells, *[column.footer] * table.show_footer)
+        ]
         width, right = max(map(cell_len, cells)), column.justify == "right"
         pads = [" " * (width - cell_len(cell)) for cell in cells]
         columns.append([pad + cell if right else cell + pad for cell, pad in zip(cells, pads, strict=True)])

@@ -90,7 +90,12 @@ def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
 
 def warmup_steps(config: ConfigDict, steps: int) -> int:
     """Steps of linear warm-up in a run of `steps`: at most half of them."""
-    return min(max(config.optim.warmup_min, int(config.optim.warmup_share * steps)), steps // 2)
+    return min(asked_warmup(config, steps), steps // 2)
+
+
+def asked_warmup(config: ConfigDict, steps: int) -> int:
+    """Steps of linear warm-up that the config asks for in a run of `steps`, which may be more than it has."""
+    return max(config.optim.warmup_min, int(config.optim.warmup_share * steps))
 
 
 class _ViewShape(NamedTuple):

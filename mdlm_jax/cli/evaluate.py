@@ -6,7 +6,6 @@ from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.cli.inputs import check_at_least, check_exists, check_files, check_finite, check_model
 from mdlm_jax.cli.likelihood_options import add_likelihood
 from mdlm_jax.cli.out import check_out, write_out
-from mdlm_jax.runs.evaluation_options import check_classify, check_length, check_likelihood, refuse_mixed
 
 
 def add_evaluate(verbs) -> None:
@@ -50,6 +49,7 @@ def add_evaluate(verbs) -> None:
 def _evaluate(options) -> int:
     import json
 
+    from mdlm_jax.runs.evaluation_options import check_classify, check_length, check_likelihood, refuse_mixed
     from mdlm_jax.runs.protocols import check_protocol
 
     refuse_mixed(vars(options))
@@ -69,9 +69,10 @@ def _evaluate(options) -> int:
         check_classify(config, options.run, options.draws)
     if options.path is not None:
         check_files("--path", options.path, options.field)
-    corpus = ",".join(filter(None, (options.data, options.validation_path)))
-    if corpus and config is not None and (options.source or config.data.source) == "text":
-        check_files("--data" if options.data else "--validation-path", corpus, options.field)
+    if config is not None and (options.source or config.data.source) == "text":
+        for option, patterns in (("--data", options.data), ("--validation-path", options.validation_path)):
+            if patterns:
+                check_files(option, patterns, options.field)
     prepare_devices()
     if options.clip:
         return _search_clip(options)

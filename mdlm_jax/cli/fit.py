@@ -79,6 +79,8 @@ def _fit(options) -> int:
     check_out(options.out)
     if options.forms is not None:
         check_out(options.forms, "--forms")
+        if options.forms.resolve() == options.out.resolve():
+            raise UserError(f"--forms={options.forms}: is the file of --out; accepted: another file")
     check_exists(options.results, "the results.json of a sweep, its folder, or a folder of runs")
     prepare_devices()
     from mdlm_jax.laws import Refusal, write_fits

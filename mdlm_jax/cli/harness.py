@@ -9,8 +9,6 @@ from mdlm_jax.cli.likelihood_options import add_likelihood
 from mdlm_jax.cli.out import check_out_folder
 from mdlm_jax.cli.sampler_options import check_sampler
 from mdlm_jax.errors import UserError
-from mdlm_jax.harness.prompts import Prompts, check_prompts
-from mdlm_jax.runs.evaluation_options import check_length, check_likelihood
 
 
 def add_harness(verbs: argparse._SubParsersAction) -> None:
@@ -49,6 +47,9 @@ def add_harness(verbs: argparse._SubParsersAction) -> None:
 
 
 def _harness(options: argparse.Namespace) -> int:
+    from mdlm_jax.harness.prompts import Prompts, check_prompts
+    from mdlm_jax.runs.evaluation_options import check_length, check_likelihood
+
     check_at_least(options, limit=1, draws=2, orders=1, shots=0, batch_size=1, length=1)
     prompts = Prompts(options.chat, options.system, options.shots, options.shots_as_turns)
     check_prompts(prompts)

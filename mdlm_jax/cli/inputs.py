@@ -3,8 +3,7 @@
 import argparse
 import math
 import pathlib
-
-from ml_collections import ConfigDict
+from typing import Any
 
 from mdlm_jax.errors import UserError
 
@@ -39,7 +38,7 @@ def check_files(option: str, patterns: str, field: str | None) -> None:
         raise UserError(f"--field={field}: {option}={patterns} names .txt files alone; accepted: without --field")
 
 
-def check_model(path: pathlib.Path) -> ConfigDict | None:
+def check_model(path: pathlib.Path) -> Any:
     """The config of the trained run at `path`, or None for a public model. Raises UserError if there is neither."""
     from mdlm_jax.config import from_json
     from mdlm_jax.runs.saved import saved_steps

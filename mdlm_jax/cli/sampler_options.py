@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from mdlm_jax.cli.inputs import check_finite
-from mdlm_jax.configs.base import MOST_SEED
 from mdlm_jax.errors import UserError
 from mdlm_jax.plugins import FORM, is_plugin
 
@@ -61,7 +60,8 @@ def check_sampler(text: str, values: Mapping[str, Any] | None = None) -> None:
     for field, value in (values or {}).items():
         if field not in own:
             others = [other for other, fields in SAMPLER_FIELDS.items() if field in fields]
-            raise UserError(f"{field} {value}: {name} has none; accepted with {', '.join(others)}")
+            option = f"--{field.replace('_', '-')}={value}"
+            raise UserError(f"{option}: sampler {name} has no such field; accepted with {', '.join(others)}")
 
 
 def check_fields(options: argparse.Namespace) -> None:
@@ -76,6 +76,8 @@ def check_fields(options: argparse.Namespace) -> None:
 
 def check_seed(seed: int) -> None:
     """Raises UserError for a seed that is not a number of 32 bits."""
+    from mdlm_jax.configs.base import MOST_SEED
+
     if not 0 <= seed <= MOST_SEED:
         raise UserError(f"--seed={seed}; accepted: 0 to {MOST_SEED}")
 

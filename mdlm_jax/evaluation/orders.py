@@ -12,12 +12,12 @@ from scipy.special import logsumexp
 
 from mdlm_jax.data import Example
 from mdlm_jax.evaluation.likelihood import NUMBERS, row_nats
+from mdlm_jax.evaluation.order_numbers import MOST_ORDERS
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.any_order import mask_tokens, random_ranks
 from mdlm_jax.objectives.base import Objective, View, cross_entropy, full, loss_mask
 from mdlm_jax.objectives.shifted import shifted
 
-MOST_ORDERS = 4096  # of a row; its order k is the same whatever the numbers of rows and orders
 VIEWS = 2**20  # whose numbers are in memory at once
 
 # (key, which positions have a loss) -> their ranks 0 .. n-1 in the order of decoding; those of the others are n or more

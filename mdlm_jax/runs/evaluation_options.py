@@ -6,6 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.evaluation.order_numbers import check_orders
 
 WITH = {name: "pairs" for name in ("guidance", "prompt_field", "answer_field")}  # an option -> what it needs
 WITH |= {"protocol": "path", "detokenize": "protocol"}
@@ -62,6 +63,8 @@ def check_likelihood(name: str | None, draws: int | None, orders: int | None) ->
         raise UserError(f"--draws={draws} with --likelihood={name}; accepted: one of the two")
     if orders is not None and name != "orders":
         raise UserError(f"--orders={orders}; accepted: with --likelihood=orders")
+    if orders is not None:
+        check_orders(orders)
 
 
 def check_classify(config: ConfigDict | None, folder: pathlib.Path, draws: int | None) -> None:
@@ -78,9 +81,10 @@ def check_classify(config: ConfigDict | None, folder: pathlib.Path, draws: int |
     found = "a public model" if config is None else f"a run of {config.objective.name} on {config.data.source}"
     if config is None or config.data.source != "digits" or config.objective.name != "unified":
         raise UserError(f"--classify: {folder} is {found}; accepted: a run of unified on digits")
+    given = f"--draws={draws}" if draws is not None else f"config.eval.draws of {folder} is {config.eval.draws}"
     draws = config.eval.draws if draws is None else draws
     if draws < 2 or draws % 2:
-        raise UserError(f"--draws={draws}; accepted with --classify: an even number, 2 or more")
+        raise UserError(f"{given}; accepted with --classify: an even number of --draws, 2 or more")
 
 
 def check_length(config: ConfigDict, length: int | None) -> None:

@@ -38,7 +38,7 @@ class Network(NamedTuple):
 
     @property
     def copies(self) -> int:
-        """How many times an evaluation reads a row: with guidance, with its prompt and without."""
+        """How many times an evaluation reads a row: with guidance once more for each part that it leaves out."""
         return 1 + len(self.without)
 
 
@@ -52,9 +52,10 @@ def read(
 ) -> tuple[Float[Array, "B width d"], Cache | Features | CachedGuidance | None]:
     """One evaluation: hidden states before the head, of `width` of the sampler's tokens from `at`.
 
-    With guidance, a row is read with its prompt and without, c and u: u + (weight + 1) (c - u) (SMDM, arXiv 2410.18514,
-    section 4.2). The formula is for logits; the head is affine and the weights sum to one, so it may come before it.
-    A position draws from p_c^(1 + weight) / p_u^weight, normalised. Positions that no other reading guides keep c.
+    With guidance, a row is read as it is and without a part of what is given, c and u: u + (weight + 1) (c - u) (SMDM,
+    arXiv 2410.18514, section 4.2). The formula is for logits; the head is affine and the weights sum to one, so it may
+    come before it. A position draws from p_c^(1 + weight) / p_u^weight, normalised. Positions that no other reading
+    guides keep c.
 
     Args:
         network: The network and its rows.

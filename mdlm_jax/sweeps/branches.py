@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from mdlm_jax.build import Plan
+from mdlm_jax.build.plan import asked_warmup
 from mdlm_jax.config import override, to_json
 from mdlm_jax.configs.base import KEYS
 from mdlm_jax.errors import UserError
@@ -116,7 +117,7 @@ def _mistake_of(run: PlannedRun) -> str:
         return f"config.branch_from is {run.config.branch_from!r}; accepted: nothing, where BRANCH is True"
     if optim.decay != "wsd":
         return f"config.optim.decay is {optim.decay!r}; accepted: wsd, where BRANCH is True"
-    warmup = max(optim.warmup_min, int(optim.warmup_share * run.steps))
+    warmup = asked_warmup(run.config, run.steps)
     if warmup + cooldown >= run.steps:
         return (
             f"{run.steps:,} steps, of which {warmup:,} warm up and {cooldown:,} decay; "

@@ -16,7 +16,7 @@ from mdlm_jax.config import from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.runs.finished import finished, versions
-from mdlm_jax.runs.result import Result
+from mdlm_jax.runs.result import validate
 from mdlm_jax.sweeps import slurm
 from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.places import config_files
@@ -87,12 +87,12 @@ def _planned(folder: pathlib.Path, configs: dict[pathlib.Path, ConfigDict]) -> d
 
 def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
     """Run -> its state and the versions of the files that it was read from; {} where there is no whole file."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError, UserError):
         stored: dict[str, Sequence] = json.loads(path.read_text(encoding="utf-8"))
         return {
             name: {
                 "versions": tuple(map(tuple, files)),
-                "state": RunState("done", "", attempts, 0.0, metrics, Result(*result)),
+                "state": RunState("done", "", attempts, 0.0, metrics, validate(result, str(path))),
             }
             for name, (files, attempts, metrics, result) in stored.items()
         }
@@ -101,7 +101,7 @@ def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 def _write(path: pathlib.Path, known: dict[str, dict[str, Any]]) -> None:
     stored = {
-        name: (entry["versions"], entry["state"].attempts, entry["state"].metrics, entry["state"].result)
+        name: (entry["versions"], entry["state"].attempts, entry["state"].metrics, entry["state"].result._asdict())
         for name, entry in known.items()
     }
     with contextlib.suppress(OSError):  # the disk may be full or read-only; the next look then takes longer

@@ -145,8 +145,8 @@ def _submit_and_watch(
         console.print(f"{len(left)} branches are submitted when they can start, while this command watches")
     if not states.watch(jobs, over, console, submit_ready):
         console.print("the runs continue; `sweep status` shows them, `sweep cancel` cancels them")
-        if left:
-            console.print(f"{len(left)} branches are not submitted yet; the same command submits them")
+    if left:
+        console.print(f"{len(left)} branches are not submitted yet; the same command submits them")
 
 
 def parse_resources(words: Sequence[str]) -> dict[str, str]:

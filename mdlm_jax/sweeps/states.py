@@ -41,12 +41,15 @@ class RunState(NamedTuple):
     queued: bool = False  # whether a scheduler has it in its queue
 
 
-def state_of(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> RunState:
+def state_of(
+    folder: pathlib.Path, in_queue: dict[pathlib.Path, str], children: tuple[pathlib.Path, ...] = ()
+) -> RunState:
     """The state of one run.
 
     Args:
         folder: The run.
         in_queue: Run -> queue state, for runs in a scheduler's queue.
+        children: The branches that wait for this run, and so cannot be what it waits for.
 
     Returns:
         The state. If result.json is invalid, its cause says so.
@@ -57,11 +60,16 @@ def state_of(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> RunStat
         return RunState("done", "", number, 0.0, metrics, result)
     if last and attempts.is_alive(folder, last, time.time()):
         return RunState("running", "", number, max(time.time() - last.started, 0.0), metrics, None)
-    state, cause = _at_rest(folder, last, in_queue)
+    state, cause = _at_rest(folder, last, in_queue, children)
     return RunState(state, _broken_result(folder) or cause, number, 0.0, metrics, None, folder in in_queue)
 
 
-def _at_rest(folder: pathlib.Path, last: attempts.Attempt | None, in_queue: dict[pathlib.Path, str]) -> tuple[str, str]:
+def _at_rest(
+    folder: pathlib.Path,
+    last: attempts.Attempt | None,
+    in_queue: dict[pathlib.Path, str],
+    children: tuple[pathlib.Path, ...],
+) -> tuple[str, str]:
     """(state, cause) of a run that is neither done nor running."""
     launched = read_launched(folder)
     tried = last is not None and (launched is None or last.number > launched.attempts)  # since it was last launched
@@ -74,7 +82,7 @@ def _at_rest(folder: pathlib.Path, last: attempts.Attempt | None, in_queue: dict
     if launched and not tried and launched.launcher != slurm.NAME:
         return "submitted", ""
     if last is None:
-        return _before_start(folder, in_queue)
+        return _before_start(folder, in_queue, children)
     if last.outcome == "failed":
         return "failed", last.cause
     if last.outcome == "done":
@@ -82,12 +90,16 @@ def _at_rest(folder: pathlib.Path, last: attempts.Attempt | None, in_queue: dict
     return "stopped", last.cause or f"its process on {last.owner.host} is gone"
 
 
-def _before_start(folder: pathlib.Path, in_queue: dict[pathlib.Path, str]) -> tuple[str, str]:
+def _before_start(
+    folder: pathlib.Path, in_queue: dict[pathlib.Path, str], children: tuple[pathlib.Path, ...]
+) -> tuple[str, str]:
     """(state, cause) of a run that was never started. A branch fails with its parent."""
     if (born := _birth(folder)) is None or waits.has_parent(folder, *born):
         return "waiting", ""
     parent, step = born
-    found = state_of(parent, in_queue)
+    if parent in (folder, *children):
+        return "failed", f"config.branch_from: {folder.name} branches from itself; accepted: another run"
+    found = state_of(parent, in_queue, (folder, *children))
     if found.state == "failed":
         return "failed", f"{parent.name} failed, whose step {step:,} it continues: {found.cause}"
     return "waiting", f"for step {step:,} of {parent.name}"

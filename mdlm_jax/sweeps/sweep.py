@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import config_hash, flatten, hash_of_stored, to_json
+from mdlm_jax.config import config_hash, flatten, hash_of_stored, stored_values, to_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.report.groups import grouped
@@ -157,7 +157,7 @@ def collect(experiment: Experiment, folder: pathlib.Path) -> tuple[list[Result],
     for result in read:
         if result.run_id not in configs:
             problems.append(f"{folder}: holds a result of {result.run_id}, which is not among {experiment.path}")
-        elif not _is_of(result, configs[result.run_id], folder, ORIGINS if experiment.branch else ()):
+        elif not _is_of(result, configs[result.run_id], folder, experiment.branch):
             problems.append(f"{folder / result.run_id}: its config is not that of {experiment.path}")
         else:
             results.append(result)
@@ -168,13 +168,21 @@ def collect(experiment: Experiment, folder: pathlib.Path) -> tuple[list[Result],
     return grouped(results, {name: dict(flatten(config)) for name, config in configs.items()}), problems
 
 
-def _is_of(result: Result, config: ConfigDict, folder: pathlib.Path, ignored: Sequence[str]) -> bool:
-    """Whether a result belongs to this config. Execution keys, the spelling of paths and `ignored` keys may differ."""
+def _is_of(result: Result, config: ConfigDict, folder: pathlib.Path, branch: bool) -> bool:
+    """Whether a result belongs to this config. Execution keys and the spelling of paths may differ.
+
+    With `branch` the run may continue a trunk, which then has the start of the config.
+    """
     if result.config_hash == config_hash(config):
         return True
     run = folder / result.run_id
     try:
-        differing = [line for line in differing_from(run, config) if line.partition(":")[0] not in ignored]
+        differing = differing_from(run, config)
+        if branch and (branch_from := stored_values(run / "config.json")["branch_from"]):
+            trunk = stored_values(named_point(branch_from, run)[0] / "config.json")
+            if trunk["start_from"] != config.start_from:
+                return False
+            differing = [line for line in differing if line.partition(":")[0] not in ORIGINS]
         return result.config_hash == hash_of_stored(run / "config.json") and not differing
     except UserError:
         return False

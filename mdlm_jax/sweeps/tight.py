@@ -13,7 +13,9 @@ from mdlm_jax.runs.result import FILE_NAME, Result, read_result, write_result
 def evaluate_runs(
     results: Sequence[Result], folder: pathlib.Path, name: str, orders: int | None = None
 ) -> Iterator[str]:
-    """Evaluates every run that has the likelihood, and adds it to its result. A run that has it already is passed over.
+    """Evaluates every run that has the likelihood, and adds it to its result.
+
+    A run that has it already, from as many orders, is passed over; another number of orders replaces it.
 
     The sequences are those of the run's validation loss, so that the likelihoods of all objectives are of one text.
 

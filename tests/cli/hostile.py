@@ -133,7 +133,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             {
                 "results": [*NO_RESULTS, "{stored}"],  # one run makes no fit
                 "--out": UNWRITABLE,
-                "--forms": UNWRITABLE,
+                "--forms": ["{out}", *UNWRITABLE],
                 "--resamples": below(100),
             },
         ),

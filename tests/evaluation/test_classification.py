@@ -1,6 +1,7 @@
 """Which caption belongs to an image: Bayes' rule by enumeration, and ties by common noise."""
 
 import itertools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +12,25 @@ from mdlm_jax.evaluation.classification import caption_nats, classified, logisti
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.layers import Execution
 from mdlm_jax.models.transformer import transformer
-from mdlm_jax.objectives import unified
+from mdlm_jax.objectives import Objective, unified
 from mdlm_jax.schedules import linear
 from tests.sampling.two_modalities import IDS, TEXT, V, conditional, network
 
-OBJECTIVE = unified(V, TEXT, {"joint": 1.0}, linear(), linear())
-CAPTIONS = np.array(list(itertools.product(*IDS[:2])), np.int32)
-IMAGES = np.array(list(itertools.product(*IDS[2:])), np.int32)
-ROWS = np.concatenate([np.zeros((len(IMAGES), 2), np.int32), IMAGES], axis=1)
-EVERY = np.broadcast_to(CAPTIONS, (len(IMAGES), *CAPTIONS.shape))
+
+class World(NamedTuple):
+    objective: Objective
+    captions: np.ndarray
+    images: np.ndarray
+    rows: np.ndarray
+    every: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def world():
+    captions, images = (np.array(list(itertools.product(*ids)), np.int32) for ids in (IDS[:2], IDS[2:]))
+    rows = np.concatenate([np.zeros((len(images), 2), np.int32), images], axis=1)
+    every = np.broadcast_to(captions, (len(images), *captions.shape))
+    return World(unified(V, TEXT, {"joint": 1.0}, linear(), linear()), captions, images, rows, every)
 
 
 def chain(seen, target):
@@ -32,14 +43,16 @@ def chain(seen, target):
 
 
 @pytest.mark.parametrize("task", ["text_given_image", "image_given_text", "joint"])
-def test_bayes_rule(task):
+def test_bayes_rule(world, task):
     """With the exact network the nats of each caption tend to its own, and the likeliest caption is Bayes' choice."""
-    known = np.zeros((len(IMAGES), len(CAPTIONS)))
-    for (i, image), (c, caption) in itertools.product(enumerate(IMAGES.tolist()), enumerate(CAPTIONS.tolist())):
+    known = np.zeros((len(world.images), len(world.captions)))
+    for (i, image), (c, caption) in itertools.product(
+        enumerate(world.images.tolist()), enumerate(world.captions.tolist())
+    ):
         given = {"text_given_image": [V, V, *image], "image_given_text": [*caption, V, V], "joint": [V] * 4}[task]
         known[i, c] = chain(given, [*caption, *image])
     options = {"draws": 512, "batch_size": 4096, "chunk": 4}
-    found = caption_nats(network(), OBJECTIVE, {"ends": {}}, (), ROWS, EVERY, task, TEXT, **options)
+    found = caption_nats(network(), world.objective, {"ends": {}}, (), world.rows, world.every, task, TEXT, **options)
     likely = known < 4  # the others hang on rare draws
     assert np.abs(found - known)[likely].max() < 0.25 and np.abs((found - known)[likely].mean()) < 0.03
     first, second = np.sort(known, axis=1)[:, :2].T
@@ -48,14 +61,16 @@ def test_bayes_rule(task):
     assert classified(found[clear], known[clear].argmin(axis=1)).accuracy == 1
 
 
-def test_captions_that_look_alike_tie():
+def test_captions_that_look_alike_tie(world):
     """The noise of an image is the same for all its captions: a network without weights has no choice at all."""
     model = transformer(Architecture(V, 1, 8, 2, 2, 16, learned_positions=4), Execution())
     params = jax.tree.map(jnp.zeros_like, jax.jit(model.init)(jax.random.key(0)))
     for task in ("text_given_image", "image_given_text"):
-        nats = caption_nats(model, OBJECTIVE, params, (), ROWS, EVERY, task, TEXT, draws=2, batch_size=64, chunk=4)
+        nats = caption_nats(
+            model, world.objective, params, (), world.rows, world.every, task, TEXT, draws=2, batch_size=64, chunk=4
+        )
         assert (nats == nats[:, :1]).all()
-        assert classified(nats, np.zeros(len(nats), int)).accuracy == 1 / len(CAPTIONS)
+        assert classified(nats, np.zeros(len(nats), int)).accuracy == 1 / len(world.captions)
 
 
 def test_accuracy_and_its_error():

@@ -26,3 +26,9 @@ def test_one_seed_and_no_draws():
         "ar: the standard deviation of one loss in nats is unknown between seeds, as each run has one"
     )
     assert "noise draws" not in line
+
+
+def test_unique_tokens_are_no_seeds():
+    (run, *_) = synthetic.sweep("ar", 1.0, (1e10,), bound="exact")
+    (line,) = noise([run, run._replace(unique_tokens=1000, loss=9.0)])
+    assert "unknown between seeds" in line

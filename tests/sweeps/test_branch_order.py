@@ -36,7 +36,7 @@ def grid():
     configs = []
     for steps in (10, 20, 35):
         config = base.get_config()
-        keys = { ({key.replace("__", "."): value for key, value in WSD.items()})!r}
+        keys = {{key.replace("__", "."): value for key, value in {WSD!r}.items()}}
         config.update_from_flattened_dict({TINY!r} | keys | {{"steps": steps, "objective.name": "ar"}})
         configs.append(config)
     return configs

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 from ml_collections import ConfigDict
 
-from mdlm_jax.config import override
+from mdlm_jax.config import hash_of_stored, override, to_json
 from mdlm_jax.costs.counters import COUNTERS
 from mdlm_jax.errors import UserError
 from mdlm_jax.report.shared_cost import shared_cost
@@ -15,13 +15,15 @@ from mdlm_jax.report.study import make_study
 from mdlm_jax.report.text.methods import methods
 from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.loop import train, train_all
-from mdlm_jax.runs.result import read_result
+from mdlm_jax.runs.result import Result, read_result, write_result
 from mdlm_jax.runs.saved import saved_steps
 from mdlm_jax.sweeps import sweep
 from mdlm_jax.sweeps.branches import branched, cost_of, plan_experiment
 from mdlm_jax.sweeps.experiment import Experiment, load_experiment
 from mdlm_jax.sweeps.found import found_runs
 from mdlm_jax.sweeps.plan import plan_runs, plan_table
+from mdlm_jax.sweeps.states import state_of
+from tests.report.fake_run import FIELDS
 from tests.run_folders import ROOT
 from tests.runs.here import assert_same_state, config_of, interrupt, losses_of, signals_as_before
 from tests.sweeps.test_experiment import column, write
@@ -209,3 +211,25 @@ def test_longer_trunk_takes_a_larger_budget(tmp_path):
     trained({last.run_id: last.config}, tmp_path, programs)
     trained({last.run_id: long.configs[-1]}, tmp_path / "alone", programs)
     assert_same_state(tmp_path / last.run_id, tmp_path / "alone" / last.run_id)
+
+
+def test_result_belongs_to_the_start_of_its_trunk(tmp_path):
+    """A branch names no start: its trunk does."""
+    first, other = (experiment_of(grid(start_from=f"{tmp_path}/{name}")) for name in "ab")
+    sweep.prepare(plan_experiment(first), tmp_path / "runs")
+    for name in first.run_ids:
+        place = tmp_path / "runs" / name
+        stored = hash_of_stored(place / "config.json")
+        write_result(place, Result(**FIELDS)._replace(run_id=name, objective="masked", config_hash=stored, loss=2.0))
+    assert len(sweep.collect(first, tmp_path / "runs")[0]) == len(STEPS)
+    assert first.run_ids == other.run_ids and sweep.collect(other, tmp_path / "runs")[0] == []
+
+
+def test_circle_of_branches_ends(tmp_path):
+    """A folder that was copied or edited may hold one."""
+    for name, parent in {"a": "b", "b": "a", "c": "c"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(to_json(config_of(branch_from=f"{parent}@5")))
+    for name in "abc":
+        found = state_of(tmp_path / name, {})
+        assert found.state == "failed" and "branches from itself" in found.cause

@@ -45,6 +45,14 @@ def test_second_look_is_equal(folder):
         assert found_runs(folder) == first
 
 
+def test_kept_results_of_another_version_are_read_anew(folder):
+    first, kept = found_runs(folder), json.loads((folder / KEPT).read_text())
+    for *_, result in kept.values():
+        del result["estimator"]
+    (folder / KEPT).write_text(json.dumps(kept))
+    assert found_runs(folder) == first
+
+
 def test_changed_results_are_read_again(folder):
     first = found_runs(folder)
     changed, other, _ = first.states

@@ -21,7 +21,7 @@ def noise(results: Sequence[Result]) -> list[str]:
 def _of_objective(name: str, runs: Sequence[Result]) -> str:
     cells = defaultdict(list)
     for run in runs:
-        cells[run.size, run.budget or run.tokens, run.learning_rate].append(run.loss)
+        cells[run.size, run.budget or run.tokens, run.unique_tokens, run.learning_rate].append(run.loss)
     between = seed_deviation(cells.values())
     draws = float(np.mean([run.loss_monte_carlo_error**2 for run in runs]))
     text = max(float(np.mean([run.loss_standard_error**2 for run in runs])) - draws, 0.0)
