@@ -5,6 +5,7 @@ import pathlib
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -26,9 +27,22 @@ def records(path: pathlib.Path):
         _, length, kind = struct.unpack("<IHB", data[position : position + HEADER])
         record += data[position + HEADER : position + HEADER + length]
         position += HEADER + length
+        if position > len(data):
+            return  # the last record is not whole yet
         if kind in (1, 4):  # whole, or the last part
             yield wandb_internal_pb2.Record.FromString(record)
             record = b""
+
+
+def whole(path: pathlib.Path) -> list:
+    """All records. Another process writes them, and may still do so after the run has finished."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        found = list(records(path))
+        if found and found[-1].WhichOneof("record_type") == "exit":
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{path} has no end")
 
 
 def test_repeated_steps(tmp_path, monkeypatch):
@@ -39,7 +53,7 @@ def test_repeated_steps(tmp_path, monkeypatch):
                 writer.write({"step": step, "loss": 10.0 * start + step})
     points, identities, metrics = {}, set(), []
     for path in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb")):
-        for record in records(path):
+        for record in whole(path):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 identities.add(record.run.run_id)

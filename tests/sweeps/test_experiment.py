@@ -8,6 +8,7 @@ import pytest
 from mdlm_jax.errors import UserError
 from mdlm_jax.sweeps.experiment import load_experiment
 from mdlm_jax.sweeps.plan import plan_runs, plan_table
+from mdlm_jax.user_file import run_file
 
 EXPERIMENT = '''
 """An experiment."""
@@ -117,8 +118,9 @@ def test_repository_experiments_plan(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # an experiment may write what it reads below the current folder
     experiments = pathlib.Path(__file__).resolve().parents[2] / "experiments"
     counts = {}
-    scripts = {path for path in experiments.glob("[a-z]*.py") if "TITLE" not in path.read_text(encoding="utf-8")}
-    for path in sorted({*experiments.glob("[a-z]*.py")} - scripts):
+    for path in sorted(experiments.glob("[a-z]*.py")):
+        if "grid" not in run_file(path):
+            continue  # a script
         planned = plan_runs(load_experiment(path).configs)
         assert column(plan_table(planned), "run") == [run.run_id for run in planned]
         counts[path.stem] = len(planned)
