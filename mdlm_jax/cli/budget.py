@@ -33,13 +33,12 @@ def spending(options: argparse.Namespace) -> tuple[float, Any, float]:
         UserError: An amount is not positive, the hardware is unknown, or the MFU or the price is out of its range.
     """
     from mdlm_jax.cli.fit import positive
-    from mdlm_jax.costs.prices import flops_for, parse_hardware
+    from mdlm_jax.costs.prices import check_mfu, flops_for, parse_hardware
 
     positive(options, "budget", "dollars")
     hardware = parse_hardware(HARDWARE if options.hardware is None else options.hardware, options.price)
     mfu = MFU if options.mfu is None else options.mfu
-    if not 0 < mfu <= 1:
-        raise UserError(f"--mfu={mfu}; accepted: above 0, and 1 at most")
+    check_mfu(mfu)
     if options.dollars is None:
         return options.budget, hardware, mfu
     if not hardware.dollars:

@@ -8,7 +8,6 @@ from mdlm_jax.cli.inputs import check_at_least, check_finite, check_model
 from mdlm_jax.cli.likelihood_options import add_likelihood
 from mdlm_jax.cli.out import check_out_folder
 from mdlm_jax.cli.sampler_options import check_sampler
-from mdlm_jax.errors import UserError
 
 
 def add_harness(verbs: argparse._SubParsersAction) -> None:
@@ -48,6 +47,7 @@ def add_harness(verbs: argparse._SubParsersAction) -> None:
 
 def _harness(options: argparse.Namespace) -> int:
     from mdlm_jax.harness.prompts import Prompts, check_prompts
+    from mdlm_jax.harness.task_folder import check_task_folder
     from mdlm_jax.runs.evaluation_options import check_length, check_likelihood
 
     check_at_least(options, limit=1, draws=2, orders=1, shots=0, batch_size=1, length=1)
@@ -57,8 +57,7 @@ def _harness(options: argparse.Namespace) -> int:
     check_finite(options, "guidance")
     if options.sampler is not None:
         check_sampler(options.sampler)
-    if options.include_path is not None and not options.include_path.is_dir():
-        raise UserError(f"--include-path={options.include_path}: no such folder; accepted: a folder with task files")
+    check_task_folder(options.include_path)
     config = check_model(options.run)
     if config is not None:
         check_length(config, options.length)

@@ -6,7 +6,7 @@ import pathlib
 from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.cli.inputs import check_at_least, check_model
 from mdlm_jax.cli.out import check_out_folder
-from mdlm_jax.cli.sampler_options import SAMPLER_FIELDS, check_fields, check_sampler, check_seed
+from mdlm_jax.cli.sampler_options import SAMPLER_FIELDS, check_fields, check_sampler
 from mdlm_jax.errors import UserError
 
 # options that set fields of a sampler
@@ -87,6 +87,8 @@ def _sample(options: argparse.Namespace) -> int:
     check_at_least(
         options, count=1, length=1, new_tokens=1, steps=1, temperature=0, top_k=1, block_size=1, correctors=0
     )
+    from mdlm_jax.configs.checks import check_seed
+
     check_fields(options)
     check_seed(options.seed)
     if options.out is not None:

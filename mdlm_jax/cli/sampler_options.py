@@ -74,14 +74,6 @@ def check_fields(options: argparse.Namespace) -> None:
             _check_choice(f"--{field}={value}", field, value)
 
 
-def check_seed(seed: int) -> None:
-    """Raises UserError for a seed that is not a number of 32 bits."""
-    from mdlm_jax.configs.base import MOST_SEED
-
-    if not 0 <= seed <= MOST_SEED:
-        raise UserError(f"--seed={seed}; accepted: 0 to {MOST_SEED}")
-
-
 def _check_choice(given: str, field: str, value: str) -> None:
     if field in CHOICES and value not in CHOICES[field]:
         raise UserError(f"{given}; accepted: {', '.join(CHOICES[field])}")

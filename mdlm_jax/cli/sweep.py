@@ -124,10 +124,10 @@ def _plan(options) -> int:
         raise UserError(f"--price={options.price}; accepted: with --hardware=NAME:COUNT")
     if options.mfu is not None and options.hardware is None:
         raise UserError(f"--mfu={options.mfu}; accepted: with --hardware=NAME:COUNT")
-    if options.mfu is not None and not 0 < options.mfu <= 1:
-        raise UserError(f"--mfu={options.mfu}; accepted: above 0, and 1 at most")
-    from mdlm_jax.costs.prices import parse_hardware
+    from mdlm_jax.costs.prices import check_mfu, parse_hardware
 
+    if options.mfu is not None:
+        check_mfu(options.mfu)
     hardware = parse_hardware(options.hardware, options.price) if options.hardware is not None else None
     experiment = _experiment(options)
     from mdlm_jax.runs.say import doing

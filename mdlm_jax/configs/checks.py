@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from ml_collections import ConfigDict
 
-from mdlm_jax.configs.base import KEYS
+from mdlm_jax.configs.base import KEYS, MOST_SEED
 from mdlm_jax.errors import UserError
 
 # `plan` refuses these with more of the reason
@@ -104,3 +104,9 @@ def unknown_key(name: str, where: str = "") -> NoReturn:
 def refuse(key: str, value: Any, accepted: str, where: str = "") -> NoReturn:
     """Raises the UserError that names the key, its value and what would be accepted."""
     raise UserError(f"{where}config.{key} is {value!r:.60}; accepted: {accepted}")
+
+
+def check_seed(seed: int) -> None:
+    """Raises UserError for a seed of sampling that is not a number of 32 bits."""
+    if not 0 <= seed <= MOST_SEED:
+        raise UserError(f"--seed={seed}; accepted: 0 to {MOST_SEED}")

@@ -66,6 +66,12 @@ def parse_hardware(text: str, price: float | None = None) -> Hardware:
     return Hardware(name, int(count), peak, float(memory), dollars if price is None else price)
 
 
+def check_mfu(mfu: float) -> None:
+    """Raises UserError for a model FLOP utilisation that is not above 0, or above 1."""
+    if not 0 < mfu <= 1:
+        raise UserError(f"--mfu={mfu}; accepted: above 0, and 1 at most")
+
+
 def hours(flops: float, hardware: Hardware, mfu: float) -> float:
     """Hours of a run of `flops` at a model FLOP utilisation of `mfu`."""
     return flops / (hardware.devices * hardware.peak * mfu) / 3600

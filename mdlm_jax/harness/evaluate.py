@@ -13,6 +13,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
 from mdlm_jax.harness.items import items_of
 from mdlm_jax.harness.prompts import AS_THE_TASK_SAYS, Prompts, check_prompts, check_shots
+from mdlm_jax.harness.task_folder import check_task_folder
 from mdlm_jax.runs.answer_nats import described
 from mdlm_jax.weights.source import holds_weights
 
@@ -61,8 +62,7 @@ def harness(
     check_prompts(prompts)
     if not holds_weights(folder):
         from_json(folder / "config.json")  # the index of all tasks takes many seconds
-    if include_path is not None and not include_path.is_dir():
-        raise UserError(f"--include-path={include_path}: no such folder; accepted: a folder with task files")
+    check_task_folder(include_path)
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from mdlm_jax.configs.checks import check_seed
 from mdlm_jax.data.markov import markov_chain, parse_markov
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.judge import Judged, judge_text, judge_tokens
@@ -20,7 +21,6 @@ from mdlm_jax.sampling.base import Request, Trace
 from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.comparison import Contender, Measured, compare
 from mdlm_jax.sampling.prompts import encode_prompt
-from mdlm_jax.sampling.run_request import check_seed
 from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
 from mdlm_jax.sampling.sample_run import claim_output
 from mdlm_jax.sampling.show.chart import write_comparison

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from mdlm_jax.configs.base import MOST_SEED
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.restore import Run
@@ -77,12 +76,6 @@ def request_of(
         with errors_of(name):
             check(chosen, Request(rows, total, mask_id, trained))
     return RunRequest(name, chosen, trained, given, lengths, stop)
-
-
-def check_seed(seed: int) -> None:
-    """Raises UserError for a seed that is not a number of 32 bits."""
-    if not 0 <= seed <= MOST_SEED:
-        raise UserError(f"seed {seed}: accepted is 0 to {MOST_SEED}")
 
 
 def _length(run: Run, prompt: np.ndarray, length: int | None, new_tokens: int | None) -> int:

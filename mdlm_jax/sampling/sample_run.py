@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Array, Int
 from rich.console import Console
 
+from mdlm_jax.configs.checks import check_seed
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.runs.say import doing
 from mdlm_jax.sampling import sample
-from mdlm_jax.sampling.run_request import check_seed, request_of
+from mdlm_jax.sampling.run_request import request_of
 from mdlm_jax.sampling.show.live import live_view
 from mdlm_jax.sampling.show.pictures import Pictures, palette, write_pictures
 from mdlm_jax.sampling.show.render import render

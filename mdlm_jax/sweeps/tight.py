@@ -33,6 +33,7 @@ def evaluate_runs(
     """
     asked = float((ORDERS if orders is None else orders) if name == "orders" else 1)
     refused: dict[str, str] = {}
+    accepted: set[str] = set()  # objectives: all runs of one have the likelihood or none has
     evaluated = False
     for listed in results:
         if listed.objective in refused:
@@ -42,7 +43,9 @@ def evaluate_runs(
         kept = result.likelihoods.get(name)
         if kept is None or kept["draws"] != asked:
             try:
-                chosen_likelihood(open_run(place), name, None, orders)
+                if listed.objective not in accepted:
+                    chosen_likelihood(open_run(place), name, None, orders)
+                    accepted.add(listed.objective)
             except UserError as error:
                 refused[listed.objective] = f"{listed.objective} is left out: {error}"
                 yield refused[listed.objective]
