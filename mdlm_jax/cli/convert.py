@@ -45,5 +45,5 @@ def _convert(options) -> int:
         source = (export_run if is_run else convert)(options.source, options.out, dtype=options.dtype)
     slots = source.description.slots
     count = sum(math.prod(slot.shape) for slot in slots)
-    print(f"{options.out}: {source.config['model_type']}, {count:,} parameters in {len(slots)} tensors")
+    print(f"{options.out}: {source.kind}, {count:,} parameters in {len(slots)} tensors")
     return 0

@@ -56,7 +56,7 @@ KEYS: dict[str, Key] = {
     "data.path": Key(
         "",
         "text: files, globs and folders, by commas (.txt, .jsonl, .json, .tar, .parquet; all but .parquet also as .gz, "
-        ".xz or .zst); tfds: name or folder of the dataset; tokens: folder; chat: .jsonl files with the field "
+        ".xz or .zst); tfds: name or folder of the dataset; tokens: folder; chat: .jsonl or .parquet with the field "
         "messages; markov: vocab=16,concentration=0.3; shapes: patch=2; digits: patch=1, or patch=2,levels=4",
         path=True,
         when={"data.source": ("markov", "shapes", "digits", "text", "tfds", "tokens", "chat")},

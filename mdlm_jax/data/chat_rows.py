@@ -17,7 +17,7 @@ PADDINGS = ("packed", "unread", "scored")
 
 
 def open_chats(path: str, validation_path: str, tokenizer: str, padding: str, length: int) -> Splits:
-    """Rows of conversations in .jsonl files, one object with `messages` a line.
+    """Rows of conversations in .jsonl and .parquet files, one object with `messages` a line or row.
 
     A conversation that is longer than a row is left out, and so is one whose earlier turns the template rewrites; both
     are counted on standard error.

@@ -60,14 +60,14 @@ def open_chat(name: str, tokenizer: Tokenizer) -> Chat:
 
 
 def read_conversations(key: str, patterns: str) -> Iterator[tuple[str, list[Message]]]:
-    """(file and line, messages) of each line of .jsonl files.
+    """(file and line, messages) of each line of .jsonl files, and of each row of .parquet files.
 
     Args:
         key: The config key that holds `patterns`, for errors.
         patterns: Files, folders and globs, by commas.
 
     Raises:
-        UserError: A file is of another kind, or a line holds no conversation.
+        UserError: A file is of another kind, or a line or row holds no conversation.
     """
     for where, row in read_rows(key, patterns):
         yield where, _messages(where, row)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mdlm_jax.data.compressed import COMPRESSED, kind, open_stream
-from mdlm_jax.data.readers import json_lines, read_json, read_jsonl, read_parquet, read_tar, read_txt
+from mdlm_jax.data.readers import json_lines, parquet_rows, read_json, read_jsonl, read_parquet, read_tar, read_txt
 from mdlm_jax.errors import UserError
 
 STREAMED = {".txt": read_txt, ".jsonl": read_jsonl, ".json": read_json, ".tar": read_tar}
@@ -72,7 +72,7 @@ def read_files(files: tuple[pathlib.Path, ...], field: str) -> Iterator[str]:
 
 
 def read_rows(key: str, patterns: str) -> Iterator[tuple[str, Any]]:
-    """The rows of .jsonl files, compressed or not, as (file and line, value).
+    """The rows of .jsonl files, compressed or not, and of .parquet files, as (file and line, value).
 
     Args:
         key: The key or option that holds `patterns`, for errors.
@@ -82,8 +82,12 @@ def read_rows(key: str, patterns: str) -> Iterator[tuple[str, Any]]:
         UserError: A file is of another kind or cannot be read, or a line is not JSON.
     """
     for file in expand(key, patterns):
+        if file.suffix == ".parquet":
+            yield from parquet_rows(file)
+            continue
         if kind(file) != ".jsonl":
-            raise UserError(f"{key}: {file} is no .jsonl file; accepted: .jsonl, compressed or not, one object a line")
+            accepted = ".jsonl, compressed or not, one object a line, and .parquet"
+            raise UserError(f"{key}: {file} is no .jsonl file; accepted: {accepted}")
         try:
             with open_stream(file, file.suffix) as stream:
                 yield from json_lines(stream, str(file))

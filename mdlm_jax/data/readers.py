@@ -10,7 +10,7 @@ import json
 import pathlib
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mdlm_jax.data.compressed import kind, open_stream
@@ -125,19 +125,37 @@ class _StrictHeader(tarfile.TarInfo):
 
 def read_parquet(file: pathlib.Path, field: str) -> Iterator[str]:
     """One row after another. A column of that very name comes before a path into nested columns."""
+
+    def column(names: list[str]) -> list[str]:
+        name = field if field in names else field.partition(".")[0]
+        if name not in names:
+            raise UserError(f"{file}: no column data.field={field!r}, only {', '.join(names)}")
+        return [name]
+
+    for number, rows in enumerate(_batches(file, column)):
+        for row in rows:
+            yield _field(f"{file}, batch {number}", row, field)
+
+
+def parquet_rows(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and row, values by column) of each row."""
+    number = 0
+    for rows in _batches(file, lambda names: names):
+        for row in rows:
+            number += 1
+            yield f"{file}, row {number}", row
+
+
+def _batches(file: pathlib.Path, columns: Callable[[list[str]], list[str]]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a parquet file, some at a time, with the columns that are chosen from its own."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         table = pyarrow.parquet.ParquetFile(file)
-        names = table.schema_arrow.names
-        name = field if field in names else field.partition(".")[0]
-        if name not in names:
-            raise UserError(f"{file}: no column data.field={field!r}, only {', '.join(names)}")
         # `columns` takes 'a.b' both for the column 'a.b' and for the part b of column a.
-        for number, rows in enumerate(table.iter_batches(columns=[name])):
-            for value in rows.column(name).to_pylist():
-                yield _field(f"{file}, batch {number}", {name: value}, field)
+        for rows in table.iter_batches(columns=columns(table.schema_arrow.names)):
+            yield rows.to_pylist()
     except (pyarrow.ArrowException, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read as parquet ({error})") from error
 

@@ -1,11 +1,18 @@
 """A run that fine-tuned a public model, written as that kind of model again."""
 
+import json
 import pathlib
+from typing import Any
 
 from mdlm_jax.build.network import lora_of
+from mdlm_jax.config import to_json
+from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.lora import merged
-from mdlm_jax.runs.restore import open_run
+from mdlm_jax.runs.inputs import read_inputs
+from mdlm_jax.runs.lineage import SCRATCH, read_lineage, totals
+from mdlm_jax.runs.restore import Run, open_run
+from mdlm_jax.runs.result import FILE_NAME, read_result
 from mdlm_jax.weights.load import Weights
 from mdlm_jax.weights.save import save_weights
 from mdlm_jax.weights.source import Source, holds_weights, open_source
@@ -20,24 +27,60 @@ def export_run(folder: pathlib.Path, out: pathlib.Path, *, dtype: str = "") -> S
         dtype: As in `save_weights`.
 
     Returns:
-        The public model that the run started from.
+        The public model that the run started from, with the run's chat template.
 
     Raises:
-        UserError: The run did not start from a public model, that model is gone, or the run trained another objective.
+        UserError: The run did not start from a public model, that model is gone, or a folder of its kind cannot say
+            what the run changed: another objective or tokenizer.
     """
     run = open_run(folder)
     start = pathlib.Path(run.config.start_from)
     if not run.config.start_from or not holds_weights(start):
         raise UserError(f"{folder}: started from {str(start)!r}; accepted: a run of train --from MODEL, and its model")
     source = open_source(start)
-    trained = run.config.objective.name, run.config.objective.block_size
-    described = source.description.objective, source.description.block_size
-    if trained != described:
-        raise UserError(
-            f"{folder}: trained {trained[0]} in blocks of {trained[1]}; "
-            f"accepted: {described[0]} in blocks of {described[1]}, as a folder of {source.config['model_type']} says"
-        )
+    _check_objective(folder, run, source)
+    if run.tokenizer.fingerprint != open_tokenizer(start).fingerprint:
+        raise UserError(f"{folder}: trained with another tokenizer than {start}; accepted: a run with the model's own")
+    source = source._replace(files={**source.files, **run.tokenizer.files})  # the template may be the run's own
     lora = lora_of(run.config)
     params = run.params if lora is None else merged(run.params, lora)
-    save_weights(out, Weights(run.model, params, source), dtype=dtype)
+    save_weights(out, Weights(run.model, params, source), dtype=dtype, training=_training(folder, run))
     return source
+
+
+def _check_objective(folder: pathlib.Path, run: Run, source: Source) -> None:
+    """Raises UserError where the network is not read as a folder of this kind says."""
+    described, trained = source.description, run.config.objective
+    read = {
+        "name": described.objective,
+        "block_size": described.block_size,
+        "shift": described.shift,
+        "block_shift": False,
+        **described.keys,
+    }
+    other = [key for key, value in read.items() if trained[key] != value]
+    if other:
+        said = ", ".join(f"objective.{key}={trained[key]}" for key in other)
+        accepted = ", ".join(f"{key}={read[key]}" for key in other)
+        raise UserError(f"{folder}: trained with {said}; accepted: {accepted}, as a folder of {source.kind} says")
+
+
+def _training(folder: pathlib.Path, run: Run) -> dict[str, Any]:
+    """What the written folder says of the run."""
+    inputs, result = read_inputs(folder), None
+    tokens, flops = totals(read_lineage(folder) or SCRATCH, run.plan, run.step)
+    if (folder / FILE_NAME).exists():
+        found = read_result(folder / FILE_NAME)
+        result = found._asdict() if found.status == "done" and found.steps == run.step else None
+    return {
+        "run": folder.resolve().name,
+        "model": pathlib.Path(run.config.start_from).name,
+        "step": run.step,
+        "tokens": tokens,
+        "flops": flops,
+        "parameterization": run.config.objective.to_dict(),
+        "tokenizer": run.tokenizer.fingerprint,
+        "data": inputs.corpus if inputs else None,
+        "evaluation": result,
+        "config": json.loads(to_json(run.config)),
+    }

@@ -35,6 +35,8 @@ def config_described(description: Description, folder: pathlib.Path) -> ConfigDi
     config.objective.name = description.objective
     config.objective.block_size = description.block_size
     config.objective.shift = description.shift
+    for name, value in description.keys.items():
+        config.objective[name] = value
     config.model.size = ""
     for name, value in architecture._asdict().items():
         if name != "input_width":

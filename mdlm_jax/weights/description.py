@@ -1,6 +1,7 @@
 """What a checkpoint's configuration says: the network, its tensors, and how it was trained."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.weights.settings import Settings
@@ -21,6 +22,7 @@ class Description(NamedTuple):
     ignorable: tuple[str, ...] = ()  # patterns of tensors that hold no weights
     zeros: tuple[str, ...] = ()  # patterns of leaves that no tensor fills, and that are zero
     writable: bool = True  # the tree holds all that is in the tensors
+    keys: Mapping[str, Any] = {}  # further keys of `config.objective`: how it was trained
 
 
 def block(module: str, leaf: str, layer: int, view: View = unchanged, adds: bool = False) -> Fill:

@@ -11,6 +11,7 @@ import numpy as np
 from mdlm_jax.errors import UserError
 from mdlm_jax.weights.gguf_file import GgufFile, open_gguf_file
 from mdlm_jax.weights.gguf_tokenizer import tokenizer_files
+from mdlm_jax.weights.rope_table import llama3_of
 from mdlm_jax.weights.tensors import Tensor, shown
 
 # names in a layer, blk.{i}. in the file
@@ -42,6 +43,8 @@ GPT2 = {
     "output_norm": "transformer.ln_f",
     "output": "lm_head",
 }
+ROPE_TABLE = "rope_freqs.weight"
+LONGEST_TABLE = 4096  # pairs of a head
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gpt2")
 # our name of each token: the file's
 SPECIALS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
@@ -60,11 +63,11 @@ def open_gguf(
     if kind not in ARCHITECTURES:
         accepted = ", ".join(ARCHITECTURES)
         raise UserError(f"{path}: general.architecture is {shown(str(kind))!r}; accepted: {accepted}")
-    if "rope_freqs.weight" in file.tensors:
-        raise UserError(f"{path}: rope_freqs.weight, scaled rotary frequencies as a table, is not supported")
     config = _gpt2_config(file) if kind == "gpt2" else _llama_config(file, kind)
     tensors = {}
     for name, tensor in file.tensors.items():
+        if name == ROPE_TABLE and kind != "gpt2":
+            continue
         published = _published(file, name, kind)
         if kind == "llama" and re.fullmatch(r"blk\.\d+\.attn_[qk]\.(weight|bias)", name):
             tensor = _unpermuted(file, name, tensor, config)
@@ -139,6 +142,10 @@ def _rope(file: GgufFile, kind: str) -> dict[str, Any]:
 
     rope = {"rope_theta": key("freq_base") or 10000.0, "rope_type": "default"}
     scaling = key("scaling.type")
+    if ROPE_TABLE in file.tensors and scaling in (None, "none"):
+        return rope | _rope_of_table(file, rope["rope_theta"])
+    if ROPE_TABLE in file.tensors:
+        raise UserError(f"{file.path}: {ROPE_TABLE} beside {kind}.rope.scaling.type; accepted: one of the two")
     if scaling in (None, "none"):
         return rope
     if scaling not in ("linear", "yarn"):
@@ -147,6 +154,16 @@ def _rope(file: GgufFile, kind: str) -> dict[str, Any]:
     if scaling == "yarn":
         rope["original_max_position_embeddings"] = key("scaling.original_context_length")
     return rope
+
+
+def _rope_of_table(file: GgufFile, base: Any) -> dict[str, Any]:
+    """Llama 3's scaling, which such files hold as what each frequency is divided by."""
+    table = file.tensors[ROPE_TABLE]
+    if isinstance(base, float) and table.dtype == "F32" and len(table.shape) == 1 and table.shape[0] <= LONGEST_TABLE:
+        found = llama3_of(table.read(), base)
+        if found is not None:
+            return found
+    raise UserError(f"{file.path}: {ROPE_TABLE} holds no scaling of Llama 3 for base {base}; accepted: one that does")
 
 
 def _specials(file: GgufFile) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.weights.card import records
 from mdlm_jax.weights.folder import INDEX, SINGLE, check_new_folder
 from mdlm_jax.weights.load import Weights
 from mdlm_jax.weights.safetensors_file import Stored, write_safetensors
@@ -24,7 +25,12 @@ PUBLISHED = {name: dtype for dtype, name in DTYPES.items()}
 
 
 def save_weights(
-    folder: str | pathlib.Path, weights: Weights, *, dtype: str = "", shard_bytes: int = SHARD_BYTES
+    folder: str | pathlib.Path,
+    weights: Weights,
+    *,
+    dtype: str = "",
+    shard_bytes: int = SHARD_BYTES,
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the parameters as the kind of folder they came from, for this package and for transformers.
 
@@ -33,22 +39,21 @@ def save_weights(
         weights: The result of `load_weights`, with the parameters to write.
         dtype: Float32, bfloat16 or float16; empty: each tensor as it was stored, which gives its bits back.
         shard_bytes: The most bytes of tensors in one file.
+        training: What training.json and the model card say of how the parameters were trained.
 
     Raises:
         UserError: The folder holds something or cannot be written, or the tree lacks some of the tensors' values.
     """
     source, leaves = weights.source, {}
     if not source.description.writable:
-        raise UserError(
-            f"{source.path}: {source.config['model_type']} can be read only; accepted: another architecture"
-        )
+        raise UserError(f"{source.path}: {source.kind} can be read only; accepted: another architecture")
     for path, leaf in jax.tree.leaves_with_path(weights.params):
         leaves[tuple(key.key for key in path)] = np.asarray(leaf)
     stored = [
         Stored(slot.name, name, slot.shape, partial(write_slot, slot, leaves, name))
         for slot, name in _names(source, dtype)
     ]
-    _write(pathlib.Path(folder), source, stored, dtype, shard_bytes)
+    _write(pathlib.Path(folder), source, stored, shard_bytes, training)
 
 
 def convert(
@@ -64,7 +69,7 @@ def convert(
         Stored(slot.name, name, slot.shape, partial(_copy, source.tensors[slot.name], name))
         for slot, name in _names(source, dtype)
     ]
-    _write(pathlib.Path(folder), source, stored, dtype, shard_bytes)
+    _write(pathlib.Path(folder), source, stored, shard_bytes, None)
     return source
 
 
@@ -83,7 +88,13 @@ def _copy(tensor: Tensor, dtype: str) -> np.ndarray:
     return values
 
 
-def _write(folder: pathlib.Path, source: Source, stored: Sequence[Stored], dtype: str, shard_bytes: int) -> None:
+def _write(
+    folder: pathlib.Path,
+    source: Source,
+    stored: Sequence[Stored],
+    shard_bytes: int,
+    training: Mapping[str, Any] | None,
+) -> None:
     """All files of the folder under another name first, so that it is there whole or not at all."""
     folder = folder.expanduser()
     check_new_folder(folder)
@@ -94,6 +105,7 @@ def _write(folder: pathlib.Path, source: Source, stored: Sequence[Stored], dtype
             _write_tensors(partial_folder, stored, source.metadata | {"format": "pt"}, shard_bytes)
             config = source.config | _dtype_key(source, stored)
             files = source.files | {CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
+            files |= records(source, training)
             for name, content in files.items():
                 (partial_folder / name).write_bytes(content)
             if folder.exists():

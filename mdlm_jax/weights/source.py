@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.weights.description import Description
-from mdlm_jax.weights.dit import bd3lm, mdlm
+from mdlm_jax.weights.dit import bd3lm, mdlm, sedd
 from mdlm_jax.weights.folder import open_tensors
 from mdlm_jax.weights.gguf_model import open_gguf
 from mdlm_jax.weights.gpt2 import gpt2
@@ -31,6 +31,7 @@ FAMILIES: dict[str, Callable[[Settings, dict[str, Tensor]], Description]] = {
     "smdm": smdm,
     "mdlm": mdlm,
     "bd3lm": bd3lm,
+    "sedd": sedd,
 }
 
 
@@ -43,6 +44,7 @@ class Source(NamedTuple):
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     files: dict[str, bytes]  # the small files beside the weights, by name: tokenizer, chat template, generation
+    kind: str  # a key of FAMILIES
 
 
 SMALL_FILES = (
@@ -88,13 +90,13 @@ def open_source(path: pathlib.Path) -> Source:
 
 def _checked(path, config: dict, tensors: dict[str, Tensor], metadata: dict[str, str], files: dict[str, bytes]):
     settings = Settings(config, path / CONFIG if path.is_dir() else path)
-    kind = config.get("model_type")
+    kind = config.get("model_type", "sedd" if "graph" in config else None)  # SEDD's configuration names no type
     if not isinstance(kind, str) or kind not in FAMILIES:
         settings.refuse("model_type", ", ".join(FAMILIES))
     settings.only("quantization_config", None)
     description = FAMILIES[kind](settings, tensors)
     check_tensors(path, description.slots, tensors, description.ignorable)
-    return Source(path, config, description, tensors, metadata, files)
+    return Source(path, config, description, tensors, metadata, files, kind)
 
 
 def _read(path: pathlib.Path) -> bytes:

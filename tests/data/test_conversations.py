@@ -116,6 +116,23 @@ def test_template_is_kept_with_the_tokenizer(tmp_path):
     assert chat_of(tmp_path / "kept").render(prompt) == open_template("x", opened.files)(prompt)
 
 
+def test_parquet_files_hold_the_same_conversations(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    rows = [{"messages": messages, "source": "x"} for messages in conversations()]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=4)
+    found = list(read_conversations("data.path", str(tmp_path / "a.parquet")))
+    assert [messages for _, messages in found] == conversations()
+    assert found[5][0] == f"{tmp_path}/a.parquet, row 6"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"text": "a"}]), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="a.parquet, row 1: no messages; accepted"):
+        list(read_conversations("data.path", str(tmp_path / "a.parquet")))
+    (tmp_path / "a.parquet").write_bytes(b"PAR1" * 9)
+    with pytest.raises(UserError, match="a.parquet cannot be read as parquet"):
+        list(read_conversations("data.path", str(tmp_path / "a.parquet")))
+
+
 WRONG = {
     "not JSON": "{",
     "no messages; accepted": '{"text": "a"}',

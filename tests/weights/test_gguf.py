@@ -9,6 +9,7 @@ from gguf import GGMLQuantizationType as Kind
 from mdlm_jax.errors import UserError
 from mdlm_jax.weights.gguf_model import GPT2, GPT2_LAYER, LLAMA, LLAMA_LAYER
 from mdlm_jax.weights.load import load_weights
+from mdlm_jax.weights.rope_table import llama3_of
 from mdlm_jax.weights.source import open_source
 from mdlm_jax.weights.text import open_text
 from tests.weights import models
@@ -42,7 +43,7 @@ def file_names(kind, config):
     return names
 
 
-def write_gguf(path, config, tensors, quantised=Kind.F32, keys=None):
+def write_gguf(path, config, tensors, quantised=Kind.F32, keys=None, divisors=None):
     kind = config["model_type"]
     writer = gguf.GGUFWriter(path, kind)
     if kind == "gpt2":
@@ -67,6 +68,8 @@ def write_gguf(path, config, tensors, quantised=Kind.F32, keys=None):
             writer.add_rope_dimension_count(config["head_dim"])
     for add, *values in keys or ():
         getattr(writer, add)(*values)
+    if divisors is not None:
+        writer.add_tensor("rope_freqs.weight", divisors)
     names = file_names(kind, config)
     for name, values in tensors.items():
         module, _, leaf = name.rpartition(".")
@@ -207,6 +210,63 @@ def test_sentencepiece_scores(tmp_path):
     assert [tokens[token] for token in found.encode("ab")] == ["▁ab"]
     assert [tokens[token] for token in found.encode("é")] == ["▁", "<0xC3>", "<0xA9>"]
     assert found.decode(found.encode("abc é")) == "abc é"
+
+
+LLAMA_3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+def divisors_of(size, base, factor, low, high, original):
+    """What llama.cpp's converter stores for Llama 3: each wavelength by itself."""
+    table = []
+    for j in range(size // 2):
+        wavelength = 2 * np.pi * base ** (2 * j / size)
+        if wavelength < original / high:
+            table.append(1.0)
+        elif wavelength > original / low:
+            table.append(factor)
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            table.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(table, np.float32)
+
+
+def test_rope_table(tmp_path):
+    """The same logits as from a folder that gives the parameters."""
+    tensors = models.random_tensors(SIZE)
+    file = write_gguf(tmp_path / "a.gguf", SIZE, tensors, divisors=divisors_of(16, 1e4, 8.0, 1.0, 4.0, 64))
+    assert open_source(file).config["rope_parameters"] == LLAMA_3 | {"rope_theta": 1e4}
+    folder = models.write_folder(tmp_path / "folder", SIZE | {"rope_scaling": LLAMA_3}, tensors)
+    np.testing.assert_array_equal(logits(file), logits(folder))
+    plain = write_gguf(tmp_path / "b.gguf", SIZE, tensors, divisors=np.ones(8, np.float32))
+    assert abs(logits(plain) - logits(file)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("size", "base", "factor", "low", "high", "original"),
+    [(64, 5e5, 32.0, 1.0, 4.0, 8192), (128, 5e5, 8.0, 1.0, 4.0, 8192), (128, 1e4, 4.0, 2.0, 5.0, 3000)],
+)
+def test_parameters_of_a_rope_table(size, base, factor, low, high, original):
+    """Those of Llama 3.2, Llama 3.1, and others, of which only the ratios count."""
+    found = llama3_of(divisors_of(size, base, factor, low, high, original), base)
+    assert found == LLAMA_3 | {
+        "factor": factor,
+        "high_freq_factor": high / low,
+        "original_max_position_embeddings": original / low,
+    }
+
+
+def test_other_rope_tables_are_refused(tmp_path):
+    tensors = models.random_tensors(SIZE)
+    for divisors in (np.arange(1, 9), [1, 1, 1, 1, 8, 8, 8, 8], [1, 2, 3, np.nan, 8, 8, 8, 8], np.zeros(8)):
+        table = np.asarray(divisors, np.float32)
+        with pytest.raises(UserError, match="rope_freqs.weight holds no scaling of Llama 3 for base 10000.0"):
+            open_source(write_gguf(tmp_path / "model.gguf", SIZE, tensors, divisors=table))
 
 
 def test_unsupported_keys_are_named(tmp_path):

@@ -40,14 +40,14 @@ NEVER = [200, *range(V, V + 7)]  # ids that no sample of LLADA may have
 SDAR = CONFIGS["qwen3"] | {"model_type": "sdar", "mask_token_id": V - 1, "block_size": 4}
 
 
-def folder_of(path, config):
+def folder_of(path, config, tensors=None):
     """A checkpoint with a tokenizer of bytes."""
     letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     model = tokenizers.Tokenizer(tokenizers.models.BPE({token: i for i, token in enumerate(letters)}, []))
     model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     model.decoder = tokenizers.decoders.ByteLevel()
     model.add_special_tokens(["<|endoftext|>"])
-    write_folder(path, config, random_tensors(config))
+    write_folder(path, config, tensors or random_tensors(config))
     (path / "tokenizer.json").write_text(model.to_str())
     return path
 
