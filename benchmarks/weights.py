@@ -19,7 +19,7 @@ TURNS = 5
 def memory(name: str) -> float:
     """Megabytes of this process: VmRSS now, and VmHWM, the maximum since the last reset."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1e3
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
 
 
 def one_turn(folder: str) -> dict:

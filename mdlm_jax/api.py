@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -148,7 +148,7 @@ def open_run(folder: str | os.PathLike) -> Run:
 def sample(
     folder: str | os.PathLike,
     *,
-    prompts: Sequence[str] = ("",),
+    prompts: Sequence[str | Sequence[Mapping[str, str]]] = ("",),
     count: int = 1,
     length: int | None = None,
     new_tokens: int | None = None,
@@ -161,7 +161,9 @@ def sample(
 
     Args:
         folder: A run with a checkpoint, or a folder of a public model.
-        prompts: Texts to continue. The empty text is an unconditional sample.
+        prompts: Texts to continue; the empty text is an unconditional sample. Or conversations to answer, each a list
+            of messages such as {"role": "user", "content": "Hello"}: the model's chat template renders them, and an
+            answer ends where the template ends one.
         count: Samples per prompt.
         length: Tokens per sample, prompt included. Default: the sequence length of training, or that of the prompt
             where it has masks.

@@ -2,6 +2,7 @@
 
 import argparse
 import pathlib
+from typing import Any
 
 from mdlm_jax.cli.devices import prepare_devices
 from mdlm_jax.cli.inputs import check_at_least, check_model
@@ -21,6 +22,11 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument("--run", "--model", type=pathlib.Path, required=True, help="a run, or a folder of a public model")
     verb.add_argument(
         "--prompt", action="append", help="the beginning of the text; repeat the option for several prompts"
+    )
+    verb.add_argument(
+        "--chat",
+        type=pathlib.Path,
+        help="a .jsonl or .parquet file of conversations to answer, each with `messages`, by the model's chat template",
     )
     verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
     verb.add_argument(
@@ -95,6 +101,10 @@ def _sample(options: argparse.Namespace) -> int:
         check_out_folder(options.out)
     fields = {name: getattr(options, name) for name in FIELDS if getattr(options, name) is not None}
     tokens = {name: getattr(options, name) for name in TOKENS if getattr(options, name) is not None}
+    if options.chat is not None:
+        for name in ("prompt", "infill", "mask_token", "compare"):
+            if getattr(options, name):
+                raise UserError(f"--chat gives whole prompts; accepted without --{name.replace('_', '-')}")
     if options.compare:
         alone = ("sampler", "plan", "infill", "mask_token", "new_tokens")
         others = fields | tokens | {name: True for name in alone if getattr(options, name)}
@@ -112,7 +122,7 @@ def _sample(options: argparse.Namespace) -> int:
         raise UserError("--mask-token= is empty; accepted: a text, such as <mask>")
     if (sampler := options.plan or options.sampler) is not None:
         check_sampler(sampler, fields | tokens)
-    prompts, mask_token = (options.prompt or []) + _texts(options.infill or []), options.mask_token or ""
+    prompts, mask_token = _prompts(options), options.mask_token or ""
     check_model(options.run)
     prepare_devices()
     from mdlm_jax.sampling.sample_run import sample_run
@@ -121,7 +131,7 @@ def _sample(options: argparse.Namespace) -> int:
         mask_token = "<mask>"
     texts = sample_run(
         options.run,
-        prompts=prompts or [""],
+        prompts=prompts,
         sampler=sampler,
         fields=fields,
         count=1 if options.count is None else options.count,
@@ -135,6 +145,18 @@ def _sample(options: argparse.Namespace) -> int:
     for text in texts:
         print(text, end="")
     return 0
+
+
+def _prompts(options: argparse.Namespace) -> list[Any]:
+    """Texts to continue, by default the empty one; or conversations to answer."""
+    if options.chat is None:
+        return (options.prompt or []) + _texts(options.infill or []) or [""]
+    from mdlm_jax.data.conversations import read_conversations
+
+    found = [messages for _, messages in read_conversations("--chat", str(options.chat), answered=False)]
+    if not found:
+        raise UserError(f"--chat={options.chat} holds no conversation; accepted: one object with `messages` a line")
+    return found
 
 
 def _texts(paths: list[pathlib.Path]) -> list[str]:

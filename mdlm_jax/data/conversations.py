@@ -59,32 +59,36 @@ def open_chat(name: str, tokenizer: Tokenizer) -> Chat:
     return Chat(render, lambda text: model.encode(text, add_special_tokens=False).ids, control, end)
 
 
-def read_conversations(key: str, patterns: str) -> Iterator[tuple[str, list[Message]]]:
+def read_conversations(key: str, patterns: str, answered: bool = True) -> Iterator[tuple[str, Sequence[Message]]]:
     """(file and line, messages) of each line of .jsonl files, and of each row of .parquet files.
 
     Args:
         key: The config key that holds `patterns`, for errors.
         patterns: Files, folders and globs, by commas.
+        answered: Each has an answer of the assistant.
 
     Raises:
         UserError: A file is of another kind, or a line or row holds no conversation.
     """
     for where, row in read_rows(key, patterns):
-        yield where, _messages(where, row)
+        messages = check_messages(where, row.get("messages") if isinstance(row, dict) else None)
+        roles = [message["role"] for message in messages]
+        if answered and (ASSISTANT not in roles or roles[0] == ASSISTANT):
+            raise UserError(
+                f"{where}: roles {', '.join(roles)[:60]}; accepted: an answer of the assistant to a message"
+            )
+        yield where, messages
 
 
-def _messages(where: str, row: Any) -> list[Message]:
-    messages = row.get("messages") if isinstance(row, dict) else None
+def check_messages(where: str, messages: Any) -> Sequence[Message]:
+    """A list of messages with `role` and `content`; anything else is a UserError."""
     accepted = "accepted: an object with `messages`, a list of objects with `role` and `content`"
-    if not isinstance(messages, list) or not messages:
+    if not isinstance(messages, list | tuple) or not messages:
         raise UserError(f"{where}: no messages; {accepted}")
     for message in messages:
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
             raise UserError(f"{where}: a message is {json.dumps(message)[:60]}; {accepted}")
         as_text(where, message["content"])
-    roles = [message["role"] for message in messages]
-    if ASSISTANT not in roles or roles[0] == ASSISTANT:
-        raise UserError(f"{where}: roles {', '.join(roles)[:60]}; accepted: an answer of the assistant to a message")
     return messages
 
 
@@ -106,10 +110,7 @@ def encode_conversation(chat: Chat, where: str, messages: Sequence[Message]) -> 
     Raises:
         UserError: A message spells a control token, which would become one.
     """
-    for message in messages:
-        for text in chat.control:
-            if text in message["content"]:
-                raise UserError(f"{where}: a message holds {text!r}, a control token; accepted: text without it")
+    _refuse_control(chat, where, messages)
     tokens = chat.encode(chat.render(messages, add_generation_prompt=False))
     answered, size = np.zeros(len(tokens), bool), 0
     control = set(chat.control.values())
@@ -124,3 +125,32 @@ def encode_conversation(chat: Chat, where: str, messages: Sequence[Message]) -> 
         answered[len(given) : ends[-1] + 1 if ends else len(turn)] = True
         size += len(message["content"].encode())
     return Conversation(np.array(tokens, np.int32), answered, size)
+
+
+def encode_question(chat: Chat, where: str, messages: Sequence[Message]) -> tuple[list[int], int]:
+    """(tokens, the token that ends an answer) of a conversation that the model is to answer.
+
+    Args:
+        chat: The model's.
+        where: File and line, for errors.
+        messages: The last is not the assistant's.
+
+    Raises:
+        UserError: The last message is an answer, or one spells a control token.
+    """
+    if messages[-1]["role"] == ASSISTANT:
+        raise UserError(f"{where}: the last message is the assistant's; accepted: a message to answer")
+    _refuse_control(chat, where, messages)
+    tokens = chat.encode(chat.render(messages, add_generation_prompt=True))
+    answered = [*messages, {"role": ASSISTANT, "content": ""}]
+    whole, control = chat.encode(chat.render(answered, add_generation_prompt=False)), set(chat.control.values())
+    ends = [token for token in whole[len(tokens) :] if token in control]
+    return tokens, ends[-1] if whole[: len(tokens)] == tokens and ends else chat.end
+
+
+def _refuse_control(chat: Chat, where: str, messages: Sequence[Message]) -> None:
+    """Refuses a message that spells a control token, which would become one."""
+    for message in messages:
+        for text in chat.control:
+            if text in message["content"]:
+                raise UserError(f"{where}: a message holds {text!r}, a control token; accepted: text without it")

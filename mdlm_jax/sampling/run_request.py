@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from mdlm_jax.data.conversations import Message, check_messages, encode_question, open_chat
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.restore import Run
@@ -15,6 +16,8 @@ from mdlm_jax.sampling.checks import check
 from mdlm_jax.sampling.prompts import encode_prompt, token_ids
 from mdlm_jax.sampling.run_sampler import length_of, sampler_of, trained_of
 from mdlm_jax.sampling.text import errors_of
+
+Prompt = str | Sequence[Message]  # a text to continue, or a conversation to answer
 
 
 class RunRequest(NamedTuple):
@@ -30,7 +33,7 @@ class RunRequest(NamedTuple):
 
 def request_of(
     run: Run,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     sampler: str | None = None,
     fields: Mapping[str, Any] | None = None,
@@ -44,7 +47,8 @@ def request_of(
 
     Args:
         run: The run.
-        prompts: Beginnings of the texts.
+        prompts: Beginnings of the texts, or conversations: lists of messages with `role` and `content`, which the
+            template of the run's tokenizer renders. An answer ends where the template ends one, unless a stop is given.
         sampler: A sampler as text, as `sampler_of` reads it. Default: the usual one of the run.
         fields: More of its fields.
         count: Samples per prompt.
@@ -61,21 +65,40 @@ def request_of(
     """
     trained, mask_id = trained_of(run), run.vocab_size
     named, stop = _token_fields(tokens or {}, run.tokenizer)
+    encoded, end = _encoded(run, prompts, mask_token)
     name, chosen = sampler_of(run, sampler, dict(fields or {}) | named)
     stop = getattr(chosen, "stop", None) if stop is None else stop
+    if stop is None and end is not None:  # many samplers have no stop of their own: the text is cut there
+        if hasattr(chosen, "stop"):
+            name, chosen = sampler_of(run, sampler, dict(fields or {}) | named | {"stop": end})
+        stop = end
     if count < 1:
         raise UserError(f"{count} samples: accepted is 1 or more")
-    encoded = [encode_prompt(prompt, run.tokenizer, mask_id, mask_token) for prompt in prompts]
     for prompt, ids in zip(prompts, encoded, strict=True):
         if mask_token and length is None and new_tokens is None and mask_id not in ids:
             accepted = "a text with masks to fill, or a length"
-            raise UserError(f"prompt {shorten(prompt, 60)!r} has no {mask_token}; accepted: {accepted}")
+            raise UserError(f"prompt {shorten(str(prompt), 60)!r} has no {mask_token}; accepted: {accepted}")
     given = tuple(np.tile(ids, (count, 1)) for ids in encoded)
     lengths = tuple(_length(run, rows, length, new_tokens) for rows in given)
     for rows, total in zip(given, lengths, strict=True):
         with errors_of(name):
             check(chosen, Request(rows, total, mask_id, trained))
     return RunRequest(name, chosen, trained, given, lengths, stop)
+
+
+def _encoded(run: Run, prompts: Sequence[Prompt], mask_token: str) -> tuple[list[np.ndarray], int | None]:
+    """The tokens of each prompt, and the token that ends an answer; None where no prompt is a conversation."""
+    encoded, end = [], None
+    chat = None if all(isinstance(prompt, str) for prompt in prompts) else open_chat(run.config.data.tokenizer, run.tokenizer)
+    for number, prompt in enumerate(prompts, start=1):
+        if isinstance(prompt, str):
+            encoded.append(encode_prompt(prompt, run.tokenizer, run.vocab_size, mask_token))
+        else:
+            assert chat is not None
+            where = f"prompt {number}"
+            tokens, end = encode_question(chat, where, check_messages(where, prompt))
+            encoded.append(np.asarray(tokens, np.int32))
+    return encoded, end
 
 
 def _length(run: Run, prompt: np.ndarray, length: int | None, new_tokens: int | None) -> int:

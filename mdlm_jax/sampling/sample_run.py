@@ -2,7 +2,7 @@
 
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from mdlm_jax.errors import UserError
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.runs.say import doing
 from mdlm_jax.sampling import sample
-from mdlm_jax.sampling.run_request import request_of
+from mdlm_jax.sampling.run_request import Prompt, request_of
 from mdlm_jax.sampling.show.live import live_view
 from mdlm_jax.sampling.show.pictures import Pictures, palette, write_pictures
 from mdlm_jax.sampling.show.render import render
@@ -26,7 +26,7 @@ from mdlm_jax.sampling.text import as_text, errors_of
 def sample_run(
     folder: pathlib.Path,
     *,
-    prompts: list[str],
+    prompts: Sequence[Prompt],
     sampler: str | None = None,
     fields: Mapping[str, Any] | None = None,
     count: int = 1,
@@ -43,7 +43,8 @@ def sample_run(
 
     Args:
         folder: A run with a checkpoint.
-        prompts: Beginnings of the texts. The samples of a prompt depend on no other prompt.
+        prompts: Beginnings of the texts, or conversations, as `request_of` reads them. The samples of a prompt depend
+            on no other prompt.
         sampler: A sampler as text, as `sampler_of` reads it. Default: the usual one of the run.
         fields: More of its fields.
         count: Samples per prompt.
@@ -89,7 +90,12 @@ def sample_run(
                 drawn, trace = jax.block_until_ready(drawn)
             jax.effects_barrier()
         if out:
-            heading = {"run": folder.name, "prompt": prompt, "seed": str(seed), "length": str(total)}
+            heading = {
+                "run": folder.name,
+                "prompt": prompt if isinstance(prompt, str) else prompt[-1]["content"],
+                "seed": str(seed),
+                "length": str(total),
+            }
             heading |= as_text(request.name, chosen)
             played = replay(frames, np.asarray(drawn), trace, tokenizer, mask_id, heading)
             place = out / str(number) if len(prompts) > 1 else out

@@ -23,6 +23,7 @@ FILES = {
     "broken_jsonl.jsonl": '{"text": "a"}\n{"text": ',
     "jsonl.jsonl": '{"text": "It was the best of times"}\n' * 40,
     "pairs.jsonl": '{"prompt": "It", "answer": " was"}\n' * 2,
+    "chats.jsonl": '{"messages": [{"role": "user", "content": "It"}]}\n',
     "bad_pairs.jsonl": '{"prompt": "It"}\n',
     "long_pairs.jsonl": '{"prompt": "It", "answer": "' + TEXT + '"}\n',
     "broken_json.json": '[{"run_id": ',

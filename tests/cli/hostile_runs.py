@@ -150,6 +150,7 @@ def run_lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--length": ["0", "-1", *NOT_WHOLE],
                 "--new-tokens": ["4", *below(1)],
                 "--mask-token": [""],
+                "--chat": [*NO_TEXT, "{text}", "{jsonl}", "{chats}"],
                 "--infill": [*MISSING, "{empty}", "{binary}", "{long_text}"],
                 "--seed": NO_SEED,
                 "--sampler": SAMPLERS,

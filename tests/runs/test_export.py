@@ -1,21 +1,29 @@
-"""What a folder that a run was exported to says of the run, and what no folder can say."""
+"""A fine-tuned run: the folder that it is exported to, what no folder can say, and its answers to conversations."""
 
 import copy
 import hashlib
 import json
+import re
 
+import numpy as np
 import pytest
 
 import mdlm_jax as mj
 from mdlm_jax.cli.main import main
+from mdlm_jax.data.conversations import encode_question, open_chat
+from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs.export import _check_objective, export_run
 from mdlm_jax.weights.source import open_source
-from tests.data.chats import chat_file, tokenizer_folder
+from tests.data.chats import chat_file, tokenizer_folder, turns
 from tests.runs.test_fine_tuning import RUNS
-from tests.weights.models import random_tensors, write_folder
+from tests.weights.models import logits_of, random_tensors, write_folder
 
-STEPS, ROWS, LENGTH = 3, 2, 64
+STEPS, ROWS, LENGTH = 3, 2, 128
+TEMPLATE_TEXT = (
+    "<|start|>system\nCount.<|end|>\n<|start|>user\n1 + 1<|end|>\n<|start|>assistant\n2<|end|>\n"
+    "<|start|>user\nand twice that<|end|>\n<|start|>assistant\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +87,53 @@ def test_another_tokenizer_is_refused(trained, tmp_path):
     finally:
         file.write_bytes(whole)
     assert not (tmp_path / "tuned").exists()
+
+
+def plain_answer(folder, which, tokens, count, end):
+    """Greedy tokens by whole rows, up to the one that ends an answer."""
+    weights = mj.load_weights(folder / "model")
+    if which == "run":
+        run = mj.open_run(folder / "run")
+        weights = weights._replace(model=run.model, params=run.params)
+    row = np.zeros((1, len(tokens) + count), np.int32)
+    row[0, : len(tokens)] = tokens
+    for at in range(len(tokens), row.shape[1]):
+        row[0, at] = logits_of(weights, row)[0, at - 1].argmax()
+        if row[0, at] == end:
+            break
+    return row[0, len(tokens) : at + 1].tolist()
+
+
+@pytest.mark.parametrize("which", ["model", "run"])
+def test_chats_are_answered(trained, which, tmp_path, capsys):
+    """A conversation of several turns, through the template; from Python and from the command line."""
+    messages = turns("1 + 1", "2", "and twice that", system="Count.")
+    tokenizer = open_tokenizer(trained / "model")
+    tokens, end = encode_question(open_chat("here", tokenizer), "here", messages)
+    assert tokenizer.decode(tokens) == TEMPLATE_TEXT and tokenizer.decode([end]) == "<|end|>"
+    expected = plain_answer(trained, which, tokens, 6, end)
+    greedy = "autoregressive:temperature=0"
+    (drawn,) = mj.sample(trained / which, prompts=[messages], new_tokens=6, sampler=greedy)
+    found = np.asarray(drawn.tokens)[0].tolist()
+    assert found[: len(tokens)] == tokens and found[len(tokens) :][: len(expected)] == expected
+    (ended,) = mj.sample(trained / which, prompts=[messages], new_tokens=6, sampler=greedy, stop=expected[1])
+    assert ended.text[0] == tokenizer.decode(found[: len(tokens) + expected.index(expected[1])])
+    file = chat_file(tmp_path / "a.jsonl", [messages])
+    arguments = ["--chat", str(file), "--new-tokens", "6", "--temperature", "0"]
+    with pytest.raises(SystemExit) as done:
+        main(["sample", "--model", str(trained / which), *arguments])
+    assert done.value.code == 0 and "and twice that" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        (turns("a", "b"), "prompt 1: the last message is the assistant's"),
+        (turns("a <|end|>"), "prompt 1: a message holds '<|end|>', a control token"),
+        ([], "prompt 1: no messages"),
+        ([{"role": "user"}], "prompt 1: a message is"),
+    ],
+)
+def test_a_conversation_without_a_question_is_refused(trained, messages, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        mj.sample(trained / "model", prompts=[messages], new_tokens=2)

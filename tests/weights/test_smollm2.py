@@ -180,6 +180,26 @@ def test_greedy_continuations(folder, golden, capsys):
         assert case["prompt"] + case["text"] in capsys.readouterr().out
 
 
+def test_chat_of_several_turns(theirs, folder):
+    """Greedy answers to a conversation, token for token."""
+    import torch
+    from transformers import AutoTokenizer
+
+    messages = [
+        {"role": "user", "content": "What is the capital of France?"},
+        {"role": "assistant", "content": "Paris."},
+        {"role": "user", "content": "And of Italy? One word."},
+    ]
+    other = AutoTokenizer.from_pretrained(folder)
+    ids = other.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    with torch.no_grad():
+        whole = theirs.generate(torch.tensor([ids]), max_new_tokens=12, do_sample=False)[0].tolist()
+    (drawn,) = mj.sample(folder, prompts=[messages], new_tokens=12, sampler="autoregressive:temperature=0")
+    assert np.asarray(drawn.tokens)[0, : len(whole)].tolist() == whole
+    end = whole.index(2, len(ids)) if 2 in whole[len(ids) :] else len(whole)
+    assert drawn.text[0] == other.decode(whole[:end])
+
+
 def test_nats_of_wikitext(ours, theirs, golden):
     """The first 2,048 tokens of WikiText-2's validation text."""
     import torch
