@@ -88,14 +88,13 @@ def request_of(
 
 def _encoded(run: Run, prompts: Sequence[Prompt], mask_token: str) -> tuple[list[np.ndarray], int | None]:
     """The tokens of each prompt, and the token that ends an answer; None where no prompt is a conversation."""
-    encoded, end = [], None
-    chat = None if all(isinstance(prompt, str) for prompt in prompts) else open_chat(run.config.data.tokenizer, run.tokenizer)
+    encoded, end, chat = [], None, None
     for number, prompt in enumerate(prompts, start=1):
         if isinstance(prompt, str):
             encoded.append(encode_prompt(prompt, run.tokenizer, run.vocab_size, mask_token))
         else:
-            assert chat is not None
             where = f"prompt {number}"
+            chat = chat or open_chat(run.config.data.tokenizer, run.tokenizer)
             tokens, end = encode_question(chat, where, check_messages(where, prompt))
             encoded.append(np.asarray(tokens, np.int32))
     return encoded, end
