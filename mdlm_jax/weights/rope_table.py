@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from mdlm_jax.models.rope_scaling import scaled_frequencies
 
+LARGEST = 1e9  # parameters beyond it come from no model
 TOLERANCE = 1e-5  # relative, of a divisor in float32
 
 
@@ -39,10 +40,11 @@ def llama3_of(divisors: Float[np.ndarray, "n"], base: float) -> dict[str, Any] |
     slope, intercept = np.polyfit(turns, plain, 1)
     if intercept >= 0:
         return None
-    high = round(1 - 1 / intercept, 3)
-    original = round(slope * (high - 1))
-    if high <= 1 or original < 1:
+    high = round(float(1 - 1 / intercept), 3)
+    original = float(slope) * (high - 1)
+    if not 1 < high < LARGEST or not 1 <= original < LARGEST:
         return None
+    original = round(original)
     text = f"llama3:factor={factor!r},low=1.0,high={high!r},original={original}"
     expected = scaled_frequencies(count, base, text)[0]
     if not np.allclose(expected * divisors, base ** (-np.arange(count) / count), rtol=TOLERANCE, atol=0):

@@ -128,12 +128,13 @@ def test_chats_are_answered(trained, which, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("messages", "words"),
     [
-        (turns("a", "b"), "prompt 1: the last message is the assistant's"),
-        (turns("a <|end|>"), "prompt 1: a message holds '<|end|>', a control token"),
+        (["a", "b"], "prompt 1: the last message is the assistant's"),
+        (["a <|end|>"], "prompt 1: a message holds '<|end|>', a control token"),
         ([], "prompt 1: no messages"),
-        ([{"role": "user"}], "prompt 1: a message is"),
+        ([None], "prompt 1: a message is"),
     ],
 )
 def test_a_conversation_without_a_question_is_refused(trained, messages, words):
+    messages = turns(*messages)
     with pytest.raises(UserError, match=re.escape(words)):
         mj.sample(trained / "model", prompts=[messages], new_tokens=2)
