@@ -56,7 +56,7 @@ def check_python(python: str) -> None:
         raise UserError(f"--torch-python={python}: cannot import torch and numpy; {accepted}")
 
 
-def start(python: str, folder: pathlib.Path) -> Peer:
+def start(python: str, folder: pathlib.Path, module: str = "mdlm_jax.bench.torch_side") -> Peer:
     """Starts PyTorch's side, in a Python that passes `check_python`.
 
     Raises:
@@ -64,7 +64,7 @@ def start(python: str, folder: pathlib.Path) -> Peer:
     """
     root = str(pathlib.Path(__file__).resolve().parents[2])
     process = subprocess.Popen(
-        [python, "-m", "mdlm_jax.bench.torch_side", str(folder)],
+        [python, "-m", module, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -89,7 +89,5 @@ def stop(peer: Peer) -> None:
 def _read(process: subprocess.Popen[str]):
     line = process.stdout.readline()
     if not line:
-        raise UserError(
-            f"{cast(list, process.args)[0]} -m mdlm_jax.bench.torch_side ended with exit code {process.wait()}"
-        )
+        raise UserError(f"{' '.join(cast(list, process.args)[:3])} ended with exit code {process.wait()}")
     return json.loads(line)

@@ -1,7 +1,7 @@
-"""The other side of a step: the same model, loss and optimiser written plainly in PyTorch.
+"""The other side of a step: the same model, loss and optimiser in PyTorch, with what its users would take.
 
-On a GPU with what its users would take: flash attention by `scaled_dot_product_attention`, autocast where we compute in
-bfloat16, `torch.compile`.
+Query, key and value are one product, and so are gate and up; `scaled_dot_product_attention`, autocast where we compute
+in bfloat16, fused AdamW, and `torch.compile` on a GPU or where there is a C++ compiler.
 """
 
 import sys
@@ -16,6 +16,7 @@ import json
 import os
 import pathlib
 import resource
+import shutil
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from torch import nn
 
 from mdlm_jax.bench import cases
 from mdlm_jax.bench.torch_process import serve
+
+JOINED = {"query_key_value": ("query", "key", "value"), "gate_up": ("gate", "up")}
 
 
 def rotate(x, cos, sin):
@@ -38,24 +41,18 @@ class Block(nn.Module):
         self.heads, self.causal = w.heads, w.objective == "ar"
         self.norm_1 = nn.RMSNorm(w.width, eps=cases.NORM_EPSILON)
         self.norm_2 = nn.RMSNorm(w.width, eps=cases.NORM_EPSILON)
-        self.query = nn.Linear(w.width, w.width, bias=False)
-        self.key = nn.Linear(w.width, w.width, bias=False)
-        self.value = nn.Linear(w.width, w.width, bias=False)
+        self.query_key_value = nn.Linear(w.width, 3 * w.width, bias=False)
         self.attention_out = nn.Linear(w.width, w.width, bias=False)
-        self.gate = nn.Linear(w.width, w.mlp_width, bias=False)
-        self.up = nn.Linear(w.width, w.mlp_width, bias=False)
+        self.gate_up = nn.Linear(w.width, 2 * w.mlp_width, bias=False)
         self.down = nn.Linear(w.mlp_width, w.width, bias=False)
 
     def forward(self, x, cos, sin):
-        normed = self.norm_1(x)
-        q, k, v = (
-            dense(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for dense in (self.query, self.key, self.value)
-        )
+        joint = self.query_key_value(self.norm_1(x))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in joint.chunk(3, dim=-1))
         mixed = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=self.causal)
         x = x + self.attention_out(mixed.transpose(1, 2).flatten(2))
-        normed = self.norm_2(x)
-        return x + self.down(F.silu(self.gate(normed)) * self.up(normed))
+        gate, up = self.gate_up(self.norm_2(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate) * up)
 
 
 class Transformer(nn.Module):
@@ -82,13 +79,18 @@ class Transformer(nn.Module):
 
 def load(model: Transformer, weights) -> None:
     """Takes over the weights of our side, whose kernels are [in, out] and whose blocks are stacked."""
+    layers = {}
     named = {"embedding.weight": weights["ends/embedding/embedding"], "head.weight": weights["ends/head"].T}
     for path, value in weights.items():
         if path.startswith("ends/norm"):
             named["norm.weight"] = value
         elif path.startswith("blocks/"):
             name = path.split("/")[1]
-            named |= {f"blocks.{index}.{name}.weight": layer.T for index, layer in enumerate(value)}
+            layers |= {(index, name): layer.T for index, layer in enumerate(value)}
+    for index in range(len(model.blocks)):
+        for name, parts in JOINED.items():
+            layers[index, name] = np.concatenate([layers.pop((index, part)) for part in parts])
+    named |= {f"blocks.{index}.{name}.weight": value for (index, name), value in layers.items()}
     model.load_state_dict({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in named.items()})
 
 
@@ -117,7 +119,7 @@ def main(folder: pathlib.Path) -> None:
         return (weight * each).sum()
 
     hidden_of = model.hidden
-    if device == "cuda":
+    if device == "cuda" or shutil.which(os.environ.get("CXX", "g++")):
         hidden_of, nats = torch.compile(hidden_of), torch.compile(nats, dynamic=w.scored_only)
     rows = iter(range(len(views["tokens"])))
 

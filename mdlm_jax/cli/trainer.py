@@ -20,8 +20,10 @@ def train_each() -> int:
     """Trains the runs of {"runs": folders, "log": file}, the tasks of standard input."""
     prepare_devices()
     join_processes("", 0, 0)
+    import mdlm_jax.runs.loop  # noqa: F401  imports add handlers to the root logger, before the first state is taken
     from mdlm_jax.cli.main import exit_code
     from mdlm_jax.cli.train import resume
+    from mdlm_jax.runs.say import say
     from mdlm_jax.sweeps import tasks
 
     programs = {}
@@ -37,7 +39,10 @@ def train_each() -> int:
 
         code = exit_code(act)
         gc.collect()  # what is left of the run, such as its arrays
-        if code or any(stopped) or _state() != before:
+        after = _state()
+        if changed := [name for name in after if after[name] != before[name]]:
+            say(f"this run left {' and '.join(changed)} of its process changed: the next run gets a new process")
+        if code or any(stopped) or changed:
             raise SystemExit(code)
         _write_to(pathlib.Path(os.devnull))
         return code
@@ -56,15 +61,20 @@ def _write_to(path: pathlib.Path) -> None:
     os.close(file)
 
 
-def _state() -> tuple[Any, ...]:
+def _state() -> dict[str, Any]:
     """The state of this process that code can change for what runs after it."""
     import jax
     import numpy as np
 
-    handlers = [signal.getsignal(number) for number in sorted(signal.valid_signals())]
     name, keys, *rest = np.random.get_state()
     root = logging.getLogger()
-    return (
-        *(dict(os.environ), os.getcwd(), handlers, dict(jax.config.values), list(sys.path)),
-        *(random.getstate(), (name, bytes(keys), *rest), (root.level, list(root.handlers), root.manager.disable)),
-    )
+    return {
+        "the environment": dict(os.environ),
+        "the current folder": os.getcwd(),
+        "the signal handlers": [signal.getsignal(number) for number in sorted(signal.valid_signals())],
+        "jax.config": dict(jax.config.values),
+        "sys.path": list(sys.path),
+        "the state of random": random.getstate(),
+        "the state of numpy.random": (name, bytes(keys), *rest),
+        "the root logger": (root.level, list(root.handlers), root.manager.disable),
+    }

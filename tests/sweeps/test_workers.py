@@ -198,6 +198,10 @@ def test_workers_stay_with_their_shape():
     assert names(preferred(jobs, CORE_STEP, "w", {"x", "y", "z"})) == "abcde"
 
 
+def child_of(pid):
+    return int(pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
 LONG = {"objective__name": "masked", "train__checkpoint_every": 40, "train__log_every": 20}
 RUNS = {"a": {"steps": 12}, "b": {"steps": 240, "seed": 1}, "c": {"steps": 200, "optim__lr": 3e-3}}
 
@@ -210,29 +214,34 @@ def losses(folder):
 
 @pytest.mark.slow
 def test_killed_and_stopped_runs_equal_undisturbed_ones(tmp_path):
-    """SIGKILL of the process in the second run, Ctrl-C in the third: both resume, and no result differs by a bit."""
+    """SIGKILL of the process in the second run, Ctrl-C in the third: both resume, and no result differs by a bit.
+
+    The first two runs have the same process: a run that ends well leaves it as it was.
+    """
     configs = {name: config_of(**LONG | keys) for name, keys in RUNS.items()}
     jobs = []
     for name, config in configs.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(to_json(config))
         jobs.append(Job(tmp_path / name, 1.0, 1, shape=shape_of(config)))
-    done = set()
+    done, processes = set(), {}
 
     def disturb(snapshot):
         for it in snapshot.running:
             name = it.job.folder.name
+            if (it.job.folder / "metrics.jsonl").exists():
+                processes.setdefault(name, child_of(it.process.pid))
             if name in "bc" and name not in done and saved_steps(it.job.folder / "checkpoints"):
                 done.add(name)
                 if name == "b":
-                    children = pathlib.Path(f"/proc/{it.process.pid}/task/{it.process.pid}/children").read_text()
-                    os.kill(int(children), signal.SIGKILL)
+                    os.kill(processes[name], signal.SIGKILL)
                 else:
                     os.kill(os.getpid(), signal.SIGINT)
 
     slots = [Slot(frozenset(), {})]
     first = {run.job.folder.name: run.outcome for run in run_pool(jobs, slots, is_done, disturb)}
     assert first == {"a": "done", "b": "failed", "c": "stopped"}
+    assert processes["a"] == processes["b"] != processes["c"]
     assert attempts.last_attempt(tmp_path / "b").cause.startswith("killed by SIGKILL")
     forgiven = [it._replace(forgiven=attempts.count(it.folder)) for it in jobs]
     second = {run.job.folder.name: run.outcome for run in run_pool(forgiven, slots, is_done, lambda _: None)}
