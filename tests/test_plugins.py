@@ -22,6 +22,7 @@ from mdlm_jax.configs.objective_keys import NEVER_IN_BLOCKS
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES
+from mdlm_jax.objectives.ar_of_modalities import ar_of_modalities
 from mdlm_jax.objectives.block import block
 from mdlm_jax.plugins import load_function
 from mdlm_jax.processes import PROCESSES
@@ -151,7 +152,7 @@ def test_keys_of_every_objective():
     """Every key of `objective.*` is read by some objective, and only by those whose factory needs it."""
     keys = {f"objective.{key}" for key in config().objective}
     assert set().union(*(read_keys(name) for name in OBJECTIVES)) == keys
-    assert read_keys("ar") == {"objective.name"}
+    assert read_keys("ar") == {"objective.name", "objective.order"}
     assert "objective.mask_share" in read_keys("sedd")
     assert "objective.mask_share" not in read_keys("sedd", config(name="sedd").objective)
     assert "objective.mask_share" in read_keys("sedd", config(process="hybrid").objective)
@@ -161,7 +162,7 @@ def test_keys_of_every_objective():
 
 
 def test_described_parameters_match_factories():
-    factories = [*OBJECTIVES.values(), *PROCESSES.values()]
+    factories = [*OBJECTIVES.values(), *PROCESSES.values(), ar_of_modalities]
     assert set().union(*(inspect.signature(factory).parameters for factory in factories)) == set(DESCRIBED)
 
 

@@ -16,6 +16,7 @@ from mdlm_jax.sweeps.experiment import load_experiment
 from tests.run_folders import ROOT
 
 PRESETS = ("base", "quickstart", "smdm", "text8", "owt", "char", "novels_small", "unified_shapes", "unified_digits")
+PRESETS += ("unified_muddit", "unidisc_small")
 # what each of eight objectives does not read, and values that mean nothing to those that do
 EIGHT = ("ar", "any_order", "masked_lm", "genmd4", "duo", "gaussian", "masked_plain", "udlm")
 NONSENSE = {

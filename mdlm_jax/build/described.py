@@ -163,7 +163,11 @@ DESCRIBED: dict[str, Described] = {
     "rate": Described(("mask_rate",), lambda config, _: config.objective.mask_rate),
     "process": Described(("process",), _process),
     "tasks": Described(("tasks",), lambda config, _: parse_tasks(config.objective.tasks)),
-    "text_vocab": Described((), lambda config, _: layout_of(config.data.source, config.data.path).text_vocab),
+    **{
+        key: Described((), lambda config, _, key=key: getattr(layout_of(config.data.source, config.data.path), key))
+        for key in ("text_vocab", "text_length")
+    },
+    "order": Described(("order",), lambda config, _: config.objective.order),
     **{
         key: Described((key,), lambda config, _, key=key: SCHEDULES[config.objective[key]]())
         for key in ("text_schedule", "image_schedule")

@@ -10,6 +10,7 @@ from mdlm_jax.build.plan import Plan
 from mdlm_jax.configs.checks import refuse
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.layout import AXES
+from mdlm_jax.objectives.base import spans
 from mdlm_jax.training.sharding import make_mesh
 
 
@@ -20,7 +21,9 @@ def open_mesh(config: ConfigDict, planned: Plan, devices: Sequence[jax.Device] |
         UserError: The mesh does not fit the devices, or does not divide what it splits.
     """
     mesh = make_mesh(devices or jax.devices(), **{axis: config.train[f"mesh_{axis}"] for axis in AXES})
-    check_mesh(config, planned.architecture, mesh, positions=planned.positions, scored=planned.scored)
+    lengths = [stop - start for start, stop, _ in spans(planned.objective.parts, planned.scored)]
+    for scored in lengths or [planned.scored]:
+        check_mesh(config, planned.architecture, mesh, positions=planned.positions, scored=scored)
     return mesh
 
 

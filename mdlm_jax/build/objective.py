@@ -7,8 +7,10 @@ from mdlm_jax.build.user_code import check_objective
 from mdlm_jax.configs.base import KEYS
 from mdlm_jax.configs.checks import refuse
 from mdlm_jax.configs.objective_keys import NEVER_IN_BLOCKS, WITHOUT_LEVELS
+from mdlm_jax.data.captioned import CAPTIONED
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives import OBJECTIVES, Objective
+from mdlm_jax.objectives.ar_of_modalities import ar_of_modalities
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.base import full
 from mdlm_jax.objectives.block import block
@@ -30,7 +32,12 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
         UserError: A key has a bad value, or a user's own function fails or returns something else.
     """
     options = config.objective
-    factory = ar_without_start if options.name == "ar" and config.data.extra_token else objective_factory(options.name)
+    factory = objective_factory(options.name)
+    if options.name == "ar":
+        factory = ar_without_start if config.data.extra_token else factory
+        factory = ar_of_modalities if config.data.source in CAPTIONED else factory
+    if options.order != "text_first" and factory is not ar_of_modalities:
+        refuse("objective.order", options.order, f"text_first, but for ar on {' or '.join(CAPTIONED)}")
     objective = made(options.name, factory, config, mask_id)
     if is_plugin(options.name):
         check_objective(options.name, objective, config.data.sequence_length, mask_id)
@@ -91,12 +98,14 @@ def read_keys(name: str, options: ConfigDict | None = None) -> set[str]:
         UserError: There is no such objective or process.
 
     >>> sorted(read_keys("ar"))
-    ['objective.name']
+    ['objective.name', 'objective.order']
     """
     keys = {"name"} | keys_of(objective_factory(name))
     if "process" in keys:
         for process in PROCESSES if options is None else [options["process"]]:
             keys |= keys_of(factory_of("objective.process", process, PROCESSES))
+    if name == "ar":
+        keys |= {"order"}
     if name not in NEVER_IN_BLOCKS:
         keys |= {"drop_prompt", "block_size", "block_low", "block_high", "block_shared_level", "block_shift"}
         keys |= {"shift", "anneal_steps"}
@@ -146,6 +155,8 @@ def objective_label(config: ConfigDict) -> str:
         label += f"-{kind if kind in KINDS else 'density'}" + "-unweighted" * (not options.density_weighted)
     if "context_rate" in keys and options.context_rate:
         label += "-context"
+    if name == "ar" and options.order != "text_first":
+        label += f"-{options.order}"
     if not options.block_size:
         return label + "-shift" * options.shift + "-annealed" * (options.anneal_steps > 0)
     label += f"-block{options.block_size}"

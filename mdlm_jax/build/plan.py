@@ -26,6 +26,7 @@ from mdlm_jax.models import ladder
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.rope_scaling import parse_scaling
 from mdlm_jax.objectives import Objective
+from mdlm_jax.objectives.base import spans
 from mdlm_jax.plugins import is_plugin
 
 COMPUTE_DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -76,6 +77,7 @@ def plan(config: ConfigDict, vocab_size: int | None = None) -> Plan:
         scored=shape.scored,
         noise_levels=shape.noise_levels,
         views=objective.views,
+        logits=shape.logits,
     )
     batch_size = config.train.batch_size
     per_step = Flops(*(batch_size * count for count in per_sequence))
@@ -106,6 +108,7 @@ class _ViewShape(NamedTuple):
     scored: int
     noise_levels: int
     pairs: int  # of positions that attend to each other
+    logits: int
 
 
 @lru_cache(maxsize=64)  # a sweep has many sizes and budgets, but few objectives
@@ -122,7 +125,9 @@ def _view_shape(keys: str, factory: Callable, source: str, vocab_size: int) -> _
     )
     positions = view.tokens.shape[-1]
     pairs = attended_pairs(objective.mask, positions)
-    return _ViewShape(objective, positions, view.targets.shape[-1], view.t.shape[-1], pairs)
+    scored = view.targets.shape[-1]
+    logits = sum((stop - start) * (ids[1] - ids[0]) for start, stop, ids in spans(objective.parts, scored))
+    return _ViewShape(objective, positions, scored, view.t.shape[-1], pairs, logits or scored * vocab_size)
 
 
 def _vocab_size(config: ConfigDict) -> int:

@@ -19,7 +19,7 @@ def add_evaluate(verbs) -> None:
     verb.add_argument("--data", help="the corpus, if it is no longer at the run's data.path")
     verb.add_argument(
         "--source",
-        choices=("stdlib", "text", "tfds", "tokens", "chat", "markov", "shapes", "digits"),
+        choices=("stdlib", "text", "tfds", "tokens", "chat", "markov", "shapes", "digits", "uniform"),
         help="source of --data",
     )
     verb.add_argument("--validation-path", help="held-out files of --data (default: the source's own split)")

@@ -100,6 +100,13 @@ OBJECTIVE_KEYS: dict[str, Key] = {
         16, "width of the vectors that are noised", at_least=1, at_most=2**16, when=_with("gaussian")
     ),
     "objective.form": Key("denoising", "form of the loss", ("denoising", "implicit"), when=_with("csm")),
+    "objective.order": Key(
+        "text_first",
+        "rows of text and image: what is read first; flipped: text in half of the rows, and image in the others",
+        ("text_first", "image_first", "flipped"),
+        later=True,
+        when=_with("ar"),
+    ),
     "objective.tasks": Key(
         "joint=1",
         "share of rows of each task, such as joint=0.5,image_given_text=0.25,text_given_image=0.25; also text, image",

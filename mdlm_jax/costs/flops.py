@@ -90,6 +90,7 @@ def flops_per_sequence(
     scored: int,
     noise_levels: int,
     views: int,
+    logits: int | None = None,
 ) -> Flops:
     """Training FLOPs of one sequence of `sequence_length` tokens.
 
@@ -97,13 +98,15 @@ def flops_per_sequence(
     `views` views of `positions` positions each, `pairs` of which attend, with logits at `scored` of them. What a
     network makes of a noise level it makes once for each of the `noise_levels` of a view: 1, or one a position. Where
     vectors are read, their projection is counted, and the three products of that width with the vocabulary that score a
-    position: what it shows of every token, their mean, their distances.
+    position: what it shows of every token, their mean, their distances. `logits` is their number in a view, where it
+    is not that of all tokens at each of the `scored` positions.
     """
     a, parameters = architecture, num_parameters(architecture)
     six_nonembedding = 6 * parameters.non_embedding * sequence_length
     dense = a.layers * _matmul_parameters_per_layer(a) + a.input_width * a.width
-    head = a.vocab_size * (a.width + 3 * a.input_width)
-    forward = 2 * positions * dense + 2 * noise_levels * _matmul_parameters_of_time(a) + 2 * scored * head
+    logits = scored * a.vocab_size if logits is None else logits
+    forward = 2 * positions * dense + 2 * noise_levels * _matmul_parameters_of_time(a)
+    forward += 2 * logits * (a.width + 3 * a.input_width)
     forward += 4 * pairs * a.layers * a.heads * a.head_width
     return Flops(
         six_nonembedding=six_nonembedding,

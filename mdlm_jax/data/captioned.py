@@ -14,7 +14,8 @@ from mdlm_jax.data.tokenizer import words_and_codes_tokenizer
 from mdlm_jax.errors import UserError
 
 ROWS = 2**40  # more than any run reads
-CAPTIONED = ("shapes", "digits")  # the sources of such rows
+CAPTIONED = ("shapes", "digits", "uniform")  # the sources of such rows
+SIZES = ("words", "text", "codes", "side")  # of `uniform`
 
 
 class Layout(NamedTuple):
@@ -54,7 +55,8 @@ def layout_of(source: str, path: str) -> Layout:
     Args:
         source: `data.source`, one of CAPTIONED.
         path: `data.path`: 'patch=2', the side of a patch; of digits also 'patch=2,levels=4', which rounds pixels to
-            fewer levels than their 17.
+            fewer levels than their 17. Of uniform 'words=32000,text=128,codes=8192,side=16': V_t, positions of text,
+            V_i, and the side of the image in tokens.
 
     Raises:
         UserError: The source has no images, or the path is not understood.
@@ -64,6 +66,12 @@ def layout_of(source: str, path: str) -> Layout:
     of_digits = source == "digits"
     items = [item.partition("=") for item in path.replace(" ", "").split(",")]
     found = {name: int(value) for name, _, value in items if value.isdecimal() and len(value) < 6}
+    if source == "uniform":
+        if len(found) < len(items) or found.keys() != set(SIZES) or not all(found.values()):
+            accepted = "words=32000,text=128,codes=8192,side=16, whole numbers from 1 to 99999"
+            raise UserError(f"data.path={path!r}; accepted: {accepted}")
+        words = tuple(f"word{number}" for number in range(found["words"]))
+        return Layout(words, found["text"], found["side"], found["side"], 1, found["codes"])
     if len(found) < len(items) or "patch" not in found or found.keys() - {"patch", *(["levels"] if of_digits else [])}:
         more = "; also levels=2 to 17, as in patch=2,levels=4" if of_digits else ""
         raise UserError(f"data.path={path!r}; accepted: patch=1 or patch=2, the side of a patch in pixels{more}")
@@ -99,7 +107,8 @@ def open_captioned(source: str, path: str, length: int) -> Splits:
             f"data.sequence_length={length}; accepted: {layout.length}, the {layout.text_length} words and "
             f"{layout.length - layout.text_length} image tokens of data.source={source!r} with data.path={path!r}"
         )
-    train, validation = (rows_of_digits if source == "digits" else rows_of_shapes)(layout)
+    rows = {"shapes": rows_of_shapes, "digits": rows_of_digits, "uniform": rows_of_uniform}
+    train, validation = rows[source](layout)
     tokenizer = words_and_codes_tokenizer(list(layout.words), layout.image_vocab)
     return Splits(train, validation, bytes_per_token=1.0, tokenizer=tokenizer)
 
@@ -138,14 +147,35 @@ def rows_of_digits(layout: Layout) -> tuple[Rows, Rows]:
     return rows(0, train, ROWS), rows(1, validation, len(validation))
 
 
-def known_entropies(source: str) -> dict[str, float]:
-    """Of the tasks whose entropy is known, in nats a row: all of `shapes`; of `digits` that of captions given images.
+def rows_of_uniform(layout: Layout) -> tuple[Rows, Rows]:
+    """Training and held-out rows of independent tokens, all ids of a modality equally likely: of any size, to measure
+    steps and to compile for devices before there is data."""
+    first = np.where(np.arange(layout.length) < layout.text_length, 0, layout.text_vocab)
+    ids = np.where(first == 0, layout.text_vocab, layout.image_vocab)
+
+    def rows(split: int) -> Rows:
+        def read(numbers: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n length"]:
+            drawn = uniform(split, numbers[:, None], np.arange(layout.length))
+            return (first + drawn * ids).astype(np.int32)
+
+        return Rows(ROWS, read)
+
+    return rows(0), rows(1)
+
+
+def known_entropies(source: str, layout: Layout) -> dict[str, float]:
+    """Of the tasks whose entropy is known, in nats a row: all but those of `digits`, whose captions given images it is.
 
     Args:
         source: `data.source`, one of CAPTIONED.
+        layout: Of its rows.
     """
     if source == "digits":
         return {"text_given_image": digits.undecided_nats()}
+    if source == "uniform":
+        text = layout.text_length * float(np.log(layout.text_vocab))
+        image = (layout.length - layout.text_length) * float(np.log(layout.image_vocab))
+        return shapes.Entropies(text + image, text, image, text, image)._asdict()
     return entropies(captioned_shapes().joint)._asdict()
 
 

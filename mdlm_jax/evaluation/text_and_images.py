@@ -1,6 +1,7 @@
 """Nats of each task on rows of text and image, and how far they agree on the likelihood of the whole row."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mdlm_jax.data import Example
@@ -11,7 +12,7 @@ from mdlm_jax.objectives.modality_tasks import TASKS, row_of_task
 
 
 class TaskNats(NamedTuple):
-    """The bound of one task. Given tokens do not count."""
+    """The likelihood of one task, or its bound. Given tokens do not count."""
 
     nats_per_row: float
     nats_per_token: float
@@ -35,7 +36,7 @@ class Agreement(NamedTuple):
 
 def evaluate_tasks(
     model: Model,
-    objective: Objective,
+    objectives: Mapping[str, Objective],
     params: Any,
     objective_params: Any,
     rows: Example,
@@ -45,11 +46,11 @@ def evaluate_tasks(
     batch_size: int,
     chunk: int,
 ) -> dict[str, TaskNats]:
-    """The bound of every task, with the same noise for row i and draw j.
+    """The likelihood of each task or its bound, with the same noise for row i and draw j.
 
     Args:
         model: The network.
-        objective: `unified`.
+        objectives: By the names of the tasks: `unified`, or those of `likelihoods_of_tasks`.
         params: The parameters of the network.
         objective_params: The objective's own parameters.
         rows: Rows of text and image, fields [n, L].
@@ -59,8 +60,8 @@ def evaluate_tasks(
         chunk: Positions of a row whose logits exist at once.
     """
     found = {}
-    for name, task in TASKS.items():
-        task_rows = row_of_task(rows, task, text_vocab, model.architecture.vocab_size)
+    for name, objective in objectives.items():
+        task_rows = row_of_task(rows, TASKS[name], text_vocab, model.architecture.vocab_size)
         options = {"draws": draws, "batch_size": batch_size, "chunk": chunk}
         likelihood = evaluate(model, objective, params, objective_params, task_rows, **options)
         tokens = likelihood.tokens // len(rows.tokens)

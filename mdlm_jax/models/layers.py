@@ -109,6 +109,30 @@ class Ends(nn.Module):
         return logits + self.bias if self.architecture.head_bias else logits
 
 
+def head_of(ends: dict[str, Any], first: int, stop: int) -> dict[str, Any]:
+    """The parameters of a head whose logits are those of the ids first .. stop - 1 alone.
+
+    Args:
+        ends: The parameters of `Ends`.
+        first: The first id.
+        stop: The id after the last.
+
+    Returns:
+        Parameters for the method `head` of an `Ends` of stop - first tokens; those of other layers are left out.
+    """
+    found = {name: ends[name] for name in ("positions",) if name in ends}
+    found |= {name: ends[name][..., first:stop] for name in ("head", "head_bias") if name in ends}
+    if "head" not in ends:
+        table = ends["embedding"]["embedding"]
+        found["embedding"] = {"embedding": jnp.concatenate([table[first:stop], table[-1:]])}
+    return found
+
+
+def ids_of(ends: dict[str, Any]) -> int:
+    """How many ids a head has logits of."""
+    return ends["head"].shape[-1] if "head" in ends else len(ends["embedding"]["embedding"]) - 1
+
+
 def sinusoids(level: Float[Array, "*n"], width: int = 256) -> Float[Array, "*n w"]:
     """Cosines and sines of a noise level (1000 t in DiT, sigma in SEDD) at frequencies from 1 down to 1e-4."""
     angle = level[..., None] * 1e4 ** (-jnp.arange(width // 2) / (width // 2))

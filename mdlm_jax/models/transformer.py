@@ -12,7 +12,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.attention import allowed
 from mdlm_jax.models.block import Block
 from mdlm_jax.models.feature_cache import WHOLE, Features, Layer, by_step
-from mdlm_jax.models.layers import Ends, Execution
+from mdlm_jax.models.layers import Ends, Execution, ids_of
 from mdlm_jax.models.layout import POSITIONS, ROWS, gather, pin
 from mdlm_jax.models.parametrization import drawn, folded, output_multiplier
 from mdlm_jax.objectives.base import MaskFn, View, full
@@ -39,7 +39,7 @@ class Model(NamedTuple):
     init: Callable[[Array], Any]  # key -> params
     # (params, view, mask, cache=None, dropout_keys=None) -> the input of the head, and the updated cache
     hidden: Callable[..., tuple[Array, Cache | Features | None]]
-    head: Callable[[Any, Array], Array]  # (params, hidden) -> logits, float32
+    head: Callable[[Any, Array], Array]  # (params, hidden) -> logits of the ids that their head has, float32
     empty_cache: Callable[[int, int], Cache]  # (B, M) -> Cache
     architecture: Architecture
     # params -> the same, unstacked into layers once, for callers that run the network many times
@@ -133,7 +133,8 @@ def transformer(
 
     def head(params, hidden):
         hidden = hidden if multiplier == 1 else hidden * multiplier
-        return ends.apply({"params": params["ends"]}, hidden, method="head")
+        of_its_ids = Ends(architecture._replace(vocab_size=ids_of(params["ends"])), execution)
+        return of_its_ids.apply({"params": params["ends"]}, hidden, method="head")
 
     def empty_cache(batch: int, positions: int) -> Cache:
         shape, count = (batch, architecture.key_value_heads, positions, architecture.head_width), architecture.layers

@@ -24,6 +24,8 @@ def within_modality(model: Model, text_vocab: int, text_length: int) -> Model:
 
     def head(params, found):
         logits, is_image = model.head(params, found[..., :-1]), found[..., -1:] > 0.5
+        if logits.shape[-1] < model.architecture.vocab_size:  # a head of one modality's ids
+            return logits
         return jnp.where((jnp.arange(logits.shape[-1]) >= text_vocab) == is_image, logits, -jnp.inf)
 
     return model._replace(hidden=hidden, head=head)

@@ -32,6 +32,14 @@ class View(NamedTuple):
     constant: Float[Array, "*k"]  # nats that depend on no network
     noisy: Float[Array, "*k N d"] | None = None  # vectors read instead of tokens: Gaussian noise on embeddings
     opened: Bool[Array, "*k N N"] | None = None  # pairs (query, key) that may attend, of those that the mask allows
+    read_at: Int[Array, "*k M"] | None = None  # the position that predicts each target; None: the first M, in order
+
+
+class Part(NamedTuple):
+    """The targets from one on, up to the next part, and their ids: they need the logits of these ids alone."""
+
+    start: int  # the first target of the part
+    ids: tuple[int, int]  # the first id, and the one after the last
 
 
 @runtime_checkable
@@ -81,7 +89,8 @@ class TokenLossFn(Protocol):
 
         Args:
             objective_params: The objective's own parameters.
-            logits: Logits of the V tokens at the positions of `view.targets`.
+            logits: Logits of the V tokens at the positions of `view.targets`; in a part of the row, those of its ids,
+                and then targets count from its first id.
             view: The view, its leading axes as those of the logits. Fields of one number per view stay so.
 
         Returns:
@@ -212,8 +221,19 @@ class Objective(NamedTuple):
     inputs: int = 0  # d of `View.noisy`
     views: int = 1  # K
     coordinates: int = 1  # P
+    parts: tuple[Part, ...] = ()  # of the targets, from 0 on, where not every position may have every token
     tasks: tuple[str, ...] = ()  # what a row may be read for, where rows differ: their nats are reported apart
     task_of: TaskOfFn | None = None  # for an objective with tasks
+
+
+def spans(parts: tuple[Part, ...], scored: int) -> list[tuple[int, int, tuple[int, int]]]:
+    """The first target of each part, the one after its last, and its ids.
+
+    >>> spans((Part(0, (0, 15)), Part(4, (15, 271))), 13)
+    [(0, 4, (0, 15)), (4, 13, (15, 271))]
+    """
+    stops = [part.start for part in parts[1:]] + [scored]
+    return [(start, stop, ids) for (start, ids), stop in zip(parts, stops, strict=True)] if parts else []
 
 
 def full(query, key):

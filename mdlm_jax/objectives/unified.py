@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.objectives.any_order import any_order, mask_tokens
-from mdlm_jax.objectives.base import Objective, View, cross_entropy, full, loss_mask
+from mdlm_jax.objectives.base import Objective, Part, View, cross_entropy, full, loss_mask
 from mdlm_jax.objectives.modality_tasks import TASKS, Task, draw_task, row_of_task
 from mdlm_jax.objectives.parameterizations import leave_one_out
 from mdlm_jax.processes.mixture import absorbing
@@ -33,6 +33,7 @@ WEIGHTS: dict[str, Callable] = {
 def unified(
     mask_id: int,
     text_vocab: int,
+    text_length: int,
     tasks: Mapping[str, float],
     text_schedule: Schedule,
     image_schedule: Schedule,
@@ -51,6 +52,7 @@ def unified(
     Args:
         mask_id: V; the mask is the token after the V tokens.
         text_vocab: V_t: ids below it are text, ids from it on image.
+        text_length: Positions of text; they come first.
         tasks: The share of rows of each of TASKS.
         text_schedule: P(masked) of text at each time.
         image_schedule: P(masked) of image.
@@ -87,20 +89,32 @@ def unified(
     parameterization = leave_one_out(absorbing(mask_id, linear()))
     return Objective(
         view,
-        within_modality(text_vocab),
+        cross_entropy,
         full,
         bound="upper" if is_bound else "none",
         estimator="random times",
-        evaluate=any_order_of_modalities(mask_id, text_vocab),
+        evaluate=any_order_of_modalities(mask_id, text_vocab, text_length),
         parameterization=lambda objective_params: parameterization,
+        parts=parts_of(mask_id, text_vocab, text_length),
         tasks=tuple(tasks),
         task_of=lambda u: draw_task(tasks, u)[0],
     )
 
 
-def any_order_of_modalities(mask_id: int, text_vocab: int) -> Objective:
-    """`any_order` with logits restricted to the modality of each position: what `unified` is reported by."""
-    return any_order(mask_id)._replace(token_loss=within_modality(text_vocab))
+def any_order_of_modalities(mask_id: int, text_vocab: int, text_length: int) -> Objective:
+    """`any_order` with logits of the modality of each position alone: what `unified` is reported by."""
+    return any_order(mask_id)._replace(parts=parts_of(mask_id, text_vocab, text_length))
+
+
+def parts_of(mask_id: int, text_vocab: int, text_length: int) -> tuple[Part, Part]:
+    """Text and image: the head and the softmax of a position cost what its modality has ids.
+
+    Args:
+        mask_id: V.
+        text_vocab: V_t.
+        text_length: Positions of text.
+    """
+    return Part(0, (0, text_vocab)), Part(text_length, (text_vocab, mask_id))
 
 
 def noise_of_modalities(
@@ -129,15 +143,3 @@ def noise_of_modalities(
 
     text, image = of(text_schedule, t), of(image_schedule, t_image)
     return jnp.where(is_image, image[0], text[0]), jnp.where(is_image, image[1], text[1])
-
-
-def within_modality(text_vocab: int):
-    """Cross-entropy whose softmax runs over the ids of the target's modality alone."""
-
-    def token_loss(objective_params, logits: Float[Array, "*n V"], view: View) -> Float[Array, "*n"]:
-        is_image = view.targets >= text_vocab
-        left_out = view.targets == logits.shape[-1]  # the mask: without a loss, and of either modality
-        same = (jnp.arange(logits.shape[-1]) >= text_vocab) == is_image[..., None]
-        return cross_entropy(objective_params, jnp.where(same | left_out[..., None], logits, -jnp.inf), view)
-
-    return token_loss

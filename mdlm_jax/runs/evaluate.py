@@ -3,10 +3,12 @@
 import pathlib
 
 from mdlm_jax.data import Example
-from mdlm_jax.data.captioned import known_entropies, layout_of
+from mdlm_jax.data.captioned import known_entropies
 from mdlm_jax.errors import UserError
 from mdlm_jax.evaluation.likelihood import evaluate
 from mdlm_jax.evaluation.text_and_images import agreement, bits_per_dimension, evaluate_tasks
+from mdlm_jax.objectives.ar_of_modalities import likelihoods_of_tasks
+from mdlm_jax.objectives.modality_tasks import TASKS
 from mdlm_jax.runs.held_out import OWN_DATA, DataOptions, open_held_out, open_text
 from mdlm_jax.runs.likelihoods import chosen_likelihood, tight_likelihood
 from mdlm_jax.runs.protocols import check_protocol
@@ -89,14 +91,18 @@ def evaluate_run(
 
 
 def _text_and_images(run: Run, rows: Example, draws: int) -> dict:
-    """The bounds of every task of `unified`, and their agreement; nothing for other objectives."""
-    data = run.config.data
-    if run.config.objective.name != "unified":
+    """The likelihood of every task that `unified`, or `ar` in its order, answers, and their agreement; nothing for
+    other objectives."""
+    data, layout = run.config.data, run.layout
+    if not run.objective.parts:
         return {}
-    layout = layout_of(data.source, data.path)
+    objectives = dict.fromkeys(TASKS, run.objective)
+    if run.config.objective.name == "ar":
+        order = run.config.objective.order
+        objectives = likelihoods_of_tasks(run.vocab_size, layout.text_vocab, layout.text_length, order)
     tasks = evaluate_tasks(
         run.model,
-        run.objective,
+        objectives,
         run.params,
         run.objective_params,
         rows,
@@ -105,12 +111,16 @@ def _text_and_images(run: Run, rows: Example, draws: int) -> dict:
         batch_size=run.config.eval.batch_size,
         chunk=run.config.train.loss_chunk,
     )
-    known, pixels = known_entropies(data.source), layout.height * layout.width
-    agreed = agreement(tasks)
-    return {
+    known, pixels = known_entropies(data.source, layout), layout.height * layout.width
+    found: dict = {
         "tasks": {name: {**task._asdict(), "entropy": known.get(name)} for name, task in tasks.items()},
         "bits_per_pixel": {
-            name: bits_per_dimension(tasks[name].nats_per_row, pixels) for name in ("image", "image_given_text")
+            name: bits_per_dimension(tasks[name].nats_per_row, pixels)
+            for name in ("image", "image_given_text")
+            if name in tasks
         },
-        "agreement": {**agreed._asdict(), "spread": agreed.spread},
     }
+    if tasks.keys() == TASKS.keys():
+        agreed = agreement(tasks)
+        found["agreement"] = {**agreed._asdict(), "spread": agreed.spread}
+    return found

@@ -80,6 +80,6 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     run = Run(
         config, net.plan, model, net.objective, net.vocab_size, net.tokenizer, step, params, state.objective_params
     )
-    if config.objective.name == "unified":
+    if run.objective.parts:
         run = run._replace(model=within_modality(model, run.layout.text_vocab, run.layout.text_length))
     return run

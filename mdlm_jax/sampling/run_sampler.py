@@ -12,8 +12,14 @@ from mdlm_jax.sampling.text import build_sampler, parse, split_name
 
 
 def trained_of(run: Run) -> Trained:
-    """What the training of a run fixed."""
+    """What the training of a run fixed.
+
+    Raises:
+        UserError: The run reads images before their text, which no sampler does.
+    """
     config, objective = run.config, run.objective
+    if objective.parts and config.objective.name == "ar" and config.objective.order == "image_first":
+        raise UserError("objective.order is 'image_first': a run of ar is sampled text first; accepted: another order")
     blocks = config.objective.block_size
     return Trained(
         schedule=mask_schedule(process_of(objective, run.objective_params)),

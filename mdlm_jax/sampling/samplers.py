@@ -45,8 +45,7 @@ def samplers_for(objective: Objective, objective_params: Any) -> tuple[str, ...]
     names = [name for name, make in SAMPLERS.items() if serves(make(), objective, objective_params)]
     if not names:
         raise UserError("no sampler serves this objective, which declares no noise process; accepted: FILE.py:FUNCTION")
-    # rows of tasks are trained by the cross-entropy of masked tokens too, within a modality
-    if objective.token_loss is not cross_entropy and not objective.tasks and "posterior" in names:
+    if objective.token_loss is not cross_entropy and "posterior" in names:
         names.remove("posterior")
         names.insert(0, "posterior")
     return tuple(names)

@@ -9,9 +9,10 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
+from mdlm_jax.models.layers import head_of
 from mdlm_jax.models.layout import POSITIONS, gather, rows_of
 from mdlm_jax.models.transformer import Model
-from mdlm_jax.objectives.base import Objective, View
+from mdlm_jax.objectives.base import Objective, View, spans
 from mdlm_jax.training.scored_positions import scored_first, to_views
 
 
@@ -60,13 +61,28 @@ def nats(
     params = {**params, "ends": gather(model.mesh, params["ends"])}
     hidden, _ = model.hidden(params, view, objective.mask, dropout_keys=dropout_keys)
     num_scored = view.targets.shape[1]
-    positions = view._replace(opened=None)  # no loss of a position reads it
-    positions = jax.tree.map(lambda field: field if _shared(field) else field[:, :num_scored], positions)
+    if view.read_at is None:
+        hidden = hidden[:, :num_scored]
+    else:
+        hidden = jnp.take_along_axis(hidden, view.read_at[..., None], axis=1)
+    positions = _part_of(view._replace(opened=None, read_at=None), 0, num_scored)  # no loss of a position reads them
     of_positions = partial(_nats_of_positions, model.head, objective.token_loss, scored_only)
-    total, each = _where_they_lie(
-        model.mesh, of_positions, chunk, params["ends"], objective_params, hidden[:, :num_scored], positions
-    )
-    return total + view.constant.sum(), each.sum(axis=1) + view.constant
+    run = partial(_where_they_lie, model.mesh, of_positions, chunk)
+    if not objective.parts:
+        total, each = run(params["ends"], objective_params, hidden, positions)
+        return total + view.constant.sum(), each.sum(axis=1) + view.constant
+    total, nats_of_views = view.constant.sum(), view.constant
+    for start, stop, ids in spans(objective.parts, num_scored):
+        part = _part_of(positions, start, stop)
+        part = part._replace(targets=part.targets - ids[0])
+        part_total, each = run(head_of(params["ends"], *ids), objective_params, hidden[:, start:stop], part)
+        total, nats_of_views = total + part_total, nats_of_views + each.sum(axis=1)
+    return total, nats_of_views
+
+
+def _part_of(view: View, start: int, stop: int) -> View:
+    """The positions from `start` up to `stop`."""
+    return jax.tree.map(lambda field: field if _shared(field) else field[:, start:stop], view)
 
 
 def _shared(field: Array) -> bool:

@@ -59,7 +59,7 @@ def test_what_the_image_decides():
         expected = 8 * count * np.array(list(chances))
         assert chi2.sf(((seen - expected) ** 2 / expected).sum(), len(expected) - 1) > 1e-3
     nats = -sum(p * np.log(p) for p in (0.5, 0.3, 0.2)) - sum(p * np.log(p) for p in (0.75, 0.25))
-    assert known_entropies("digits") == {"text_given_image": pytest.approx(nats)}
+    assert known_entropies("digits", layout_of("digits", "patch=1")) == {"text_given_image": pytest.approx(nats)}
 
 
 def test_ten_captions():

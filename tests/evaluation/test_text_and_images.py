@@ -13,6 +13,7 @@ from mdlm_jax.models.layers import Execution
 from mdlm_jax.models.transformer import transformer
 from mdlm_jax.models.within_modality import within_modality
 from mdlm_jax.objectives import unified
+from mdlm_jax.objectives.modality_tasks import TASKS
 from mdlm_jax.schedules import linear
 
 OPTIONS = {"draws": 2, "batch_size": 32, "chunk": 13}
@@ -22,8 +23,8 @@ def evaluated(model, params):
     layout = layout_of("shapes", "patch=2")
     tokens = open_captioned("shapes", "patch=2", 13).validation.read(np.arange(32))
     rows = Example(tokens, np.ones_like(tokens), np.zeros(tokens.shape, bool))
-    objective = unified(layout.vocab_size, layout.text_vocab, {"joint": 1.0}, linear(), linear())
-    return evaluate_tasks(model, objective, params, (), rows, layout.text_vocab, **OPTIONS)
+    objective = unified(layout.vocab_size, layout.text_vocab, 4, {"joint": 1.0}, linear(), linear())
+    return evaluate_tasks(model, dict.fromkeys(TASKS, objective), params, (), rows, layout.text_vocab, **OPTIONS)
 
 
 def small():

@@ -13,12 +13,16 @@ import pytest
 from mdlm_jax.data import Example
 from mdlm_jax.errors import UserError
 from mdlm_jax.exact import ToyDistribution, expected_nats, masked_oracle, tanh_sinh
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.layers import Execution
+from mdlm_jax.models.transformer import transformer
 from mdlm_jax.objectives.any_order import mask_tokens
-from mdlm_jax.objectives.base import loss_mask
+from mdlm_jax.objectives.base import cross_entropy, loss_mask
 from mdlm_jax.objectives.modality_tasks import TASKS, Task, draw_task, parse_tasks, row_of_task
 from mdlm_jax.objectives.noised import importance_sampled_times
-from mdlm_jax.objectives.unified import any_order_of_modalities, noise_of_modalities, unified, within_modality
+from mdlm_jax.objectives.unified import any_order_of_modalities, noise_of_modalities, unified
 from mdlm_jax.schedules import cosine, linear, polynomial
+from mdlm_jax.training.loss import look, nats
 
 TEXT, V, L = 2, 5, 4  # ids 0 and 1 are text, 2 to 4 image
 LOG2 = math.log(2)
@@ -62,13 +66,13 @@ def masked_nats(kind, task):
     rows = row_of_task(Example(tokens, jnp.ones_like(tokens), jnp.zeros(tokens.shape, bool)), TASKS[task], TEXT, V)
     scored = np.asarray(loss_mask(rows))[0]
     sets = np.array([s for s in itertools.product((False, True), repeat=L) if not (np.array(s) & ~scored).any()])
-    oracle, token_loss = masked_oracle(toy), within_modality(TEXT)
+    oracle, token_loss = masked_oracle(toy), cross_entropy
 
-    def nats(row, hidden):
+    def of_row(row, hidden):
         view = jax.tree.map(lambda field: field[0], mask_tokens(row, hidden, 1.0, V, jnp.float32(0.5)))
         return token_loss((), oracle(view), view)
 
-    each = jax.jit(jax.vmap(jax.vmap(nats, (None, 0)), (0, None)))(rows, jnp.asarray(sets))
+    each = jax.jit(jax.vmap(jax.vmap(of_row, (None, 0)), (0, None)))(rows, jnp.asarray(sets))
     return sets, scored, np.tensordot(probability[probability > 0], np.asarray(each, np.float64), 1)
 
 
@@ -122,7 +126,7 @@ def test_unidiscs_weight_keeps_a_known_share():
 def test_views_follow_their_levels(task):
     """Drawn views have the mean of the enumeration, within four standard errors."""
     toy = toy_of("random")
-    objective = unified(V, TEXT, {task: 1.0}, linear(), cosine())
+    objective = unified(V, TEXT, 2, {task: 1.0}, linear(), cosine())
     mean, error = expected_nats(importance_sampled_times(objective), masked_oracle(toy), toy, jax.random.key(0), 4000)
     assert abs(mean - entropies(toy)[task]) < 4 * error and error < 0.03
 
@@ -130,7 +134,7 @@ def test_views_follow_their_levels(task):
 def test_mixture_of_tasks():
     """The loss of a mixture is the mean of its tasks' bounds, weighted by their shares."""
     toy, shares = toy_of("random"), {"joint": 0.5, "image_given_text": 0.2, "text": 0.3}
-    objective = unified(V, TEXT, shares, linear(), linear())
+    objective = unified(V, TEXT, 2, shares, linear(), linear())
     mean, error = expected_nats(importance_sampled_times(objective), masked_oracle(toy), toy, jax.random.key(1), 8000)
     known = sum(share * entropies(toy)[task] for task, share in shares.items())
     assert abs(mean - known) < 4 * error and error < 0.03
@@ -138,7 +142,7 @@ def test_mixture_of_tasks():
 
 def test_what_is_reported_is_tight():
     """The k-form on the rows of each task: H(T) + H(I | T) = H(I) + H(T | I) = H(T, I)."""
-    toy, reported = toy_of("random"), any_order_of_modalities(V, TEXT)
+    toy, reported = toy_of("random"), any_order_of_modalities(V, TEXT, 2)
     for name, known in entropies(toy).items():
         # the rows that the task reads, inside the view
         view = lambda params, key, row, u, name=name: reported.view(  # noqa: E731
@@ -151,12 +155,12 @@ def test_what_is_reported_is_tight():
 def test_only_the_joint_bound_is_a_bound():
     """Whatever is trained, what is reported is an upper bound."""
     both = linear(), cosine()
-    plain = unified(V, TEXT, {"joint": 1.0}, *both)
+    plain = unified(V, TEXT, 2, {"joint": 1.0}, *both)
     others = [
-        unified(V, TEXT, {"joint": 1.0}, *both, independent_modalities=True),
-        unified(V, TEXT, {"joint": 1.0}, *both, weighting="muddit"),
-        unified(V, TEXT, {"joint": 1.0}, *both, weighting="unidisc"),
-        unified(V, TEXT, {"joint": 0.5, "text": 0.5}, *both),
+        unified(V, TEXT, 2, {"joint": 1.0}, *both, independent_modalities=True),
+        unified(V, TEXT, 2, {"joint": 1.0}, *both, weighting="muddit"),
+        unified(V, TEXT, 2, {"joint": 1.0}, *both, weighting="unidisc"),
+        unified(V, TEXT, 2, {"joint": 0.5, "text": 0.5}, *both),
     ]
     assert plain.bound == "upper" and {other.bound for other in others} == {"none"}
     assert {made.evaluate.bound for made in (plain, *others)} == {"upper"}
@@ -184,18 +188,27 @@ def test_rows_of_tasks():
     assert Task(True, True, False) == TASKS["joint"]
 
 
-def test_zero_logits_cost_the_log_of_a_modality():
-    """ln V_t a word, ln V_i a code, whatever the logits of the other modality are."""
-    view = mask_tokens(
-        Example(jnp.array([0, 1, 2, 4]), jnp.ones(4, int), jnp.zeros(4, bool)),
-        jnp.ones(4, bool),
-        1.0,
-        V,
-        jnp.float32(1),
-    )
-    other = jnp.where((jnp.arange(V) < TEXT) == (jnp.arange(4) < 2)[:, None], 0.0, 7.0)
-    nats = within_modality(TEXT)((), other[None], view)
-    np.testing.assert_allclose(nats[0], [np.log(2), np.log(2), np.log(3), np.log(3)], rtol=1e-6)
+def test_head_of_a_modality_is_the_masked_full_head():
+    """Nats and gradients of heads of 2 and 3 ids equal those of all 5 with -inf for the other modality."""
+    objective = unified(V, TEXT, 2, {"joint": 0.5, "text_given_image": 0.5}, linear(), cosine())
+
+    def masked(objective_params, logits, view):
+        same = (jnp.arange(V) >= TEXT) == (jnp.arange(L) >= 2)[:, None]
+        return cross_entropy(objective_params, jnp.where(same, logits, -jnp.inf), view)
+
+    rows = np.array(list(itertools.product([0, 1], [0, 1], [2, 3, 4], [2, 3, 4])))
+    example = Example(rows, np.ones_like(rows), np.zeros(rows.shape, bool))
+    view = look(objective, (), jax.random.split(jax.random.key(3), 36), example, (jnp.arange(36) + 0.5) / 36)
+    for options in ({}, {"tied_head": True, "head_bias": True, "learned_positions": L}):
+        model = transformer(Architecture(V, 1, 8, 2, 2, 16, **options), Execution())
+        params = jax.tree.map(lambda leaf: 2 * leaf, jax.jit(model.init)(jax.random.key(0)))
+        of_parts, of_all = (
+            jax.jit(jax.value_and_grad(lambda params, own=own: nats(model, own, params, (), view, L), has_aux=True))  # noqa: B023
+            for own in (objective, objective._replace(token_loss=masked, parts=()))
+        )
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), of_parts(params), of_all(params))
+        scored = nats(model, objective, params, (), view, L, scored_only=True)[0]
+        assert float(scored) == pytest.approx(float(of_all(params)[0][0]), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -205,9 +218,9 @@ def test_zero_logits_cost_the_log_of_a_modality():
         (lambda: parse_tasks("joint=1,both=1"), "joint=1,both=1"),
         (lambda: parse_tasks("joint=0"), "joint=0"),
         (lambda: parse_tasks("joint=1,joint=2"), "each once"),
-        (lambda: unified(V, V, {"joint": 1.0}, linear(), linear()), "text_vocab=5; accepted: 1 to 4"),
-        (lambda: unified(V, TEXT, {"joint": 0.5}, linear(), linear()), "sum to 1"),
-        (lambda: unified(V, TEXT, {"joint": 1.0}, linear(), linear(), "snr"), "weighting='snr'; accepted: bound"),
+        (lambda: unified(V, V, 2, {"joint": 1.0}, linear(), linear()), "text_vocab=5; accepted: 1 to 4"),
+        (lambda: unified(V, TEXT, 2, {"joint": 0.5}, linear(), linear()), "sum to 1"),
+        (lambda: unified(V, TEXT, 2, {"joint": 1.0}, linear(), linear(), "snr"), "weighting='snr'; accepted: bound"),
     ],
 )
 def test_bad_values_are_refused(call, line):

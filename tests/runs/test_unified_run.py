@@ -42,6 +42,27 @@ def test_evaluation_has_every_task(folder):
     assert found["bits_per_pixel"]["image"] == pytest.approx(parts["image"] / np.log(2) / 36)
 
 
+@pytest.mark.parametrize(("order", "tasks"), [("image_first", 3), ("flipped", 5)])
+def test_autoregressive_baseline(tmp_path, order, tasks):
+    """`ar` on the same rows: exact nats of the tasks that its order answers, and of all with rows of both orders."""
+    data = {"data__source": "shapes", "data__path": "patch=2", "data__sequence_length": 13}
+    train_here(
+        tmp_path / "run", steps=3, model__learned_positions=13, **data, objective__name="ar", objective__order=order
+    )
+    found = evaluate_run(tmp_path / "run", draws=None, sequences=None)
+    assert found["bound"] == "exact" and len(found["tasks"]) == tasks
+    assert found["tasks"]["joint"]["nats_per_token"] == pytest.approx(found["nats_per_token"], rel=1e-6)
+    parts = {name: task["nats_per_row"] for name, task in found["tasks"].items()}
+    marginal, conditional = ("image", "text_given_image") if order == "image_first" else ("text", "image_given_text")
+    assert parts["joint"] == pytest.approx(parts[marginal] + parts[conditional], rel=1e-5)
+    if order == "image_first":
+        with pytest.raises(UserError, match="order"):
+            next(sample_run(tmp_path / "run", prompts=["a red square left"]))
+    else:
+        (text,) = sample_run(tmp_path / "run", prompts=["a red square left"], count=1)
+        assert "#" in text
+
+
 def test_training_log_has_every_task(folder):
     """Nats a row of the tasks that are trained."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -1,0 +1,103 @@
+"""A step of `unified` against one of `masked` on text, with the same network and as many positions, and AR beside them.
+
+    python benchmarks/unified.py
+
+UniDisc's small study has 128 positions of text and 256 of images, V = 32,000 + 8,192; here with a quarter of its width.
+The step of `masked` computes the logits of all ids at each position, that of `unified` those of its modality. Steps
+alternate in one process, so that all run under equal load; a ratio is the median over turns.
+"""
+
+import json
+import pathlib
+import statistics
+import time
+
+from mdlm_jax.malloc import keep_freed_memory
+
+if __name__ == "__main__":
+    keep_freed_memory()
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mdlm_jax.data import Batch, Example
+from mdlm_jax.files import write_whole
+from mdlm_jax.models.architecture import Architecture
+from mdlm_jax.models.transformer import Execution, transformer
+from mdlm_jax.objectives import OBJECTIVES
+from mdlm_jax.objectives.ar_of_modalities import ar_of_modalities
+from mdlm_jax.schedules import linear
+from mdlm_jax.training.optimizer import hyperparameters, make_optimizer
+from mdlm_jax.training.step import StepOptions, initial_state, make_train_step
+
+TEXT, IMAGE, WORDS, CODES, BATCH, TURNS = 128, 256, 32_000, 8_192, 2, 20
+V, LENGTH = WORDS + CODES, TEXT + IMAGE
+NETWORK = Architecture(V, layers=12, width=192, heads=3, key_value_heads=3, mlp_width=768, qk_norm=True)
+LIMIT = 1.05
+
+
+def cases() -> dict:
+    """`masked` first: the others are compared with it."""
+    tasks = {"joint": 0.9, "text": 0.05, "image": 0.05}
+    return {
+        "masked": OBJECTIVES["masked"](V, linear()),
+        "unified": OBJECTIVES["unified"](V, WORDS, TEXT, tasks, linear(), linear()),
+        "unified, full head": OBJECTIVES["unified"](V, WORDS, TEXT, tasks, linear(), linear())._replace(parts=()),
+        "ar, flipped": ar_of_modalities(V, WORDS, TEXT, "flipped"),
+    }
+
+
+def stepper(objective):
+    """A function that trains one step, and the bytes that its program reserves."""
+    model = transformer(NETWORK, Execution(use_segments=False))
+    optimizer = make_optimizer(
+        decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False
+    )
+    state = initial_state(model, objective, optimizer, 0.0, np.uint32(0), hyperparameters(1e-3, 0.0, 0, TURNS))
+    source = np.random.default_rng(0)
+    text, image = source.integers(0, WORDS, (BATCH, TEXT)), source.integers(WORDS, V, (BATCH, IMAGE))
+    tokens = np.concatenate([text, image], axis=1).astype(np.int32)
+    example = Example(tokens, np.ones_like(tokens), np.zeros(tokens.shape, bool))
+    batch = jax.tree.map(jnp.asarray, Batch(example, np.arange(BATCH, dtype=np.int32)))
+    train_step = make_train_step(model, objective, optimizer, StepOptions(BATCH, loss_chunk=128))
+    compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+
+    def step() -> None:
+        nonlocal state
+        state, metrics = compiled(state, batch)
+        jax.block_until_ready(metrics)
+
+    return step, compiled.memory_analysis().temp_size_in_bytes
+
+
+def main() -> None:
+    steppers = {name: stepper(objective) for name, objective in cases().items()}
+    seconds: dict[str, list[float]] = {name: [] for name in steppers}
+    for turn in range(TURNS + 1):
+        for name in list(steppers)[:: 1 if turn % 2 else -1]:
+            start = time.perf_counter()
+            steppers[name][0]()
+            seconds[name].append(time.perf_counter() - start)
+    lines = ["| objective | step, ms | step / `masked` | temporary memory, MB |", "|---|---|---|---|"]
+    found = {}
+    for name, times in seconds.items():
+        pairs = list(zip(times[1:], seconds["masked"][1:], strict=True))  # the first turn warms up
+        found[name] = {
+            "milliseconds": 1e3 * statistics.median(own for own, _ in pairs),
+            "ratio": statistics.median(own / other for own, other in pairs),
+            "temporary_megabytes": steppers[name][1] / 1e6,
+        }
+        row = found[name]
+        lines.append(
+            f"| {name} | {row['milliseconds']:,.0f} | {row['ratio']:.2f} | {row['temporary_megabytes']:,.0f} |"
+        )
+    folder = pathlib.Path(__file__).parent / "results"
+    setting = {"text": [TEXT, WORDS], "image": [IMAGE, CODES], "B": BATCH, "limit": LIMIT, "jax": jax.__version__}
+    write_whole(folder / "unified.json", json.dumps(setting | {"objectives": found}, indent=1) + "\n")
+    write_whole(folder / "unified.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()
