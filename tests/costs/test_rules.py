@@ -43,6 +43,49 @@ def test_von_ruette_laws_agree_with_the_pooled_law():
     assert rules.von_ruette_learning_rate(1e-3, 1e5, 1e6) == pytest.approx(1e-3 * 10**0.3294684)
 
 
+def tuned():
+    return rules.AdamSettings(learning_rate=1e-3, beta_1=0.9, beta_2=0.999, epsilon=1e-8, weight_decay=0.1)
+
+
+def test_square_root_rule_by_hand():
+    """Four times the batch: twice the rate, a fourfold distance of the betas from 1, half of epsilon."""
+    found = rules.square_root_rule(tuned(), 4.0)
+    assert found == pytest.approx((2e-3, 0.6, 0.996, 5e-9, 0.2))
+    assert rules.square_root_rule(found, 1 / 4) == pytest.approx(tuned())
+    with pytest.raises(ValueError, match="outside"):
+        rules.square_root_rule(tuned(), 11.0)
+
+
+def test_square_root_rule_keeps_the_path_of_noise():
+    """RMSprop on pure noise, whose path the rule keeps: the variance of a weight after the same number of rows.
+
+    Gradients of B rows have variance 1 / B. Their root mean square is then 1 / sqrt(B), so every update has a size of
+    one learning rate, and the variance after D rows is D / B squared learning rates.
+    """
+    small, large, ratio, rows = tuned(), rules.square_root_rule(tuned(), 4.0), 4, 10_000
+    assert rows / ratio * large.learning_rate**2 == pytest.approx(rows * small.learning_rate**2)
+    # weights shrink by the same factor over the same rows, and moments forget over the same rows
+    assert large.learning_rate * large.weight_decay / ratio == pytest.approx(small.learning_rate * small.weight_decay)
+    assert (1 - large.beta_2) / ratio == pytest.approx(1 - small.beta_2)
+
+
+def test_timescale_is_kept():
+    """Decay and batch double together; at the same tokens per parameter a longer run has less decay."""
+    one = rules.timescale(1e-3, 0.1, 5e5, 1e10)
+    assert one == pytest.approx(0.5)
+    assert rules.weight_decay_of(one, 1e-3, 1e6, 1e10) == pytest.approx(0.2)
+    assert rules.weight_decay_of(rules.carried_timescale(one, 20.0, 20.0), 1e-3, 5e5, 4e10) == pytest.approx(0.025)
+    assert rules.carried_timescale(one, 20.0, 200.0) == pytest.approx(one * 10**-0.527)
+
+
+def test_critical_batch():
+    """Noise of 12 around a squared norm of 3 is equal to it in the mean of 4 rows; there the tokens are doubled."""
+    assert rules.critical_batch(12.0, 3.0, 512) == 4 * 512
+    assert rules.tokens_over_least(2048.0, 2048.0) == 2
+    with pytest.raises(ValueError, match="more steps"):
+        rules.critical_batch(12.0, -0.1, 512)
+
+
 def test_batch_is_whole_rows_for_all_devices():
     assert rules.rows(10_000.0, 2048) == 5
     assert rules.rows(1e6, 2048, 8) == 488
