@@ -21,6 +21,7 @@ SCALED, DEEPENED = ({"model.parametrization": names} for names in (("mup", "comp
 WITH_LORA = {"model.lora_rank": (NOT_ZERO,)}
 MATRICES = ("query", "key", "value", "attention_out", "gate", "up", "down")  # of a block
 WITH_CHATS = {"data.source": ("chat",)}
+WITH_EPSILON = ("adamw", "muon", "schedule_free")
 REWIND = {"optim.on_nonfinite": ("rewind",)}
 TIMED = {
     "model.time_conditioning": (True,),
@@ -167,8 +168,8 @@ KEYS: dict[str, Key] = {
     #
     "optim.name": Key(
         "adamw",
-        "optimiser; muon: of the blocks' matrices, adamw of all else",
-        ("adamw", "muon", "lion"),
+        "optimiser; muon: of the blocks' matrices, adamw of all else; schedule_free: adamw with an average for decay",
+        ("adamw", "muon", "lion", "schedule_free"),
         later=True,
     ),
     "optim.lr": Key(1e-2, "peak learning rate", above=0),
@@ -200,9 +201,9 @@ KEYS: dict[str, Key] = {
     "optim.decay_everything": Key(
         False, "decay norms and embeddings too, as SMDM does", when={"optim.weight_decay": (NOT_ZERO,)}
     ),
-    "optim.beta_1": Key(0.9, "decay of the first moment", at_least=0, below=1),
+    "optim.beta_1": Key(0.9, "decay of the first moment; schedule_free: the average's share", at_least=0, below=1),
     "optim.beta_2": Key(0.95, "Adam's decay of the second moment, Lion's of the first", at_least=0, below=1),
-    "optim.epsilon": Key(1e-8, "Adam's epsilon", above=0, at_most=1, when={"optim.name": ("adamw", "muon")}),
+    "optim.epsilon": Key(1e-8, "Adam's epsilon", above=0, at_most=1, when={"optim.name": WITH_EPSILON}),
     "optim.clip": Key(1.0, "largest global norm of the gradient", above=0),
     "optim.ema": Key(0.0, "decay of the weight average; 0: none", at_least=0, below=1),
     "optim.freeze": Key(

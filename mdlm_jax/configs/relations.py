@@ -35,6 +35,7 @@ def refuse_contradictions(config: ConfigDict) -> None:
     checkpoint_steps(config)
     if model.lora_rank and model.parametrization != "standard":
         refuse("model.parametrization", model.parametrization, "standard where model.lora_rank is not 0")
+    _refuse_schedule_free(config.optim)
     _refuse_shape(model)
 
 
@@ -48,6 +49,18 @@ def checkpoint_steps(config: ConfigDict) -> tuple[int, ...]:
     if not all(word.isascii() and word.isdigit() and 0 < int(word[:11]) <= MOST_STEPS for word in words):
         refuse("train.checkpoint_at", config.train.checkpoint_at, "steps from 1 on by commas, as in 500,1000")
     return tuple(sorted({int(word) for word in words}))
+
+
+def _refuse_schedule_free(optim: ConfigDict) -> None:
+    if optim.name != "schedule_free":
+        return
+    where = "where optim.name is schedule_free"
+    if optim.decay != "constant":
+        refuse("optim.decay", optim.decay, f"constant, {where}: its average takes the place of a decay")
+    if optim.ema:
+        refuse("optim.ema", optim.ema, f"0, {where}: it has an average of its own")
+    if not optim.beta_1:
+        refuse("optim.beta_1", optim.beta_1, f"above 0, {where}")
 
 
 def _refuse_shape(model: ConfigDict) -> None:

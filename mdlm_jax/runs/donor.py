@@ -4,13 +4,13 @@ import pathlib
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from mdlm_jax.build import Build
 from mdlm_jax.build.network import lora_of
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.lora import merged
 from mdlm_jax.runs.restore import open_run
+from mdlm_jax.training.evaluated import beginning_at
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
 
@@ -43,8 +43,7 @@ def start_from(folder: pathlib.Path, built: Build, runner: Runner, state: State)
     own = {name: whole.params[name] for name in given}
     # adapters of this run's own stay as they begin
     params = {**whole.params, **jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), own, given)}
-    ema = jax.tree.map(jnp.copy, params) if built.options.ema_decay else ()
-    return runner.scatter(whole._replace(params=params, ema=ema))
+    return runner.scatter(beginning_at(whole, params))
 
 
 def with_mean_mask(params: Any) -> Any:

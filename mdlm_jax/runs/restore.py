@@ -22,6 +22,7 @@ from mdlm_jax.runs.imported import open_imported
 from mdlm_jax.runs.inputs import kept_tokenizer, read_inputs
 from mdlm_jax.runs.saved import check_config
 from mdlm_jax.runs.say import say
+from mdlm_jax.training.evaluated import evaluated
 from mdlm_jax.weights.source import holds_weights
 
 
@@ -76,10 +77,8 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     shapes = jax.eval_shape(make_state, *arguments)
     step, state = checkpoint.restore_on_one_device(folder / "checkpoints", shapes)
     check_config(folder, step)
-    params, model = state.ema if config.optim.ema else state.params, net.model
-    run = Run(
-        config, net.plan, model, net.objective, net.vocab_size, net.tokenizer, step, params, state.objective_params
-    )
+    (params, objective_params), model = evaluated(state), net.model
+    run = Run(config, net.plan, model, net.objective, net.vocab_size, net.tokenizer, step, params, objective_params)
     if run.objective.parts:
         run = run._replace(model=within_modality(model, run.layout.text_vocab, run.layout.text_length))
     return run

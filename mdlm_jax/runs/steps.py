@@ -27,6 +27,7 @@ from mdlm_jax.runs.reporting import Report, open_report
 from mdlm_jax.runs.rewind import BadLoss, Rewind, RunFailed, batches, cause_of, num_kept
 from mdlm_jax.runs.say import doing
 from mdlm_jax.runs.signals import stop_requested
+from mdlm_jax.training.evaluated import evaluated
 from mdlm_jax.training.sharding import Runner
 from mdlm_jax.training.step import State
 
@@ -201,8 +202,7 @@ def _validation(member: Member, whole: State, step: int) -> Likelihood:
     found = evaluate(
         built.validation_model,
         built.objective,
-        whole.ema if built.options.ema_decay else whole.params,
-        whole.objective_params,
+        *evaluated(whole),
         built.data.validation,
         draws=config.eval.draws,
         batch_size=config.eval.batch_size,

@@ -1,4 +1,4 @@
-"""From a gradient to the direction of an update: AdamW's, Lion's or Muon's, with the rates of a parametrization."""
+"""From a gradient to the direction of an update, as the optimisers make it, with the rates of a parametrization."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.layout import names_of
 from mdlm_jax.models.parametrization import HIDDEN, Rule, rule_of
 
-OPTIMIZERS = ("adamw", "muon", "lion")
+OPTIMIZERS = ("adamw", "muon", "lion", "schedule_free")
 MOMENTUM = 0.95  # of Muon, as in its published code
 MUON_SIZE = 0.2  # root mean square of an entry of Muon's update, near that of AdamW's (arXiv 2502.16982)
 
@@ -39,6 +39,9 @@ def directions(
         found = [adam]
     elif name == "lion":
         found = [optax.scale_by_lion(b1=beta_1, b2=beta_2)]
+    elif name == "schedule_free":
+        # the average takes the place of Adam's first moment
+        found = [optax.scale_by_rms(decay=beta_2, eps=epsilon, eps_in_sqrt=False, bias_correction=True)]
     elif name == "muon":
         muon = optax.contrib.scale_by_muon(beta=MOMENTUM, weight_dimension_numbers=_matrices)
         found = [optax.multi_transform({"matrix": optax.chain(muon, _of_size(MUON_SIZE)), "other": adam}, _labels)]

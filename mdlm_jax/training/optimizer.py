@@ -105,7 +105,7 @@ def make_optimizer(
         name: One of `directions.OPTIMIZERS`.
         decay: As in `learning_rate_shape`.
         final: As in `learning_rate_shape`.
-        beta_1: Decay rate of the first moment.
+        beta_1: Decay rate of the first moment; with schedule_free the share of the average in the trained parameters.
         beta_2: Decay rate of the second moment.
         epsilon: Added to the root of the second moment.
         clip: The largest global norm of a gradient.
@@ -141,6 +141,9 @@ def make_optimizer(
             optax.add_decayed_weights(weight_decay, mask=is_matrix),
             optax.scale_by_schedule(rate),
         )
+        if name == "schedule_free":
+            # optax counts its steps from 1
+            whole = optax.contrib.schedule_free(whole, lambda count: -rate(count - 1), b1=beta_1)
         return only_trained(whole, frozen)
 
     return optax.inject_hyperparams(chain)(0.0, 0.0, 0.0, 0.0)

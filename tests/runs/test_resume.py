@@ -42,6 +42,7 @@ KEYS = {"steps": 60, "train__checkpoint_every": 3, "optim__ema": 0.9}
 
 
 OTHERS = [{"optim__name": "muon", "model__parametrization": "completep"}, {"optim__name": "lion"}]
+OTHERS += [{"optim__name": "schedule_free", "optim__decay": "constant", "optim__ema": 0.0}]
 
 
 @pytest.mark.parametrize("keys", [{}, *(pytest.param(keys, marks=pytest.mark.slow) for keys in OTHERS)])

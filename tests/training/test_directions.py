@@ -119,5 +119,5 @@ def test_rates_under_mup(name, factor):
 
 
 def test_unknown_optimizer_is_refused():
-    with pytest.raises(UserError, match="optim.name is 'sgd'; accepted: adamw, muon, lion"):
+    with pytest.raises(UserError, match="optim.name is 'sgd'; accepted: adamw, muon, lion, schedule_free"):
         make_optimizer("sgd", **SETTINGS).init((params(), ()))
