@@ -14,7 +14,7 @@ from mdlm_jax.objectives.ar_of_modalities import ar_of_modalities
 from mdlm_jax.objectives.autoregressive import ar_without_start
 from mdlm_jax.objectives.base import full
 from mdlm_jax.objectives.block import block
-from mdlm_jax.objectives.densities import KINDS, parse_density, with_density
+from mdlm_jax.objectives.densities import KINDS, Learned, parse_density, with_density, with_learned
 from mdlm_jax.objectives.dropped_prompt import dropped_prompt
 from mdlm_jax.objectives.shifted import shifted
 from mdlm_jax.plugins import is_plugin, plugin_label, source_digest
@@ -44,7 +44,12 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
     if options.density:
         if options.independent_times:
             refuse("objective.density", options.density, "empty with independent_times, whose times are uniform")
-        objective = with_density(objective, parse_density(options.density), options.density_weighted)
+        density = parse_density(options.density)
+        if isinstance(density, Learned):
+            _refuse_learned(config)
+            objective = with_learned(objective)
+        else:
+            objective = with_density(objective, density, options.density_weighted)
     if options.drop_prompt:
         if not config.data.prompt_tokens and config.data.source != "chat":
             accepted = "0 where data.prompt_tokens is 0 and data.source is not chat: no prompt to drop"
@@ -71,6 +76,20 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
             mask_id if options.block_shift else None,
         )
     return objective
+
+
+def learned_density(config: ConfigDict) -> Learned | None:
+    """The density of noise levels that the train step learns, if the config has one."""
+    density = parse_density(config.objective.density) if config.objective.density else None
+    return density if isinstance(density, Learned) else None
+
+
+def _refuse_learned(config: ConfigDict) -> None:
+    options = config.objective
+    if not options.density_weighted:
+        refuse("objective.density_weighted", False, "True with a learned density, which follows the weighted loss")
+    if options.block_size:
+        refuse("objective.density", options.density, "bell or clipped with blocks, which have a noise level each")
 
 
 def _refuse_in_blocks(config: ConfigDict) -> None:

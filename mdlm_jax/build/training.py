@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from mdlm_jax.build.mesh import open_mesh
 from mdlm_jax.build.network import Network, network
+from mdlm_jax.build.objective import learned_density
 from mdlm_jax.build.plan import Plan, plan
 from mdlm_jax.build.rows import rows_of, with_rows
 from mdlm_jax.configs.checks import refuse
@@ -100,6 +101,7 @@ def open_training(config: ConfigDict, net: Network, mesh: Mesh) -> Training:
         frozen=frozen_of(config),
         skip_bad=optim.on_nonfinite == "skip",
         loss_per=config.train.loss_per,
+        learned=learned_density(config),
         anneal_steps=config.objective.anneal_steps,
     )
     if options.frozen:
@@ -155,7 +157,8 @@ def state_of(
     """(a function that makes the state before the first step, its arguments)."""
     optim = config.optim
     history = optim.spike_deviations > 0
-    make_state = partial(initial_state, net.model, net.objective, optimizer, optim.ema, history=history)
+    levels = learned_density(config) is not None
+    make_state = partial(initial_state, net.model, net.objective, optimizer, optim.ema, history=history, levels=levels)
     numbers = hyperparameters(optim.lr, optim.weight_decay, net.plan.warmup_steps, net.plan.steps)
     return make_state, (jnp.uint32(config.seed), numbers)
 

@@ -132,7 +132,8 @@ OBJECTIVE_KEYS: dict[str, Key] = {
     "objective.density": Key(
         "",
         "density of the noise levels in training: bell:mean=0.5,width=0.2,floor=0.1 (normal, mixed with a share of "
-        "uniform) or clipped:low=0.3,high=0.8; empty: uniform",
+        "uniform), clipped:low=0.3,high=0.8, or learned:floor=0.2,rate=0.01 (follows the loss of each level); empty: "
+        "uniform",
         later=True,
         when=_with(*WITH_LEVELS),
     ),

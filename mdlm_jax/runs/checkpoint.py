@@ -138,9 +138,10 @@ def restore_on_one_device(folder: pathlib.Path, state: State) -> tuple[int, Stat
 
 
 STORED_NAMES = {"objective_params": "phi"}  # field -> its name on disk, where they differ
+OPTIONAL = ("history", "levels")
 
 
 def _stored(state: State) -> dict:
-    """The fields as they are on disk. An empty `history` is left out: checkpoints from before it have none."""
+    """The fields as they are on disk. Of OPTIONAL, empty ones are left out: earlier checkpoints have none."""
     fields = {STORED_NAMES.get(name, name): field for name, field in state._asdict().items()}
-    return {name: field for name, field in fields.items() if name != "history" or jax.tree.leaves(field)}
+    return {name: field for name, field in fields.items() if name not in OPTIONAL or jax.tree.leaves(field)}

@@ -14,8 +14,10 @@ from mdlm_jax.models.transformer import Model
 from mdlm_jax.noise import noise_of
 from mdlm_jax.objectives.annealed import annealed, share_at
 from mdlm_jax.objectives.base import Objective, View, loss_mask
+from mdlm_jax.objectives.densities import Learned, with_bins
 from mdlm_jax.training.frozen import without_gradient
 from mdlm_jax.training.gradient_noise import gradient_noise
+from mdlm_jax.training.levels import bins_of, no_levels, remembered, sums_by_level
 from mdlm_jax.training.loss import look, nats
 from mdlm_jax.training.spikes import is_spike, no_history, remember
 
@@ -37,6 +39,7 @@ class State(NamedTuple):
     ema: Any  # averaged params; () without averaging
     key: Array  # key data; never changes: the noise of a step is folded from it
     history: Any = ()  # the last losses; () without spike detection
+    levels: Any = ()  # the `Levels` that a density is learned from; () without
 
 
 class StepOptions(NamedTuple):
@@ -52,6 +55,7 @@ class StepOptions(NamedTuple):
     frozen: tuple[str, ...] = ()  # patterns of the names of parameters that are not trained
     skip_bad: bool = False  # a step with a spike, or whose loss or gradient is not finite, changes nothing
     loss_per: str = "token"  # one of LOSS_PER
+    learned: Learned | None = None  # the density of noise levels that is learned; None: it is the objective's
     anneal_steps: int = 0  # attention opens from causal to full over so many steps; 0: it is as the objective says
 
 
@@ -63,6 +67,7 @@ def initial_state(
     seed: Array,
     hyperparameters: dict[str, Array],
     history: bool = False,
+    levels: bool = False,
 ) -> State:
     """The state before the first step. Seed and hyperparameters are traced, so runs share the compiled program.
 
@@ -74,6 +79,7 @@ def initial_state(
         seed: The seed, uint32[].
         hyperparameters: As `optimizer.hyperparameters` gives them.
         history: Hold the last losses, for spike detection.
+        levels: Hold the losses of noise levels, for a density that is learned.
     """
     key = jax.random.key(seed)
     key_params, key_phi, key_noise = jax.random.split(key, 3)
@@ -81,7 +87,8 @@ def initial_state(
     opt_state = optimizer.init((params, objective_params))._replace(hyperparams=hyperparameters)
     ema = jax.tree.map(jnp.copy, params) if ema_decay else ()
     losses = no_history() if history else ()
-    return State(jnp.int32(0), params, objective_params, opt_state, ema, jax.random.key_data(key_noise), losses)
+    noise = jax.random.key_data(key_noise)
+    return State(jnp.int32(0), params, objective_params, opt_state, ema, noise, losses, no_levels() if levels else ())
 
 
 def make_train_step(
@@ -116,22 +123,26 @@ def make_train_step(
     if options.loss_per not in LOSS_PER:
         raise UserError(f"loss_per={options.loss_per!r}; accepted: {', '.join(LOSS_PER)}")
 
-    def summed_nats(trainable, key, step, batch: Batch):
+    def summed_nats(trainable, key, step, levels, batch: Batch):
         params, objective_params = trainable
         params = without_gradient(params, options.frozen)
         keys, u = noise_of(key, step, batch.index, options.batch_size)
         drawn = objective
         if options.anneal_steps:
             drawn = annealed(objective, share_at(step, options.anneal_steps))
+        if options.learned is not None:
+            bins = bins_of(levels, options.learned)
+            drawn = with_bins(drawn, bins)
         view = look(drawn, objective_params, keys, batch.example, u)
         share = jnp.repeat(_shares(batch.example), objective.views) if options.loss_per == "answer" else None
         dropout_keys = jnp.repeat(jax.vmap(jax.random.fold_in, (0, None))(keys, DROPOUT), objective.views, axis=0)
+        trained = view if share is None else _scaled(view, share)
         total, each = nats(
             model,
             objective,
             params,
             objective_params,
-            view if share is None else _scaled(view, share),
+            trained,
             options.loss_chunk,
             dropout_keys if options.dropout else None,
             options.scored_only,
@@ -139,41 +150,46 @@ def make_train_step(
         # the nats of each view are computed only where they are needed
         plain = each if share is None else each / share
         total, reported = total / objective.views, (total if share is None else plain.sum()) / objective.views
-        by_task = _nats_by_task(objective, plain, u)
+        by_task, by_level = _nats_by_task(objective, plain, u), ()
+        if options.learned is not None:
+            _, slope, number = bins.at(u)
+            of_rows = (each - trained.constant).reshape(-1, objective.views).mean(axis=1) / slope
+            by_level = sums_by_level(of_rows, number)
         if objective.surrogate is not None:
             apart = jax.tree.map(lambda field: field.reshape(-1, objective.views, *field.shape[1:]), (plain, view))
             extra = jax.vmap(objective.surrogate, (None, 0, 0))(objective_params, *apart)
             total += extra.sum() if share is None else (extra * share[:: objective.views]).sum()
-        return total, (reported, by_task)
+        return total, (reported, by_task, by_level)
 
-    def accumulated(trainable, key, step, batch: Batch):
-        """(((trained, (reported, by task)) nats, their gradient), squared norms of the microbatches' gradients).
+    def accumulated(trainable, key, step, levels, batch: Batch):
+        """(((trained, (reported, by task, by level)) nats, their gradient), squared norms of the parts' gradients).
 
         Each is summed over microbatches, which take every n-th row, so that each stays spread over the devices.
         """
         slope = jax.value_and_grad(summed_nats, has_aux=True)
         if options.microbatches == 1:
-            sums = slope(trainable, key, step, batch)
+            sums = slope(trainable, key, step, levels, batch)
             return sums, optax.tree.norm(sums[1], squared=True)
         parts = jax.tree.map(
             lambda rows: jnp.moveaxis(rows.reshape(-1, options.microbatches, *rows.shape[1:]), 1, 0), batch
         )
 
         def add(carry, part):
-            sums = slope(trainable, key, step, part)
+            sums = slope(trainable, key, step, levels, part)
             return jax.tree.map(jnp.add, carry, (sums, optax.tree.norm(sums[1], squared=True))), None
 
-        no_nats = jnp.zeros(()), (jnp.zeros(()), jnp.zeros((2, len(objective.tasks))))
+        by_level = () if options.learned is None else no_levels()
+        no_nats = jnp.zeros(()), (jnp.zeros(()), jnp.zeros((2, len(objective.tasks))), by_level)
         nothing = no_nats, jax.tree.map(jnp.zeros_like, trainable)
         zeros = (nothing, jnp.zeros(()))
         return jax.lax.scan(add, zeros, parts)[0]
 
     def train_step(state: State, batch: Batch) -> tuple[State, dict[str, Array]]:
         trainable = (state.params, state.objective_params)
-        sums = accumulated(trainable, state.key, state.step, batch), loss_mask(batch.example).sum()
+        sums = accumulated(trainable, state.key, state.step, state.levels, batch), loss_mask(batch.example).sum()
         if axis_name is not None:
             sums = jax.lax.psum(sums, axis_name)
-        (((total, (reported, by_task)), gradients), squares), num_tokens = sums
+        (((total, (reported, by_task, by_level)), gradients), squares), num_tokens = sums
         num_parts = options.microbatches * (1 if axis_name is None else jax.lax.psum(1, axis_name))
         num_tokens = jnp.maximum(num_tokens, 1)
         count = num_tokens if options.loss_per == "token" else options.batch_size
@@ -191,7 +207,8 @@ def make_train_step(
         if options.spike_deviations:
             bad |= is_spike(state.history, loss, options.spike_deviations)
             history = remember(state.history, state.step, loss)
-        new = State(state.step + 1, params, objective_params, opt_state, ema, state.key, history)
+        levels = () if options.learned is None else remembered(state.levels, by_level, options.learned)
+        new = State(state.step + 1, params, objective_params, opt_state, ema, state.key, history, levels)
         if options.skip_bad:
             kept = state._replace(step=new.step, history=history)
             new = jax.tree.map(lambda after, before: jnp.where(bad, before, after), new, kept)

@@ -126,7 +126,7 @@ def test_config():
 @pytest.mark.parametrize(
     "density, message",
     [
-        ("spike", "accepted: bell, clipped"),
+        ("spike", "accepted: bell, clipped, learned"),
         ("bell:mean=2", "'mean=2'; accepted: mean, width, floor"),
         ("bell:middle=0.5", "'middle=0.5'; accepted: mean, width, floor"),
         ("bell:width=0", "a width of at least"),

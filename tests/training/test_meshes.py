@@ -54,6 +54,8 @@ VARIANTS = {
     "mean of rows": {"data.random_length_rate": 0.5, "train.loss_per": "sequence"},
     "mean of rows by answers": {"data.random_length_rate": 0.5, "train.loss_per": "answer"},
     "adapters": {"model.lora_rank": 2},
+    "learned density": {"objective.density": "learned:rate=0.1", "train.microbatches": 2},
+    "schedule-free": {"optim.name": "schedule_free", "optim.decay": "constant"},
     "Muon, CompleteP": {"optim.name": "muon", "model.parametrization": "completep", "model.base_width": 8},
 }
 # from a family, whose runs share a process, to the keys and meshes of each run
