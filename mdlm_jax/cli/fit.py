@@ -23,6 +23,12 @@ def add_fit(verbs) -> None:
         help="also fit other forms of the law, print how well each predicts budgets that were left out, and write this "
         "as JSON",
     )
+    verb.add_argument(
+        "--audit",
+        type=pathlib.Path,
+        help="also refit without the largest budgets and sizes, print the errors of their losses by distance, and "
+        "write each as JSON",
+    )
     verb.set_defaults(run_verb=_fit)
 
     verb = verbs.add_parser("predict", help="the loss that a kept fit predicts, with intervals; prints JSON")
@@ -77,10 +83,7 @@ def _fit(options) -> int:
     if options.resamples < 100:
         raise UserError(f"--resamples={options.resamples}; accepted: 100 or more, for the ends of 95% intervals")
     check_out(options.out)
-    if options.forms is not None:
-        check_out(options.forms, "--forms")
-        if options.forms.resolve() == options.out.resolve():
-            raise UserError(f"--forms={options.forms}: is the file of --out; accepted: another file")
+    _check_files(options)
     check_exists(options.results, "the results.json of a sweep, its folder, or a folder of runs")
     prepare_devices()
     from mdlm_jax.laws import Refusal, write_fits
@@ -103,14 +106,49 @@ def _fit(options) -> int:
     print("\n".join([*refused, *analysis.left_out, str(options.out)]))
     if options.forms is not None:
         _compare_forms(analysis, options)
+    if options.audit is not None:
+        _audit(analysis, kept, options)
     return 0
 
 
-def _compare_forms(analysis, options) -> None:
+def _check_files(options) -> None:
+    """Raises UserError unless each file can be written and is one of its own."""
+    taken = {options.out.resolve(): "--out"}
+    for option, path in (("--forms", options.forms), ("--audit", options.audit)):
+        if path is None:
+            continue
+        check_out(path, option)
+        if other := taken.get(path.resolve()):
+            raise UserError(f"{option}={path}: is the file of {other}; accepted: another file")
+        taken[path.resolve()] = option
+
+
+def _audit(analysis, kept: dict, options) -> None:
+    from mdlm_jax.report import audits_of
+    from mdlm_jax.report.text.audits import audit_table, audits_as_json
+    from mdlm_jax.runs.say import doing
+    from mdlm_jax.tables import show
+
+    with doing("fitting without the largest budgets and sizes", one_process=True):
+        found = audits_of(analysis, kept)
+    show(audit_table(found))
+    _write_with_command(options, "--audit", options.audit, {"audits": audits_as_json(found)})
+
+
+def _write_with_command(options, option: str, path: pathlib.Path, found: dict) -> None:
+    """Writes what was found as JSON with the command that found it, and prints the path."""
     import json
     import shlex
 
     from mdlm_jax.cli.out import write_out
+
+    words = ["mdlm-jax", "fit", options.results, "--out", options.out, option, path]
+    stored = {"command": shlex.join(map(str, words)), **found}
+    write_out(path, json.dumps(stored, indent=1) + "\n", option)
+    print(path)
+
+
+def _compare_forms(analysis, options) -> None:
     from mdlm_jax.report import forms_of
     from mdlm_jax.report.text.forms import form_table, forms_as_json
     from mdlm_jax.runs.say import doing
@@ -119,10 +157,7 @@ def _compare_forms(analysis, options) -> None:
     with doing("fitting other forms", one_process=True):
         found = forms_of(analysis)
     show(form_table(found))
-    words = ["mdlm-jax", "fit", options.results, "--out", options.out, "--forms", options.forms]
-    stored = {"command": shlex.join(map(str, words)), "forms": forms_as_json(found)}
-    write_out(options.forms, json.dumps(stored, indent=1) + "\n", "--forms")
-    print(options.forms)
+    _write_with_command(options, "--forms", options.forms, {"forms": forms_as_json(found)})
 
 
 def _predict(options) -> int:

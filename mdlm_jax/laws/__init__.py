@@ -4,6 +4,7 @@ The functions take arrays and return NamedTuples, and depend on no trainer or ob
 token; compute is FLOPs of a named counter. A number that the data do not support is a `Refusal` with the reason.
 """
 
+from mdlm_jax.laws.audit import Audit, Bin, audit, by_distance
 from mdlm_jax.laws.crossing import Cells, Crossing, EpochRuns, best_size, cells, epochs_crossing
 from mdlm_jax.laws.data_constrained import (
     MUENNIGHOFF,
@@ -25,6 +26,7 @@ from mdlm_jax.laws.other_forms import FORMS, FormFit, compare_forms
 from mdlm_jax.laws.parametric import CHINCHILLA, Allocation, Chinchilla, Runs, allocation
 from mdlm_jax.laws.power_law import PowerLaw, compute_at, held_out_errors, law_at, power_law
 from mdlm_jax.laws.prediction import Prediction, hull_distance, predict_loss
+from mdlm_jax.laws.rates import BestRate, Shift, best_rate, shift
 from mdlm_jax.laws.refusal import MAX_DECADES, Refusal
 from mdlm_jax.laws.resampling import interval, row_resamples, seed_resamples
 from mdlm_jax.laws.seeds import SeedMean, seed_deviation, seed_mean
@@ -40,6 +42,9 @@ __all__ = [
     "MUENNIGHOFF",
     "QUOKKA",
     "Allocation",
+    "Audit",
+    "BestRate",
+    "Bin",
     "Candidates",
     "Cells",
     "Chinchilla",
@@ -69,11 +74,15 @@ __all__ = [
     "Runs",
     "Sample",
     "SeedMean",
+    "Shift",
     "SurfaceMultiplier",
     "akima_minimum",
     "allocation",
+    "audit",
+    "best_rate",
     "best_size",
     "bootstrap",
+    "by_distance",
     "cells",
     "compute_at",
     "compare_forms",
@@ -104,6 +113,7 @@ __all__ = [
     "seed_mean",
     "seed_resamples",
     "shared_law",
+    "shift",
     "smoothed_frontier",
     "surface_multiplier",
     "write_fits",

@@ -7,7 +7,7 @@ from mdlm_jax.report.figures import charts, render
 from mdlm_jax.report.figures.compute import loss_against_flops, multipliers
 from mdlm_jax.report.figures.isoflop import isoflops
 from mdlm_jax.report.page import write_report
-from mdlm_jax.report.parametric_fits import forms_of, kept_fits, parametric_fits
+from mdlm_jax.report.parametric_fits import audits_of, forms_of, kept_fits, parametric_fits
 from mdlm_jax.report.repeated import repeated
 from mdlm_jax.report.stored import read_stored, write_stored
 from mdlm_jax.report.text.findings import laws, not_supported, supported, verdict
@@ -22,6 +22,7 @@ __all__ = [
     "Analysis",
     "Result",
     "analyse",
+    "audits_of",
     "charts",
     "equal_compute",
     "forms_of",

@@ -17,7 +17,7 @@ from mdlm_jax.report.figures.epochs import epochs
 from mdlm_jax.report.figures.equal_compute import equal
 from mdlm_jax.report.figures.isoflop import isoflops
 from mdlm_jax.report.figures.optima import optimal_sizes
-from mdlm_jax.report.figures.parametric_fits import held_out, profiles, residuals
+from mdlm_jax.report.figures.parametric_fits import extrapolation, held_out, profiles, residuals
 from mdlm_jax.report.figures.samples import speed_and_quality
 from mdlm_jax.report.figures.tight import multipliers_under
 from mdlm_jax.report.study import Study, make_study
@@ -48,6 +48,7 @@ def figures(study: Study) -> Iterator[Figure | None]:
     yield residuals(study)
     yield profiles(study)
     yield held_out(study)
+    yield extrapolation(study)
     yield learning_curves(study)
     yield speed_and_quality(study.samples)
 

@@ -1,6 +1,6 @@
 """The parametric fit L(N, D) of each objective, how surely its runs determine it, and how well it predicts budgets."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from mdlm_jax.laws import (
     CHINCHILLA,
+    Audit,
     Fit,
     FormFit,
     HeldOut,
@@ -16,6 +17,7 @@ from mdlm_jax.laws import (
     Refusal,
     Runs,
     allocation,
+    audit,
     bootstrap,
     compare_forms,
     fit_law,
@@ -41,6 +43,7 @@ class ParametricFit(NamedTuple):
     residuals: Float[np.ndarray, "runs"]  # ln loss - ln predicted loss
     profiles: list[Profile]
     held_out: HeldOut | Refusal
+    audit: Audit
     exponent: tuple[float, float, float]  # of N* in C = 6 N D, N non-embedding, and its 95% interval over rows
 
 
@@ -54,7 +57,7 @@ class Columns(NamedTuple):
 
 def _columns(runs: Sequence[Result]) -> Columns | Refusal:
     """Of one objective, refused with fewer than three budgets: they leave N and D nearly tied."""
-    budgets = np.array([run.budget for run in runs])
+    budgets = _budgets(runs)
     if len(np.unique(budgets)) < MIN_BUDGETS:
         return Refusal(f"to tell N from D takes {MIN_BUDGETS} budgets, and there are {len(np.unique(budgets))}")
     inputs = Runs(
@@ -87,12 +90,21 @@ def kept_fits(analysis: Analysis, resamples: int) -> dict[str, KeptFit | Refusal
     return kept
 
 
+def audits_of(analysis: Analysis, kept: Mapping[str, KeptFit]) -> dict[str, Audit]:
+    """How well the surface of each objective extrapolates."""
+    return {name: audit(fit.fitted, _budgets(analysis.runs[name])) for name, fit in kept.items()}
+
+
+def _budgets(runs: Sequence[Result]) -> Float[np.ndarray, "runs"]:
+    return np.array([run.budget for run in runs])
+
+
 def parametric_fit(runs: Sequence[Result], seed: int) -> ParametricFit | Refusal:
     """Of the runs of one objective, refused as `surface_of` does."""
     fitted = surface_of(runs)
     if isinstance(fitted, Refusal):
         return fitted
-    budgets, loss, inputs = np.array([run.budget for run in runs]), fitted.loss, fitted.inputs
+    budgets, loss, inputs = _budgets(runs), fitted.loss, fitted.inputs
     with np.errstate(over="ignore", invalid="ignore"):  # where a resample leaves A or B undetermined
         replicates = bootstrap(fitted, row_resamples(len(loss), RESAMPLES, seed))
         low, high = interval(allocation(replicates, "six_nonembedding").parameters_exponent)
@@ -102,6 +114,7 @@ def parametric_fit(runs: Sequence[Result], seed: int) -> ParametricFit | Refusal
         np.log(loss / loss_at(fitted, inputs)),
         [profile(fitted, parameter) for parameter in PROFILED],
         leave_one_budget_out(fitted, budgets),
+        audit(fitted, budgets),
         (float(allocation(fitted.values, "six_nonembedding").parameters_exponent), float(low), float(high)),
     )
 

@@ -21,7 +21,15 @@ from mdlm_jax.style import number
 from tests.synthetic import SIZES, failed, quickstart, sweep, write_runs
 
 FIGURES = [
-    *("compute_multiplier", "held_out", "isoflops", "learning_curves", "loss_against_flops", "optimal_sizes"),
+    *(
+        "compute_multiplier",
+        "held_out",
+        "extrapolation",
+        "isoflops",
+        "learning_curves",
+        "loss_against_flops",
+        "optimal_sizes",
+    ),
     *("surface_profiles", "surface_residuals"),
 ]
 

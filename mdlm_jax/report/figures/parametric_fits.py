@@ -8,7 +8,7 @@ from mdlm_jax.report.figures import charts
 from mdlm_jax.report.figures.charts import Figure
 from mdlm_jax.report.parametric_fits import PROFILED, ParametricFit
 from mdlm_jax.report.study import Study
-from mdlm_jax.report.text import fits
+from mdlm_jax.report.text import audits, fits
 
 HIGHEST = 3.0  # deviance that is drawn, in thresholds
 PERCENT = "100 (ln L - ln predicted), %"
@@ -123,4 +123,34 @@ def held_out(study: Study) -> Figure | None:
         "largest budget shows how well the law extrapolates.",
         charts.panels([layered], "Error of predicting a budget from the others", "0: as predicted"),
         fits.held_out(study.parametric_fits),
+    )
+
+
+def extrapolation(study: Study) -> Figure | None:
+    """The error of every loss that was left out with the largest budgets or sizes, against its distance."""
+    rows = [
+        {"objective": name, "left out": f"largest {held_out}", "distance": distance, "error": 100 * error}
+        for name, surface in _fitted(study).items()
+        for held_out, distance, error in zip(
+            surface.audit.held_out, surface.audit.distance.tolist(), surface.audit.error.tolist(), strict=True
+        )
+    ]
+    if not rows:
+        return None
+    names = list(study.analysis.runs)
+    x = charts.x("distance", "decades outside the fitted runs", [row["distance"] for row in rows] + [0.0], log=False)
+    y = charts.y("error", PERCENT, [row["error"] for row in rows] + [0.0])
+    points = alt.Chart(charts.data(rows)).mark_point(filled=True, size=45, opacity=0.7)
+    tooltip = charts.tips(objective="", distance=".2f", error=".2f")
+    points = points.encode(x=x, y=y, color=charts.color(names, names), shape=alt.Shape("left out:N"), tooltip=tooltip)
+    zero = alt.Chart(charts.data([{"zero": 0}])).mark_rule(strokeWidth=1.2).encode(y="zero:Q")
+    layered = alt.layer(points, zero).properties(width=charts.WIDTH - 330, height=230)
+    return Figure(
+        "extrapolation",
+        "Parametric fit L(N, D): extrapolation",
+        "The law fitted without its largest budgets, one more each time, and without its largest sizes. A point is a "
+        "run that was left out: what its loss lies above (+) or below (-) the prediction, and how far outside the "
+        "fitted runs it is, in decades of N and D.",
+        charts.panels([charts.zoomed(layered, "extrapolation")], "Errors against distance", "0: as predicted"),
+        audits.extrapolations(study.parametric_fits),
     )
