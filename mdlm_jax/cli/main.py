@@ -22,6 +22,7 @@ from mdlm_jax.cli.sample import add_sample
 from mdlm_jax.cli.streams import prepare_streams
 from mdlm_jax.cli.sweep import add_sweep
 from mdlm_jax.cli.train import add_train
+from mdlm_jax.cli.transfer import add_transfer
 from mdlm_jax.errors import UserError, out_of_memory
 from mdlm_jax.interrupts import EXIT_CODE as INTERRUPTED
 
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sample(verbs)
     add_check(verbs)
     add_sweep(verbs)
+    add_transfer(verbs)
     add_fit(verbs)
     add_advise(verbs)
     add_next(verbs)

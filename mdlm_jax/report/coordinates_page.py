@@ -25,7 +25,7 @@ def coordinates_page(objective: str, rows: list[Row]) -> str:
     """
     figures = growths(objective, rows)
     return rendered(
-        "coordinates.html",
+        "values.html",
         title=f"Activations against width and depth: {objective}",
         found=found(rows),
         figures=figures,

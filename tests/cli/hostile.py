@@ -128,12 +128,27 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             },
         ),
         (
+            "transfer",
+            [
+                *("--config", "quickstart", "--sizes", "8k", "--folder", "{new}"),
+                "--config.model.parametrization=mup",
+            ],
+            {
+                "--config": NO_CONFIG,
+                "--sizes": [*WORDS, "", "4k", "8k,8k", "1k", "8k,", ",", "9M"],
+                "--folder": UNWRITABLE,
+                "--seeds": below(2),
+                "--workers": below(0),
+            },
+        ),
+        (
             "fit",
             ["{stored}", "--out", "{out}"],
             {
                 "results": [*NO_RESULTS, "{stored}"],  # one run makes no fit
                 "--out": UNWRITABLE,
                 "--forms": ["{out}", *UNWRITABLE],
+                "--audit": ["{out}", *UNWRITABLE],
                 "--resamples": below(100),
             },
         ),

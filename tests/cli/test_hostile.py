@@ -122,7 +122,16 @@ def refuse(place, number: int, mistakes: list[tuple[str, str]]) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "verb",
-    ["train", "evaluate", "sample", "sweep", "data", "convert harness check config bench", "fit predict advise next"],
+    [
+        "train",
+        "evaluate",
+        "sample",
+        "sweep",
+        "data",
+        "convert harness check config bench",
+        "fit predict advise next",
+        "transfer",
+    ],
 )
 def test_each_is_refused(place, verb):
     for number, (found, _, options) in enumerate(lines()):
