@@ -1,9 +1,9 @@
 """Compiles SMDM's train step for TPUs and GPUs that are not attached: memory, products and bytes between chips.
 
     pip install 'libtpu==0.0.42.*'        # the version that jax 0.10.2 requires; compiling needs no TPU
-    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python benchmarks/ahead_of_time.py sizes [NAME ..]    # or meshes | remat
+    JAX_PLATFORMS=cpu TPU_SKIP_MDS_QUERY=1 python benchmarks/ahead_of_time.py sizes [NAME ..]  # or meshes, remat, pairs
     # with the packages of benchmarks/h200.py; without a GPU nothing is autotuned
-    JAX_PLATFORMS=cpu XLA_FLAGS=--xla_gpu_autotune_level=0 python benchmarks/ahead_of_time.py gpus
+    JAX_PLATFORMS=cpu XLA_FLAGS=--xla_gpu_autotune_level=0 python benchmarks/ahead_of_time.py gpus    # or pairs_gpus
 
 Programs compile one after another, and each is stored in results/ahead_of_time.json. A stopped run resumes from there.
 """
@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.compiled import read_compiled  # noqa: E402
 from benchmarks.h200 import h200s  # noqa: E402
 from mdlm_jax.build import build  # noqa: E402
-from mdlm_jax.configs import smdm  # noqa: E402
+from mdlm_jax.configs import smdm, unidisc_small  # noqa: E402
 from mdlm_jax.files import write_whole  # noqa: E402
 from mdlm_jax.models.ladder import SMDM  # noqa: E402
 from mdlm_jax.models.layout import AXES, ROWS  # noqa: E402
@@ -89,12 +89,22 @@ CASES = {
         _on_gpus("170M", (1, 1, 1, 1), batch_size=16, remat="none"),
         _on_gpus("1028M", (1, 1, 1, 1), batch_size=8),
     ],
+    # rows of text and image of UniDisc's small study
+    "pairs": [Case("113M", "v5p:4x4x4", (8, 8, 1, 1), batch_size=512, objective="unidisc_small", length=384)],
+    "pairs_gpus": [
+        _on_gpus("113M", batch_size=512, objective="unidisc_small", length=384),
+        _on_gpus("113M", batch_size=512, objective="unidisc_small", length=384, attention="einsum"),
+    ],
     "remat": [Case("6M", "v5p:2x2x1", (1, 4, 1, 1), batch_size=16, remat=remat) for remat in ("none", "dots", "full")],
 }
 
 
 def config_of(case: Case) -> ConfigDict:
-    """SMDM's published recipe, on a data source that needs no files."""
+    """SMDM's published recipe, on a data source that needs no files; or a preset of its own."""
+    if case.objective == "unidisc_small":
+        config = unidisc_small.get_config()
+        config.eval.sequences = 1
+        return _executed(config, case)
     config = smdm.get_config()
     config.objective.name = "masked" if case.objective == "blocks" else case.objective
     config.objective.block_size = 16 if case.objective == "blocks" else 0
@@ -103,6 +113,11 @@ def config_of(case: Case) -> ConfigDict:
     config.data.source, config.data.path, config.data.tokenizer = "markov", "vocab=8,concentration=0.3", "bytes"
     config.data.sequence_length, config.eval.sequences = case.length, 1
     config.model.size = case.size
+    return _executed(config, case)
+
+
+def _executed(config: ConfigDict, case: Case) -> ConfigDict:
+    """The config with the batch, the mesh and the kernels of a case."""
     config.train.batch_size, config.train.remat, config.train.attention = case.batch_size, case.remat, case.attention
     config.train.float8 = case.float8
     for axis, size in zip(AXES, case.mesh, strict=True):

@@ -1,0 +1,1 @@
+from mdlm_jax.experiments.unified_small import TITLE, grid  # noqa: F401
