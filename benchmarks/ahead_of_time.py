@@ -91,10 +91,7 @@ CASES = {
     ],
     # rows of text and image of UniDisc's small study
     "pairs": [Case("113M", "v5p:4x4x4", (8, 8, 1, 1), batch_size=512, objective="unidisc_small", length=384)],
-    "pairs_gpus": [
-        _on_gpus("113M", batch_size=512, objective="unidisc_small", length=384),
-        _on_gpus("113M", batch_size=512, objective="unidisc_small", length=384, attention="einsum"),
-    ],
+    "pairs_gpus": [_on_gpus("113M", batch_size=512, objective="unidisc_small", length=384)],
     "remat": [Case("6M", "v5p:2x2x1", (1, 4, 1, 1), batch_size=16, remat=remat) for remat in ("none", "dots", "full")],
 }
 

@@ -83,7 +83,7 @@ def _executed(computations: dict, name: str, times: int) -> Iterator[tuple[Instr
         if one.operation == "while":
             condition, body = (re.search(rf"{part}=%?([\w.-]+)", one.rest)[1] for part in ("condition", "body"))
             known = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', one.rest)
-            trips = int(known[1]) if known else _trips(computations[condition])
+            trips = int(known[1]) if known else _trips(computations, condition)
             yield from _executed(computations, body, times * trips)
         elif one.operation not in KINDS:
             for called in CALLED.findall(one.rest):
@@ -101,12 +101,12 @@ def _summed(body: list[Instruction]) -> Instruction | None:
     return next((one for one in body if keeps and one.operation == "all-reduce"), None)
 
 
-def _trips(condition: list[Instruction]) -> int:
+def _trips(computations: dict[str, list[Instruction]], condition: str) -> int:
     """The bound of a counter that starts at 0: loops of `scan` and `map` have no other condition."""
-    constants = [one for one in condition if one.operation == "constant" and one.type.startswith(("s32[]", "u32[]"))]
+    run = [one for one, _ in _executed(computations, condition, 1)]
+    constants = [one for one in run if one.operation == "constant" and one.type.startswith(("s32[]", "u32[]"))]
     bounds = [int(one.rest.split(")")[0]) for one in constants]
-    calls = any(one.operation in ("fusion", "call") for one in condition)
-    if not bounds and not calls:
+    if not bounds:
         return 1  # the loop over the steps of a dispatch, whose number is an argument: a turn is a step
     if len(bounds) != 1:
         raise ValueError(f"a loop whose condition has {len(bounds)} constants; accepted: one, its number of turns")
