@@ -1,8 +1,8 @@
 """The model class that the LM evaluation harness calls."""
 
 import pathlib
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NamedTuple
 
 import lm_eval.models  # noqa: F401  the harness looks for its own models only while none is registered
 from lm_eval.api.instance import Instance
@@ -13,13 +13,23 @@ from mdlm_jax.data.chat_template import continued, open_template
 from mdlm_jax.errors import UserError
 from mdlm_jax.harness.answers import Answers, digest_of
 from mdlm_jax.harness.generation import guided_by, texts, wanted
+from mdlm_jax.harness.lines import SCORES, TEXTS, Lines
 from mdlm_jax.harness.reader import reader_of
-from mdlm_jax.harness.requests import pair, windows
+from mdlm_jax.harness.requests import Parts, Scored, pair, windows
 from mdlm_jax.harness.scoring import Score, Scorer, scores
 from mdlm_jax.runs.answer_nats import asked_of
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.runs.say import doing
 from mdlm_jax.sampling.run_sampler import sampler_of
+
+
+class Total(NamedTuple):
+    """Of the requests of a task."""
+
+    requests: int = 0
+    tokens: int = 0
+    nats: float = 0.0
+    variance: float = 0.0  # of the nats, from noise
 
 
 @register_model("mdlm_jax")
@@ -75,27 +85,28 @@ class HarnessModel(LM):
         answers = Answers(pathlib.Path(out))
         batch_size = batch_size or opened.config.eval.batch_size
         self.scorer = Scorer(opened, reader, digest_of(opened), answers, asked, batch_size)
-        self.scored: list[dict[str, Any]] = []  # of every request: its task and document, its score with its error
-        self.drawn: list[dict[str, Any]] = []  # likewise the text
+        self.scored = Lines(pathlib.Path(out) / SCORES)  # of each request: its task and document, its score and error
+        self.drawn = Lines(pathlib.Path(out) / TEXTS)  # likewise the text
+        self.totals: dict[str, Total] = {}  # by task
 
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """(log likelihood, whether greedy decoding gives it) of each continuation; false for every bound."""
-        found = self._scores([[pair(self.scorer.reader, *request.args)] for request in requests])
-        totals = [self._keep(request, parts) for request, parts in zip(requests, found, strict=True)]
-        return [(-total.nats, bool(total.greedy)) for total in totals]
+        found = self._scores(requests, lambda request: [pair(self.scorer.reader, *request.args)])
+        return [(-score.nats, bool(score.greedy)) for score in found]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """The log likelihood of each text from its beginning to its end."""
         _check_rolling(self.scorer.asked.guidance)
-        found = self._scores([windows(self.scorer.reader, *request.args) for request in requests])
-        return [-self._keep(request, parts).nats for request, parts in zip(requests, found, strict=True)]
+        found = self._scores(requests, lambda request: windows(self.scorer.reader, *request.args))
+        return [-score.nats for score in found]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The text that follows each context, up to the first of the texts that end it."""
         asked = [wanted(self.scorer, self.sampler, *request.args) for request in requests]
         with doing(f"{len(requests)} texts are drawn"):
             found = texts(self.scorer, self.sampler, asked)
-        self.drawn += [_of(request) | {"text": text} for request, text in zip(requests, found, strict=True)]
+        for request, text in zip(requests, found, strict=True):
+            self.drawn.add(_of(request) | {"text": text})
         return found
 
     @property
@@ -127,11 +138,13 @@ class HarnessModel(LM):
         assert self.render is not None
         return self.render(messages) if add_generation_prompt else continued(self.where, self.render, messages)
 
-    def _scores(self, rows: list[list]) -> list[list[Score]]:
-        """The scores of the rows of each request."""
-        with doing(f"{len(rows)} requests are scored"):
-            found = iter(scores(self.scorer, [row for several in rows for row in several]))
-        return [[next(found) for _ in several] for several in rows]
+    def _scores(self, requests: list[Instance], parts_of: Callable[[Instance], list[Scored]]) -> Iterator[Score]:
+        """The score of each request, of one or several rows."""
+        parts = Parts(requests, parts_of)
+        with doing(f"{len(requests)} requests are scored"):
+            found = iter(scores(self.scorer, parts))
+        for request, count in zip(requests, parts.counts, strict=True):
+            yield self._keep(request, [next(found) for _ in range(count)])
 
     def _keep(self, request: Instance, parts: list[Score]) -> Score:
         """The score of a request of several rows, which is kept for the report."""
@@ -144,7 +157,12 @@ class HarnessModel(LM):
             max((part.draws for part in parts), default=0),
             greedy,
         )
-        self.scored.append(_of(request) | total._asdict())
+        row = _of(request)
+        self.scored.add(row | total._asdict())
+        before = self.totals.get(row["task"], Total())
+        self.totals[row["task"]] = Total(
+            before.requests + 1, before.tokens + total.tokens, before.nats + total.nats, before.variance + error**2
+        )
         return total
 
 

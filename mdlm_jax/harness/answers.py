@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ FILE = "answers.jsonl"
 
 
 class Answers:
-    """The answers in a folder, by the key of their request."""
+    """The answers in a folder, by the key of their request. Memory holds where each is in the file, not the answer."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         """Reads what the folder holds. A last line without its end is what a killed run left; it is cut off.
@@ -25,30 +26,43 @@ class Answers:
             UserError: The file cannot be read or written, or is damaged.
         """
         self.path = folder / FILE
-        self.known: dict[str, dict[str, Any]] = {}
+        self.places: dict[str, int] = {}  # the first byte of each line
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            content = self.path.read_bytes() if self.path.exists() else b""
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
-                with open(self.path, "r+b") as file:
-                    file.truncate(len(whole))
-            self.file = open(self.path, "ab")  # noqa: SIM115  open as long as there are answers to add
+            self.file = open(self.path, "a+b")  # noqa: SIM115  open as long as there are answers to add
+            self.file.seek(0)
+            end = 0
+            for number, line in enumerate(self.file, start=1):
+                if not line.endswith(b"\n"):
+                    self.file.truncate(end)
+                    break
+                self.places[self._key(number, line)] = end
+                end += len(line)
         except OSError as error:
             raise UserError(f"--out={folder}: cannot be written ({error.strerror}); accepted: a folder") from error
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                answer = json.loads(line)
-                self.known[answer.pop("key")] = answer
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UserError(f"{self.path}, line {number}: not an answer ({error}); delete the file") from error
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.places
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        self.file.seek(self.places[key])
+        answer = json.loads(self.file.readline())
+        del answer["key"]
+        return answer
 
     def add(self, answers: dict[str, dict[str, Any]]) -> None:
         """Appends answers, whole, before anything else is computed."""
+        end = self.file.seek(0, os.SEEK_END)
         for key, answer in answers.items():
-            self.file.write(json.dumps({"key": key, **answer}).encode() + b"\n")
+            self.places[key] = end
+            end += self.file.write(json.dumps({"key": key, **answer}).encode() + b"\n")
         self.file.flush()
-        self.known.update(answers)
+
+    def _key(self, number: int, line: bytes) -> str:
+        try:
+            return json.loads(line).pop("key")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{self.path}, line {number}: not an answer ({error}); delete the file") from error
 
 
 def digest_of(run: Run) -> str:

@@ -1,5 +1,6 @@
 """Tasks of the LM evaluation harness for a run or a public model, with the error of every number."""
 
+import copy
 import difflib
 import json
 import pathlib
@@ -11,13 +12,13 @@ from typing import Any
 from mdlm_jax.config import from_json
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import write_whole
-from mdlm_jax.harness.items import items_of
+from mdlm_jax.harness.lines import ITEMS, Lines
 from mdlm_jax.harness.prompts import AS_THE_TASK_SAYS, Prompts, check_prompts, check_shots
 from mdlm_jax.harness.task_folder import check_task_folder
 from mdlm_jax.runs.answer_nats import described
 from mdlm_jax.weights.source import holds_weights
 
-RESULTS, SCORES, TEXTS, ITEMS = "results.json", "scores.jsonl", "texts.jsonl", "items.jsonl"
+RESULTS = "results.json"
 
 
 def check_installed() -> None:
@@ -67,28 +68,37 @@ def harness(
     from lm_eval.tasks import TaskManager
 
     from mdlm_jax.harness.adapter import HarnessModel
+    from mdlm_jax.harness.items import keep_items
 
     manager = _theirs(
         f"--include-path={include_path}", lambda: TaskManager(include_path=str(include_path) if include_path else None)
     )
     names = [name for task in tasks for name in _names(manager, task)]
-    loaded = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in names:  # data may be missing, or the task file wrong
-        loaded |= _theirs(f"--tasks={name}", lambda name=name: manager.load([name]))["tasks"]
+        for kind, some in _theirs(f"--tasks={name}", lambda name=name: manager.load([name])).items():
+            found[kind] = found.get(kind, {}) | some
+    loaded = found["tasks"]
     check_shots(loaded, prompts.shots)
     kinds = {task.OUTPUT_TYPE for task in loaded.values()}
     model = HarnessModel(folder, out, chat=prompts.chat, kinds=kinds, **settings)
-    found: Any = simple_evaluate(
+    items = Lines(out / ITEMS)
+    for name, task in loaded.items():
+        keep_items(task, name, items)
+    opened = copy.copy(manager)
+    opened.load = lambda names: found  # the harness would read all documents a second time
+    done: Any = simple_evaluate(
         model,
         tasks=names,
-        task_manager=manager,
+        task_manager=opened,
         limit=limit,
         num_fewshot=prompts.shots,
         apply_chat_template=prompts.chat,
         system_instruction=prompts.system,
         fewshot_as_multiturn=prompts.shots_as_turns,
+        log_samples=False,
     )
-    return _write(folder, out, model, found, prompts, items_of(loaded, found["samples"]))
+    return _write(folder, out, model, done, prompts, items)
 
 
 def _theirs(where: str, call: Callable[[], Any]) -> Any:
@@ -115,7 +125,7 @@ def _write(
     model: Any,
     found: dict[str, Any],
     prompts: Prompts,
-    items: list[dict[str, Any]],
+    items: Lines,
 ) -> dict[str, Any]:
     run = model.scorer.run
     result = {
@@ -131,32 +141,26 @@ def _write(
         "results": found["results"],
         "higher_is_better": found["higher_is_better"],
         "versions": found["versions"],
-        "likelihoods": _totals(model.scored),
+        "likelihoods": _totals(model),
     }
     text = json.dumps(result, indent=1, default=str)
-    lines = {
-        name: "".join(json.dumps(row) + "\n" for row in rows)
-        for name, rows in ((SCORES, model.scored), (TEXTS, model.drawn), (ITEMS, items))
-    }
     try:
-        for name, content in lines.items():
-            write_whole(out / name, content)
+        for lines in (model.scored, model.drawn, items):
+            lines.finish()
         write_whole(out / RESULTS, text + "\n")
     except OSError as error:
         raise UserError(f"--out={out}: cannot be written ({error.strerror})") from error
     return json.loads(text)
 
 
-def _totals(scored: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _totals(model: Any) -> dict[str, dict[str, Any]]:
     """Of each task: its scored requests and tokens, the mean nats per request, and the error of the noise."""
-    totals = {}
-    for task in dict.fromkeys(score["task"] for score in scored):
-        own = [score for score in scored if score["task"] == task]
-        noise = sum(score["standard_error"] ** 2 for score in own) ** 0.5
-        totals[task] = {
-            "requests": len(own),
-            "tokens": sum(score["tokens"] for score in own),
-            "nats_per_request": sum(score["nats"] for score in own) / len(own),
-            "nats_per_request_monte_carlo_error": noise / len(own),
+    return {
+        task: {
+            "requests": total.requests,
+            "tokens": total.tokens,
+            "nats_per_request": total.nats / total.requests,
+            "nats_per_request_monte_carlo_error": total.variance**0.5 / total.requests,
         }
-    return totals
+        for task, total in model.totals.items()
+    }

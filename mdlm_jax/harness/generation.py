@@ -97,13 +97,13 @@ def texts(scorer: Scorer, sampler: str | None, requests: Sequence[Wanted]) -> li
     for (width, new, fields), members in groups.items():
         for start in range(0, len(members), scorer.batch_size):
             batch = members[start : start + scorer.batch_size]
-            if any(key not in scorer.answers.known for key in batch):
+            if any(key not in scorer.answers for key in batch):
                 _, chosen = sampler_of(scorer.run, sampler, dict(fields))
                 prompts = [distinct[key].prompt for key in batch]
                 found = _drawn(scorer, chosen, prompts, width, new)
                 scorer.answers.add({key: {"drawn": tokens} for key, tokens in zip(batch, found, strict=True)})
     return [
-        cut(scorer.reader.decode(scorer.answers.known[key]["drawn"]), request.until)
+        cut(scorer.reader.decode(scorer.answers[key]["drawn"]), request.until)
         for key, request in zip(keys, requests, strict=True)
     ]
 

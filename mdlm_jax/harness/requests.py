@@ -1,6 +1,10 @@
 """Requests of the harness as tokens: what is given, and what is scored."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple, overload
+
+import numpy as np
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.harness.reader import Reader
@@ -11,6 +15,37 @@ class Scored(NamedTuple):
 
     given: tuple[int, ...]
     answer: tuple[int, ...]
+
+
+class Parts(Sequence[Scored]):
+    """What is scored of many texts, made from a text each time it is asked for: tokens take more memory than text.
+
+    Args:
+        texts: The texts.
+        parts_of: What is scored of one.
+    """
+
+    def __init__(self, texts: Sequence[Any], parts_of: Callable[[Any], list[Scored]]) -> None:
+        self.counts = [len(parts_of(text)) for text in texts]
+        self.starts = np.cumsum([0, *self.counts])
+        self.read = lru_cache(maxsize=1)(lambda number: parts_of(texts[number]))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @overload
+    def __getitem__(self, index: int) -> Scored: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Scored]: ...
+
+    def __getitem__(self, index: int | slice) -> Scored | list[Scored]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        number = int(np.searchsorted(self.starts, index, "right")) - 1
+        return self.read(number)[index - self.starts[number]]
 
 
 def pair(reader: Reader, context: str, continuation: str) -> Scored:

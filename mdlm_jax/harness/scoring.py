@@ -44,20 +44,23 @@ def scores(scorer: Scorer, requests: Sequence[Scored]) -> list[Score]:
 
     Args:
         scorer: The network.
-        requests: What to score.
+        requests: What to score. Each is read when its batch comes, and not held.
     """
-    keys = [_key(scorer, request) for request in requests]
-    distinct = dict(zip(keys, requests, strict=True))
+    keys: list[str] = []
+    places: dict[str, int] = {}  # of each distinct request
     widths: dict[int, list[str]] = {}
-    for key, request in distinct.items():
-        widths.setdefault(shapes(scorer.reader, scorer.run, sum(map(len, request))), []).append(key)
+    for place, request in enumerate(requests):
+        keys.append(_key(scorer, request))
+        if keys[-1] not in places:
+            places[keys[-1]] = place
+            widths.setdefault(shapes(scorer.reader, scorer.run, sum(map(len, request))), []).append(keys[-1])
     for width, members in sorted(widths.items()):
         for start in range(0, len(members), scorer.batch_size):
             batch = members[start : start + scorer.batch_size]
-            if any(key not in scorer.answers.known for key in batch):
-                found = _batch(scorer, [distinct[key] for key in batch], width)
+            if any(key not in scorer.answers for key in batch):
+                found = _batch(scorer, [requests[places[key]] for key in batch], width)
                 scorer.answers.add({key: score._asdict() for key, score in zip(batch, found, strict=True)})
-    return [Score(**scorer.answers.known[key]) for key in keys]
+    return [Score(**scorer.answers[key]) for key in keys]
 
 
 def is_greedy_known(scorer: Scorer) -> bool:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.harness.evaluate import ITEMS, RESULTS
+from mdlm_jax.harness.evaluate import RESULTS
+from mdlm_jax.harness.lines import ITEMS
 from mdlm_jax.report.paired import Interval, Mean, difference, interval, mean
 
 Item = tuple[str, int, str]  # task, number, digest of the document

@@ -24,7 +24,7 @@ def test_greedy_texts(tmp_path):
     assert len({len(request.prompt) for request in requests}) > 2 and len(requests[3].prompt) == 40 - NEW
     found = texts(scorer, None, requests)
     weights = load_weights(folder)
-    drawn = [scorer.answers.known[key]["drawn"] for key in scorer.answers.known]
+    drawn = [scorer.answers[key]["drawn"] for key in scorer.answers.places]
     rows = np.zeros((len(requests), 40), np.int32)
     for row, request, tokens in zip(rows, requests, drawn, strict=True):
         row[: len(request.prompt) + len(tokens)] = [*request.prompt, *tokens]

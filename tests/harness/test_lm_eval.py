@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from mdlm_jax.harness.evaluate import SCORES, harness
-from mdlm_jax.harness.evaluate import TEXTS as TEXTS_FILE
+from mdlm_jax.harness.evaluate import harness
+from mdlm_jax.harness.lines import SCORES
+from mdlm_jax.harness.lines import TEXTS as TEXTS_FILE
 from mdlm_jax.harness.prompts import Prompts
 from tests.harness.models import LLAMA_SMALL, TASKS, TEMPLATE, WITH_SYSTEM, model_folder, task_folder
 

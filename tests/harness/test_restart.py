@@ -11,7 +11,8 @@ import pytest
 
 from mdlm_jax.cli.main import main
 from mdlm_jax.harness.answers import FILE
-from mdlm_jax.harness.evaluate import ITEMS, RESULTS, SCORES, TEXTS, harness
+from mdlm_jax.harness.evaluate import RESULTS, harness
+from mdlm_jax.harness.lines import ITEMS, SCORES, TEXTS
 from tests.harness.models import LLADA, LLAMA_SMALL, TASKS, model_folder, task_folder
 from tests.run_folders import own_lines
 

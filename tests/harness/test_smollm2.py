@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from mdlm_jax.harness.evaluate import SCORES, TEXTS, harness
+from mdlm_jax.harness.evaluate import harness
+from mdlm_jax.harness.lines import SCORES, TEXTS
 from mdlm_jax.weights.save import convert
 from tests import public_data
 from tests.weights.smollm2 import gguf_file, golden

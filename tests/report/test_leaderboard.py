@@ -9,7 +9,8 @@ from scipy.stats import t as student
 
 from mdlm_jax.cli.main import main
 from mdlm_jax.errors import UserError
-from mdlm_jax.harness.evaluate import ITEMS, RESULTS
+from mdlm_jax.harness.evaluate import RESULTS
+from mdlm_jax.harness.lines import ITEMS
 from mdlm_jax.report.leaderboard import read_board
 from mdlm_jax.report.leaderboard_page import found
 from tests.browser import drive, dump, result_of
