@@ -28,6 +28,7 @@ def qwen3(settings: Settings, tensors: dict[str, Tensor]) -> Description:
 
 def dream(settings: Settings, tensors: dict[str, Tensor]) -> Description:
     """Qwen2 that sees both ways and predicts the next position's token."""
+    settings.only("use_mrope", False)
     found = qwen2(settings, tensors)
     return _masked(settings, found)._replace(shift=True)
 

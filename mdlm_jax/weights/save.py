@@ -12,11 +12,12 @@ import jax
 import numpy as np
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.weights.card import records
 from mdlm_jax.weights.folder import INDEX, SINGLE, check_new_folder
 from mdlm_jax.weights.load import Weights
 from mdlm_jax.weights.safetensors_file import Stored, write_safetensors
-from mdlm_jax.weights.slots import Slot, write_slot
+from mdlm_jax.weights.slots import Path, Slot, write_slot
 from mdlm_jax.weights.source import CONFIG, Source, open_source
 from mdlm_jax.weights.tensors import DTYPES, FLOATS, Tensor
 
@@ -42,18 +43,33 @@ def save_weights(
         training: What training.json and the model card say of how the parameters were trained.
 
     Raises:
-        UserError: The folder holds something or cannot be written, or the tree lacks some of the tensors' values.
+        UserError: The folder holds something or cannot be written, or the tree is not that of the network it came from:
+            an architecture's tensors hold neither more nor less.
     """
     source, leaves = weights.source, {}
     if not source.description.writable:
         raise UserError(f"{source.path}: {source.kind} can be read only; accepted: another architecture")
     for path, leaf in jax.tree.leaves_with_path(weights.params):
         leaves[tuple(key.key for key in path)] = np.asarray(leaf)
+    _check_tree(source, leaves)
     stored = [
         Stored(slot.name, name, slot.shape, partial(write_slot, slot, leaves, name))
         for slot, name in _names(source, dtype)
     ]
     _write(pathlib.Path(folder), source, stored, shard_bytes, training)
+
+
+def _check_tree(source: Source, leaves: dict[Path, np.ndarray]) -> None:
+    """Refuses parameters that the architecture's tensors cannot hold, such as adapters, or that are missing."""
+    network = transformer(source.description.architecture, Execution())
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    own = {tuple(key.key for key in path): leaf.shape for path, leaf in jax.tree.leaves_with_path(shapes)}
+    for path in own.keys() | leaves.keys():
+        found = leaves[path].shape if path in leaves else None
+        if found != own.get(path):
+            raise UserError(
+                f"parameters {'/'.join(path)} of shape {found}; accepted: {own.get(path)}, as in {source.path}"
+            )
 
 
 def convert(

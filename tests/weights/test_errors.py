@@ -8,6 +8,7 @@ import pytest
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.weights.load import load_weights
+from mdlm_jax.weights.save import save_weights
 from mdlm_jax.weights.source import open_source
 from tests.weights.models import LLAMA, random_tensors, write_file, write_folder
 
@@ -150,3 +151,22 @@ def test_shards(tmp_path, tensors):
     refused(tmp_path, "a.safetensors: extra is missing")
     index([])
     refused(tmp_path, "weight_map is not an object")
+
+
+def test_parameters_that_a_folder_cannot_hold(tmp_path, tensors):
+    weights = load_weights(write_folder(tmp_path / "model", LLAMA, tensors))
+    blocks = dict(weights.params["blocks"])
+    for changed, words in (
+        (
+            blocks | {"adapter": {"kernel": np.zeros((2, 3))}},
+            r"blocks/adapter/kernel of shape \(2, 3\); accepted: None",
+        ),
+        ({name: leaf for name, leaf in blocks.items() if name != "query"}, "blocks/query/kernel of shape None"),
+        (
+            blocks | {"query": {"kernel": np.zeros((2, 32, 8))}},
+            r"query/kernel of shape \(2, 32, 8\); accepted: \(2, 32, 32\)",
+        ),
+    ):
+        with pytest.raises(UserError, match=words):
+            save_weights(tmp_path / "out", weights._replace(params={**weights.params, "blocks": changed}))
+    assert not (tmp_path / "out").exists()

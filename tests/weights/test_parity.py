@@ -6,12 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mdlm_jax as mj
 from mdlm_jax.objectives.base import causal, full
 from mdlm_jax.sampling.network import reading
 from mdlm_jax.weights.load import load_weights
 from mdlm_jax.weights.safetensors_file import open_safetensors
 from mdlm_jax.weights.save import save_weights
 from tests.weights.models import first_position, logits_of
+from tests.weights.test_imported import V, folder_of
 
 pytestmark = pytest.mark.slow
 
@@ -145,3 +147,39 @@ def test_saved_folder_opens_in_transformers(both, tmp_path):
         again = _opened(type(theirs), tmp_path / name)
         np.testing.assert_array_equal(_theirs(again, _ids()), _theirs(theirs, _ids()))
     assert json.loads((tmp_path / "one/config.json").read_text())["model_type"] == ours.source.config["model_type"]
+
+
+def test_dream_is_qwen2_both_ways_and_shifted(tmp_path):
+    """Logits of Qwen2 under a mask of zeros; in decoding the place of a token is predicted at the one before."""
+    import torch
+    import transformers
+
+    size = SIZE | {"vocab_size": V, "rms_norm_eps": 1e-6, "rope_theta": 1e6, "tie_word_embeddings": False}
+    torch.manual_seed(0)
+    made = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**size, attn_implementation="eager"))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    tensors = {name: value.numpy() for name, value in made.state_dict().items()}
+    config = {"model_type": "Dream", "architectures": ["DreamModel"], "mask_token_id": 200, "use_mrope": False}
+    config |= {"sliding_window": None, "use_sliding_window": False, "rope_scaling": None, "hidden_act": "silu"}
+    folder = folder_of(tmp_path / "dream", config | size, tensors)
+
+    def theirs(ids):
+        zeros = torch.zeros(len(ids), 1, ids.shape[1], ids.shape[1])
+        return _theirs(made.eval(), ids, attention_mask=zeros).astype(np.float64)
+
+    ids = np.random.default_rng(1).integers(0, V, (2, LENGTH))
+    np.testing.assert_allclose(logits_of(load_weights(folder), ids, full), theirs(ids), atol=1e-4, rtol=0)
+    (drawn,) = mj.sample(folder, prompts=["ab c"], length=12, sampler="confidence:temperature=0")
+    row, nats = np.array([[*b"ab c", *[200] * 8]]), np.zeros(12)
+    row[0, :4] = np.asarray(drawn.tokens)[0, :4]
+    for _ in range(8):
+        raw = theirs(row)
+        logits = np.concatenate([raw[:, :1], raw[:, :-1]], axis=1)[0]  # the published shift
+        logits[:, 200] = -np.inf
+        here = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        at = int(np.where(row[0] == 200, here.max(-1), -np.inf).argmax())
+        row[0, at], nats[at] = here[at].argmax(), here[at].max()
+    assert np.asarray(drawn.tokens).tolist() == row.tolist()
+    np.testing.assert_allclose(drawn.trace.log_probability[0], nats, atol=1e-3)
