@@ -17,7 +17,7 @@ def add_convert(verbs) -> None:
     verb.add_argument(
         "source",
         type=pathlib.Path,
-        help="a Hugging Face folder, a .safetensors or a .gguf file, or a run of train --from MODEL",
+        help="a Hugging Face folder, a .safetensors or a .gguf file, a folder of peft, or a run of train --from MODEL",
     )
     verb.add_argument("--out", type=pathlib.Path, required=True, help="a new folder")
     verb.add_argument("--dtype", default="", help="float32 | bfloat16 | float16 (default: each tensor as it is stored)")

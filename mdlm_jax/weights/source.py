@@ -12,6 +12,7 @@ from mdlm_jax.weights.gguf_model import open_gguf
 from mdlm_jax.weights.gpt2 import gpt2
 from mdlm_jax.weights.llada import llada
 from mdlm_jax.weights.llama import dream, llama, qwen2, qwen3, sdar
+from mdlm_jax.weights.peft import ADAPTER, adapted, open_adapters
 from mdlm_jax.weights.safetensors_file import open_safetensors
 from mdlm_jax.weights.settings import Settings, read_json
 from mdlm_jax.weights.slots import check_tensors
@@ -69,7 +70,8 @@ def open_source(path: pathlib.Path) -> Source:
     """Opens a checkpoint and compares it with its configuration.
 
     Args:
-        path: A folder with config.json, a .safetensors file with config.json beside it, or a .gguf file.
+        path: A folder with config.json, a .safetensors file with config.json beside it, a .gguf file, or a folder of
+            peft with adapters, which are added to the matrices of their model.
 
     Raises:
         UserError: Something is missing, contradicts itself, or is not computed here; file and tensor are named.
@@ -77,15 +79,28 @@ def open_source(path: pathlib.Path) -> Source:
     path = path.expanduser()
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; accepted: a folder, a .safetensors or a .gguf file")
+    if (path / ADAPTER).is_file():
+        adapters = open_adapters(path)
+        config, tensors, metadata, files = _opened(adapters.base)
+        found = _checked(adapters.base, config, adapted(adapters, tensors), metadata, files | _small_files(path))
+        return found._replace(path=path)
+    return _checked(path, *_opened(path))
+
+
+def _opened(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, str], dict[str, bytes]]:
+    """Configuration, tensors, metadata and small files."""
     if path.suffix == ".gguf":
-        return _checked(path, *open_gguf(path))
+        return open_gguf(path)
     if path.is_file() and path.suffix != ".safetensors":
         raise UserError(f"{path}: not a checkpoint by its name; accepted: a folder, a .safetensors or a .gguf file")
     folder = path if path.is_dir() else path.parent
     tensors, metadata = open_tensors(path) if path.is_dir() else open_safetensors(path)
     config = read_json(folder / CONFIG) if (folder / CONFIG).exists() else infer_settings(tensors, path)
-    files = {name: _read(folder / name) for name in SMALL_FILES if (folder / name).is_file()}
-    return _checked(path, config, tensors, metadata, files)
+    return config, tensors, metadata, _small_files(folder)
+
+
+def _small_files(folder: pathlib.Path) -> dict[str, bytes]:
+    return {name: _read(folder / name) for name in SMALL_FILES if (folder / name).is_file()}
 
 
 def _checked(path, config: dict, tensors: dict[str, Tensor], metadata: dict[str, str], files: dict[str, bytes]):
