@@ -21,6 +21,9 @@ def add_convert(verbs) -> None:
     )
     verb.add_argument("--out", type=pathlib.Path, required=True, help="a new folder")
     verb.add_argument("--dtype", default="", help="float32 | bfloat16 | float16 (default: each tensor as it is stored)")
+    verb.add_argument(
+        "--adapters", action="store_true", help="of a run with adapters: write these alone, in the format of peft"
+    )
     verb.set_defaults(run_verb=_convert)
 
 
@@ -35,6 +38,8 @@ def _convert(options) -> int:
     if options.dtype not in ("", *DTYPES):
         raise UserError(f"--dtype={options.dtype}; accepted: {', '.join(DTYPES)}, or nothing to keep each tensor's own")
     is_run = (options.source / "checkpoints").is_dir()
+    if options.adapters and (not is_run or options.dtype):
+        raise UserError("--adapters: accepted for a run of train --from MODEL with model.lora_rank, without --dtype")
     if not is_run:
         open_source(options.source)  # reads the headers alone, before the slow imports
     from mdlm_jax.runs.export import export_run
@@ -42,7 +47,13 @@ def _convert(options) -> int:
     from mdlm_jax.weights.save import convert
 
     with doing(f"converting {options.source}", one_process=True):
-        source = (export_run if is_run else convert)(options.source, options.out, dtype=options.dtype)
+        if is_run:
+            source = export_run(options.source, options.out, dtype=options.dtype, adapters=options.adapters)
+        else:
+            source = convert(options.source, options.out, dtype=options.dtype)
+    if options.adapters:
+        print(f"{options.out}: adapters of {source.path}")
+        return 0
     slots = source.description.slots
     count = sum(math.prod(slot.shape) for slot in slots)
     print(f"{options.out}: {source.kind}, {count:,} parameters in {len(slots)} tensors")

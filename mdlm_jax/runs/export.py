@@ -15,23 +15,25 @@ from mdlm_jax.runs.restore import Run, open_run
 from mdlm_jax.runs.result import FILE_NAME, read_result
 from mdlm_jax.weights.load import Weights
 from mdlm_jax.weights.save import save_weights
+from mdlm_jax.weights.save_peft import save_adapters
 from mdlm_jax.weights.source import Source, holds_weights, open_source
 
 
-def export_run(folder: pathlib.Path, out: pathlib.Path, *, dtype: str = "") -> Source:
+def export_run(folder: pathlib.Path, out: pathlib.Path, *, dtype: str = "", adapters: bool = False) -> Source:
     """Writes the newest checkpoint of a run as a Hugging Face folder, with adapters added to their matrices.
 
     Args:
         folder: The run's.
         out: A new or empty folder.
         dtype: As in `save_weights`.
+        adapters: Write the adapters alone, in the format of peft.
 
     Returns:
         The public model that the run started from, with the run's chat template.
 
     Raises:
         UserError: The run did not start from a public model, that model is gone, or a folder of its kind cannot say
-            what the run changed: another objective or tokenizer.
+            what the run changed: another objective or tokenizer, or more than adapters.
     """
     run = open_run(folder)
     start = pathlib.Path(run.config.start_from)
@@ -43,6 +45,11 @@ def export_run(folder: pathlib.Path, out: pathlib.Path, *, dtype: str = "") -> S
         raise UserError(f"{folder}: trained with another tokenizer than {start}; accepted: a run with the model's own")
     source = source._replace(files={**source.files, **run.tokenizer.files})  # the template may be the run's own
     lora = lora_of(run.config)
+    if adapters:
+        if lora is None or run.config.optim.freeze:
+            raise UserError(f"{folder}: accepted for --adapters: a run with model.lora_rank and without optim.freeze")
+        save_adapters(out, source, lora, run.params["lora"]["a"], run.params["lora"]["b"])
+        return source
     params = run.params if lora is None else merged(run.params, lora)
     save_weights(out, Weights(run.model, params, source), dtype=dtype, training=_training(folder, run))
     return source

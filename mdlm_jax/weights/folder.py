@@ -1,6 +1,10 @@
 """The tensors of a Hugging Face folder: one safetensors file, or shards with an index."""
 
+import contextlib
+import os
 import pathlib
+import shutil
+from collections.abc import Iterator
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.weights.safetensors_file import open_safetensors
@@ -55,6 +59,30 @@ def _open_shards(folder: pathlib.Path, index: pathlib.Path) -> tuple[dict[str, T
         if name not in tensors:
             raise UserError(f"{folder / str(file)}: {shown(name)} is missing, which {index.name} says is in this file")
     return tensors, metadata
+
+
+@contextlib.contextmanager
+def whole_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A folder to write into that takes the name `folder` at the end, so that it is there whole or not at all.
+
+    Raises:
+        UserError: There is something at `folder`, or it cannot be written.
+    """
+    folder = folder.expanduser()
+    check_new_folder(folder)
+    partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial_folder.mkdir(parents=True)
+        try:
+            yield partial_folder
+            if folder.exists():
+                folder.rmdir()
+            partial_folder.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial_folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); accepted: a new folder") from error
 
 
 def check_new_folder(folder: pathlib.Path) -> None:

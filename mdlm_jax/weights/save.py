@@ -1,9 +1,7 @@
 """Writing a checkpoint as a Hugging Face folder: the same tensors, names and small files as were read."""
 
 import json
-import os
 import pathlib
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.weights.card import records
-from mdlm_jax.weights.folder import INDEX, SINGLE, check_new_folder
+from mdlm_jax.weights.folder import INDEX, SINGLE, whole_folder
 from mdlm_jax.weights.load import Weights
 from mdlm_jax.weights.safetensors_file import Stored, write_safetensors
 from mdlm_jax.weights.slots import Path, Slot, write_slot
@@ -111,27 +109,13 @@ def _write(
     shard_bytes: int,
     training: Mapping[str, Any] | None,
 ) -> None:
-    """All files of the folder under another name first, so that it is there whole or not at all."""
-    folder = folder.expanduser()
-    check_new_folder(folder)
-    partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        partial_folder.mkdir(parents=True)
-        try:
-            _write_tensors(partial_folder, stored, source.metadata | {"format": "pt"}, shard_bytes)
-            config = source.config | _dtype_key(source, stored)
-            files = source.files | {CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
-            files |= records(source, training)
-            for name, content in files.items():
-                (partial_folder / name).write_bytes(content)
-            if folder.exists():
-                folder.rmdir()
-            partial_folder.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial_folder, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); accepted: a new folder") from error
+    with whole_folder(folder) as inside:
+        _write_tensors(inside, stored, source.metadata | {"format": "pt"}, shard_bytes)
+        config = source.config | _dtype_key(source, stored)
+        files = source.files | {CONFIG: (json.dumps(config, indent=2, ensure_ascii=False) + "\n").encode()}
+        files |= records(source, training)
+        for name, content in files.items():
+            (inside / name).write_bytes(content)
 
 
 def _write_tensors(folder: pathlib.Path, stored: Sequence[Stored], metadata: dict[str, str], shard_bytes: int) -> None:

@@ -62,6 +62,31 @@ def test_folder_says_how_it_was_trained(trained, tmp_path):
     assert open_source(tmp_path / "tuned").kind == "llama"
 
 
+def test_adapters_alone(trained, tmp_path):
+    """Added to the model by their own folder they give what the whole export has."""
+    model = trained / "model"
+    keys = {"data.source": "chat", "data.path": trained / "chats.jsonl", "data.sequence_length": LENGTH, "steps": 2}
+    keys |= {"train.batch_size": 2, "model.lora_rank": 2, "model.lora_matrices": "query,down"}
+    options = [f"--config.{key}={value}" for key, value in keys.items()]
+    for arguments in (
+        ["train", "--run", str(tmp_path / "run"), "--from", str(model), *options],
+        ["convert", str(tmp_path / "run"), "--out", str(tmp_path / "adapters"), "--adapters"],
+        ["convert", str(tmp_path / "run"), "--out", str(tmp_path / "whole")],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+    said = json.loads((tmp_path / "adapters/adapter_config.json").read_text())
+    assert said["target_modules"] == ["down_proj", "q_proj"] and (said["r"], said["lora_alpha"]) == (2, 16.0)
+    whole, added, plain = (open_source(path) for path in (tmp_path / "whole", tmp_path / "adapters", model))
+    for name, tensor in whole.tensors.items():
+        np.testing.assert_allclose(added.tensors[name].read(), tensor.read(), atol=1e-6, rtol=0)
+        changed = name.endswith(("q_proj.weight", "down_proj.weight"))
+        assert np.array_equal(tensor.read(), plain.tensors[name].read()) != changed
+    with pytest.raises(UserError, match="accepted for --adapters: a run with model.lora_rank"):
+        export_run(trained / "run", tmp_path / "other", adapters=True)
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("key", "value"), [("name", "masked"), ("block_size", 4), ("shift", True), ("block_shift", True)]

@@ -98,6 +98,7 @@ def test_convert_and_sample_commands(tmp_path, capsys):
         (["convert", "{}", "--out", "{}"], "already exists"),
         (["convert", "{}/model.safetensors/x", "--out", "{}2"], "no such file or folder"),
         (["convert", "{}", "--out", "{}2", "--dtype", "int8"], "--dtype=int8; accepted: float32"),
+        (["convert", "{}", "--out", "{}2", "--adapters"], "--adapters: accepted for a run of train --from MODEL"),
         (["sample", "--model", "{}", "--prompt", ""], "a start symbol"),
         (["sample", "--model", "{}", "--prompt", "a", "--length", "65"], "accepted is 1 to 64"),
         (["evaluate", "--model", "{}", "--length", "65"], "--length=65; accepted: 1 to 64"),
