@@ -214,6 +214,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "source": [*MISSING, "", "{empty}", "{binary}", "{text}", "{masked}", "{broken_model}", "{list_model}"],
                 "--out": [*UNWRITABLE, "{model}", "{text}", "{masked}"],
                 "--dtype": [*WORDS, "int8", "float64"],
+                "--adapters": [""],
             },
         ),
         (
