@@ -25,7 +25,8 @@ def card(source: Source, training: Mapping[str, Any] | None) -> str:
     """A model card of the Hugging Face hub: a YAML head, then Markdown."""
     description, library = source.description, source.kind in OF_TRANSFORMERS
     head = ["library_name: transformers", "pipeline_tag: text-generation"] if library else []
-    name = shown(training["run"] if training else source.path.stem).replace("\n", " ")
+    file = source.path.suffix in (".gguf", ".safetensors")
+    name = shown(training["run"] if training else source.path.stem if file else source.path.name)
     rows = {
         "architecture": source.kind,
         "parameters": f"{sum(math.prod(slot.shape) for slot in description.slots):,}",

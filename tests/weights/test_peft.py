@@ -53,6 +53,7 @@ def test_adapters_are_added(tmp_path, square_root):
     convert(tmp_path / "adapter", tmp_path / "whole")
     found = open_source(tmp_path / "whole")
     assert found.files["chat_template.jinja"] == b"x"
+    assert "# adapter\n" in (tmp_path / "whole/README.md").read_text()
     for name, values in base.items():
         if (module := name.removesuffix(".weight")) in shapes:
             a, b = (own[f"base_model.model.{module}.lora_{half}.weight"].astype(np.float64) for half in "AB")
