@@ -19,8 +19,10 @@ from mdlm_jax.runs.held_out import DataOptions
 from mdlm_jax.runs.pairs import evaluate_pairs
 from mdlm_jax.runs.restore import Run
 from mdlm_jax.runs.result import Result
+from mdlm_jax.runs.retrieve import retrieve_run
 from mdlm_jax.sampling import Trace
 from mdlm_jax.sampling import sample as draw
+from mdlm_jax.sampling.neighbours_of_run import neighbours_of_run
 from mdlm_jax.sampling.prompts import end_of_text
 from mdlm_jax.sampling.run_request import request_of
 
@@ -66,6 +68,8 @@ def evaluate(
     field: str | None = None,
     pairs: str | os.PathLike | Sequence[Sequence[str]] | None = None,
     classify: bool = False,
+    retrieve: int | None = None,
+    neighbours: bool = False,
     prompt_field: str | None = None,
     answer_field: str | None = None,
     guidance: float | None = None,
@@ -92,6 +96,8 @@ def evaluate(
         field: The field with the text, of `data` or `path`. Default: `data.field` of the run.
         pairs: (prompt, answer) of each pair, or a .jsonl file with one object a line.
         classify: Of a run on digits: which of ten captions belongs to each held-out image, by likelihood.
+        retrieve: Of a run of `unified`: which of this many held-out images belongs to a caption, and the reverse.
+        neighbours: Of a run of `unified`: whether the images that it draws are copies of training images.
         prompt_field: The field of the objects with the prompt. Default: prompt.
         answer_field: The field with the answer. Default: answer.
         guidance: Weight of classifier-free guidance by the prompts of `pairs`. Default: no guidance.
@@ -103,7 +109,8 @@ def evaluate(
 
     Returns:
         Nats per token with their standard errors, perplexity and bits per byte (None where the data have no bytes).
-        With `pairs`, nats per pair and per token, and `each`: those of each answer. With `classify`, accuracies.
+        With `pairs`, nats per pair and per token, and `each`: those of each answer. With `classify` and
+        `retrieve`, accuracies.
 
     Raises:
         UserError: There is no run, no checkpoint, no corpus, text or pairs to evaluate it on, or no such likelihood.
@@ -117,6 +124,10 @@ def evaluate(
         return evaluate_pairs(folder, pairs, **asked, **fields)
     if classify:
         return classify_run(folder, draws=draws, sequences=sequences)
+    if retrieve is not None:
+        return retrieve_run(folder, retrieve, draws=draws, sequences=sequences)
+    if neighbours:
+        return neighbours_of_run(folder, sequences=sequences)
     return runs_evaluate.evaluate_run(
         folder,
         draws=draws,

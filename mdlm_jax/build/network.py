@@ -9,7 +9,7 @@ from mdlm_jax.build.described import noise_level_of
 from mdlm_jax.build.plan import COMPUTE_DTYPES, Plan, plan
 from mdlm_jax.data.captioned import CAPTIONED, layout_of
 from mdlm_jax.data.markov import parse_markov
-from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer, state_tokenizer, words_and_codes_tokenizer
+from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer, state_tokenizer
 from mdlm_jax.models.lora import Lora, with_adapters
 from mdlm_jax.models.transformer import Execution, Model, transformer
 from mdlm_jax.objectives import Objective
@@ -81,6 +81,5 @@ def tokenizer_of(config: ConfigDict) -> Tokenizer:
     if config.data.source == "markov":
         return state_tokenizer(parse_markov(config.data.path)[0])
     if config.data.source in CAPTIONED:
-        layout = layout_of(config.data.source, config.data.path)
-        return words_and_codes_tokenizer(list(layout.words), layout.image_vocab)
+        return layout_of(config.data.source, config.data.path).tokenizer()
     return open_tokenizer(config.data.tokenizer)

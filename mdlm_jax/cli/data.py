@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 
+from mdlm_jax.cli.data_images import add_image_tokenizer, add_images_to_build, build, refuse_images_options
 from mdlm_jax.cli.inputs import check_files
 from mdlm_jax.errors import UserError
 
@@ -20,18 +21,20 @@ def add_data(verbs) -> None:
     verb.add_argument(
         "--tokenizer", default="bytes", help="bytes, a tokenizers .json, or a folder with one or with GPT-2's files"
     )
-    verb.add_argument("--workers", type=int, default=os.cpu_count(), help="number of processes (default: one per core)")
+    verb.add_argument("--workers", type=int, help="number of processes (default: one per core)")
+    add_images_to_build(verb)
     verb.set_defaults(run_verb=_build_corpus)
     verb = data_verbs.add_parser("tokenizer", help="train a byte-level BPE on a corpus")
     _add_source(verb)
     verb.add_argument("--out", required=True, help="a .json file")
     verb.add_argument("--size", type=int, required=True, help="tokens, at least 257")
     verb.set_defaults(run_verb=_train_tokenizer)
+    add_image_tokenizer(data_verbs)
 
 
 def _add_source(verb: argparse.ArgumentParser) -> None:
     """Adds the options that name the text, as the keys `data.*` of a config do."""
-    verb.add_argument("--source", default="stdlib", help="stdlib | text | tfds")
+    verb.add_argument("--source", help="stdlib (default) | text | tfds")
     verb.add_argument("--path", help="text: files, globs and folders, separated by commas; tfds: name or folder")
     verb.add_argument("--validation-path", help="text: held-out files; tfds: a split (default: the last 5%%)")
     verb.add_argument("--field", help="the field with the text, such as meta.text (default: text; .txt has none)")
@@ -40,16 +43,21 @@ def _add_source(verb: argparse.ArgumentParser) -> None:
 def _source(options) -> dict[str, str]:
     """The options that name the text. Raises UserError if the source does not read one of them."""
     given = {name: getattr(options, name) for name in SOURCE_DEFAULTS if getattr(options, name) is not None}
-    if options.source == "stdlib" and given:
+    source = "stdlib" if options.source is None else options.source
+    if source == "stdlib" and given:
         name, value = next(iter(given.items()))
         option = f"--{name.replace('_', '-')}={value}"
         raise UserError(f"{option}: not read from --source=stdlib, the default; accepted: with --source=text or tfds")
-    if options.source == "text":
+    if source == "text":
         check_files("--path", options.path or "", options.field)
-    return {"source": options.source} | SOURCE_DEFAULTS | given
+    return {"source": source} | SOURCE_DEFAULTS | given
 
 
 def _build_corpus(options) -> int:
+    refuse_images_options(options)
+    if options.images is not None:
+        with _told("building the corpus"):
+            return build(options)
     source = _source(options)
     from mdlm_jax.data.build import build_corpus
 
@@ -58,7 +66,7 @@ def _build_corpus(options) -> int:
             options.out,
             **source,
             tokenizer=options.tokenizer,
-            workers=options.workers,
+            workers=os.cpu_count() or 1 if options.workers is None else options.workers,
         )
     for split, counts in manifest["splits"].items():
         skipped = f", {counts['skipped']:,} rows without text left out" if counts["skipped"] else ""

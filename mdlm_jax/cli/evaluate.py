@@ -19,7 +19,7 @@ def add_evaluate(verbs) -> None:
     verb.add_argument("--data", help="the corpus, if it is no longer at the run's data.path")
     verb.add_argument(
         "--source",
-        choices=("stdlib", "text", "tfds", "tokens", "chat", "markov", "shapes", "digits", "uniform"),
+        choices=("stdlib", "text", "tfds", "tokens", "chat", "markov", "shapes", "digits", "uniform", "images"),
         help="source of --data",
     )
     verb.add_argument("--validation-path", help="held-out files of --data (default: the source's own split)")
@@ -37,6 +37,17 @@ def add_evaluate(verbs) -> None:
     verb.add_argument(
         "--classify", action="store_true", help="a run on digits: which of ten captions belongs to each held-out image"
     )
+    verb.add_argument(
+        "--retrieve",
+        type=int,
+        metavar="N",
+        help="a run of unified: which of N images belongs to a caption",
+    )
+    verb.add_argument(
+        "--neighbours",
+        action="store_true",
+        help="a run of unified: are images that it draws copies of training images?",
+    )
     add_likelihood(verb, guidance=", with --pairs")
     verb.add_argument("--length", type=int, help="tokens of a sequence (default: the row length in training)")
     verb.add_argument("--out", type=pathlib.Path, help="also write the JSON to this file")
@@ -49,7 +60,14 @@ def add_evaluate(verbs) -> None:
 def _evaluate(options) -> int:
     import json
 
-    from mdlm_jax.runs.evaluation_options import check_classify, check_length, check_likelihood, refuse_mixed
+    from mdlm_jax.runs.evaluation_options import (
+        check_classify,
+        check_length,
+        check_likelihood,
+        check_neighbours,
+        check_retrieve,
+        refuse_mixed,
+    )
     from mdlm_jax.runs.protocols import check_protocol
 
     refuse_mixed(vars(options))
@@ -67,6 +85,10 @@ def _evaluate(options) -> int:
         check_length(config, options.length)
     if options.classify:
         check_classify(config, options.run, options.draws)
+    if options.retrieve is not None:
+        check_retrieve(config, options.run, options.retrieve, options.draws)
+    if options.neighbours:
+        check_neighbours(config, options.run)
     if options.path is not None:
         check_files("--path", options.path, options.field)
     if config is not None and (options.source or config.data.source) == "text":
@@ -101,6 +123,14 @@ def _evaluated(options) -> dict:
         from mdlm_jax.runs.classify import classify_run
 
         return classify_run(options.run, draws=options.draws, sequences=options.sequences)
+    if options.retrieve is not None:
+        from mdlm_jax.runs.retrieve import retrieve_run
+
+        return retrieve_run(options.run, options.retrieve, draws=options.draws, sequences=options.sequences)
+    if options.neighbours:
+        from mdlm_jax.sampling.neighbours_of_run import neighbours_of_run
+
+        return neighbours_of_run(options.run, sequences=options.sequences)
     from mdlm_jax.runs.evaluate import evaluate_run
     from mdlm_jax.runs.held_out import DataOptions
 

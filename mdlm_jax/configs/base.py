@@ -52,16 +52,16 @@ KEYS: dict[str, Key] = {
     "data.source": Key(
         "stdlib",
         "where the data comes from",
-        ("stdlib", "markov", "shapes", "digits", "uniform", "text", "tfds", "tokens", "chat"),
+        ("stdlib", "markov", "shapes", "digits", "uniform", "images", "text", "tfds", "tokens", "chat"),
     ),
     "data.path": Key(
         "",
         "text: files, globs and folders, by commas (.txt, .jsonl, .json, .tar, .parquet; all but .parquet also as .gz, "
         ".xz or .zst); tfds: name or folder of the dataset; tokens: folder; chat: .jsonl or .parquet with the field "
         "messages; markov: vocab=16,concentration=0.3; shapes: patch=2; digits: patch=1, or patch=2,levels=4; uniform: "
-        "words=32000,text=128,codes=8192,side=16",
+        "words=32000,text=128,codes=8192,side=16; images: folder of `mdlm-jax data build --images`",
         path=True,
-        when={"data.source": ("markov", "shapes", "digits", "uniform", "text", "tfds", "tokens", "chat")},
+        when={"data.source": ("markov", "shapes", "digits", "uniform", "images", "text", "tfds", "tokens", "chat")},
     ),
     "data.validation_path": Key(
         "",

@@ -58,9 +58,7 @@ def build_corpus(
     """
     import tensorflow_datasets  # noqa: F401  imported first: during this import no other thread may import
 
-    output = pathlib.Path(output).expanduser()
-    if output.exists():
-        raise UserError(f"--out={output} exists; accepted: the path of a new folder")
+    check_new(output)
     if workers < 1:
         raise UserError(f"--workers={workers}; accepted: 1 or more")
     opened = open_tokenizer(tokenizer)
@@ -68,30 +66,66 @@ def build_corpus(
     columns = (*rich.progress.Progress.get_default_columns(), "{task.fields[tokens]:,} tokens")
     with rich.progress.Progress(*columns) as progress:
         totals = _characters(documents, progress)
-        with _incomplete(output) as folder:
+        with new_folder(output) as folder:
             counts = _write(folder, documents, totals, tokenizer, opened, workers, progress)
-            manifest = {
-                "version": VERSION,
-                "source": {"source": source, "path": path, "validation_path": validation_path, "field": field},
-                "tokenizer": {
+            return finish(
+                folder,
+                source={"source": source, "path": path, "validation_path": validation_path, "field": field},
+                tokenizer={
                     "name": tokenizer,
                     "fingerprint": opened.fingerprint,
                     "vocab_size": opened.vocab_size,
                     "separator": opened.separator,
                 },
-                "splits": counts,
-                "shards": [
-                    {"name": file.name, "size": file.stat().st_size} for file in sorted(folder.glob("*.array_record*"))
-                ],
-                "files": [
-                    {"path": str(file), "size": file.stat().st_size, "sha256": digest}
-                    for file, digest in zip(documents.files, file_digests(documents.files), strict=True)
-                ],
-            }
-            open_streams(folder, manifest)
-            kept = manifest | {"sha256": manifest_digest(manifest)}
-            (folder / MANIFEST).write_text(json.dumps(kept, indent=2), encoding="utf-8")
+                splits=counts,
+                files=documents.files,
+            )
+
+
+def finish(
+    folder: pathlib.Path,
+    *,
+    source: dict[str, Any],
+    tokenizer: dict[str, Any],
+    splits: dict[str, dict[str, int]],
+    files: tuple[pathlib.Path, ...],
+    more: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Writes the manifest of a folder whose shards are written, and reads all once more.
+
+    Args:
+        folder: The folder.
+        source: What was built.
+        tokenizer: Its name, fingerprint, vocab_size and separator.
+        splits: Counts of each split.
+        files: What the corpus was read from.
+        more: Further entries of the manifest.
+
+    Returns:
+        The manifest.
+    """
+    manifest = {
+        "version": VERSION,
+        "source": source,
+        "tokenizer": tokenizer,
+        "splits": splits,
+        "shards": [{"name": file.name, "size": file.stat().st_size} for file in sorted(folder.glob("*.array_record*"))],
+        "files": [
+            {"path": str(file), "size": file.stat().st_size, "sha256": digest}
+            for file, digest in zip(files, file_digests(files), strict=True)
+        ],
+        **(more or {}),
+    }
+    open_streams(folder, manifest)
+    kept = manifest | {"sha256": manifest_digest(manifest)}
+    (folder / MANIFEST).write_text(json.dumps(kept, indent=2), encoding="utf-8")
     return manifest
+
+
+def check_new(output: str | os.PathLike) -> None:
+    """Raises UserError if there is something at `output`."""
+    if pathlib.Path(output).expanduser().exists():
+        raise UserError(f"--out={output} exists; accepted: the path of a new folder")
 
 
 def _characters(documents: Documents, progress: rich.progress.Progress) -> dict[str, int]:
@@ -129,7 +163,7 @@ def _write(
 
 
 @contextlib.contextmanager
-def _incomplete(output: pathlib.Path) -> Iterator[pathlib.Path]:
+def new_folder(output: str | os.PathLike) -> Iterator[pathlib.Path]:
     """An empty folder beside `output`. It is renamed to `output` if the block succeeds and removed if it fails.
 
     Only one process at a time can hold it.
@@ -137,7 +171,10 @@ def _incomplete(output: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
         UserError: Another process holds it, or the disk cannot be written.
     """
+    check_new(output)
+    output = pathlib.Path(output).expanduser()
     folder = output.with_name(output.name + ".incomplete")
+    made = [path for path in folder.parents if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / LOCK, "w") as lock:
@@ -146,7 +183,9 @@ def _incomplete(output: pathlib.Path) -> Iterator[pathlib.Path]:
             except BlockingIOError:
                 raise UserError(f"{folder}: another process is building this corpus; wait for it to end") from None
             for left in folder.iterdir():
-                if left.name != LOCK:
+                if left.is_dir():
+                    shutil.rmtree(left)
+                elif left.name != LOCK:
                     left.unlink()
             try:
                 yield folder
@@ -154,6 +193,9 @@ def _incomplete(output: pathlib.Path) -> Iterator[pathlib.Path]:
                 os.rename(folder, output)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    for path in made:
+                        path.rmdir()
                 raise
         (output / LOCK).unlink()
     except UserError:
@@ -164,7 +206,7 @@ def _incomplete(output: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _sync(folder: pathlib.Path) -> None:
     """Flushes all files to disk, so that a folder with its final name is complete."""
-    for file in (*folder.iterdir(), folder):
+    for file in (*folder.rglob("*"), folder):
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)

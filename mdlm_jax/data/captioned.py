@@ -3,18 +3,19 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 
 from mdlm_jax.data import digits, shapes
 from mdlm_jax.data.addressed import uniform
-from mdlm_jax.data.images import check_patches, to_codes, to_images
+from mdlm_jax.data.built_images import ImageLayout, built_layout, open_images, pixels_of_rows
 from mdlm_jax.data.rows import Rows, Splits
 from mdlm_jax.data.shapes import captioned_shapes, entropies
-from mdlm_jax.data.tokenizer import words_and_codes_tokenizer
+from mdlm_jax.data.tokenizer import Tokenizer, words_and_codes_tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.image_tokenizers.lossless import check_patches, to_codes, to_images
 
 ROWS = 2**40  # more than any run reads
-CAPTIONED = ("shapes", "digits", "uniform")  # the sources of such rows
+CAPTIONED = ("shapes", "digits", "uniform", "images")  # the sources of such rows
 SIZES = ("words", "text", "codes", "side")  # of `uniform`
 
 
@@ -48,21 +49,38 @@ class Layout(NamedTuple):
         """L, the positions of a row."""
         return self.text_length + (self.height // self.patch) * (self.width // self.patch)
 
+    @property
+    def why_no_bits(self) -> str | None:
+        """Why the likelihood of the codes is not that of the image: None, for it is."""
+        return None
 
-def layout_of(source: str, path: str) -> Layout:
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of whole rows."""
+        return words_and_codes_tokenizer(list(self.words), self.image_vocab)
+
+    def prompt_of(self, ids: Int[np.ndarray, "n"]) -> Int[np.ndarray, "n"]:
+        """A prompt as it is: every caption has as many words as there are positions."""
+        return ids
+
+
+def layout_of(source: str, path: str) -> Layout | ImageLayout:
     """The layout of a source's rows.
 
     Args:
         source: `data.source`, one of CAPTIONED.
         path: `data.path`: 'patch=2', the side of a patch; of digits also 'patch=2,levels=4', which rounds pixels to
             fewer levels than their 17. Of uniform 'words=32000,text=128,codes=8192,side=16': V_t, positions of text,
-            V_i, and the side of the image in tokens.
+            V_i, and the side of the image in tokens. Of images the folder of a corpus or of a run.
 
     Raises:
         UserError: The source has no images, or the path is not understood.
     """
     if source not in CAPTIONED:
         raise UserError(f"data.source={source!r} has no images; accepted: {', '.join(CAPTIONED)}")
+    return built_layout(path) if source == "images" else _world_layout(source, path)
+
+
+def _world_layout(source: str, path: str) -> Layout:
     of_digits = source == "digits"
     items = [item.partition("=") for item in path.replace(" ", "").split(",")]
     found = {name: int(value) for name, _, value in items if value.isdecimal() and len(value) < 6}
@@ -101,7 +119,9 @@ def open_captioned(source: str, path: str, length: int) -> Splits:
     Raises:
         UserError: The path is not understood, the length is another, or the images are not installed.
     """
-    layout = layout_of(source, path)
+    if source == "images":
+        return open_images(path, length)
+    layout = _world_layout(source, path)
     if length != layout.length:
         raise UserError(
             f"data.sequence_length={length}; accepted: {layout.length}, the {layout.text_length} words and "
@@ -109,8 +129,7 @@ def open_captioned(source: str, path: str, length: int) -> Splits:
         )
     rows = {"shapes": rows_of_shapes, "digits": rows_of_digits, "uniform": rows_of_uniform}
     train, validation = rows[source](layout)
-    tokenizer = words_and_codes_tokenizer(list(layout.words), layout.image_vocab)
-    return Splits(train, validation, bytes_per_token=1.0, tokenizer=tokenizer)
+    return Splits(train, validation, bytes_per_token=1.0, tokenizer=layout.tokenizer())
 
 
 def rows_of_shapes(layout: Layout) -> tuple[Rows, Rows]:
@@ -170,6 +189,8 @@ def known_entropies(source: str, layout: Layout) -> dict[str, float]:
         source: `data.source`, one of CAPTIONED.
         layout: Of its rows.
     """
+    if source == "images":
+        return {}
     if source == "digits":
         return {"text_given_image": digits.undecided_nats()}
     if source == "uniform":
@@ -186,11 +207,15 @@ def row_of(
     return np.concatenate([text, layout.text_vocab + codes], axis=1).astype(np.int32)
 
 
-def images_of(layout: Layout, tokens: Int[np.ndarray, "n length"]) -> Int[np.ndarray, "n height width"]:
-    """The image of each row, as pixels.
+def images_of(
+    layout: Layout | ImageLayout, tokens: Int[np.ndarray, "n length"]
+) -> Integer[np.ndarray, "n height width *channels"]:
+    """The image of each row: levels of pixels, or of a built corpus 8 bits a channel.
 
     Raises:
         UserError: A position of the image holds no image token.
     """
+    if isinstance(layout, ImageLayout):
+        return pixels_of_rows(layout, tokens)
     codes = np.asarray(tokens)[:, layout.text_length :] - layout.text_vocab
     return to_images(codes, layout.height, layout.width, layout.patch, layout.levels)

@@ -66,14 +66,25 @@ def open_corpus(path: str, tokenizer: str, length: int) -> Splits:
         raise UserError(
             f"data.tokenizer={tokenizer!r}: {path} was built with {manifest['tokenizer']['name']!r}, another"
         )
-    streams = open_streams(path, manifest)
+    train, held_out = rows_of_streams(path, manifest, open_streams(path, manifest), length)
+    validation = manifest["splits"]["validation"]
+    return Splits(train, held_out, validation["bytes"] / validation["tokens"], opened)
+
+
+def rows_of_streams(
+    path: str, manifest: dict[str, Any], streams: dict[str, "Stream"], length: int
+) -> tuple[Rows, Rows]:
+    """Training and held-out rows of `length` tokens.
+
+    Raises:
+        UserError: A split has fewer tokens than one row.
+    """
 
     def rows(split: str) -> Rows:
         count = row_count(manifest["splits"][split]["tokens"], length, f"{path}, {split}")
         return Rows(count, lambda numbers: _read_rows(streams[split], numbers, length))
 
-    validation = manifest["splits"]["validation"]
-    return Splits(rows("train"), rows("validation"), validation["bytes"] / validation["tokens"], opened)
+    return rows("train"), rows("validation")
 
 
 class Stream(NamedTuple):

@@ -90,7 +90,7 @@ def read_tar(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]
     Each may be compressed.
     """
     readers = {".txt": read_txt, ".json": read_json, ".jsonl": read_jsonl}
-    with tarfile.open(fileobj=stream, mode="r|", tarinfo=_StrictHeader) as tar:
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictHeader) as tar:
         # A stream cannot go back, so a file's content is read when its header is.
         files = (
             (
@@ -110,7 +110,7 @@ def read_tar(stream: io.BufferedIOBase, where: str, field: str) -> Iterator[str]
             yield from readers[suffix](open_stream(io.BytesIO(content), name.suffix), f"{where}, {name}", field)
 
 
-class _StrictHeader(tarfile.TarInfo):
+class StrictHeader(tarfile.TarInfo):
     """tarfile takes a damaged header, or the end of a truncated file, for the end of the archive."""
 
     @classmethod

@@ -63,10 +63,8 @@ def write_split(
         counts["records"] += len(records)
 
     for batch, joined in batches:
-        stream = np.concatenate([rest, joined.tokens])
-        whole = len(stream) // CHUNK * CHUNK
-        add(stream[:whole].reshape(-1, CHUNK))
-        rest = stream[whole:]
+        records, rest = whole_records(np.concatenate([rest, joined.tokens]))
+        add(records)
         counts["documents"] += joined.documents
         counts["skipped"] += joined.skipped
         counts["tokens"] += len(joined.tokens)
@@ -75,3 +73,9 @@ def write_split(
     if len(rest):
         add(rest[None])
     return counts
+
+
+def whole_records(stream: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The records of CHUNK tokens at the beginning of a stream, and the tokens that are left."""
+    whole = len(stream) // CHUNK * CHUNK
+    return stream[:whole].reshape(-1, CHUNK), stream[whole:]

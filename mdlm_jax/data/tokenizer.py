@@ -20,6 +20,7 @@ from mdlm_jax.files import write_whole
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 JSON_FILE = "tokenizer.json"
 CHAT_FILES = (TEMPLATE, SETTINGS)
+TEXT_AND_CODES = "text_and_codes"  # file and key of a tokenizer of captions and images
 NOT_READ = (
     "a SentencePiece or tiktoken file is not read; accepted: the tokenizer.json of the same model, which transformers "
     "writes: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(OTHER_FOLDER)"
@@ -84,6 +85,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: str | os.PathLike) -> None:
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in tokenizer.files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         write_whole(folder / name, content)
 
 
@@ -158,6 +160,10 @@ def _open_json(path: pathlib.Path) -> Tokenizer:
 
 
 def _open_folder(folder: pathlib.Path) -> Tokenizer:
+    if (folder / f"{TEXT_AND_CODES}.json").is_file():
+        from mdlm_jax.data.text_and_codes import open_text_and_codes, text_and_codes  # which opens that of its text
+
+        return text_and_codes(*open_text_and_codes(folder))
     if (folder / JSON_FILE).is_file():
         opened = _open_json(folder / JSON_FILE)
         beside = {name: (folder / name).read_bytes() for name in CHAT_FILES if (folder / name).is_file()}

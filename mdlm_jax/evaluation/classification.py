@@ -57,8 +57,39 @@ def caption_nats(
     count, choices, words = captions.shape
     tokens = np.repeat(rows, choices, axis=0)
     tokens[:, :words] = captions.reshape(-1, words)
-    example = Example(tokens, np.ones_like(tokens), np.zeros(tokens.shape, bool))
-    found = pair_nats(
+    nats = row_nats(
+        model,
+        objective,
+        params,
+        objective_params,
+        tokens,
+        np.repeat(np.arange(count), choices),
+        task,
+        text_vocab,
+        draws=draws,
+        batch_size=batch_size,
+        chunk=chunk,
+    )
+    return nats.reshape(count, choices)
+
+
+def row_nats(
+    model: Model,
+    objective: Objective,
+    params: Any,
+    objective_params: Any,
+    rows: Int[np.ndarray, "n L"],
+    noise: Int[np.ndarray, "n"],
+    task: str,
+    text_vocab: int,
+    *,
+    draws: int,
+    batch_size: int,
+    chunk: int,
+) -> Float[np.ndarray, "n"]:
+    """The nats of each row by one task, as `caption_nats`. Rows with equal numbers in `noise` have the same noise."""
+    example = Example(rows, np.ones_like(rows), np.zeros(rows.shape, bool))
+    return pair_nats(
         model,
         objective,
         params,
@@ -67,9 +98,8 @@ def caption_nats(
         draws=draws,
         batch_size=batch_size,
         chunk=chunk,
-        keys=np.repeat(np.arange(count), choices),
-    )
-    return found.nats.reshape(count, choices)
+        keys=noise,
+    ).nats
 
 
 def classified(nats: Float[np.ndarray, "n C"], truth: Int[np.ndarray, "n"]) -> Classified:

@@ -120,6 +120,8 @@ def _text_and_images(run: Run, rows: Example, draws: int) -> dict:
             if name in tasks
         },
     }
+    if layout.why_no_bits is not None:
+        found |= {"bits_per_pixel": None, "no_bits_because": layout.why_no_bits}
     if tasks.keys() == TASKS.keys():
         agreed = agreement(tasks)
         found["agreement"] = {**agreed._asdict(), "spread": agreed.spread}

@@ -16,6 +16,8 @@ WITHOUT = {
     "path": ("pairs", *CORPUS),
     "pairs": (*CORPUS, "field", "length"),
     "classify": ("path", "pairs", "clip", *TIGHT, *CORPUS[:3], "field", "length"),
+    "retrieve": ("classify", "path", "pairs", "clip", *TIGHT, *CORPUS[:3], "field", "length"),
+    "neighbours": ("retrieve", "classify", "path", "pairs", "clip", *TIGHT, *CORPUS[:3], "field", "length", "draws"),
     "clip": (*TIGHT, *CORPUS[:3], "field", "length", "out"),
 }  # an option -> those that it leaves without effect
 ELBO = "elbo"  # the name of what an objective with a bound reports
@@ -85,6 +87,37 @@ def check_classify(config: ConfigDict | None, folder: pathlib.Path, draws: int |
     draws = config.eval.draws if draws is None else draws
     if draws < 2 or draws % 2:
         raise UserError(f"{given}; accepted with --classify: an even number of --draws, 2 or more")
+
+
+def check_retrieve(config: ConfigDict | None, folder: pathlib.Path, choices: int, draws: int | None) -> None:
+    """Refuses retrieval with what is no run of `unified`, an odd number of draws, or fewer than two choices.
+
+    Args:
+        config: As in `check_classify`.
+        folder: As in `check_classify`.
+        choices: Images that a caption is to be found among.
+        draws: As in `check_classify`.
+
+    Raises:
+        UserError: One of these.
+    """
+    if choices < 2:
+        raise UserError(f"--retrieve={choices}; accepted: 2 or more")
+    _check_unified("--retrieve", config, folder)
+    given = config.eval.draws if draws is None else draws
+    if given < 2 or given % 2:
+        raise UserError(f"{given} draws; accepted with --retrieve: an even number of --draws, 2 or more")
+
+
+def check_neighbours(config: ConfigDict | None, folder: pathlib.Path) -> None:
+    """Raises UserError for what is no run of `unified`."""
+    _check_unified("--neighbours", config, folder)
+
+
+def _check_unified(option: str, config: ConfigDict | None, folder: pathlib.Path) -> None:
+    found = "a public model" if config is None else f"a run of {config.objective.name} on {config.data.source}"
+    if config is None or config.objective.name != "unified":
+        raise UserError(f"{option}: {folder} is {found}; accepted: a run of unified, on captions and images")
 
 
 def check_length(config: ConfigDict, length: int | None) -> None:

@@ -10,6 +10,7 @@ from mdlm_jax.build.network import network
 from mdlm_jax.build.objective import objective_source_digest
 from mdlm_jax.build.plan import Plan
 from mdlm_jax.build.training import optimizer_of, state_of
+from mdlm_jax.data.built_images import ImageLayout
 from mdlm_jax.data.captioned import CAPTIONED, Layout, layout_of
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.models.layout import AXES
@@ -39,12 +40,7 @@ class Run(NamedTuple):
     params: Any  # the averaged ones if the run has them
     objective_params: Any
     suppress: tuple[int, ...] = ()  # tokens of a public model that sampling never draws
-
-    @property
-    def layout(self) -> Layout | None:
-        """Where a row has its text and its image; None where all of it is text."""
-        data = self.config.data
-        return layout_of(data.source, data.path) if data.source in CAPTIONED else None
+    layout: Layout | ImageLayout | None = None  # where a row has its text and its image; None where all of it is text
 
     @property
     def shift(self) -> bool:
@@ -70,7 +66,10 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
         config.train[f"mesh_{axis}"] = 1
     config.train.float8 = False  # its scales are shared by a batch, so a row would depend on the other rows
     vocab_size = inputs.vocab_size if inputs is not None else None
-    net = network(config, tokenizer=kept_tokenizer(folder), vocab_size=vocab_size, padded=padded)
+    own = config.copy_and_resolve_references()
+    if config.data.source == "images":
+        own.data.path = str(folder)  # it keeps the tokenizer of its corpus, and so its layout
+    net = network(own, tokenizer=kept_tokenizer(folder), vocab_size=vocab_size, padded=padded)
     if inputs is not None and inputs.objective_source != objective_source_digest(config):
         say(f"the source of {config.objective.name} has changed since {folder} was trained with it")
     make_state, arguments = state_of(config, net, optimizer_of(config, net.plan.architecture))
@@ -79,6 +78,8 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     check_config(folder, step)
     (params, objective_params), model = evaluated(state), net.model
     run = Run(config, net.plan, model, net.objective, net.vocab_size, net.tokenizer, step, params, objective_params)
+    if config.data.source in CAPTIONED:
+        run = run._replace(layout=layout_of(own.data.source, own.data.path))
     if run.objective.parts:
         run = run._replace(model=within_modality(model, run.layout.text_vocab, run.layout.text_length))
     return run

@@ -74,6 +74,8 @@ def request_of(
         stop = end
     if count < 1:
         raise UserError(f"{count} samples: accepted is 1 or more")
+    if run.layout is not None and not mask_token:
+        encoded = [run.layout.prompt_of(ids) for ids in encoded]
     for prompt, ids in zip(prompts, encoded, strict=True):
         if mask_token and length is None and new_tokens is None and mask_id not in ids:
             accepted = "a text with masks to fill, or a length"

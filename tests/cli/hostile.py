@@ -11,9 +11,11 @@ from tests.cli.hostile_runs import run_lines
 from tests.cli.hostile_values import (
     LONG,
     MISSING,
+    NO_CODES,
     NO_CONFIG,
     NO_EXPERIMENT,
     NO_FITS,
+    NO_PICTURES,
     NO_RESULTS,
     NO_RUN,
     NO_SEED,
@@ -288,6 +290,58 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
             ["--source", "text", "--path", "{jsonl}", "--out", "{new}", "--size", "300"],
             {"--field": ["x"]},
         ),
+        (
+            "data build",
+            [
+                *("--images", "{pictures}", "--image-tokenizer", "{codes}", "--text-length", "20"),
+                *("--out", "{new}", "--tokenizer", "bytes"),
+            ],
+            {
+                "--images": [*NO_PICTURES, "{bad_pictures}"],
+                "--image-tokenizer": NO_CODES,
+                "--text-length": ["14", "65537", *below(1)],  # captions have 14 tokens and more
+                "--tokenizer": [*MISSING, "", "{codes}"],
+                "--field": ["", "x", "text.x"],
+                "--faulty": WORDS,
+                "--source": ["text", "images"],
+                "--path": ["{text}"],
+                "--validation-path": ["{text}"],
+                "--workers": ["1"],
+                "--out": [*UNWRITABLE, "{text}"],
+            },
+        ),
+        (
+            "data build",
+            ["--out", "{new}"],
+            {"--text-length": ["5"], "--image-tokenizer": ["{codes}"], "--faulty": ["skip"]},
+        ),
+        (
+            "data image-tokenizer",
+            [
+                *("--images", "{pictures}", "--kind", "kmeans", "--size", "8", "--side", "8", "--patch", "4"),
+                *("--steps", "2", "--out", "{new}.safetensors"),
+            ],
+            {
+                "--images": [*NO_PICTURES, "{bad_pictures}"],
+                "--kind": [*WORDS, "levels"],  # which reads no --size
+                "--size": ["1", "70000", *below(1)],
+                "--side": ["", "x", "8x", "0", "-8", "8x9", "9999", "7", "16", "8x8x8", "\udcff", "1e3"],
+                "--patch": ["3", "16", *below(1)],
+                "--levels": ["4"],
+                "--steps": ["0", "-1", *NOT_WHOLE],
+                "--seed": NO_SEED,
+                "--faulty": WORDS,
+                "--out": [*UNWRITABLE, "{new}", "{codes}"],
+            },
+        ),
+        (
+            "data image-tokenizer",
+            [
+                *("--images", "{pictures}", "--kind", "fsq", "--levels", "3,3", "--side", "8", "--patch", "4"),
+                *("--steps", "1", "--out", "{new}.safetensors"),
+            ],
+            {"--levels": ["", "1", "3,", "3,x", "3,1", "-3", "300,300", "9" * 5000], "--size": ["8"]},
+        ),
     ]
 
 
@@ -300,5 +354,8 @@ FREE = {
     ("sweep plan", "--folder"),
     ("sweep work", "--job"),
     ("bench", "--quick"),
+    ("data build", "--resize"),
+    ("data image-tokenizer", "--resize"),
+    ("data image-tokenizer", "--grey"),
     ("check", "--parametrization"),
 }

@@ -3,11 +3,13 @@
 import pathlib
 import shutil
 
+from mdlm_jax.image_tokenizers.store import made
 from mdlm_jax.laws import write_fits
 from mdlm_jax.sweeps import sweep
 from mdlm_jax.sweeps.experiment import load_experiment
 from mdlm_jax.sweeps.plan import plan_runs
 from tests import run_folders as runs
+from tests.data.made_pictures import write_folder
 from tests.harness.models import LLAMA_SMALL, model_folder, task_folder
 from tests.laws.known import known_fit
 from tests.report.test_leaderboard import folder_of
@@ -82,6 +84,13 @@ def make_place(folder: pathlib.Path) -> dict[str, str]:
     (weights,) = found["broken_model"].glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-9])
     (found["list_model"] / "config.json").write_text("[]")
+    found["pictures"] = write_folder(folder / "pictures", 60)
+    found["bad_pictures"] = write_folder(folder / "bad_pictures", 60)
+    (found["bad_pictures"] / "0007.png").write_bytes(b"no image")
+    found["codes"] = folder / "codes.safetensors"
+    found["codes"].write_bytes(
+        made({"kind": "levels", "height": 8, "width": 8, "channels": 3, "patch": 1, "levels": 4}, {}).content
+    )
     found["harnessed"] = folder_of(folder / "a", "a")
     found["tasks"], found["empty"] = task_folder(folder / "tasks"), folder / "empty"
     found["empty"].mkdir()

@@ -95,6 +95,8 @@ def run_lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
                 "--length": ["9999", *below(1)],
                 "--clip": [""],
                 "--classify": [""],  # the run is of text
+                "--retrieve": ["2", *below(2)],
+                "--neighbours": [""],
             },
         ),
         (

@@ -7,10 +7,10 @@ import pytest
 from scipy.stats import chi2
 
 from mdlm_jax.data.captioned import images_of, layout_of, open_captioned, row_of
-from mdlm_jax.data.images import to_codes, to_images
 from mdlm_jax.data.shapes import COLOURS, OPENINGS, WORDS, captioned_shapes, entropies
 from mdlm_jax.data.tokenizer import open_tokenizer, save_tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.image_tokenizers.lossless import to_codes, to_images
 
 
 def entropy(*probabilities):

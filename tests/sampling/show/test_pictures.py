@@ -7,8 +7,8 @@ import pytest
 from matplotlib.image import imread
 
 from mdlm_jax.data.captioned import Layout, layout_of, row_of
-from mdlm_jax.data.images import to_codes
 from mdlm_jax.data.tokenizer import words_and_codes_tokenizer
+from mdlm_jax.image_tokenizers.lossless import to_codes
 from mdlm_jax.sampling.show.pictures import GREYS, SHAPES, Pictures, palette, write_pictures
 
 

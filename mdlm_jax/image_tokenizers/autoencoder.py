@@ -1,0 +1,66 @@
+"""A small convolutional autoencoder of images: patches to vectors, one for each patch, and back."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from mdlm_jax.image_tokenizers.lossless import from_patches, to_patches
+
+
+class Shape(NamedTuple):
+    """What the weights are made for."""
+
+    patch: int  # side of a patch, pixels
+    channels: int
+    code_width: int  # numbers of the vector of a patch
+    width: int = 64
+    blocks: int = 2  # of each half; every block sees one patch further
+
+
+Params = dict[str, Float[Array, "..."]]
+
+
+def init_autoencoder(key: PRNGKeyArray, shape: Shape) -> Params:
+    """The weights of both halves, by name. Convolutions at the end of a branch start at zero."""
+    pixels = shape.patch**2 * shape.channels
+    sides = {"encode": (pixels, shape.code_width), "decode": (shape.code_width, pixels)}
+    params: Params = {}
+    for half, (inputs, outputs) in sides.items():
+        for name, (fan_in, fan_out) in {"in": (inputs, shape.width), "out": (shape.width, outputs)}.items():
+            key, drawn = jax.random.split(key)
+            params[f"{half}.{name}"] = jax.random.normal(drawn, (fan_in, fan_out)) / jnp.sqrt(fan_in)
+            params[f"{half}.{name}_bias"] = jnp.zeros(fan_out)
+        for block in range(shape.blocks):
+            key, drawn = jax.random.split(key)
+            kernel = (3, 3, shape.width, shape.width)
+            params[f"{half}.{block}.near"] = jax.random.normal(drawn, kernel) / jnp.sqrt(9 * shape.width)
+            params[f"{half}.{block}.after"] = jnp.zeros((shape.width, shape.width))
+    return params
+
+
+def encode(
+    params: Params, shape: Shape, images: Float[Array, "n height width channels"]
+) -> Float[Array, "n rows columns d"]:
+    """The vector of each patch of images in [-1, 1]."""
+    return _half(params, "encode", shape.blocks, to_patches(images, shape.patch))
+
+
+def decode(
+    params: Params, shape: Shape, vectors: Float[Array, "n rows columns d"]
+) -> Float[Array, "n height width channels"]:
+    """The images of the vectors of their patches."""
+    return from_patches(_half(params, "decode", shape.blocks, vectors), shape.patch)
+
+
+def _half(
+    params: Params, half: str, blocks: int, x: Float[Array, "n rows columns i"]
+) -> Float[Array, "n rows columns o"]:
+    x = x @ params[f"{half}.in"] + params[f"{half}.in_bias"]
+    for block in range(blocks):
+        near = jax.lax.conv_general_dilated(
+            jax.nn.gelu(x), params[f"{half}.{block}.near"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        x = x + jax.nn.gelu(near) @ params[f"{half}.{block}.after"]
+    return x @ params[f"{half}.out"] + params[f"{half}.out_bias"]
