@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import rich.progress
 
-from mdlm_jax.data.build import check_new, finish, new_folder
+from mdlm_jax.data.build import finish
 from mdlm_jax.data.built_images import TOKENIZER, ImageLayout
 from mdlm_jax.data.corpus import SPLITS
+from mdlm_jax.data.new_folder import check_new, new_folder
 from mdlm_jax.data.pictures import picture_files
 from mdlm_jax.data.pixels import Captioned, Fault, Faults, captioned_pixels
 from mdlm_jax.data.shards import open_writer, whole_records
@@ -128,7 +129,8 @@ def _encode(layout: ImageLayout, batch: list[Captioned], faults: Faults) -> list
         if row is None:
             most = layout.text_length - 1
             faults.add(
-                picture.where, Fault("long caption", f"{len(text)} tokens; --text-length leaves room for {most}")
+                picture.where,
+                Fault("long caption", f"{len(text)} tokens; --text-length={layout.text_length} leaves room for {most}"),
             )
             continue
         tokens = np.concatenate([row, layout.text_vocab + image]).astype(np.int32)

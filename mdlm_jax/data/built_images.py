@@ -4,7 +4,7 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Integer, UInt8
 
 from mdlm_jax.data.corpus import open_streams, read_manifest, rows_of_streams
 from mdlm_jax.data.rows import Splits
@@ -111,9 +111,11 @@ def open_images(path: str, length: int) -> Splits:
     return Splits(train, validation, bytes_per_token=1.0, tokenizer=tokenizer)
 
 
-def pixels_of_rows(layout: ImageLayout, tokens: Int[np.ndarray, "n L"]) -> UInt8[np.ndarray, "n height width channels"]:
+def pixels_of_rows(
+    layout: ImageLayout, tokens: Integer[np.ndarray, "n L"]
+) -> UInt8[np.ndarray, "n height width channels"]:
     """The image of each row. Raises UserError where a position of the image holds no image token."""
-    codes = np.asarray(tokens)[:, layout.text_length :] - layout.text_vocab
+    codes = np.asarray(tokens, np.int64)[:, layout.text_length :] - layout.text_vocab
     if codes.size and codes.min() < 0:
         raise UserError("tokens: a position of the image holds text; accepted: rows with a whole image")
     return layout.images.decode(codes)

@@ -208,7 +208,7 @@ def row_of(
 
 
 def images_of(
-    layout: Layout | ImageLayout, tokens: Int[np.ndarray, "n length"]
+    layout: Layout | ImageLayout, tokens: Integer[np.ndarray, "n length"]
 ) -> Integer[np.ndarray, "n height width *channels"]:
     """The image of each row: levels of pixels, or of a built corpus 8 bits a channel.
 

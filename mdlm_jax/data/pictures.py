@@ -150,7 +150,7 @@ def _tfds(name: str, field: str) -> Iterator[Picture]:
     try:
         builder = tfds.builder_from_directory(name) if pathlib.Path(name).is_dir() else tfds.builder(name)
         features = builder.info.features
-        source = builder.as_data_source("train")
+        source = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
     except Exception as error:  # TFDS raises one type a cause, with no base of their own
         accepted = "the name or folder of a dataset in ArrayRecord with the split train"
         raise UserError(f"--images={TFDS}{name}: no such dataset ({one_line(error)}); accepted: {accepted}") from error
@@ -160,7 +160,7 @@ def _tfds(name: str, field: str) -> Iterator[Picture]:
     label = features[field]
     for number, row in enumerate(source):
         caption = label.int2str(int(row[field])) if isinstance(label, tfds.features.ClassLabel) else row[field]
-        yield Picture(f"{TFDS}{name}, row {number}", np.asarray(row["image"]), caption)
+        yield Picture(f"{TFDS}{name}, row {number}", row["image"], caption)
 
 
 def _mnist() -> Iterator[Picture]:

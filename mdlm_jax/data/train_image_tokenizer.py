@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import numpy as np
+import rich.console
 import rich.progress
 from jaxtyping import UInt8
 
@@ -56,7 +57,7 @@ def train_and_write(
         from mdlm_jax.image_tokenizers.train import train_image_tokenizer
 
         columns = (*rich.progress.Progress.get_default_columns(), "squared error {task.fields[error]:.5f}")
-        with rich.progress.Progress(*columns) as progress:
+        with rich.progress.Progress(*columns, console=rich.console.Console(stderr=True)) as progress:
             task = progress.add_task(f"train {described['kind']}", total=steps, error=float("nan"))
 
             def report(step: int, error: float) -> None:

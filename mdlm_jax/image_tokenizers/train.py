@@ -18,7 +18,7 @@ from mdlm_jax.image_tokenizers.lossless import to_patches
 from mdlm_jax.image_tokenizers.store import made
 
 BATCH = 64  # images of a step
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 3e-3
 DECAY = 0.99  # of the moving averages of a codebook
 COMMITMENT = 0.25  # weight of the distance of a vector from its code
 DEAD = 0.1  # vectors a batch by the moving average; a code with fewer starts again
@@ -105,8 +105,8 @@ def train_image_tokenizer(
 
     Args:
         images: The images.
-        described: kind (kmeans, vqvae or fsq), height, width, channels and patch; size, the number of codes, of kmeans
-            and vqvae; levels of fsq.
+        described: The kind (kmeans, vqvae or fsq), height, width, channels and patch; size, the number of codes, of
+            kmeans and vqvae; levels of fsq.
         steps: Steps of BATCH images.
         seed: Of the initial weights, the codes that start again, and the order of images.
         report: Called after every step with its number and the squared error.

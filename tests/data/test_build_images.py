@@ -99,7 +99,7 @@ def test_text_of_rows(built, tmp_path):
 
 
 def test_long_captions_are_faults(files, tmp_path):
-    with pytest.raises(UserError, match=r"line 2: long caption: 14 tokens; --text-length=14 leaves room for one less"):
+    with pytest.raises(UserError, match=r"line 2: long caption: 14 tokens; --text-length=14 leaves room for 13"):
         build(tmp_path / "a", files, text_length=14)
     manifest = build(tmp_path / "b", files, text_length=14, faulty="skip")
     assert manifest["skipped"] == {"long caption": sum(len(caption(number)) > 13 for number in range(COUNT))}

@@ -43,7 +43,7 @@ def test_tfds(tmp_path):
     found, _ = read(f"tfds:{tmp_path}")
     assert [picture.caption for picture in found] == list(map(caption, range(4)))
     np.testing.assert_array_equal([picture.pixels for picture in found], list(map(square, range(4))))
-    with pytest.raises(UserError, match="has the fields image, text; accepted: with words"):
+    with pytest.raises(UserError, match="has the fields .*; accepted: with words"):
         list(read_pictures(f"tfds:{tmp_path}", "words"))
 
 
@@ -76,13 +76,11 @@ def test_the_first_fault_is_refused(faulty_folder):
 
 
 def test_resize_cuts_the_middle():
-    """Twice as wide: the outer quarters go, and each 2 x 2 block of one colour becomes one pixel."""
-    small = np.random.default_rng(0).integers(256, size=(4, 4, 3)).astype(np.uint8)
-    middle = np.kron(small, np.ones((2, 2, 1), np.uint8))
-    wide = np.concatenate([np.zeros((8, 4, 3), np.uint8), middle, np.zeros((8, 4, 3), np.uint8)], axis=1)
+    """Twice as wide: the outer quarters go, and the rest is scaled."""
+    wide = np.random.default_rng(0).integers(256, size=(8, 16, 3)).astype(np.uint8)
     picture = Picture("here", png(wide), "a")
     found = pixels_of(picture, (4, 4, 3), resize=True)
-    expected = Image.fromarray(middle).resize((4, 4), Image.Resampling.LANCZOS)
+    expected = Image.fromarray(wide).resize((4, 4), Image.Resampling.LANCZOS, box=(4, 0, 12, 8))
     np.testing.assert_array_equal(found, expected)
     with pytest.raises(Fault, match=r"8 x 16 pixels, not 4 x 4; --resize"):
         pixels_of(picture, (4, 4, 3), resize=False)

@@ -16,14 +16,17 @@ from tests.evaluation.test_classification import chain
 from tests.sampling.two_modalities import IDS, TEXT, V, network
 
 
+def exact():
+    return unified(V, TEXT, {"joint": 1.0}, linear(), linear())
+
+
 @pytest.mark.parametrize("task", ["text_given_image", "image_given_text"])
 def test_bayes_rule(task):
     """With the exact network the likeliest image of a caption, and the reverse, are those of the enumerated law."""
     rows = np.array(list(itertools.product(*IDS)), np.int32)
     rows = rows[np.random.default_rng(0).permutation(len(rows))][:12]
-    objective = unified(V, TEXT, {"joint": 1.0}, linear(), linear())
     options = {"draws": 512, "batch_size": 4096, "chunk": 4}
-    found = retrieval_nats(network(), objective, {"ends": {}}, (), rows, 3, task, TEXT, 2, **options)
+    found = retrieval_nats(network(), exact(), {"ends": {}}, (), rows, 3, task, TEXT, 2, **options)
     for group, (i, j) in itertools.product(range(4), itertools.product(range(3), repeat=2)):
         text, image = rows[3 * group + i, :2].tolist(), rows[3 * group + j, 2:].tolist()
         given = [V, V, *image] if task == "text_given_image" else [*text, V, V]
@@ -49,7 +52,9 @@ def test_accuracy_both_ways():
 
 def test_too_few_rows_are_refused():
     with pytest.raises(UserError, match="5 choices of 4 rows; accepted: 2 to 4"):
-        retrieval_nats(None, None, {}, (), np.zeros((4, 4), int), 5, "joint", TEXT, 2, draws=2, batch_size=1, chunk=4)
+        retrieval_nats(
+            network(), exact(), {}, (), np.zeros((4, 4), int), 5, "joint", TEXT, 2, draws=2, batch_size=1, chunk=4
+        )
 
 
 def test_nearest_is_that_of_a_tree():

@@ -11,48 +11,54 @@ from scipy.cluster.vq import kmeans2
 from mdlm_jax.image_tokenizers import fsq
 from mdlm_jax.image_tokenizers.codebook import Codebook, follow, nearest, restart_dead, straight_through
 
-VECTORS = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [5.0, 5.0], [5.0, 7.0], [9.0, 0.0]])
-CODES = jnp.array([[0.0, 0.0], [5.0, 6.0], [9.0, 9.0]])
+VECTORS = np.float32([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [5.0, 5.0], [5.0, 7.0], [9.0, 0.0]])
+CODES = np.float32([[0.0, 0.0], [5.0, 6.0], [9.0, 9.0]])
 
 
+@pytest.fixture
+def vectors():
+    return jnp.asarray(VECTORS)
+
+
+@pytest.fixture
 def codebook():
-    return Codebook(CODES, jnp.ones(3), CODES)
+    return Codebook(jCODES, jnp.ones(3), jCODES)
 
 
-def test_nearest_is_the_least_distance():
-    distances = np.linalg.norm(np.asarray(VECTORS)[:, None] - np.asarray(CODES), axis=-1)
-    np.testing.assert_array_equal(nearest(CODES, VECTORS), distances.argmin(axis=1))
+def test_nearest_is_the_least_distance(codebook, vectors):
+    distances = np.linalg.norm(VECTORS[:, None] - CODES, axis=-1)
+    np.testing.assert_array_equal(nearest(codebook.codes, vectors), distances.argmin(axis=1))
 
 
-def test_without_memory_it_is_lloyds_update():
+def test_without_memory_it_is_lloyds_update(vectors):
     start = jnp.array([[0.0, 0.0], [5.0, 6.0], [9.0, 1.0]])
     after = Codebook(start, jnp.ones(3), start)
     for rounds in (1, 2):
-        after = follow(after, VECTORS, nearest(after.codes, VECTORS), decay=0.0)
-        fitted, _ = kmeans2(np.asarray(VECTORS), np.asarray(start), iter=rounds, minit="matrix")
+        after = follow(after, vectors, nearest(after.codes, vectors), decay=0.0)
+        fitted, _ = kmeans2(VECTORS, np.asarray(start), iter=rounds, minit="matrix")
         np.testing.assert_allclose(after.codes, fitted, atol=1e-6)
 
 
-def test_an_unused_code_stays():
-    after = follow(codebook(), VECTORS, jnp.array([0, 0, 0, 1, 1, 0]), decay=0.0)
+def test_an_unused_code_stays(codebook, vectors):
+    after = follow(codebook, vectors, jnp.array([0, 0, 0, 1, 1, 0]), decay=0.0)
     np.testing.assert_allclose(after.codes, [[2.5, 0.25], [5.0, 6.0], [9.0, 9.0]])
 
 
-def test_moving_average_is_the_weighted_mean():
+def test_moving_average_is_the_weighted_mean(codebook, vectors):
     """With a fixed assignment, n steps leave decay^n of the start and 1 - decay^n of the batch."""
-    chosen, after = jnp.array([0, 0, 0, 1, 1, 2]), codebook()
+    chosen, after = jnp.array([0, 0, 0, 1, 1, 2]), codebook
     for _ in range(7):
-        after = follow(after, VECTORS, chosen, decay=0.9)
+        after = follow(after, vectors, chosen, decay=0.9)
     kept, sums = 0.9**7, np.array([[1.0, 1.0], [10.0, 12.0], [9.0, 0.0]])
     counts = kept + (1 - kept) * np.array([3, 2, 1])
-    expected = (kept * np.asarray(CODES) + (1 - kept) * sums) / counts[:, None]
+    expected = (kept * CODES + (1 - kept) * sums) / counts[:, None]
     np.testing.assert_allclose(after.codes, expected, rtol=1e-5)
 
 
-def test_only_dead_codes_start_again():
+def test_only_dead_codes_start_again(vectors):
     counts = jnp.array([0.05, 2.0, 0.2])
-    before = Codebook(CODES, counts, CODES * counts[:, None])
-    after = restart_dead(jax.random.key(0), before, VECTORS, least=0.1)
+    before = Codebook(jnp.asarray(CODES), counts, CODES * counts[:, None])
+    after = restart_dead(jax.random.key(0), before, vectors, least=0.1)
     assert any((after.codes[0] == vector).all() for vector in VECTORS)
     np.testing.assert_array_equal(after.codes[1:], CODES[1:])
     np.testing.assert_allclose(after.sums / after.counts[:, None], after.codes, rtol=1e-6)

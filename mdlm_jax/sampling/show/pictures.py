@@ -60,14 +60,14 @@ class Pictures(NamedTuple):
             return None
         lines = []
         for line in image:
-            shown = [self.pixel_of(value) for value in line]
+            shown = [self.pixel_of(np.atleast_1d(value)) for value in line]
             if coloured:
                 lines.append(Text.assemble(*(("  ", f"on rgb({','.join(map(str, p.colour))})") for p in shown)))
             else:
                 lines.append(Text("".join(2 * p.letter for p in shown)))
         return Text("\n").join(lines)
 
-    def pixel_of(self, value: Integer[np.ndarray, "*channels"]) -> Pixel:
+    def pixel_of(self, value: Integer[np.ndarray, "channels"]) -> Pixel:
         """How a level, a grey or a colour is shown."""
         grey = self.pixels[int(np.mean(value))]
         return grey._replace(colour=tuple(map(int, value))) if value.size == 3 else grey
@@ -95,7 +95,7 @@ def write_pictures(
     for ax in axes:
         ax.axis("off")
     for ax, (row, image) in zip(axes, rows, strict=False):
-        ax.imshow([[pictures.pixel_of(value).colour for value in line] for line in image])
+        ax.imshow([[pictures.pixel_of(np.atleast_1d(value)).colour for value in line] for line in image])
         ax.set_title(textwrap.fill(pictures.caption_of(row, tokenizer), CAPTION_WIDTH), fontsize=8, y=-0.1, va="top")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
