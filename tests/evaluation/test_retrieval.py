@@ -17,7 +17,7 @@ from tests.sampling.two_modalities import IDS, TEXT, V, network
 
 
 def exact():
-    return unified(V, TEXT, {"joint": 1.0}, linear(), linear())
+    return unified(V, TEXT, 2, {"joint": 1.0}, linear(), linear())
 
 
 @pytest.mark.parametrize("task", ["text_given_image", "image_given_text"])
