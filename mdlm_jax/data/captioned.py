@@ -182,7 +182,7 @@ def rows_of_uniform(layout: Layout) -> tuple[Rows, Rows]:
     return rows(0), rows(1)
 
 
-def known_entropies(source: str, layout: Layout) -> dict[str, float]:
+def known_entropies(source: str, layout: Layout | ImageLayout) -> dict[str, float]:
     """Of the tasks whose entropy is known, in nats a row: all but those of `digits`, whose captions given images it is.
 
     Args:
