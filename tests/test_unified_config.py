@@ -54,7 +54,7 @@ def test_small_study_of_unidisc():
 @pytest.mark.slow
 def test_small_study_trains_at_a_quarter_of_its_width():
     """20 steps on a CPU, with finite losses."""
-    narrow = ["model.size=''", "model.layers=12", "model.width=192", "model.heads=3", "model.key_value_heads=3"]
+    narrow = ["model.size=", "model.layers=12", "model.width=192", "model.heads=3", "model.key_value_heads=3"]
     narrow += ["model.mlp_width=768", "train.batch_size=1", "train.compute_dtype=float32", "objective.weighting=bound"]
     narrow += ["objective.tasks=text=0.5,image=0.5", "eval.sequences=2", "eval.draws=2", "eval.batch_size=1"]
     config = load_config("unidisc_small", [f"--config.{one}" for one in (*narrow, "steps=20", "optim.lr=1e-3")])
