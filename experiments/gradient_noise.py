@@ -3,10 +3,10 @@
     python experiments/gradient_noise.py
 
 Each objective trains 4 thousand parameters on bytes of the Python standard library, with a learned density.
-Then 2,048 rows give two gradients each, with their own noise: what the two differ by is noise, the rest of the variance
+Then 1,024 rows give two gradients each, with their own noise: what the two differ by is noise, the rest of the variance
 is that of the rows. All densities are measured on the same network, where the expected gradient is the same. Noise
 levels are drawn independently here; in training they are stratified over a batch. Writes
-experiments/results/gradient_noise.json and docs/images/gradient_noise.png. Four minutes on one core.
+experiments/results/gradient_noise.json and docs/images/gradient_noise.png. Two seeds; some minutes on one core.
 """
 
 import json
@@ -44,7 +44,7 @@ OBJECTIVES = {
     "gidd": ({}, 8e-3, True),
 }
 LEARNED, BELL = "learned:floor=0.2,rate=0.01", "bell:mean=0.5,width=0.2,floor=0.1"
-STEPS, SEEDS, ROWS, CHUNK = 2000, 3, 2048, 64
+STEPS, SEEDS, ROWS, CHUNK = 1000, 2, 1024, 64
 RESULTS = root / "experiments" / "results" / "gradient_noise.json"
 FIGURE = root / "docs" / "images" / "gradient_noise.png"
 
