@@ -82,5 +82,5 @@ def test_uniform_rows():
 
 
 def test_order_is_for_rows_of_both():
-    with pytest.raises(UserError, match=r"config.objective.order is 'flipped'; accepted: text_first"):
+    with pytest.raises(UserError, match=r"objective.order is 'flipped'; accepted: text_first; other orders only"):
         plan(load_config("base", ["--config.objective.name=ar", "--config.objective.order=flipped"]))

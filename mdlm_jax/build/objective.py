@@ -37,7 +37,8 @@ def objective_of(config: ConfigDict, mask_id: int) -> Objective:
         factory = ar_without_start if config.data.extra_token else factory
         factory = ar_of_modalities if config.data.source in CAPTIONED else factory
     if options.order != "text_first" and factory is not ar_of_modalities:
-        refuse("objective.order", options.order, f"text_first, but for ar on {' or '.join(CAPTIONED)}")
+        accepted = f"text_first; other orders only with objective.name=ar on {', '.join(CAPTIONED)}"
+        refuse("objective.order", options.order, accepted)
     objective = made(options.name, factory, config, mask_id)
     if is_plugin(options.name):
         check_objective(options.name, objective, config.data.sequence_length, mask_id)

@@ -4,7 +4,6 @@ mdlm-jax sweep run experiments/unified_small.py --workers 1
 python experiments/unified_small.py runs/unified_small    # nats of text and of images apart
 
 Both answer in every direction: `unified` trains the joint and both conditionals, AR reads half of its rows image first.
-The results are not stored yet.
 """
 
 from ml_collections import ConfigDict

@@ -38,7 +38,7 @@ def rate_curves(curves: Sequence[dict[str, Any]], title: str) -> Figure:
     ]
     rates = [row["rate"] for row in means] + [row[end] for row in bests for end in ("from", "to")]
     losses = [row[end] for row in means for end in ("low", "high")]
-    x, left = (charts.x(field, "learning rate at the base", rates, charts.PLAIN) for field in ("rate", "from"))
+    x, left = (charts.x(field, "learning rate", rates, charts.PLAIN) for field in ("rate", "from"))
     y, bottom = (charts.y(field, charts.NATS, losses) for field in ("loss", "low"))
     color = alt.Color("size:N", scale=alt.Scale(domain=sizes, range=PALETTE[: len(sizes)]), sort=sizes)
     of_means, of_bests = alt.Chart(charts.data(means)), alt.Chart(charts.data(bests))
