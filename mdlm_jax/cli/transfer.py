@@ -58,9 +58,15 @@ def _transfer(options) -> int:
     stored = {"parametrization": parametrization, "steps": tuned.steps, "seeds": options.seeds, "curves": kept}
     write_out(options.folder / "transfer.json", json.dumps(stored, indent=1) + "\n", "--folder")
     write_out(options.folder / "transfer.html", transfer_page(kept, parametrization, methods), "--folder")
+    print(options.folder / "transfer.html")
+    if not best.interior:
+        print(
+            f"{options.folder}: best.py is not written: the best rate of {curves[0].size} is {best.rate:.3g} "
+            f"or beyond, at an end of the rates; --config.optim.lr={best.rate:.3g} puts it in their middle"
+        )
+        return 1
     about = f"{curves[-1].size} with the learning rate tuned at {curves[0].size}: {best.rate:.3g}, {parametrization}."
     write_out(options.folder / "best.py", config_file(tuned, about), "--folder")
-    print(options.folder / "transfer.html")
     print(options.folder / "best.py")
     return 1 if summary.failed else 0
 

@@ -38,9 +38,10 @@ def transfer_page(curves: Sequence[dict[str, Any]], parametrization: str, method
 
 def _sentence(curve: dict[str, Any]) -> str:
     best, moved = curve["best"], curve["moved"]
-    sentence = f"{curve['size']}: best rate {best['rate']:.3g} [{best['low']:.3g}, {best['high']:.3g}]"
+    known = f"[{best['low']:.3g}, {best['high']:.3g}]" if best["interior"] else "or beyond"
+    sentence = f"{curve['size']}: best rate {best['rate']:.3g} {known}"
     if moved is None:
-        return f"{sentence}, the base."
+        return f"{sentence}, the base{'' if best['interior'] else ': at an end of the rates'}."
     return (
         f"{sentence}, {moved['factor']:.2f} [{moved['low']:.2f}, {moved['high']:.2f}] of the base: {curve['verdict']}."
     )

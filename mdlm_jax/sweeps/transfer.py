@@ -10,6 +10,7 @@ from rich.table import Table
 
 from mdlm_jax.build.plan import plan
 from mdlm_jax.config import override
+from mdlm_jax.costs.flops import num_parameters
 from mdlm_jax.errors import UserError
 from mdlm_jax.laws import BestRate, Shift, best_rate, shift
 from mdlm_jax.models.architecture import Architecture
@@ -37,20 +38,28 @@ def transfer_grid(config: ConfigDict, sizes: Sequence[str], seeds: int) -> list[
 
     Args:
         config: The base, of a named size. Its parametrization gets the shape of the base as its base shape.
-        sizes: Names of the larger sizes.
+        sizes: Names of the larger sizes, in any order.
         seeds: Seeds of each rate.
+
+    Returns:
+        The configs of the base, then those of the other sizes by their parameters without embeddings.
 
     Raises:
         UserError: A config cannot be planned, or a size is no larger one.
     """
     base = plan(config)
-    grid = []
+    keys = {"budget": 0.0, "steps": base.steps} | _base_shape(config, base.architecture)
+    by_parameters, smallest = [], num_parameters(base.architecture).non_embedding
     for size in dict.fromkeys([config.model.size, *sizes]):
-        keys = {"model.size": size, "budget": 0.0, "steps": base.steps} | _base_shape(config, base.architecture)
-        sized = override(config, [f"--config.{key}={value}" for key, value in keys.items()])
-        a = plan(sized).architecture
-        if size != config.model.size and (a.width < base.architecture.width or a.layers < base.architecture.layers):
+        sized = override(config, [f"--config.{key}={value}" for key, value in {"model.size": size, **keys}.items()])
+        own, least = plan(sized).architecture, base.architecture
+        parameters = num_parameters(own).non_embedding
+        larger = own.width >= least.width and own.layers >= least.layers and parameters > smallest
+        if size != config.model.size and not larger:
             raise UserError(f"--sizes={','.join(sizes)}: {size} is no larger network than {config.model.size}")
+        by_parameters.append((parameters, sized))
+    grid = []
+    for _, sized in sorted(by_parameters, key=lambda pair: pair[0]):
         for factor in FACTORS:
             for seed in range(config.seed, config.seed + seeds):
                 rate = float(f"{factor * config.optim.lr:.6g}")  # exactly the value in the run's name
@@ -107,10 +116,12 @@ def _curves(experiment: Experiment, folder: pathlib.Path) -> list[SizeCurve]:
     return curves
 
 
-def verdict(curve: SizeCurve) -> str:
-    """Whether the best rate stayed, as far as the interval says."""
-    if not curve.best.interior:
+def verdict(curve: SizeCurve, base: SizeCurve) -> str:
+    """Whether the best rate stayed where it is for the base, as far as the interval says."""
+    if not (curve.best.interior and base.best.interior):
         return "at an end of the rates"
+    if curve.size == base.size:
+        return "base"
     low, high = curve.moved.low, curve.moved.high
     if low >= 1 / STAYS and high <= STAYS:
         return "stays"
@@ -128,9 +139,9 @@ def transfer_table(curves: Sequence[SizeCurve]) -> Table:
             curve.size,
             f"{curve.parameters:,}",
             ", ".join(shown),
-            f"{best.rate:.3g} [{best.low:.3g}, {best.high:.3g}]",
+            f"{best.rate:.3g} [{best.low:.3g}, {best.high:.3g}]" if best.interior else f"{best.rate:.3g} or beyond",
             f"{moved.factor:.2f} [{moved.low:.2f}, {moved.high:.2f}]" if number else "",
-            verdict(curve) if number else "base",
+            verdict(curve, curves[0]),
         )
     return table
 
@@ -141,11 +152,12 @@ def transfer_as_json(curves: Sequence[SizeCurve]) -> list[dict[str, Any]]:
     for number, curve in enumerate(curves):
         best = {name: value for name, value in curve.best._asdict().items() if name != "replicates"}
         one = curve._asdict() | {"best": best, "moved": curve.moved._asdict() if number else None}
-        kept.append(one | {"verdict": verdict(curve) if number else "base"})
+        kept.append(one | {"verdict": verdict(curve, curves[0])})
     return kept
 
 
 def tuned_config(config: ConfigDict, curves: Sequence[SizeCurve]) -> ConfigDict:
     """The config of the largest size with the best rate of the base."""
-    (found,) = [one for one in transfer_grid(config, [curves[-1].size], 1) if one.model.size == curves[-1].size][:1]
+    grid = transfer_grid(config, [curves[-1].size], 1)
+    found = next(one for one in grid if one.model.size == curves[-1].size)
     return override(found, [f"--config.optim.lr={float(f'{curves[0].best.rate:.3g}')!r}"])

@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import pytest
 
+from mdlm_jax.cli.main import main
 from mdlm_jax.config import override
 from mdlm_jax.configs import base
 from mdlm_jax.errors import UserError
 from mdlm_jax.laws import best_rate, shift
 from mdlm_jax.report.transfer_page import transfer_page
-from mdlm_jax.sweeps import transfer
+from mdlm_jax.sweeps import launchers, transfer
 from tests.report import fake_run
 from tests.sweeps.test_tune import best_rate as known_rate
 
@@ -42,16 +43,24 @@ def test_grid_of_a_budget_has_equal_steps():
 def test_smaller_sizes_are_refused():
     with pytest.raises(UserError, match="1k is no larger network than 4k"):
         transfer.transfer_grid(config_of(), ["1k"], seeds=1)
+    wide = override(config_of(), ["--config.model.size=85M"])
+    with pytest.raises(UserError, match="75M is no larger network than 85M"):  # deeper, of smaller MLPs
+        transfer.transfer_grid(wide, ["75M"], seeds=1)
 
 
-def test_known_optima_are_found(tmp_path, monkeypatch):
-    def launcher(folder, starting, jobs):
-        for job in starting:
-            monkeypatch.setattr(sys, "argv", ["", str(job.folder)])
+def trained_at_once(folder, starting, jobs):
+    """A launcher that writes the known results."""
+    for job in starting:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["", str(job.folder)])
             exec(fake_run.CHILD, {})
 
+
+def test_known_optima_are_found(tmp_path):
     config = config_of()
-    summary, curves = transfer.run_transfer(config, ["12k", "33k"], 2, tmp_path / "runs", launcher)
+    summary, curves = transfer.run_transfer(config, ["33k", "12k"], 2, tmp_path / "runs", trained_at_once)
+    assert [curve.size for curve in curves] == ["4k", "12k", "33k"]
+    assert transfer.verdict(curves[0], curves[0]) == "base"
     assert (summary.done, summary.failed, summary.left) == (42, 0, 0)
     for curve in curves:
         best = curve.best
@@ -66,6 +75,33 @@ def test_known_optima_are_found(tmp_path, monkeypatch):
     kept = transfer.transfer_as_json(curves)
     page = transfer_page(json.loads(json.dumps(kept)), "completep", ["how"])
     assert "33k: best rate 0.0148" in page
+
+
+def test_base_at_an_end_of_the_rates(tmp_path, monkeypatch, capsys):
+    """The grid ends at 0.008, below the best rates, 0.025 and 0.015."""
+    monkeypatch.setattr(launchers, "local", lambda workers: trained_at_once)
+    words = ["--config", "base", "--sizes", "33k", "--folder", str(tmp_path / "runs"), "--config.model.size=4k"]
+    with pytest.raises(SystemExit) as ended:
+        main(["transfer", *words, "--config.model.parametrization=standard", "--config.optim.lr=0.001"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "best.py is not written" in said and "0.008 or beyond" in said and "--config.optim.lr=0.008" in said
+    stored = json.loads((tmp_path / "runs/transfer.json").read_text())
+    assert {curve["verdict"] for curve in stored["curves"]} == {"at an end of the rates"}
+    assert "the base: at an end of the rates" in (tmp_path / "runs/transfer.html").read_text()
+    assert not (tmp_path / "runs/best.py").exists()
+
+
+def test_inside_beside_a_base_at_an_end():
+    """The larger curve alone has its minimum inside."""
+    rates = [0.01, 0.02, 0.04]
+    falling, inside = ([[loss, loss + 0.01] for loss in losses] for losses in ([3.0, 2.5, 2.2], [3.0, 2.5, 2.7]))
+    curves = []
+    for number, (size, losses) in enumerate({"4k": falling, "33k": inside}.items()):
+        best = best_rate(rates, losses, seed=number)
+        curves.append(transfer.SizeCurve(size, 1, rates, losses, best, shift(best, curves[0].best if curves else best)))
+    assert [curve.best.interior for curve in curves] == [False, True]
+    assert [transfer.verdict(curve, curves[0]) for curve in curves] == ["at an end of the rates"] * 2
 
 
 def test_intervals_are_those_of_the_parabola():
