@@ -1,11 +1,15 @@
 """A run that fine-tuned a public model, written as that kind of model again."""
 
+import functools
 import json
 import pathlib
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from mdlm_jax.build.network import lora_of
 from mdlm_jax.config import to_json
+from mdlm_jax.configs.base import KEYS
 from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.lora import merged
@@ -74,7 +78,7 @@ def _check_objective(folder: pathlib.Path, run: Run, source: Source) -> None:
 
 def _training(folder: pathlib.Path, run: Run) -> dict[str, Any]:
     """What the written folder says of the run."""
-    inputs, result = read_inputs(folder), None
+    inputs, result, config = read_inputs(folder), None, _without_folders(run.config)
     tokens, flops = totals(read_lineage(folder) or SCRATCH, run.plan, run.step)
     if (folder / FILE_NAME).exists():
         found = read_result(folder / FILE_NAME)
@@ -85,9 +89,20 @@ def _training(folder: pathlib.Path, run: Run) -> dict[str, Any]:
         "step": run.step,
         "tokens": tokens,
         "flops": flops,
-        "parameterization": run.config.objective.to_dict(),
+        "parameterization": config["objective"],
         "tokenizer": run.tokenizer.fingerprint,
         "data": inputs.corpus if inputs else None,
         "evaluation": result,
-        "config": json.loads(to_json(run.config)),
+        "config": config,
     }
+
+
+def _without_folders(config: ConfigDict) -> dict[str, Any]:
+    """The config with base names for paths: a folder that is published says nothing of the machine's folders."""
+    found = json.loads(to_json(config))
+    names = [name for name, key in KEYS.items() if key.path or key.plugin]
+    for name in ("start_from", "branch_from", *names):
+        *parents, leaf = name.split(".")
+        node = functools.reduce(dict.__getitem__, parents, found)
+        node[leaf] = ",".join(pathlib.PurePath(part.strip()).name for part in node[leaf].split(","))
+    return found

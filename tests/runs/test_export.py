@@ -51,6 +51,8 @@ def test_folder_says_how_it_was_trained(trained, tmp_path):
     assert (said["data"], said["tokenizer"]) == (inputs["corpus"], inputs["tokenizer"])
     assert said["evaluation"] == result and said["config"]["steps"] == STEPS
     assert said["parameterization"]["name"] == "ar"
+    assert (said["config"]["start_from"], said["config"]["data"]["path"]) == ("model", "chats.jsonl")
+    assert str(trained) not in (tmp_path / "tuned/training.json").read_text()
     head, card = (tmp_path / "tuned/README.md").read_text().split("---\n")[1:]
     assert "library_name: transformers" in head
     digest = hashlib.sha256((tmp_path / "tuned/tokenizer.json").read_bytes()).hexdigest()
