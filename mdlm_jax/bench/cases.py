@@ -39,8 +39,9 @@ POPULATIONS, DEVICES = (1, 4, 16), (1, 2, 4, 8)
 
 
 def _around(base: Case, rounds: int, matmul_width: int, small: Case, **others: dict) -> Suite:
-    """The base and, by name, the options in which others differ."""
-    cases = {"base": base} | {name.replace("_", " "): base._replace(**changes) for name, changes in others.items()}
+    """The base and, by name, the options in which others differ; `beside_torch` is one of them."""
+    alone = base._replace(beside_torch=False)
+    cases = {"base": base} | {name.replace("_", " "): alone._replace(**changes) for name, changes in others.items()}
     return Suite(cases, rounds, matmul_width, small)
 
 
@@ -58,7 +59,7 @@ SUITES = {
         1,
         64,
         _TINY._replace(batch_size=8),
-        scored_only={"scored_only": True},
+        scored_only={"scored_only": True, "beside_torch": True},
         dispatched_together={"steps_per_dispatch": 3},
     ),
     "quick": _around(
@@ -66,7 +67,7 @@ SUITES = {
         3,
         1024,
         _SMALL,
-        ar={"objective": "ar"},
+        ar={"objective": "ar", "beside_torch": True},
         scored_only={"scored_only": True, "beside_torch": True},
         blocks={"objective": "blocks"},
         einsum={"attention": "einsum"},
