@@ -104,7 +104,7 @@ def test_axes_draw_the_counter_they_name(tmp_path, counter):
     spent = {run.run_id: run.flops[counter] for run in results}
     last = {}
     for figure in filter(None, figures(study)):
-        for encoding, rows in layers(figure.chart.to_dict(validate=False)):
+        for encoding, rows in layers(figure.chart):
             if encoding.get("x", {}).get("field") != "C":
                 continue
             assert COUNTER_LABELS[counter] in encoding["x"]["title"]
@@ -120,7 +120,7 @@ def test_shapes_of_overlapping_objectives():
     """Two objectives with the same losses stay visible: hollow points of two shapes, lines of two widths."""
     budgets = (1e10, 3e10, 1e11)
     runs = sweep("any_order", 1.0, budgets, noise=0.0) + sweep("masked", 1.0, budgets, noise=0.0)
-    (panel,) = loss_against_flops(analyse(runs)).chart.to_dict()["concat"]
+    (panel,) = loss_against_flops(analyse(runs)).chart["concat"]
     points = [layer for layer in panel["layer"] if layer["mark"].get("filled") is False]
     assert [layer["encoding"]["shape"]["scale"]["range"] for layer in points] == [["square", "triangle-up"]]
     lines = [

@@ -117,10 +117,10 @@ def test_loss_without_a_bound():
     analysis = analyse(results)
     assert all("masked_lm" not in (c.reference, c.other) for c in analysis.comparisons)
     assert any("masked_lm: its loss bounds no likelihood" in sentence for sentence in not_supported(analysis))
-    shared_panel, own_panel = loss_against_flops(analysis).chart.to_dict()["concat"]
+    shared_panel, own_panel = loss_against_flops(analysis).chart["concat"]
     domains = [panel["layer"][0]["encoding"]["color"]["scale"]["domain"] for panel in (shared_panel, own_panel)]
     assert domains == [["ar", "any_order", "masked"], ["masked_lm"]] and "own axis" in own_panel["title"]
-    panels = isoflops(analysis).chart.to_dict()["concat"]
+    panels = isoflops(analysis).chart["concat"]
     limits = {panel["title"]: panel["layer"][0]["encoding"]["y"]["scale"]["domain"] for panel in panels}
     own = limits.pop("masked_lm (bounds no likelihood: its own axis)")
     assert limits["ar"] == limits["any_order"] == limits["masked"] != own

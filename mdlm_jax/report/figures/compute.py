@@ -8,7 +8,7 @@ import numpy as np
 from mdlm_jax.laws import Optima, Refusal, frontier
 from mdlm_jax.report.analysis import Analysis, Comparison, likelihoods
 from mdlm_jax.report.figures import charts
-from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.charts import Figure, Specification
 
 MAIN = 3.2  # of the widths of three panels, what the panel of all likelihoods may take
 
@@ -27,7 +27,7 @@ def _law(name: str, best: Optima) -> list[dict]:
     return [{"objective": name, "C": c, "loss": law.coefficient * c**law.exponent} for c in budgets]
 
 
-def _panel(analysis: Analysis, names: list[str], title: str, width: int) -> alt.LayerChart:
+def _panel(analysis: Analysis, names: list[str], title: str, width: int) -> Specification:
     picked = alt.selection_point(name=f"{names[0]}_picked", fields=["objective"], bind="legend")
     runs = [
         {
@@ -58,9 +58,8 @@ def _panel(analysis: Analysis, names: list[str], title: str, width: int) -> alt.
         .encode(opacity=dim(1.0)),
     ]
     layers = [layer.encode(x=x, y=y, color=charts.color(names, analysis.runs)) for layer in layers]
-    layers[0], layers[2] = layers[0].encode(shape=shape), layers[2].encode(shape=shape)
-    layered = alt.layer(*layers).properties(width=width, height=340, title=title)
-    return charts.zoomed(layered.add_params(picked), f"{names[0]}_loss")
+    layers[0], layers[2] = layers[0].encode(shape=shape).add_params(picked), layers[2].encode(shape=shape)
+    return charts.layered(layers, width=width, height=340, title=title, zoom=f"{names[0]}_loss")
 
 
 def loss_against_flops(analysis: Analysis) -> Figure | None:
@@ -86,7 +85,7 @@ def loss_against_flops(analysis: Analysis) -> Figure | None:
     )
 
 
-def _multiplier(analysis: Analysis, comparison: Comparison, domain: list[float], width: int) -> alt.LayerChart:
+def _multiplier(analysis: Analysis, comparison: Comparison, domain: list[float], width: int) -> Specification:
     value: Any = comparison.multiplier  # no Refusal: those have no panel
     rows = [
         {"loss": loss, "value": middle, "low": low, "high": high, "objective": comparison.other}
@@ -107,9 +106,9 @@ def _multiplier(analysis: Analysis, comparison: Comparison, domain: list[float],
     ]
     pair = f"{comparison.other} / {comparison.reference}"
     mean = f"×{value.mean:.3g} [{value.mean_low:.3g}, {value.mean_high:.3g}]"
-    heading = alt.Title(text=f"control: {pair}" if comparison.control else pair, subtitle=f"{mean}, geometric mean")
-    layered = alt.layer(*layers).properties(width=width, height=260, title=heading)
-    return charts.zoomed(layered, f"{comparison.other}_over_{comparison.reference}")
+    heading = {"text": f"control: {pair}" if comparison.control else pair, "subtitle": f"{mean}, geometric mean"}
+    zoom = f"{comparison.other}_over_{comparison.reference}"
+    return charts.layered(layers, width=width, height=260, title=heading, zoom=zoom)
 
 
 def multipliers(analysis: Analysis) -> Figure | None:

@@ -58,5 +58,5 @@ def _panel(rows: list[Row], growth: str, activation: str, legend: bool):
         detail="of:N",
         tooltip=charts.tips(parametrization="", of="", times=".3~g", value=".3f"),
     )
-    layered = alt.layer(lines, band).properties(width=charts.width(3, LEGEND + 60), height=HEIGHT, title=activation)
-    return charts.zoomed(layered, f"{growth}_{activation}")
+    width = charts.width(3, LEGEND + 60)
+    return charts.layered([lines, band], width=width, height=HEIGHT, title=activation, zoom=f"{growth}_{activation}")

@@ -5,7 +5,7 @@ import altair as alt
 from mdlm_jax.laws import Frontier, Refusal
 from mdlm_jax.report.analysis import likelihoods
 from mdlm_jax.report.figures import charts
-from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.charts import Figure, Specification
 from mdlm_jax.report.study import Study
 
 FRONTIER_POINTS = 150  # of the 1,500 that are read, what a panel can show
@@ -18,7 +18,7 @@ def _frontier(found: Frontier) -> list[dict]:
     ]
 
 
-def _panel(study: Study, name: str, losses: list[float | None], first: bool, num_panels: int) -> alt.LayerChart:
+def _panel(study: Study, name: str, losses: list[float | None], first: bool, num_panels: int) -> Specification:
     counter = study.analysis.counter
     shown = [run for run in study.analysis.runs[name] if run.run_id in study.curves]
     rows = [
@@ -38,8 +38,7 @@ def _panel(study: Study, name: str, losses: list[float | None], first: bool, num
         frontier = alt.Chart(charts.data(_frontier(found))).mark_line(strokeWidth=2.2, color="black")
         layers.append(frontier.encode(x=x, y=y))
     own = "" if name in likelihoods(study.analysis) else " (own axis)"
-    layered = alt.layer(*layers).properties(width=width, height=270, title=name + own)
-    return charts.zoomed(layered, f"learning_{name}")
+    return charts.layered(layers, width=width, height=270, title=name + own, zoom=f"learning_{name}")
 
 
 def learning_curves(study: Study) -> Figure | None:

@@ -5,14 +5,14 @@ import numpy as np
 
 from mdlm_jax.laws import Cells, Crossing, best_size
 from mdlm_jax.report.figures import charts
-from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.charts import Figure, Specification
 from mdlm_jax.report.repeated import Repeated
 from mdlm_jax.style import number
 
 EPOCHS = "epochs over the unique tokens"
 
 
-def _sizes(found: Repeated, name: str, losses: list[float | None], first: bool, panels: int) -> alt.LayerChart:
+def _sizes(found: Repeated, name: str, losses: list[float | None], first: bool, panels: int) -> Specification:
     runs, table = found.runs[name], found.cells[name]
     points = [
         {"epochs": run.epochs, "loss": run.loss, "N": run.parameters_non_embedding, "run": run.run_id, "seed": run.seed}
@@ -34,8 +34,8 @@ def _sizes(found: Repeated, name: str, losses: list[float | None], first: bool, 
         alt.Chart(charts.data(points)).mark_point(filled=True, size=36).encode(x=x, y=y, color=color, tooltip=tooltip),
     ]
     own = "" if runs[0].bound != "none" else " (bounds no likelihood: its own axis)"
-    layered = alt.layer(*layers).properties(width=width, height=270, title=name + own)
-    return charts.zoomed(layered, f"epochs_{found.unique_tokens}_{name}")
+    zoom = f"epochs_{found.unique_tokens}_{name}"
+    return charts.layered(layers, width=width, height=270, title=name + own, zoom=zoom)
 
 
 def _best(name: str, table: Cells) -> list[dict]:
@@ -57,7 +57,7 @@ def _crossings(found: Repeated) -> list[dict]:
     return rows
 
 
-def _together(found: Repeated, losses: list[float | None], panels: int) -> alt.LayerChart:
+def _together(found: Repeated, losses: list[float | None], panels: int) -> Specification:
     names = [name for name, runs in found.runs.items() if runs[0].bound != "none"]
     rows = [row for name in names for row in _best(name, found.cells[name])]
     color = charts.color(names, found.runs)
@@ -78,8 +78,8 @@ def _together(found: Repeated, losses: list[float | None], panels: int) -> alt.L
         tooltip = charts.tips(objective="", epochs=".3~g", low=".3~g", high=".3~g")
         rules = marks.mark_rule(strokeDash=[5, 4], strokeWidth=1.6).encode(x=x, color=color, tooltip=tooltip)
         layers += [bands, rules]
-    layered = alt.layer(*layers).properties(width=width, height=270, title="best size of each")
-    return charts.zoomed(layered, f"epochs_{found.unique_tokens}_best")
+    zoom = f"epochs_{found.unique_tokens}_best"
+    return charts.layered(layers, width=width, height=270, title="best size of each", zoom=zoom)
 
 
 def _figure(found: Repeated) -> Figure:

@@ -5,13 +5,13 @@ import altair as alt
 from mdlm_jax.laws import Refusal
 from mdlm_jax.report.equal_compute import Cell
 from mdlm_jax.report.figures import charts
-from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.charts import Figure, Specification
 from mdlm_jax.report.text import comparisons
 
 ROW = 30  # pixels for each objective
 
 
-def _panel(cell: Cell, names: list[str], kind: str, index: int, panels: int) -> alt.LayerChart:
+def _panel(cell: Cell, names: list[str], kind: str, index: int, panels: int) -> Specification:
     runs = [
         {"objective": name, "loss": run.loss, "run": run.run_id, "seed": run.seed}
         for name in names
@@ -38,10 +38,8 @@ def _panel(cell: Cell, names: list[str], kind: str, index: int, panels: int) -> 
         ),
     ]
     heading = f"size {cell.size}, {cell.spent}" + kind
-    layered = alt.layer(*layers).properties(
-        width=charts.width(panels, 140), height=ROW * max(len(names), 2), title=heading
-    )
-    return charts.zoomed(layered, f"equal_{index}", along=["x"])
+    width, height = charts.width(panels, 140), ROW * max(len(names), 2)
+    return charts.layered(layers, width=width, height=height, title=heading, zoom=f"equal_{index}", along=["x"])
 
 
 def equal(cells: list[Cell]) -> Figure | None:

@@ -6,7 +6,7 @@ import numpy as np
 from mdlm_jax.laws import IsoFlop, Minimum, Refusal
 from mdlm_jax.report.analysis import Analysis, likelihoods
 from mdlm_jax.report.figures import charts
-from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.charts import Figure, Specification
 from mdlm_jax.style import number
 
 POINTS = 40  # of a drawn parabola
@@ -47,7 +47,7 @@ def _mark(curve: IsoFlop, minimum: Minimum) -> dict:
     return {"budget": curve.budget, "N": minimum.parameters, "loss": minimum.loss, "inside": minimum.interior}
 
 
-def _panel(analysis: Analysis, name: str, losses: list[float | None], first: bool, panels: int) -> alt.LayerChart:
+def _panel(analysis: Analysis, name: str, losses: list[float | None], first: bool, panels: int) -> Specification:
     curves = analysis.minima[name]
     fitted = [(curve, minimum) for curve, minimum in curves if not isinstance(minimum, Refusal)]
     sizes = [run.parameters_non_embedding for run in analysis.runs[name]]
@@ -74,8 +74,7 @@ def _panel(analysis: Analysis, name: str, losses: list[float | None], first: boo
         marks.transform_filter("!datum.inside").mark_point(**cross).encode(x=x, y=y, tooltip=tooltip),
     ]
     own = "" if name in likelihoods(analysis) else " (bounds no likelihood: its own axis)"
-    layered = alt.layer(*layers).properties(width=width, height=300, title=name + own)
-    return charts.zoomed(layered, f"isoflops_{name}")
+    return charts.layered(layers, width=width, height=300, title=name + own, zoom=f"isoflops_{name}")
 
 
 def isoflops(analysis: Analysis) -> Figure | None:

@@ -64,9 +64,11 @@ def _panel(board: Board, number: int, cells: dict[str, Interval], zero: bool = F
     if zero:
         line = alt.Chart(charts.data([{"value": 0.0}])).mark_rule(strokeDash=[4, 3], color="#666")
         layers.append(line.encode(x=value))
-    layered = alt.layer(*layers).properties(
+    return charts.layered(
+        layers,
         width=charts.width(COLUMNS, LABEL + 40),
         height=ROW * max(len(cells), 2),
         title=f"{column.task} ({column.items} items)",
+        zoom=f"{'difference' if zero else 'score'}_{number}",
+        along=["x"],
     )
-    return charts.zoomed(layered, f"{'difference' if zero else 'score'}_{number}", along=["x"])

@@ -6,7 +6,7 @@ import numpy as np
 from mdlm_jax.laws import Optima, Refusal, interval
 from mdlm_jax.report.analysis import Analysis
 from mdlm_jax.report.figures import charts
-from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.charts import Figure, Specification
 from mdlm_jax.report.text import findings
 
 POINTS = 30  # of a drawn law
@@ -29,7 +29,7 @@ def _law(name: str, best: Optima, what: str) -> list[dict]:
     return [{"objective": name, **dict(zip(columns, row, strict=True))} for row in zip(*columns.values(), strict=True)]
 
 
-def _panel(analysis: Analysis, what: str, fitted: dict[str, Optima], legend: bool) -> alt.LayerChart:
+def _panel(analysis: Analysis, what: str, fitted: dict[str, Optima], legend: bool) -> Specification:
     (symbol, title, labels), width = PANELS[what], charts.width(3, 120)
     names = list(analysis.runs)
     minima = [
@@ -51,8 +51,7 @@ def _panel(analysis: Analysis, what: str, fitted: dict[str, Optima], legend: boo
         shape=charts.shape(names, names, legend), tooltip=charts.tips(**{"objective": "", "C": ".3~g", what: form})
     )
     layers = [bands] * bool(banded) + [lines.encode(x=x, y=y, color=color), points.encode(x=x, y=y, color=color)]
-    layered = alt.layer(*layers).properties(width=width, height=270, title=f"{symbol}* against C")
-    return charts.zoomed(layered, f"optimal_{what}")
+    return charts.layered(layers, width=width, height=270, title=f"{symbol}* against C", zoom=f"optimal_{what}")
 
 
 def optimal_sizes(analysis: Analysis) -> Figure | None:

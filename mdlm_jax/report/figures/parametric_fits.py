@@ -5,7 +5,7 @@ import numpy as np
 
 from mdlm_jax.laws import HeldOut
 from mdlm_jax.report.figures import charts
-from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.charts import Figure, Specification
 from mdlm_jax.report.parametric_fits import PROFILED, ParametricFit
 from mdlm_jax.report.study import Study
 from mdlm_jax.report.text import audits, fits
@@ -18,7 +18,7 @@ def _fitted(study: Study) -> dict[str, ParametricFit]:
     return {name: surface for name, surface in study.parametric_fits.items() if isinstance(surface, ParametricFit)}
 
 
-def _residuals(study: Study, name: str, surface: ParametricFit, heights: list[float], first: bool) -> alt.LayerChart:
+def _residuals(study: Study, name: str, surface: ParametricFit, heights: list[float], first: bool) -> Specification:
     rows = [
         {"C": run.budget, "N": run.parameters_non_embedding, "residual": 100 * residual, "run": run.run_id}
         for run, residual in zip(study.analysis.runs[name], surface.residuals.tolist(), strict=True)
@@ -31,9 +31,8 @@ def _residuals(study: Study, name: str, surface: ParametricFit, heights: list[fl
     points = alt.Chart(charts.data(rows)).mark_point(filled=True, size=45, opacity=1)
     zero = alt.Chart(charts.data([{"zero": 0}])).mark_rule(strokeWidth=1.2).encode(y="zero:Q")
     tooltip = charts.tips(run="", residual=".2f", N=",")
-    layered = alt.layer(points.encode(x=x, y=y, color=color, tooltip=tooltip), zero)
-    layered = layered.properties(width=width, height=230, title=name)
-    return charts.zoomed(layered, f"residual_{name}")
+    layers = [points.encode(x=x, y=y, color=color, tooltip=tooltip), zero]
+    return charts.layered(layers, width=width, height=230, title=name, zoom=f"residual_{name}")
 
 
 def residuals(study: Study) -> Figure | None:
@@ -56,7 +55,7 @@ def residuals(study: Study) -> Figure | None:
     )
 
 
-def _profile(study: Study, parameter: str, legend: bool) -> alt.LayerChart:
+def _profile(study: Study, parameter: str, legend: bool) -> Specification:
     rows = []
     for name, surface in _fitted(study).items():
         found = surface.profiles[PROFILED.index(parameter)]
@@ -73,8 +72,8 @@ def _profile(study: Study, parameter: str, legend: bool) -> alt.LayerChart:
         x=x, y=y, color=charts.color(list(study.analysis.runs), study.analysis.runs, legend), tooltip=tooltip
     )
     line = alt.Chart(charts.data([{"one": 1}])).mark_rule(strokeDash=[6, 4], color="black").encode(y="one:Q")
-    layered = alt.layer(lines, line).properties(width=charts.width(3, 120), height=230, title=f"profile of {parameter}")
-    return charts.zoomed(layered, f"profile_{parameter}")
+    heading, zoom = f"profile of {parameter}", f"profile_{parameter}"
+    return charts.layered([lines, line], width=charts.width(3, 120), height=230, title=heading, zoom=zoom)
 
 
 def profiles(study: Study) -> Figure | None:
@@ -114,8 +113,8 @@ def held_out(study: Study) -> Figure | None:
     points = alt.Chart(charts.data(rows)).mark_line(point={"filled": True, "size": 60}, strokeWidth=1.2)
     tooltip = charts.tips(objective="", C=".3~g", bias=".2f", error=".2f")
     zero = alt.Chart(charts.data([{"zero": 0}])).mark_rule(strokeWidth=1.2).encode(y="zero:Q")
-    layered = alt.layer(points.encode(x=x, y=y, color=charts.color(names, names), tooltip=tooltip), zero)
-    layered = charts.zoomed(layered.properties(width=charts.WIDTH - 330, height=230), "held_out")
+    layers = [points.encode(x=x, y=y, color=charts.color(names, names), tooltip=tooltip), zero]
+    layered = charts.layered(layers, width=charts.WIDTH - 330, height=230, zoom="held_out")
     return Figure(
         "held_out",
         "Parametric fit L(N, D): budgets left out",
@@ -144,13 +143,13 @@ def extrapolation(study: Study) -> Figure | None:
     tooltip = charts.tips(objective="", distance=".2f", error=".2f")
     points = points.encode(x=x, y=y, color=charts.color(names, names), shape=alt.Shape("left out:N"), tooltip=tooltip)
     zero = alt.Chart(charts.data([{"zero": 0}])).mark_rule(strokeWidth=1.2).encode(y="zero:Q")
-    layered = alt.layer(points, zero).properties(width=charts.WIDTH - 330, height=230)
+    layered = charts.layered([points, zero], width=charts.WIDTH - 330, height=230, zoom="extrapolation")
     return Figure(
         "extrapolation",
         "Parametric fit L(N, D): extrapolation",
         "The law fitted without its largest budgets, one more each time, and without its largest sizes. A point is a "
         "run that was left out: what its loss lies above (+) or below (-) the prediction, and how far outside the "
         "fitted runs it is, in decades of N and D.",
-        charts.panels([charts.zoomed(layered, "extrapolation")], "Errors against distance", "0: as predicted"),
+        charts.panels([layered], "Errors against distance", "0: as predicted"),
         audits.extrapolations(study.parametric_fits),
     )

@@ -5,7 +5,7 @@ from typing import Any
 import altair as alt
 
 from mdlm_jax.report.figures import charts
-from mdlm_jax.report.figures.charts import Figure
+from mdlm_jax.report.figures.charts import Figure, Specification
 from mdlm_jax.report.samples import Sampled
 from mdlm_jax.style import number
 
@@ -27,7 +27,7 @@ def _rows(sampled: list[Sampled]) -> list[dict]:
     return rows
 
 
-def _panel(rows: list[dict], quality: str, legend: bool) -> alt.LayerChart:
+def _panel(rows: list[dict], quality: str, legend: bool) -> Specification:
     names, budgets = (list(dict.fromkeys(row[key] for row in rows)) for key in ("objective", "budget"))
     width = charts.width(2, 200)
     ends = [row[f"{quality}_{end}"] for row in rows for end in ("low", "high")]
@@ -46,8 +46,7 @@ def _panel(rows: list[dict], quality: str, legend: bool) -> alt.LayerChart:
         chart.mark_rule().encode(x=x, y=low, y2=f"{quality}_high:Q", color=color),
         chart.mark_point(filled=True, size=75, opacity=1).encode(x=x, y=y, color=color, shape=plans, tooltip=tooltip),
     ]
-    layered = alt.layer(*layers).properties(width=width, height=290, title=QUALITIES[quality])
-    return charts.zoomed(layered, f"samples_{quality}")
+    return charts.layered(layers, width=width, height=290, title=QUALITIES[quality], zoom=f"samples_{quality}")
 
 
 def speed_and_quality(sampled: list[Sampled]) -> Figure | None:

@@ -60,4 +60,4 @@ def _panel(analysis: Analysis, rows: list[dict[str, Any]], ends: list[float], pa
         chart.mark_point(filled=True, size=70, opacity=1).encode(x=value, y=y, color=color, tooltip=tooltip),
         alt.Chart(charts.data([{"value": 1.0}])).mark_rule(strokeDash=[4, 3], color="#666").encode(x=value),
     ]
-    return alt.layer(*layers).properties(width=width, height=ROW * max(len(rows), 2), title=rows[0]["pair"])
+    return charts.layered(layers, width=width, height=ROW * max(len(rows), 2), title=rows[0]["pair"])

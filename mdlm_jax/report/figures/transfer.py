@@ -46,12 +46,12 @@ def rate_curves(curves: Sequence[dict[str, Any]], title: str) -> Figure:
     bars = of_means.mark_rule(strokeWidth=1.5).encode(x=x, y=bottom, y2="high:Q", color=color)
     spans = of_bests.mark_rule(strokeWidth=3).encode(x=left, x2="to:Q", y=y, color=color)
     marks = of_bests.mark_point(shape="diamond", filled=True, size=120, opacity=1).encode(x=x, y=y, color=color)
-    layered = alt.layer(lines, bars, spans, marks).properties(width=charts.WIDTH - 330, height=320)
+    layered = charts.layered([lines, bars, spans, marks], width=charts.WIDTH - 330, height=320, zoom="rates")
     return Figure(
         "rates",
         title,
         "Means over seeds with 95% intervals. A diamond is the minimum of the parabola through the lowest loss and its "
         "neighbours; the bar is its 95% interval. Where the parametrization transfers the rate, the diamonds are "
         "above one another.",
-        charts.panels([charts.zoomed(layered, "rates")], title, "diamonds: best rates"),
+        charts.panels([layered], title, "diamonds: best rates"),
     )
