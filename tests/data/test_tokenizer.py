@@ -112,7 +112,7 @@ def test_formats_that_are_not_read(tmp_path, name):
     """By its own name, in a tokenizer's folder and beside weights; a tokenizer.json beside it is read."""
     file = tmp_path / name
     file.write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
-    source = Source._make([tmp_path, {}, None, {}, {}, {}])
+    source = Source._make([tmp_path, {}, None, {}, {}, {}, "llama"])
     for open_it in (lambda: open_tokenizer(file), lambda: open_tokenizer(tmp_path), lambda: open_text(source)):
         with pytest.raises(
             UserError, match=f"{name}: a SentencePiece .* accepted: the tokenizer.json of the same model"

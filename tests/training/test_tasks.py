@@ -28,7 +28,7 @@ def batch():
 def test_nats_of_each_task(monkeypatch, options):
     """They are the means over the rows of the task, and all rows together have the reported loss."""
     monkeypatch.setattr("tests.training.test_step.B", ROWS)
-    objective = unified(V, 2, SHARES, linear(), linear())
+    objective = unified(V, 2, 2, SHARES, linear(), linear())
     state, step = start(objective, **options)
     keys, u = noise_of(state.key, state.step, jnp.arange(ROWS), ROWS)
     view = look(objective, (), keys, batch().example, u)
@@ -46,7 +46,7 @@ def test_nats_of_each_task(monkeypatch, options):
 def test_a_task_without_rows(monkeypatch):
     """NaN, which metrics.jsonl writes as null; an objective without tasks has no such metrics."""
     monkeypatch.setattr("tests.training.test_step.B", ROWS)
-    state, step = start(unified(V, 2, {"joint": 1 - 1e-9, "text": 1e-9}, linear(), linear()))
+    state, step = start(unified(V, 2, 2, {"joint": 1 - 1e-9, "text": 1e-9}, linear(), linear()))
     _, metrics = step(state, batch())
     assert np.isnan(metrics["text_nats_per_row"]) and np.isfinite(metrics["joint_nats_per_row"])
     state, step = start(any_order(V))
