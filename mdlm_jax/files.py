@@ -25,6 +25,14 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
         raise
 
 
+def expand_home(path: str | os.PathLike) -> pathlib.Path:
+    """The path with ~ and ~user as folders; as it is where there is no such user."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except (RuntimeError, ValueError):  # no such user; not the name of one
+        return pathlib.Path(path)
+
+
 def check_can_be_made(folder: pathlib.Path) -> None:
     """Makes a folder and removes it again, so that what is refused later leaves nothing behind.
 

@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import pathlib
 import re
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import expand_home
 
 KINDS = ("levels", "kmeans", "vqvae", "fsq")
 OF_BUILD = ("image_tokenizer", "text_length", "resize", "faulty")  # options of `build` that --images reads
@@ -130,7 +130,7 @@ def _described(options) -> dict:
 
 
 def _train(options) -> int:
-    out = pathlib.Path(options.out).expanduser()
+    out = expand_home(options.out)
     if out.suffix != ".safetensors" or out.exists():
         found = "exists" if out.exists() else "has another suffix"
         raise UserError(f"--out={options.out} {found}; accepted: the name of a new .safetensors file")

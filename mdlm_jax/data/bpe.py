@@ -1,7 +1,6 @@
 """Trains a byte-level BPE."""
 
 import os
-import pathlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -13,7 +12,7 @@ from mdlm_jax.data.codec import END_OF_TEXT, byte_level
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer
 from mdlm_jax.data.words import pieces
 from mdlm_jax.errors import UserError
-from mdlm_jax.files import write_whole
+from mdlm_jax.files import expand_home, write_whole
 
 
 def train_bpe(documents: Iterable[str], size: int, path: str | os.PathLike) -> Tokenizer:
@@ -30,7 +29,7 @@ def train_bpe(documents: Iterable[str], size: int, path: str | os.PathLike) -> T
     Raises:
         UserError: `size` cannot hold the 256 bytes and the separator, or the text is too small for it.
     """
-    path = pathlib.Path(path).expanduser()
+    path = expand_home(path)
     if size < 257:
         raise UserError(f"tokenizer size {size}: a byte-level BPE has at least 257 tokens, 256 bytes and a separator")
     if path.is_dir():

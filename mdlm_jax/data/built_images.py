@@ -1,6 +1,5 @@
 """Rows of caption and image from the folder that `mdlm-jax data build --images` wrote."""
 
-import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ from mdlm_jax.data.rows import Splits
 from mdlm_jax.data.text_and_codes import open_text_and_codes, row_of_caption, text_and_codes
 from mdlm_jax.data.tokenizer import Tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import expand_home
 from mdlm_jax.image_tokenizers import ImageTokenizer
 
 TOKENIZER = "tokenizer"  # the folder of its files, in that of a corpus and of a run
@@ -82,7 +82,7 @@ def built_layout(path: str) -> ImageLayout:
     Raises:
         UserError: The folder has no tokenizer of images.
     """
-    folder = pathlib.Path(path).expanduser() / TOKENIZER
+    folder = expand_home(path) / TOKENIZER
     if not folder.is_dir():
         raise UserError(f"data.path={path!r}: no images; accepted: a folder of `mdlm-jax data build --images`")
     return ImageLayout(*open_text_and_codes(folder))

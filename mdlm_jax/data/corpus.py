@@ -16,6 +16,7 @@ from jaxtyping import Integer
 from mdlm_jax.data.rows import Rows, Splits, row_count
 from mdlm_jax.data.tokenizer import open_tokenizer
 from mdlm_jax.errors import UserError, one_line
+from mdlm_jax.files import expand_home
 
 CHUNK = 4096
 MANIFEST = "manifest.json"
@@ -29,7 +30,7 @@ def read_manifest(folder: str | pathlib.Path) -> dict[str, Any]:
     Raises:
         UserError: The folder holds no finished corpus, or the manifest is damaged or of another version.
     """
-    path = pathlib.Path(folder).expanduser() / MANIFEST
+    path = expand_home(folder) / MANIFEST
     if not path.is_file():
         raise UserError(
             f"data.path={str(folder)!r} is no finished corpus: it has no {MANIFEST}; run `mdlm-jax data build`"
@@ -107,7 +108,7 @@ def open_streams(folder: str | pathlib.Path, manifest: dict[str, Any]) -> dict[s
     """
     import tensorflow_datasets as tfds
 
-    root = pathlib.Path(folder).expanduser()
+    root = expand_home(folder)
     for shard in manifest.get("shards", ()):  # corpora of earlier versions do not list them
         file = root / shard["name"]
         size = file.stat().st_size if file.is_file() else None

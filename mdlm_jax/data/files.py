@@ -11,6 +11,7 @@ from typing import Any
 from mdlm_jax.data.compressed import COMPRESSED, kind, open_stream
 from mdlm_jax.data.readers import json_lines, parquet_rows, read_json, read_jsonl, read_parquet, read_tar, read_txt
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import expand_home
 
 STREAMED = {".txt": read_txt, ".jsonl": read_jsonl, ".json": read_json, ".tar": read_tar}
 DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)  # errors of reading a file
@@ -32,7 +33,7 @@ def expand(key: str, patterns: str) -> tuple[pathlib.Path, ...]:
     """
     files = []
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-        found = _expand_one(pathlib.Path(pattern).expanduser())
+        found = _expand_one(expand_home(pattern))
         if not found:
             raise UserError(f"{key}: no file matches {pattern!r}; accepted are {ACCEPTED}")
         files += found

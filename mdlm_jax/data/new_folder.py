@@ -8,13 +8,14 @@ import shutil
 from collections.abc import Iterator
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import expand_home
 
 LOCK = ".building"
 
 
 def check_new(output: str | os.PathLike) -> None:
     """Raises UserError if there is something at `output`."""
-    if pathlib.Path(output).expanduser().exists():
+    if expand_home(output).exists():
         raise UserError(f"--out={output} exists; accepted: the path of a new folder")
 
 
@@ -28,7 +29,7 @@ def new_folder(output: str | os.PathLike) -> Iterator[pathlib.Path]:
         UserError: Another process holds it, or the disk cannot be written.
     """
     check_new(output)
-    output = pathlib.Path(output).expanduser()
+    output = expand_home(output)
     folder = output.with_name(output.name + ".incomplete")
     made = [path for path in folder.parents if not path.exists()]
     try:

@@ -16,6 +16,7 @@ from mdlm_jax.data.compressed import kind, open_stream
 from mdlm_jax.data.files import DAMAGED, expand
 from mdlm_jax.data.readers import StrictHeader, find, json_lines, parse_json
 from mdlm_jax.errors import UserError, one_line
+from mdlm_jax.files import expand_home
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 TABLES = ("metadata.jsonl", "metadata.parquet")  # of a folder, as `datasets` calls them
@@ -67,7 +68,7 @@ def picture_files(path: str) -> tuple[pathlib.Path, ...]:
         return ()
     files = []
     for part in filter(None, (part.strip() for part in path.split(","))):
-        folder = pathlib.Path(part).expanduser()
+        folder = expand_home(part)
         try:
             tables = [folder / name for name in TABLES if (folder / name).is_file()]
             files += tables or [file for file in expand("--images", part) if kind(file) in (*_READERS, ".parquet")]

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import os
-import pathlib
 import re
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from mdlm_jax.data.tokenizer import TEXT_AND_CODES, Tokenizer, open_tokenizer
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import expand_home
 from mdlm_jax.image_tokenizers import ImageTokenizer
 from mdlm_jax.image_tokenizers.store import open_image_tokenizer
 
@@ -78,7 +78,7 @@ def open_text_and_codes(folder: str | os.PathLike) -> tuple[Tokenizer, ImageToke
     Raises:
         UserError: A file is missing or damaged.
     """
-    folder = pathlib.Path(folder).expanduser()
+    folder = expand_home(folder)
     path = folder / f"{TEXT_AND_CODES}.json"
     try:
         length = json.loads(path.read_bytes())[TEXT_AND_CODES]["text_length"]

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from mdlm_jax.data.chat_template import SETTINGS, TEMPLATE
 from mdlm_jax.data.codec import byte_level, open_codec
 from mdlm_jax.errors import UserError
-from mdlm_jax.files import write_whole
+from mdlm_jax.files import expand_home, write_whole
 
 GPT2_FILES = (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
 JSON_FILE = "tokenizer.json"
@@ -56,7 +56,7 @@ def open_tokenizer(name: str | os.PathLike) -> Tokenizer:
     """
     if name == "bytes":
         return byte_tokenizer()
-    path = pathlib.Path(name).expanduser()
+    path = expand_home(name)
     if path.is_dir():
         return _open_folder(path)
     if path.suffix in (".model", ".tiktoken"):

@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import os
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import safetensors.numpy
 
 from mdlm_jax.errors import UserError, one_line
+from mdlm_jax.files import expand_home
 from mdlm_jax.image_tokenizers import ImageTokenizer
 from mdlm_jax.image_tokenizers.lossless import MOST_CODES, check_patches, from_patches, to_codes, to_images, to_patches
 
@@ -71,7 +71,7 @@ def open_image_tokenizer(path: str | os.PathLike) -> ImageTokenizer:
     Raises:
         UserError: It is missing, damaged, or another kind of file.
     """
-    path = pathlib.Path(path).expanduser()
+    path = expand_home(path)
     if not path.is_file():
         raise UserError(
             f"tokenizer of images {path}: no such file; accepted: what `mdlm-jax data image-tokenizer` wrote"

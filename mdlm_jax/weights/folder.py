@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import expand_home
 from mdlm_jax.weights.safetensors_file import open_safetensors
 from mdlm_jax.weights.settings import read_json
 from mdlm_jax.weights.tensors import Tensor, shown
@@ -68,7 +69,7 @@ def whole_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     Raises:
         UserError: There is something at `folder`, or it cannot be written.
     """
-    folder = folder.expanduser()
+    folder = expand_home(folder)
     check_new_folder(folder)
     partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:

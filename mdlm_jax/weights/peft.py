@@ -1,5 +1,6 @@
 """Low-rank adapters in the format of the library peft, added to the matrices of the model that they belong to."""
 
+import os
 import pathlib
 import re
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import expand_home
 from mdlm_jax.weights.safetensors_file import open_safetensors
 from mdlm_jax.weights.settings import Settings, read_json
 from mdlm_jax.weights.tensors import FLOATS, Tensor, shown
@@ -40,10 +42,10 @@ def open_adapters(folder: pathlib.Path) -> Adapters:
     for key in ("use_dora", "layer_replication", "modules_to_save", "rank_pattern", "alpha_pattern"):
         settings.only(key, None, False, [], {})
     base = settings.get("base_model_name_or_path", None)
-    if not isinstance(base, str) or not pathlib.Path(base).expanduser().exists():
+    path = expand_home(base) if isinstance(base, str) else None
+    if path is None or not os.path.exists(path):  # unlike Path.exists, also says no to names that no file can have
         settings.refuse("base_model_name_or_path", "the path of a model on this machine")
-    path = pathlib.Path(base).expanduser()
-    if (path / ADAPTER).exists():
+    if os.path.exists(path / ADAPTER):
         settings.refuse("base_model_name_or_path", "a model without adapters")
     rank, alpha = settings.integer("r"), settings.number("lora_alpha")
     scale = alpha / (rank**0.5 if settings.flag("use_rslora") else rank)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import expand_home
 from mdlm_jax.weights.description import Description
 from mdlm_jax.weights.dit import bd3lm, mdlm, sedd
 from mdlm_jax.weights.folder import open_tensors
@@ -76,7 +77,7 @@ def open_source(path: pathlib.Path) -> Source:
     Raises:
         UserError: Something is missing, contradicts itself, or is not computed here; file and tensor are named.
     """
-    path = path.expanduser()
+    path = expand_home(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; accepted: a folder, a .safetensors or a .gguf file")
     if (path / ADAPTER).is_file():

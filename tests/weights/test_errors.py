@@ -1,6 +1,7 @@
 """A damaged or unknown checkpoint gives one line with the file and the fault, before any weights are loaded."""
 
 import json
+import pathlib
 import struct
 
 import numpy as np
@@ -114,6 +115,13 @@ def test_damaged_files(tmp_path, tensors):
     refused(folder, "config.json", "not JSON")
     refused(tmp_path / "nothing", "no such file or folder")
     refused(folder / "config.json", "not a checkpoint by its name")
+
+
+@pytest.mark.parametrize("base", ["~nosuch/x", "x" * 5000, "~\0", "\ud800"])
+def test_models_of_adapters_that_no_path_names(tmp_path, base):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    refused(tmp_path, "adapter_config.json: base_model_name_or_path is", "the path of a model on this machine")
+    refused(pathlib.Path("~nosuch/x"), "no such file or folder")
 
 
 def test_pickles_are_never_read(tmp_path, capfd):

@@ -43,9 +43,9 @@ ODD = [
 ]
 
 
-def mutated(content: bytes, generator: np.random.Generator, head: int) -> bytes:
+def mutated(whole: bytes, generator: np.random.Generator, head: int) -> bytes:
     """One to three damages within the first `head` bytes."""
-    content = bytearray(content)
+    content = bytearray(whole)
     for _ in range(generator.integers(1, 4)):
         at = int(generator.integers(0, min(head, len(content)) or 1))
         kind = generator.integers(0, 7)
