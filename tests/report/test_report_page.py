@@ -83,8 +83,9 @@ def test_every_figure_is_drawn_and_fits(shown):
     _, told, *_ = shown
     names = {name for name, _, _ in told["drawn"]}
     assert names == {
-        *("compute_multiplier", "epochs_65536", "equal_compute", "held_out", "isoflops", "learning_curves"),
-        *("loss_against_flops", "optimal_sizes", "speed_quality", "surface_profiles", "surface_residuals"),
+        *("compute_multiplier", "epochs_65536", "equal_compute", "extrapolation", "held_out", "isoflops"),
+        *("learning_curves", "loss_against_flops", "optimal_sizes", "speed_quality", "surface_profiles"),
+        "surface_residuals",
     }
     assert all(marks > 10 for _, marks, _ in told["drawn"])
     assert {name: width for name, _, width in told["drawn"] if width > 1100} == {}
