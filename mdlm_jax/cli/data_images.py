@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 
+from mdlm_jax.cli.out import check_out_folder
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import expand_home
 
@@ -55,7 +56,8 @@ def refuse_images_options(options) -> None:
     """
     if options.images is None:
         for name in OF_BUILD:
-            if getattr(options, name):
+            value = getattr(options, name)
+            if value is not None and value is not False:  # 0 and '' are given
                 raise UserError(f"{_flag(name)}: not read without --images; accepted: with --images")
         return
     for name in NOT_OF_IMAGES:
@@ -131,9 +133,12 @@ def _described(options) -> dict:
 
 def _train(options) -> int:
     out = expand_home(options.out)
-    if out.suffix != ".safetensors" or out.exists():
-        found = "exists" if out.exists() else "has another suffix"
-        raise UserError(f"--out={options.out} {found}; accepted: the name of a new .safetensors file")
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out={options.out} has another suffix; accepted: the name of a new .safetensors file")
+    for file in (out, out.with_suffix(".png")):
+        if file.exists():
+            raise UserError(f"--out={options.out}: {file} exists; accepted: a name without that file")
+    check_out_folder(out.parent)
     described = _described(options)
     from mdlm_jax.data.pictures import picture_files
 

@@ -69,11 +69,23 @@ class ImageLayout(NamedTuple):
         return text_and_codes(self.text, self.images, self.text_length)
 
     def prompt_of(self, ids: Int[np.ndarray, "n"]) -> Int[np.ndarray, "m"]:
-        """A caption alone is filled up as in the corpus, so that the image comes next; all else stays as it is."""
-        if (ids >= self.text_vocab).any() or not len(ids):
+        """The text before the first code is filled up as in the corpus, so that the image begins where it belongs.
+
+        Raises:
+            UserError: The text leaves no room for an end, or follows a code.
+        """
+        if not len(ids):
             return ids
-        row = row_of_caption(ids, self.text_length, self.text.separator)
-        return ids if row is None else row
+        is_code = ids >= self.text_vocab
+        size = int(np.argmax(is_code)) if is_code.any() else len(ids)
+        if not is_code[size:].all():
+            raise UserError("a prompt has text behind an image code; accepted: text, then codes")
+        words = np.flatnonzero(ids[:size] != self.text.separator)
+        text = ids[: words[-1] + 1 if len(words) else 0]  # a prompt may write some of its ends
+        row = row_of_caption(text, self.text_length, self.text.separator)
+        if row is None:
+            raise UserError(f"a prompt has {len(text)} tokens of text; accepted: at most {self.text_length - 1}")
+        return np.concatenate([row, ids[size:]])
 
 
 def built_layout(path: str) -> ImageLayout:

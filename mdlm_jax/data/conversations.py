@@ -87,7 +87,7 @@ def check_messages(where: str, messages: Any) -> Sequence[Message]:
         raise UserError(f"{where}: no messages; {accepted}")
     for message in messages:
         if not isinstance(message, dict) or not all(isinstance(message.get(key), str) for key in ("role", "content")):
-            raise UserError(f"{where}: a message is {json.dumps(message)[:60]}; {accepted}")
+            raise UserError(f"{where}: a message is {json.dumps(message, default=str)[:60]}; {accepted}")
         as_text(where, message["content"])
     return messages
 

@@ -2,19 +2,19 @@
 
 import importlib.util
 import itertools
+import os
 import pathlib
 import tarfile
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import UInt8
 
 from mdlm_jax.data import digits
 from mdlm_jax.data.addressed import uniform
 from mdlm_jax.data.compressed import kind, open_stream
 from mdlm_jax.data.files import DAMAGED, expand
-from mdlm_jax.data.readers import StrictHeader, find, json_lines, parse_json
+from mdlm_jax.data.readers import StrictHeader, find, json_lines, parquet_rows, parse_json
 from mdlm_jax.errors import UserError, one_line
 from mdlm_jax.files import expand_home
 
@@ -32,7 +32,7 @@ class Picture(NamedTuple):
     """One image with its caption, as it was found. Nothing is decoded yet."""
 
     where: str  # file and row, for errors
-    image: bytes | pathlib.Path | UInt8[np.ndarray, "height width channels"] | None  # None where there is no image
+    image: Any  # bytes of a file, its path, or pixels; None where there is no image; a table may hold anything else
     caption: Any  # None where there is no caption
 
 
@@ -71,7 +71,7 @@ def picture_files(path: str) -> tuple[pathlib.Path, ...]:
         folder = expand_home(part)
         try:
             tables = [folder / name for name in TABLES if (folder / name).is_file()]
-            files += tables or [file for file in expand("--images", part) if kind(file) in (*_READERS, ".parquet")]
+            files += tables[:1] or [file for file in expand("--images", part) if kind(file) in (*_READERS, ".parquet")]
         except OSError as error:
             raise UserError(f"--images={part!r} cannot be read ({error.strerror})") from error
     if not files:
@@ -88,18 +88,7 @@ def _jsonl(file: pathlib.Path, field: str) -> Iterator[Picture]:
 
 
 def _parquet(file: pathlib.Path, field: str) -> Iterator[Picture]:
-    import pyarrow
-    import pyarrow.parquet
-
-    def rows() -> Iterator[tuple[str, Any]]:
-        number = itertools.count(1)
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
-            yield from ((f"{file}, row {next(number)}", row) for row in batch.to_pylist())
-
-    try:
-        yield from _rows_of_table(file, rows(), field)
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as parquet ({error})") from error
+    yield from _rows_of_table(file, parquet_rows(file), field)
 
 
 def _rows_of_table(file: pathlib.Path, rows: Iterator[tuple[str, Any]], field: str) -> Iterator[Picture]:
@@ -113,11 +102,12 @@ def _rows_of_table(file: pathlib.Path, rows: Iterator[tuple[str, Any]], field: s
             image = image.get("bytes") or image.get("path")
         if isinstance(image, str):
             image = file.parent / image
-            named.add(image)
+            if os.path.isfile(image):
+                named.add(os.path.realpath(image))
         yield Picture(where, image, _caption(row, field))
     if file.name in TABLES:
         below = sorted(other for other in file.parent.rglob("*") if other.suffix.lower() in IMAGES)
-        yield from (Picture(str(other), other, None) for other in below if other not in named)
+        yield from (Picture(str(other), other, None) for other in below if os.path.realpath(other) not in named)
 
 
 def _tar(file: pathlib.Path, field: str) -> Iterator[Picture]:

@@ -1,6 +1,7 @@
 """Pictures as arrays of one size, and what is done about those that are faulty."""
 
 import io
+import pathlib
 import sys
 import warnings
 from collections import Counter
@@ -106,6 +107,8 @@ def pixels_of(
     height, width, channels = shape
     if picture.image is None:
         raise Fault("no image", "no file_name and no image")
+    if not isinstance(picture.image, bytes | pathlib.Path | np.ndarray):
+        raise Fault("damaged", f"the image is a {type(picture.image).__name__}, not bytes or a path")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # of images so large that they may be an attack

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from mdlm_jax.data.compressed import kind, open_stream
-from mdlm_jax.errors import UserError
+from mdlm_jax.errors import UserError, one_line
 
 BETWEEN_DOCUMENTS = "\n\f\n"
 # a line with only a form feed, which starts a line; it begins with the form feed because that is fast to search for
@@ -140,24 +140,26 @@ def read_parquet(file: pathlib.Path, field: str) -> Iterator[str]:
 def parquet_rows(file: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(file and row, values by column) of each row."""
     number = 0
-    for rows in _batches(file, lambda names: names):
+    for rows in _batches(file, lambda names: names, at_once=256):  # a row may hold an image
         for row in rows:
             number += 1
             yield f"{file}, row {number}", row
 
 
-def _batches(file: pathlib.Path, columns: Callable[[list[str]], list[str]]) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a parquet file, some at a time, with the columns that are chosen from its own."""
+def _batches(
+    file: pathlib.Path, columns: Callable[[list[str]], list[str]], at_once: int = 2**16
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a parquet file, `at_once` at a time, with the columns that are chosen from its own."""
     import pyarrow
     import pyarrow.parquet
 
     try:
         table = pyarrow.parquet.ParquetFile(file)
         # `columns` takes 'a.b' both for the column 'a.b' and for the part b of column a.
-        for rows in table.iter_batches(columns=columns(table.schema_arrow.names)):
+        for rows in table.iter_batches(at_once, columns=columns(table.schema_arrow.names)):
             yield rows.to_pylist()
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read as parquet ({error})") from error
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:  # damaged bytes are a plain OSError
+        raise UserError(f"{file} cannot be read as parquet ({one_line(error)})") from error
 
 
 def parse_json(where: str, content: bytes) -> Any:

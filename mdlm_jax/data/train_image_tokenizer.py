@@ -46,7 +46,7 @@ def train_and_write(
         The quality on held-out images, counts, and the digest of the file.
 
     Raises:
-        UserError: A picture is refused, a split has none, or the file cannot be written.
+        UserError: A picture is refused, a split has none, or a file cannot be written; neither is left then.
     """
     shape = (described["height"], described["width"], described["channels"])
     faults = Faults(faulty)
@@ -66,11 +66,15 @@ def train_and_write(
             tokenizer = train_image_tokenizer(train, described, steps=steps, seed=seed, report=report)
     found = quality(tokenizer, validation)
     some = validation[np.unique(np.linspace(0, len(validation) - 1, ON_SHEET).astype(int))]
-    restored = tokenizer.decode(tokenizer.encode(some))
+    drawn = sheet(some, tokenizer.decode(tokenizer.encode(some)))
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, tokenizer.content)
-        write_whole(out.with_suffix(".png"), sheet(some, restored))
+        write_whole(out.with_suffix(".png"), drawn)
+        try:
+            write_whole(out, tokenizer.content)
+        except OSError:
+            out.with_suffix(".png").unlink()
+            raise
     except OSError as error:
         raise UserError(f"--out={out} cannot be written ({one_line(error)}); accepted: a file") from error
     return {

@@ -313,7 +313,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
         (
             "data build",
             ["--out", "{new}"],
-            {"--text-length": ["5"], "--image-tokenizer": ["{codes}"], "--faulty": ["skip"]},
+            {"--text-length": ["5", "0"], "--image-tokenizer": ["{codes}", ""], "--faulty": ["skip"]},
         ),
         (
             "data image-tokenizer",

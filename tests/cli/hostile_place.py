@@ -30,6 +30,7 @@ FILES = {
     "long_pairs.jsonl": '{"prompt": "It", "answer": "' + TEXT + '"}\n',
     "broken_json.json": '[{"run_id": ',
     "list_json.json": "[1, null]",
+    "number_image.jsonl": '{"image": 5, "text": "a"}\n',
     "raising.py": "def get_config():\n    raise KeyError('x')\n\ngrid = f = get_config\nTITLE = ''\n",
     "none_config.py": "def get_config():\n    return None\n",
     "dict_config.py": "def get_config():\n    return {'steps': 3}\n",

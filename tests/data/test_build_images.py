@@ -94,8 +94,35 @@ def test_text_of_rows(built, tmp_path):
     assert open_tokenizer(tmp_path / "saved").fingerprint == tokenizer.fingerprint
     layout = built_layout(str(built[0]))
     assert layout.prompt_of(ids[:1]).tolist() == [97] + [256] * (TEXT_LENGTH - 1)
-    for whole in (ids, ids[:0]):
-        assert layout.prompt_of(whole) is whole
+    assert layout.prompt_of(ids[:0]).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "codes"),
+    [
+        ("a cat", b"a cat", []),
+        ("a cat <end>", b"a cat ", []),
+        ("a cat #7", b"a cat", [7]),
+        ("a<end><end> #0 #9", b"a", [0, 9]),
+        ("#7", b"", [7]),
+        ("<end>" * TEXT_LENGTH, b"", []),
+        ("n" * (TEXT_LENGTH - 1), b"n" * (TEXT_LENGTH - 1), []),
+    ],
+)
+def test_prompts_begin_the_image_where_it_belongs(built, prompt, text, codes):
+    layout = built_layout(str(built[0]))
+    found = layout.prompt_of(layout.tokenizer().encode(prompt)).tolist()
+    assert found == [*text, *[256] * (TEXT_LENGTH - len(text)), *(257 + code for code in codes)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [("n" * TEXT_LENGTH, "16 tokens of text; accepted: at most 15"), ("a #7 b", "accepted: text, then codes")],
+)
+def test_prompts_that_do_not_fit(built, prompt, named):
+    layout = built_layout(str(built[0]))
+    with pytest.raises(UserError, match=named):
+        layout.prompt_of(layout.tokenizer().encode(prompt))
 
 
 def test_long_captions_are_faults(files, tmp_path):

@@ -1,6 +1,10 @@
 """Conversations as tokens, against transformers' chat templates, and as rows."""
 
+import datetime
+
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from mdlm_jax.data.chat_rows import open_chats, rows_of_chats
@@ -117,9 +121,6 @@ def test_template_is_kept_with_the_tokenizer(tmp_path):
 
 
 def test_parquet_files_hold_the_same_conversations(tmp_path):
-    import pyarrow
-    import pyarrow.parquet
-
     rows = [{"messages": messages, "source": "x"} for messages in conversations()]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet", row_group_size=4)
     found = list(read_conversations("data.path", str(tmp_path / "a.parquet")))
@@ -141,6 +142,14 @@ WRONG = {
     "a control token; accepted: text without it": '{"messages": [{"role": "user", "content": "a <|end|> b"}, '
     '{"role": "assistant", "content": "c"}]}',
 }
+
+
+@pytest.mark.parametrize("content", [b"\xff", datetime.datetime(2026, 1, 2)])
+def test_parquet_content_that_is_no_text(tmp_path, content):
+    row = {"messages": [{"role": "user", "content": content}]}
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="a.parquet, row 1: a message is "):
+        list(read_conversations("--chat", str(tmp_path / "a.parquet")))
 
 
 @pytest.mark.parametrize("message", WRONG)

@@ -250,6 +250,19 @@ def test_rows_of_damaged_files(tmp_path, name, damaged):
         list(read_rows("--pairs", str(tmp_path / name)))
 
 
+@pytest.mark.parametrize("at", [4, -60])  # the description of a page, of the columns
+def test_rows_of_damaged_parquet(tmp_path, at):
+    file = tmp_path / "a.parquet"
+    table = pyarrow.table({"messages": [f"{number % 7} words" * 20 for number in range(300)]})
+    pyarrow.parquet.write_table(table, file, use_dictionary=False)
+    content = bytearray(file.read_bytes())
+    content[at : at + 24] = b"\xff" * 24
+    file.write_bytes(content)
+    for read in (lambda: read_rows("--chat", str(file)), lambda: read_files((file,), "messages")):
+        with pytest.raises(UserError, match=r"a\.parquet cannot be read as parquet"):
+            list(read())
+
+
 def test_rows_have_their_line(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n[2]\n')
     assert list(read_rows("--pairs", str(tmp_path))) == [

@@ -99,6 +99,23 @@ def test_modes_of_images(tmp_path):
         pixels_of(Picture("", png(np.zeros((8, 8), np.uint16)), ""), SHAPE, False)
 
 
+@pytest.mark.parametrize("image", [5, 1.5, True, [1, 2], [], {"bytes": 5}, {"path": ["a"]}, "\0", "\ud800", "n" * 300])
+def test_what_is_no_image(image, tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"image": image, "text": "a"}))
+    found, faults = read(tmp_path / "a.jsonl", "skip")
+    assert not found and faults.counts == {"damaged": 1}
+
+
+def test_other_spellings_of_a_path(tmp_path, monkeypatch):
+    """An absolute path, and one with .., name the image that lies in the folder; a second table is not read."""
+    folder = write_folder(tmp_path / "pictures", 3)
+    names = [str(folder / "0000.png"), "../pictures/0001.png", "0002.png"]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps({"image": name, "text": "a"}) + "\n" for name in names))
+    (folder / "metadata.parquet").write_text("not read")
+    monkeypatch.chdir(tmp_path)
+    assert len(read("pictures")[0]) == 3
+
+
 @pytest.mark.parametrize(
     ("path", "named"),
     [

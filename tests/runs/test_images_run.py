@@ -80,10 +80,20 @@ def test_quality_is_printed(tmp_path, capsys):
     assert found["held_out"]["codes_kept"] == 1 and (tmp_path / "codes.png").is_file()
 
 
+@pytest.mark.parametrize("name", ["codes.safetensors", "codes.png"])
+def test_no_file_is_overwritten(name, tmp_path, capsys):
+    (tmp_path / name).write_text("kept")
+    words = ["--images=mnist", "--side=8", "--patch=1", "--kind=levels", "--levels=2"]
+    assert exit_code("data", "image-tokenizer", *words, f"--out={tmp_path / 'codes.safetensors'}") == 2
+    assert f"{name} exists" in capsys.readouterr().err and [one.read_text() for one in tmp_path.iterdir()] == ["kept"]
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [
         (["--text-length=4"], "--text-length: not read without --images"),
+        (["--text-length=0"], "--text-length: not read without --images"),
+        (["--image-tokenizer="], "--image-tokenizer: not read without --images"),
         (["--images=a"], "--images needs --image-tokenizer"),
         (["--images=a", "--image-tokenizer=b"], "--text-length=None; accepted with --images: 1 to"),
         (["--images=a", "--source=text"], "--source=text with --images"),
