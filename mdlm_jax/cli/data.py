@@ -17,7 +17,7 @@ def add_data(verbs) -> None:
     data_verbs = verbs.add_parser("data", help="build a corpus or train a tokenizer").add_subparsers(required=True)
     verb = data_verbs.add_parser("build", help="tokenise a corpus once, into ArrayRecord shards")
     _add_source(verb)
-    verb.add_argument("--out", required=True, help="a new folder, for data.source=tokens")
+    verb.add_argument("--out", required=True, help="a new folder, for data.source=tokens, or images with --images")
     verb.add_argument(
         "--tokenizer", default="bytes", help="bytes, a tokenizers .json, or a folder with one or with GPT-2's files"
     )
@@ -37,7 +37,7 @@ def _add_source(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--source", help="stdlib (default) | text | tfds")
     verb.add_argument("--path", help="text: files, globs and folders, separated by commas; tfds: name or folder")
     verb.add_argument("--validation-path", help="text: held-out files; tfds: a split (default: the last 5%%)")
-    verb.add_argument("--field", help="the field with the text, such as meta.text (default: text; .txt has none)")
+    verb.add_argument("--field", help="field of the text or caption, such as meta.text (default: text; .txt has none)")
 
 
 def _source(options) -> dict[str, str]:

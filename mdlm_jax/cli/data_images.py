@@ -11,7 +11,6 @@ from mdlm_jax.files import expand_home
 KINDS = ("levels", "kmeans", "vqvae", "fsq")
 OF_BUILD = ("image_tokenizer", "text_length", "resize", "faulty")  # options of `build` that --images reads
 NOT_OF_IMAGES = ("path", "validation_path", "workers")  # and those that it does not
-FAULTY_HELP = "a picture that is damaged, of another size, or without a caption: refuse it (default), or skip and count"
 
 
 def add_images_to_build(verb: argparse.ArgumentParser) -> None:
@@ -23,7 +22,7 @@ def add_images_to_build(verb: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--image-tokenizer", help="file of `mdlm-jax data image-tokenizer`")
     group.add_argument("--text-length", type=int, help="positions of text in a row: a caption and at least one end")
-    _add_faults(group)
+    _add_faults(group, "a picture that is damaged, of another size, or whose caption is missing or too long")
 
 
 def add_image_tokenizer(data_verbs) -> None:
@@ -38,14 +37,14 @@ def add_image_tokenizer(data_verbs) -> None:
     verb.add_argument("--size", type=int, help="kmeans and vqvae: number of codes")
     verb.add_argument("--steps", type=int, help="steps of training, of 64 images each (default: 1000)")
     verb.add_argument("--seed", type=int, help="seed of training (default: 0)")
-    _add_faults(verb)
+    _add_faults(verb, "a picture that is damaged or of another size")
     verb.add_argument("--out", required=True, help="a .safetensors file")
     verb.set_defaults(run_verb=_train)
 
 
-def _add_faults(verb) -> None:
+def _add_faults(verb, what: str) -> None:
     verb.add_argument("--resize", action="store_true", help="cut and scale images of another size")
-    verb.add_argument("--faulty", choices=("refuse", "skip"), help=FAULTY_HELP)
+    verb.add_argument("--faulty", choices=("refuse", "skip"), help=f"{what}: refuse it (default), or skip and count")
 
 
 def refuse_images_options(options) -> None:

@@ -26,7 +26,7 @@ def add_sample(verbs: argparse._SubParsersAction) -> None:
     verb.add_argument(
         "--chat",
         type=pathlib.Path,
-        help="a .jsonl or .parquet file of conversations to answer, each with `messages`, by the model's chat template",
+        help="conversations to answer, by the model's chat template: .jsonl and .parquet files, folders, globs",
     )
     verb.add_argument("--count", type=int, help="samples of each prompt (default: 1; with --compare 8)")
     verb.add_argument(

@@ -85,10 +85,8 @@ def build_images(
                 writer.add_examples({split: [{"tokens": record} for record in records]})
                 counts[split]["records"] += len(records)
             progress.update(task, advance=len(batch))
+        check_splits(images, {split: counts[split]["documents"] for split in SPLITS}, faults)
         for split in SPLITS:
-            if not counts[split]["documents"]:
-                left_out = f"; left out: {faults.told()}" if faults.counts else ""
-                raise UserError(f"--images={images}: the split {split!r} has no picture{left_out}; accepted: more")
             if len(rest[split]):
                 writer.add_examples({split: [{"tokens": rest[split]}]})
                 counts[split]["records"] += 1
@@ -137,6 +135,19 @@ def _encode(layout: ImageLayout, batch: list[Captioned], faults: Faults) -> list
         split = "validation" if held_out(picture.pixels) else "train"
         found.append((split, tokens, len(picture.caption.encode("utf-8"))))
     return found
+
+
+def check_splits(images: str, counts: dict[str, int], faults: Faults) -> None:
+    """Raises UserError where a split has no picture."""
+    total = sum(counts.values())
+    for split, count in counts.items():
+        if not count:
+            share = f"about 1 image in {round(1 / HELD_OUT)} is held out"
+            found = f": {share}, and {'none' if split == 'validation' else 'each'} of these {total} is" if total else ""
+            left_out = f"; left out: {faults.told()}" if faults.counts else ""
+            raise UserError(
+                f"--images={images}: the split {split!r} has no picture{found}{left_out}; accepted: more images"
+            )
 
 
 def held_out(pixels: np.ndarray) -> bool:

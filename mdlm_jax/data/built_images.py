@@ -54,6 +54,11 @@ class ImageLayout(NamedTuple):
         return self.images.shape[1]
 
     @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (colour)."""
+        return self.images.shape[2]
+
+    @property
     def levels(self) -> int:
         """Values of a channel of a decoded image."""
         return 256

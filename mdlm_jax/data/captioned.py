@@ -30,6 +30,11 @@ class Layout(NamedTuple):
     levels: int  # values of a pixel
 
     @property
+    def channels(self) -> int:
+        """Numbers of a pixel: its level."""
+        return 1
+
+    @property
     def text_vocab(self) -> int:
         """V_t, the number of words: the first image id."""
         return len(self.words)
@@ -183,7 +188,7 @@ def rows_of_uniform(layout: Layout) -> tuple[Rows, Rows]:
 
 
 def known_entropies(source: str, layout: Layout | ImageLayout) -> dict[str, float]:
-    """Of the tasks whose entropy is known, in nats a row: all but those of `digits`, whose captions given images it is.
+    """Entropies in nats a row: all tasks of shapes and uniform; of digits, captions given images; of images, none.
 
     Args:
         source: `data.source`, one of CAPTIONED.

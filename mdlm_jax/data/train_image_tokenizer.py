@@ -9,7 +9,7 @@ import rich.console
 import rich.progress
 from jaxtyping import UInt8
 
-from mdlm_jax.data.build_images import held_out
+from mdlm_jax.data.build_images import check_splits, held_out
 from mdlm_jax.data.pixels import Faults, captioned_pixels
 from mdlm_jax.errors import UserError, one_line
 from mdlm_jax.files import write_whole
@@ -98,10 +98,7 @@ def _splits(images: str, shape: tuple[int, int, int], resize: bool, faults: Faul
             validation.append(picture.pixels)
         if size >= MOST_BYTES:
             break
-    for name, found in (("train", train), ("validation", validation)):
-        if not found:
-            left_out = f"; left out: {faults.told()}" if faults.counts else ""
-            raise UserError(f"--images={images}: the split {name!r} has no picture{left_out}; accepted: more")
+    check_splits(images, {"train": len(train), "validation": len(validation)}, faults)
     return np.stack(train), np.stack(validation)
 
 

@@ -1,12 +1,12 @@
 """Whether drawn images are copies of training images: distances to the nearest of them, against held-out images."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 NEAR = 0.01  # held-out images that are nearer than the limit below which a drawn image counts as near
-AT_ONCE = 1024  # training images
 
 
 class Nearest(NamedTuple):
@@ -26,22 +26,22 @@ class Memorisation(NamedTuple):
     standard_error: float  # of drawn_nearer, by Hanley and McNeil (1982)
 
 
-def nearest(images: Float[np.ndarray, "n pixels"], training: Float[np.ndarray, "m pixels"]) -> Nearest:
+def nearest(images: Float[np.ndarray, "n pixels"], training: Iterable[Float[np.ndarray, "m pixels"]]) -> Nearest:
     """The nearest training image of each image. Pixels lie in [0, 1].
 
     Args:
         images: The images.
-        training: One or more training images.
+        training: One or more training images, some at a time.
     """
-    distance, number = np.full(len(images), np.inf), np.zeros(len(images), int)
-    for first in range(0, len(training), AT_ONCE):
-        part = training[first : first + AT_ONCE]
+    distance, number, first = np.full(len(images), np.inf), np.zeros(len(images), int), 0
+    for part in training:
         # differences, not products: the distance of a copy is exactly 0
         squares = np.stack([np.mean((part - image) ** 2, axis=1) for image in images])
         here = squares.argmin(axis=1)
         least = np.take_along_axis(squares, here[:, None], axis=1)[:, 0]
         number = np.where(least < distance, first + here, number)
         distance = np.minimum(distance, least)
+        first += len(part)
     return Nearest(np.sqrt(distance), number)
 
 

@@ -77,6 +77,6 @@ def agreement(tasks: dict[str, TaskNats]) -> Agreement:
     return Agreement(nats["joint"], text_first, image_first)
 
 
-def bits_per_dimension(nats_per_image: float, pixels: int) -> float:
-    """Bits per pixel of one channel, where image tokens are the pixels without loss."""
-    return nats_per_image / math.log(2) / pixels
+def bits_per_dimension(nats_per_image: float, numbers: int) -> float:
+    """Bits per pixel and channel, where image tokens are the `numbers` = height x width x channels without loss."""
+    return nats_per_image / math.log(2) / numbers

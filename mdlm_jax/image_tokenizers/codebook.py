@@ -21,8 +21,8 @@ class Codebook(NamedTuple):
 
 
 def codebook_of(key: PRNGKeyArray, vectors: Float[Array, "n d"], size: int) -> Codebook:
-    """A codebook whose codes are vectors drawn from `vectors`."""
-    codes = vectors[jax.random.choice(key, len(vectors), (size,), replace=len(vectors) < size)]
+    """A codebook whose codes are `size` of the vectors, each drawn at most once."""
+    codes = vectors[jax.random.choice(key, len(vectors), (size,), replace=False)]
     return Codebook(codes, jnp.ones(size), codes)
 
 

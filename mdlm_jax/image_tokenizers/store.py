@@ -20,6 +20,7 @@ KINDS = ("levels", "kmeans", "vqvae", "fsq")
 METADATA = "mdlm_jax.image_tokenizer"
 AT_ONCE = 64  # images that a network reads; a constant, so that codes do not depend on how many there are
 MOST_SIDE = 1024  # pixels
+NETWORK = {"patch", "channels", "code_width", "width", "blocks"}  # the fields of autoencoder.Shape
 
 
 def check_described(described: dict[str, Any]) -> None:
@@ -44,25 +45,57 @@ def check_described(described: dict[str, Any]) -> None:
     levels = described.get("levels", ())
     if kind == "fsq" and (not 1 <= len(levels) <= 16 or min(levels) < 2 or max(levels) > MOST_CODES):
         raise UserError(f"levels={','.join(map(str, levels))}; accepted: 1 to 16 numbers from 2 on, as in 8,5,5,5")
-    size = math.prod(levels) if kind == "fsq" else described["size"]
+    size = num_codes(described)
     if not 2 <= size <= MOST_CODES:
         raise UserError(f"{kind} of {size:,} codes; accepted: 2 to {MOST_CODES:,}")
+
+
+def num_codes(described: dict[str, Any]) -> int:
+    """V_i, the number of codes of a tokenizer with this description."""
+    if described["kind"] == "levels":
+        return described["levels"] ** (described["patch"] ** 2 * described["channels"])
+    return math.prod(described["levels"]) if described["kind"] == "fsq" else described["size"]
+
+
+def _shapes(described: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of a tokenizer with this description."""
+    if described["kind"] == "levels":
+        return {}
+    if described["kind"] == "kmeans":
+        return {"codes": (described["size"], described["patch"] ** 2 * described["channels"])}
+    network = described["network"]
+    sides = {"patch": described["patch"], "channels": described["channels"]}
+    if described["kind"] == "fsq":
+        sides["code_width"] = len(described["levels"])
+    if network.keys() != NETWORK or any(network[name] != side for name, side in sides.items()):
+        raise UserError(f"a network of {network}; accepted: {', '.join(sorted(NETWORK))}, with {sides}")
+    pixels, width, code_width = network["patch"] ** 2 * network["channels"], network["width"], network["code_width"]
+    shapes = {} if described["kind"] == "fsq" else {"codes": (described["size"], code_width)}
+    for half, inputs, outputs in (("encode", pixels, code_width), ("decode", code_width, pixels)):
+        shapes |= {f"{half}.in": (inputs, width), f"{half}.in_bias": (width,)}
+        shapes |= {f"{half}.out": (width, outputs), f"{half}.out_bias": (outputs,)}
+        for block in range(network["blocks"]):
+            shapes |= {f"{half}.{block}.near": (9 * width, width), f"{half}.{block}.after": (width, width)}
+    return shapes
 
 
 def made(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> ImageTokenizer:
     """A tokenizer from its description and its arrays.
 
     Raises:
-        UserError: The description is out of range.
+        UserError: The description is out of range, or the arrays are others than it says.
     """
     check_described(described)
+    found, expected = {name: array.shape for name, array in arrays.items()}, _shapes(described)
+    for name in sorted(found.keys() | expected.keys()):
+        if found.get(name) != expected.get(name):
+            given = f"{list(found[name])}" if name in found else "missing"
+            accepted = f"{list(expected[name])}" if name in expected else "without it"
+            raise UserError(f"{described['kind']}: the array {name!r} is {given}; accepted: {accepted}")
     metadata = {METADATA: json.dumps(described, sort_keys=True)}
     content = safetensors.numpy.save(arrays, metadata)
     encode, decode = (_levels if described["kind"] == "levels" else _learned)(described, arrays)
-    sizes = {"levels": lambda: described["levels"] ** (described["patch"] ** 2 * described["channels"])}
-    sizes |= {"fsq": lambda: math.prod(described["levels"])}
-    size = sizes.get(described["kind"], lambda: described["size"])()
-    return ImageTokenizer(described, size, encode, decode, content, hashlib.sha256(content).hexdigest())
+    return ImageTokenizer(described, num_codes(described), encode, decode, content, hashlib.sha256(content).hexdigest())
 
 
 def open_image_tokenizer(path: str | os.PathLike) -> ImageTokenizer:

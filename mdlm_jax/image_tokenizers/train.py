@@ -123,7 +123,8 @@ def train_image_tokenizer(
     rng = np.random.default_rng(seed)
     codebook = None
     if kind != "fsq":
-        some = images[rng.permutation(len(images))[: 16 * BATCH]]
+        per_image = images.shape[1] * images.shape[2] // patch**2
+        some = images[rng.permutation(len(images))[: max(16 * BATCH, math.ceil(described["size"] / per_image))]]
         patches = to_patches(scaled(some), patch)
         vectors = patches if kind == "kmeans" else encode(params, shape, scaled(some))
         vectors = vectors.reshape(-1, vectors.shape[-1])

@@ -111,11 +111,11 @@ def _text_and_images(run: Run, rows: Example, draws: int) -> dict:
         batch_size=run.config.eval.batch_size,
         chunk=run.config.train.loss_chunk,
     )
-    known, pixels = known_entropies(data.source, layout), layout.height * layout.width
+    known, numbers = known_entropies(data.source, layout), layout.height * layout.width * layout.channels
     found: dict = {
         "tasks": {name: {**task._asdict(), "entropy": known.get(name)} for name, task in tasks.items()},
         "bits_per_pixel": {
-            name: bits_per_dimension(tasks[name].nats_per_row, pixels)
+            name: bits_per_dimension(tasks[name].nats_per_row, numbers)
             for name in ("image", "image_given_text")
             if name in tasks
         },

@@ -17,6 +17,7 @@ from mdlm_jax.sampling.text import errors_of
 
 MOST_TRAINING = 50_000  # training rows that are searched, from the first on
 AT_ONCE = 64  # images drawn together
+PART = 1024  # training images in memory
 
 
 def neighbours_of_run(folder: pathlib.Path, *, sequences: int | None = None, seed: int = 0) -> dict:
@@ -36,7 +37,7 @@ def neighbours_of_run(folder: pathlib.Path, *, sequences: int | None = None, see
     held_out = open_held_out(run, folder, sequences)
     rows = held_out.rows.tokens
     train = open_captioned(data.source, data.path, data.sequence_length).train
-    training = train.read(np.arange(min(train.count, MOST_TRAINING)))
+    searched = min(train.count, MOST_TRAINING)
     name, sampler = sampler_of(run)
     trained, drawn = trained_of(run), []
     with doing("drawing images"), errors_of(name):
@@ -51,15 +52,16 @@ def neighbours_of_run(folder: pathlib.Path, *, sequences: int | None = None, see
         return images_of(layout, tokens).reshape(len(tokens), -1).astype(np.float32) / scale
 
     with doing("finding neighbours"):
-        known = pixels(training)
-        near, usual = (nearest(pixels(tokens), known).distance for tokens in (np.concatenate(drawn), rows))
+        parts = (np.arange(first, min(first + PART, searched)) for first in range(0, searched, PART))
+        both = pixels(np.concatenate([*drawn, rows]))  # one search, so that training images are decoded once
+        near, usual = np.split(nearest(both, (pixels(train.read(part)) for part in parts)).distance, [len(rows)])
         found = memorisation(near, usual)
     return {
         "run": folder.name,
         "step": run.step,
         "sampler": name,
         "seed": seed,
-        "training_images": len(training),
+        "training_images": searched,
         "data": held_out.described,
         "neighbours": found._asdict(),
     }

@@ -132,7 +132,10 @@ def test_long_captions_are_faults(files, tmp_path):
     assert manifest["skipped"] == {"long caption": sum(len(caption(number)) > 13 for number in range(COUNT))}
     with pytest.raises(UserError, match="'train' has no picture; left out: 150 .long caption."):
         build(tmp_path / "c", files, text_length=2, faulty="skip")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b"]
+    few = {"images": str(write_folder(tmp_path / "few", 2))}
+    with pytest.raises(UserError, match="about 1 image in 20 is held out, and none of these 2 is; accepted: more"):
+        build(tmp_path / "d", files | few)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "few"]
 
 
 def test_bad_corpora_are_refused(built, files, tmp_path):

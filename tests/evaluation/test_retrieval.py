@@ -57,7 +57,7 @@ def test_nearest_is_that_of_a_tree():
     training, images = random.random((2500, 6)), random.random((40, 6))
     images[7] = training[2222]
     distance, number = cKDTree(training).query(images)
-    found = nearest(images, training)
+    found = nearest(images, np.array_split(training, 3))
     np.testing.assert_array_equal(found.number, number)
     np.testing.assert_allclose(found.distance, distance / np.sqrt(6))
     assert found.distance[7] == 0

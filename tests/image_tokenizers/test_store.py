@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.image_tokenizers.quality import quality
@@ -49,6 +50,11 @@ def test_a_trained_one_keeps_three_colours(kind, more, steps, most, tmp_path):
     (tmp_path / "file.safetensors").write_bytes(tokenizer.content)
     again = open_image_tokenizer(tmp_path / "file.safetensors")
     assert again.digest == tokenizer.digest and not again.lossless
+    arrays = safetensors.numpy.load(again.content)
+    for name, array in arrays.items():  # each is needed, in its shape
+        for others in ({}, {name: array[:-1]}, {name: array[..., :-1]}):
+            with pytest.raises(UserError, match=f"the array '{name}' is .*; accepted: "):
+                made(again.described, {**{key: value for key, value in arrays.items() if key != name}, **others})
     codes = again.encode(held_out)
     np.testing.assert_array_equal(codes, tokenizer.encode(held_out))
     np.testing.assert_array_equal(codes[:3], tokenizer.encode(held_out[:3]))  # no matter how many there are
@@ -83,6 +89,15 @@ def test_bad_descriptions_are_refused(changed, named):
     with pytest.raises(UserError, match=r".*") as error:
         made({**SIZES, "kind": "kmeans", "size": 8, **changed}, {"codes": np.zeros((8, 48), np.float32)})
     assert named in str(error.value)
+
+
+def test_codes_are_drawn_from_enough_images():
+    """1,100 images of one patch hold 1,100 codes; the 1,024 that usually start a codebook do not."""
+    images = np.random.default_rng(0).integers(256, size=(1100, 2, 2, 1)).astype(np.uint8)
+    described = {"kind": "kmeans", "height": 2, "width": 2, "channels": 1, "patch": 2, "size": 1100}
+    assert train_image_tokenizer(images, described, steps=1, seed=0).vocab_size == 1100
+    with pytest.raises(UserError, match="the images have 1100 patches; accepted: fewer codes"):
+        train_image_tokenizer(images, described | {"size": 1101}, steps=1, seed=0)
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])

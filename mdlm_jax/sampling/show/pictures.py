@@ -7,7 +7,7 @@ import textwrap
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Int, Integer
+from jaxtyping import Array, Bool, Int, Integer
 from matplotlib.figure import Figure
 from rich.text import Text
 
@@ -47,30 +47,35 @@ class Pictures(NamedTuple):
     layout: Layout | ImageLayout
     pixels: tuple[Pixel, ...]  # of each level, or of each grey of 8 bits
 
-    def image_of(self, row: Int[np.ndarray, "L"]) -> Integer[np.ndarray, "height width *channels"] | None:
-        """The image of a row, as `images_of`; None where it is not whole: a network may draw words in it."""
-        codes = row[self.layout.text_length :]
-        whole = len(row) == self.layout.length and (codes >= self.layout.text_vocab).all()
-        return images_of(self.layout, row[None])[0] if whole else None
+    def whole(self, rows: Int[np.ndarray, "B L"]) -> Bool[np.ndarray, "B"]:
+        """Whether each row has a whole image: a network may draw words in it."""
+        if rows.shape[1] != self.layout.length:
+            return np.zeros(len(rows), bool)
+        return (rows[:, self.layout.text_length :] >= self.layout.text_vocab).all(axis=1)
 
     def as_text(self, row: Int[np.ndarray, "L"], coloured: bool) -> Text | None:
         """The image with two characters a pixel; None where the row has none."""
-        image = self.image_of(row)
-        if image is None or image.shape[1] > WIDEST:
+        if self.layout.width > WIDEST or not self.whole(row[None])[0]:
             return None
-        lines = []
-        for line in image:
-            shown = [self.pixel_of(np.atleast_1d(value)) for value in line]
-            if coloured:
-                lines.append(Text.assemble(*(("  ", f"on rgb({','.join(map(str, p.colour))})") for p in shown)))
-            else:
-                lines.append(Text("".join(2 * p.letter for p in shown)))
+        images = images_of(self.layout, row[None])
+        if coloured:
+            lines = [
+                Text.assemble(*(("  ", f"on rgb({','.join(map(str, colour))})") for colour in line))
+                for line in self.colours_of(images)[0].tolist()
+            ]
+        else:
+            levels = images[0] if images.ndim == 3 else images[0].mean(axis=-1).astype(int)
+            lines = [Text("".join(2 * self.pixels[level].letter for level in line)) for line in levels]
         return Text("\n").join(lines)
 
-    def pixel_of(self, value: Integer[np.ndarray, "channels"]) -> Pixel:
-        """How a level, a grey or a colour is shown."""
-        grey = self.pixels[int(np.mean(value))]
-        return grey._replace(colour=tuple(map(int, value))) if value.size == 3 else grey
+    def colours_of(
+        self, images: Integer[np.ndarray, "n height width *channels"]
+    ) -> Integer[np.ndarray, "n height width 3"]:
+        """The RGB colours of levels, greys or colours."""
+        if images.shape[3:] == (3,):
+            return images
+        levels = images[..., 0] if images.ndim == 4 else images
+        return np.array([pixel.colour for pixel in self.pixels])[levels]
 
     def caption_of(self, row: Int[np.ndarray, "L"], tokenizer: Tokenizer) -> str:
         """The words of a row."""
@@ -85,17 +90,18 @@ def write_pictures(
     Returns:
         The path; None where no row has a whole image.
     """
-    found = ((row, pictures.image_of(row)) for row in np.asarray(tokens))
-    rows = [(row, image) for row, image in found if image is not None][:MOST]
-    if not rows:
+    rows = np.asarray(tokens)
+    rows = rows[pictures.whole(rows)][:MOST]
+    if not len(rows):
         return None
+    colours = pictures.colours_of(images_of(pictures.layout, rows))
     columns = min(8, len(rows))
     figure = Figure(figsize=(1.7 * columns, 2.2 * math.ceil(len(rows) / columns)), layout="constrained")
     axes = figure.subplots(math.ceil(len(rows) / columns), columns, squeeze=False).ravel()
     for ax in axes:
         ax.axis("off")
-    for ax, (row, image) in zip(axes, rows, strict=False):
-        ax.imshow([[pictures.pixel_of(np.atleast_1d(value)).colour for value in line] for line in image])
+    for ax, row, image in zip(axes, rows, colours, strict=False):
+        ax.imshow(image)
         ax.set_title(textwrap.fill(pictures.caption_of(row, tokenizer), CAPTION_WIDTH), fontsize=8, y=-0.1, va="top")
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120)
