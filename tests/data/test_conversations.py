@@ -144,12 +144,12 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("content", [b"\xff", datetime.datetime(2026, 1, 2)])
-def test_parquet_content_that_is_no_text(tmp_path, content):
-    row = {"messages": [{"role": "user", "content": content}]}
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="a.parquet, row 1: a message is "):
-        list(read_conversations("--chat", str(tmp_path / "a.parquet")))
+def test_parquet_content_that_is_no_text(tmp_path):
+    for content in (b"\xff", datetime.datetime(2026, 1, 2)):
+        row = {"messages": [{"role": "user", "content": content}]}
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+        with pytest.raises(UserError, match="a.parquet, row 1: a message is "):
+            list(read_conversations("--chat", str(tmp_path / "a.parquet")))
 
 
 @pytest.mark.parametrize("message", WRONG)
