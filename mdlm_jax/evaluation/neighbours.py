@@ -26,7 +26,7 @@ class Memorisation(NamedTuple):
     standard_error: float  # of drawn_nearer, by Hanley and McNeil (1982)
 
 
-def nearest(images: Float[np.ndarray, "n pixels"], training: Iterable[Float[np.ndarray, "m pixels"]]) -> Nearest:
+def nearest(images: Float[np.ndarray, "n pixels"], training: Iterable[Float[np.ndarray, "_ pixels"]]) -> Nearest:
     """The nearest training image of each image. Pixels lie in [0, 1].
 
     Args:

@@ -126,7 +126,7 @@ def test_rows_count_alike_by_answer():
 def test_token_losses_are_proportional_to_weight(name):
     """A row's share of the trained loss is a factor of its weights."""
     if name == "unified":
-        objective = unified(V, 3, {"joint": 1.0}, linear(), linear())
+        objective = unified(V, 3, 3, {"joint": 1.0}, linear(), linear())
     else:
         config = get_config()
         config.objective.num_steps = 8 if name == "d3pm" else 0

@@ -51,7 +51,7 @@ class Pictures(NamedTuple):
         """Whether each row has a whole image: a network may draw words in it."""
         if rows.shape[1] != self.layout.length:
             return np.zeros(len(rows), bool)
-        return (rows[:, self.layout.text_length :] >= self.layout.text_vocab).all(axis=1)
+        return np.all(rows[:, self.layout.text_length :] >= self.layout.text_vocab, axis=1)
 
     def as_text(self, row: Int[np.ndarray, "L"], coloured: bool) -> Text | None:
         """The image with two characters a pixel; None where the row has none."""
