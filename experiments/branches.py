@@ -162,9 +162,9 @@ def rows(kept: dict) -> list[str]:
     return [f"| {one['objective']} | {one['law']} | {shown(one)} | {shown(other)} |" for one, other in pairs(kept)]
 
 
-def draw(kept: dict) -> None:
+def figure(kept: dict) -> dict:
     """Losses of the minima against compute, a panel for each objective."""
-    from mdlm_jax.report.figures import charts, render
+    from mdlm_jax.report.figures import charts
     from mdlm_jax.style import PALETTE
 
     panels = []
@@ -190,18 +190,18 @@ def draw(kept: dict) -> None:
         base = alt.Chart(charts.data(points)).encode(x=x, color=color)
         bars = base.transform_filter("datum.low !== null").mark_rule(strokeWidth=2).encode(y=low, y2="high:Q")
         dots = base.mark_point(filled=True, size=60, opacity=1).encode(y=y)
-        panels.append(alt.layer(bars, dots).properties(width=380, height=260, title=objective))
-    chart = charts.panels(panels, "Lowest loss at each budget", "95% intervals where the bootstrap gives one")
-    _, png = render.files(render.specification(chart))
-    FIGURE.write_bytes(png)
+        panels.append(charts.layered([bars, dots], width=380, height=260, title=objective))
+    return charts.panels(panels, "Lowest loss at each budget", "95% intervals where the bootstrap gives one")
 
 
 def main(folder: pathlib.Path) -> None:
     from mdlm_jax.files import write_whole
+    from mdlm_jax.report.figures import render
 
     kept = compared(trained(folder))
     write_whole(RESULTS / "compared.json", json.dumps(kept, indent=1) + "\n")
-    draw(kept)
+    _, png = render.files(render.specification(figure(kept)))
+    FIGURE.write_bytes(png)
     print(kept["flops"], *kept["differences"], sep="\n")
     print("\n".join(rows(kept)))
 

@@ -21,6 +21,7 @@ sys.path.insert(0, str(root))
 
 from mdlm_jax.configs import quickstart  # noqa: E402
 from mdlm_jax.files import write_whole  # noqa: E402
+from mdlm_jax.laws import lowest_point  # noqa: E402
 from mdlm_jax.report.figures import charts, render  # noqa: E402
 from mdlm_jax.runs.loop import train_all  # noqa: E402
 from mdlm_jax.style import PALETTE  # noqa: E402
@@ -50,13 +51,10 @@ def config_of(objective: str, parametrization: str, shape: tuple[int, int], rate
 
 def optimum(losses: Sequence[float]) -> float | None:
     """The rate at the minimum of the parabola through the lowest loss and its neighbours; None at an end."""
-    finite = [np.inf if loss is None else loss for loss in losses]
-    best = int(np.argmin(finite))
-    if best in (0, len(finite) - 1) or not np.isfinite(finite[best + 1]):
-        return None
-    before, lowest, after = finite[best - 1 : best + 2]
-    shift = 0.5 * (before - after) / (before - 2 * lowest + after)
-    return RATES[best] * 2.0**shift
+    finite = np.array([np.inf if loss is None else loss for loss in losses])
+    found = lowest_point(np.log(RATES), finite)
+    inside = found.interior and np.isfinite(finite[finite.argmin() + 1])  # not beside a rate at which training fails
+    return float(np.exp(found.at)) if inside else None
 
 
 def trained(folder: pathlib.Path) -> dict:
@@ -112,20 +110,18 @@ def panel(found: dict, objective: str, name: str, legend: bool):
     lines = alt.Chart(charts.data(points)).mark_line(point=alt.OverlayMarkDef(size=25), clip=True)
     stars = alt.Chart(charts.data(marks)).mark_point(shape="diamond", size=140, filled=True, opacity=1, clip=True)
     told = "at an end" if factor is None else f"best rate moves by a factor of {factor:.2f}"
-    layered = alt.layer(*(one.encode(x=x, y=y, color=color) for one in (lines, stars)))
-    return layered.properties(width=250, height=220, title=f"{objective}, {name}: {told}")
+    layers = [one.encode(x=x, y=y, color=color) for one in (lines, stars)]
+    return charts.layered(layers, width=250, height=220, title=f"{objective}, {name}: {told}")
 
 
-def draw(found: dict) -> None:
+def figure(found: dict) -> dict:
     shown = [panel(found, o, name, name == PARAMETRIZATIONS[-1]) for o in OBJECTIVES for name in PARAMETRIZATIONS]
-    chart = charts.panels(shown, "Validation loss against the learning rate", "diamonds: minima of parabolas")
-    _, png = render.files(render.specification(chart))
-    FIGURE.write_bytes(png)
+    return charts.panels(shown, "Validation loss against the learning rate", "diamonds: minima of parabolas")
 
 
 if __name__ == "__main__":
     kept = trained(pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "runs/transfer"))
     write_whole(RESULTS, json.dumps(kept, indent=1) + "\n")
-    draw(kept)
+    FIGURE.write_bytes(render.files(render.specification(figure(kept)))[1])
     for shift in kept["shifts"]:
         print(shift)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from experiments import branches
+from experiments import branches, transfer
 from experiments.conversion import KNOWN, KNOWN_DRAWS
 from experiments.conversion_results import decoding_table, differences, starts_table, table
 from mdlm_jax.laws import interval, surface_multiplier
@@ -17,6 +17,7 @@ from mdlm_jax.laws.design import common_losses
 from mdlm_jax.report import kept_fits
 from mdlm_jax.report.analysis import analyse
 from mdlm_jax.report.equal_compute import equal_compute
+from mdlm_jax.report.figures import render
 from mdlm_jax.report.repeated import repeated
 from mdlm_jax.report.shared_cost import shared_cost
 from mdlm_jax.report.stored import read_stored
@@ -176,6 +177,17 @@ def test_multiplier_by_two_counters():
     assert f"{min(of_size.values()):.1f} to {max(of_size.values()):.1f} times 6 N D" in guide
 
 
+@pytest.mark.parametrize(
+    ("module", "file", "panels"), [(branches, "branches/compared.json", 2), (transfer, "transfer.json", 3)]
+)
+def test_figures_of_experiments(module, file, panels):
+    """They are drawn from the stored results."""
+    kept = json.loads((ROOT / "experiments" / "results" / file).read_text(encoding="utf-8"))
+    specified = render.specification(module.figure(kept))
+    svg, png = render.files(specified)
+    assert len(specified["concat"]) == panels and svg.count("<path") > 10 * panels and png.startswith(b"\x89PNG")
+
+
 def test_best_rates_of_transfer():
     """The factors and losses that the page on transfer tells are those of the stored curves."""
     told = (ROOT / "docs" / "theory" / "transfer.md").read_text(encoding="utf-8").replace("\n", " ")
@@ -189,6 +201,7 @@ def test_best_rates_of_transfer():
             fit = np.polyfit((-1, 0, 1), curve["losses"][at - 1 : at + 2], 2)
             best.append(kept["rates"][at] * 2 ** (-fit[1] / (2 * fit[0])))
             assert curve["optimum"] == pytest.approx(best[-1])
+            assert transfer.optimum(curve["losses"]) == pytest.approx(best[-1])
         moved.append(max(best) / min(best))
         lowest.append(min(curves[-1]["losses"]))
     assert f"factor of {moved[0]:.2f} in the standard network, {moved[1]:.2f} under `mup` and {moved[2]:.2f}" in told

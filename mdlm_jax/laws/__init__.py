@@ -26,7 +26,7 @@ from mdlm_jax.laws.other_forms import FORMS, FormFit, compare_forms
 from mdlm_jax.laws.parametric import CHINCHILLA, Allocation, Chinchilla, Runs, allocation
 from mdlm_jax.laws.power_law import PowerLaw, compute_at, held_out_errors, law_at, power_law
 from mdlm_jax.laws.prediction import Prediction, hull_distance, predict_loss
-from mdlm_jax.laws.rates import BestRate, Shift, best_rate, shift
+from mdlm_jax.laws.rates import BestRate, LowestPoint, Shift, best_rate, lowest_point, shift
 from mdlm_jax.laws.refusal import MAX_DECADES, Refusal
 from mdlm_jax.laws.resampling import interval, row_resamples, seed_resamples
 from mdlm_jax.laws.seeds import SeedMean, seed_deviation, seed_mean
@@ -60,6 +60,7 @@ __all__ = [
     "KeptFit",
     "Law",
     "LearningCurve",
+    "LowestPoint",
     "Minimum",
     "Muennighoff",
     "Multiplier",
@@ -100,6 +101,7 @@ __all__ = [
     "law_at",
     "leave_one_budget_out",
     "loss_at",
+    "lowest_point",
     "multiplier_with_floor",
     "optima",
     "power_law",

@@ -25,6 +25,14 @@ class BestRate(NamedTuple):
     replicates: Float[np.ndarray, "replicates"]  # of the rate
 
 
+class LowestPoint(NamedTuple):
+    """The minimum of a curve that is known at some points."""
+
+    at: float
+    value: float
+    interior: bool  # False: the lowest of the points is the first or the last
+
+
 class Shift(NamedTuple):
     """A best rate over another, with its 95% interval."""
 
@@ -51,23 +59,25 @@ def best_rate(rates: Sequence[float], losses: Sequence[Sequence[float]], seed: i
     means = np.array([np.mean(of_rate) if len(of_rate) else np.inf for of_rate in losses])
     errors = noise / np.sqrt([max(len(of_rate), 1) for of_rate in losses])
     draws = means + errors * np.random.default_rng(seed).standard_normal((REPLICATES, len(rates)))
-    replicates = np.exp([_minimum(logs, drawn)[0] for drawn in draws])
-    log_rate, loss, interior = _minimum(logs, means)
+    replicates = np.exp([lowest_point(logs, drawn).at for drawn in draws])
+    found = lowest_point(logs, means)
     low, high = interval(replicates)
-    return BestRate(float(np.exp(log_rate)), float(low), float(high), loss, interior, noise, replicates)
+    rate = float(np.exp(found.at))
+    return BestRate(rate, float(low), float(high), found.value, found.interior, noise, replicates)
 
 
-def _minimum(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> tuple[float, float, bool]:
-    """(where, how low, whether inside) the parabola through the lowest point and its neighbours is lowest."""
+def lowest_point(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> LowestPoint:
+    """Where the parabola through the lowest point and its neighbours is lowest.
+
+    The lowest point itself, at an end and where a neighbour is infinite, as beside a rate at which training fails.
+    """
     best = int(y.argmin())
-    if best in (0, len(y) - 1):
-        return float(x[best]), float(y[best]), False
-    if not np.isfinite(y[best - 1 : best + 2]).all():
-        return float(x[best]), float(y[best]), True  # between rates that work and rates that fail
-    second, first, constant = np.polyfit(x[best - 1 : best + 2] - x[best], y[best - 1 : best + 2], 2)
-    if second <= 0:
-        return float(x[best]), float(y[best]), True
-    return float(x[best] - first / (2 * second)), float(constant - first**2 / (4 * second)), True
+    interior, near = best not in (0, len(y) - 1), slice(best - 1, best + 2)
+    if interior and np.isfinite(y[near]).all():
+        second, first, constant = np.polyfit(x[near] - x[best], y[near], 2)
+        if second > 0:
+            return LowestPoint(float(x[best] - first / (2 * second)), float(constant - first**2 / (4 * second)), True)
+    return LowestPoint(float(x[best]), float(y[best]), interior)
 
 
 def shift(best: BestRate, base: BestRate) -> Shift:
