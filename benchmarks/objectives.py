@@ -90,15 +90,20 @@ class Trained(NamedTuple):
 def trained(objective: Objective, timed: bool) -> Trained:
     """A compiled step of `objective` on one batch of random tokens."""
     architecture = SMDM_6M._replace(time_conditioning=timed, input_width=objective.inputs)
-    model = transformer(architecture, Execution(use_segments=False, attention="blocked"))
+    tokens = np.random.default_rng(0).zipf(1.3, size=(BATCH, LENGTH)).clip(max=V).astype(np.int32) - 1
+    return compiled_step(objective, architecture, "blocked", tokens)
+
+
+def compiled_step(objective: Objective, architecture: Architecture, attention: str, tokens: np.ndarray) -> Trained:
+    """A compiled step of `objective` on the rows of `tokens`."""
+    model = transformer(architecture, Execution(use_segments=False, attention=attention))
     optimizer = make_optimizer(
         decay="constant", final=1.0, beta_1=0.9, beta_2=0.95, epsilon=1e-8, clip=1.0, decay_everything=False
     )
     state = initial_state(model, objective, optimizer, 0.0, np.uint32(0), hyperparameters(1e-3, 0.0, 0, STEPS))
-    tokens = np.random.default_rng(0).zipf(1.3, size=(BATCH, LENGTH)).clip(max=V).astype(np.int32) - 1
     example = Example(tokens, np.ones_like(tokens), np.zeros(tokens.shape, bool))
-    batch = jax.tree.map(jnp.asarray, Batch(example, np.arange(BATCH, dtype=np.int32)))
-    train_step = make_train_step(model, objective, optimizer, StepOptions(BATCH, loss_chunk=128))
+    batch = jax.tree.map(jnp.asarray, Batch(example, np.arange(len(tokens), dtype=np.int32)))
+    train_step = make_train_step(model, objective, optimizer, StepOptions(len(tokens), loss_chunk=128))
     compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
 
     def step() -> float:
