@@ -13,22 +13,15 @@ from mdlm_jax.files import expand_home
 LOCK = ".building"
 
 
-def check_new(output: str | os.PathLike) -> None:
-    """Raises UserError if there is something at `output`."""
-    if expand_home(output).exists():
-        raise UserError(f"--out={output} exists; accepted: the path of a new folder")
-
-
 @contextlib.contextmanager
-def new_folder(output: str | os.PathLike) -> Iterator[pathlib.Path]:
+def whole_folder(output: str | os.PathLike) -> Iterator[pathlib.Path]:
     """An empty folder beside `output`. It is renamed to `output` if the block succeeds and removed if it fails.
 
-    Only one process at a time can hold it.
+    Only one process at a time can hold it. `output` may be an empty folder.
 
     Raises:
-        UserError: Another process holds it, or the disk cannot be written.
+        UserError: Another process holds it, `output` holds something at the end, or the disk cannot be written.
     """
-    check_new(output)
     output = expand_home(output)
     folder = output.with_name(output.name + ".incomplete")
     made = [path for path in folder.parents if not path.exists()]
@@ -38,7 +31,7 @@ def new_folder(output: str | os.PathLike) -> Iterator[pathlib.Path]:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(f"{folder}: another process is building this corpus; wait for it to end") from None
+                raise UserError(f"{folder}: another process is building this folder; wait for it to end") from None
             for left in folder.iterdir():
                 if left.is_dir():
                     shutil.rmtree(left)

@@ -9,6 +9,7 @@ ROOMS = [
         "errors",
         "interrupts",
         "files",
+        "whole_folder",
         "kinds",
         "noise",
         "malloc",

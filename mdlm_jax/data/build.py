@@ -11,13 +11,14 @@ import rich.progress
 
 from mdlm_jax.data.corpus import MANIFEST, VERSION, manifest_digest, open_streams
 from mdlm_jax.data.digest import file_digests
-from mdlm_jax.data.new_folder import check_new, new_folder
 from mdlm_jax.data.rows import Joined, Piece, batches, encode
 from mdlm_jax.data.shards import open_writer, write_split
 from mdlm_jax.data.sources import Documents, open_documents
 from mdlm_jax.data.tokenizer import Tokenizer, open_tokenizer
 from mdlm_jax.data.workers import open_workers
 from mdlm_jax.errors import UserError
+from mdlm_jax.files import expand_home
+from mdlm_jax.whole_folder import whole_folder
 
 
 def build_corpus(
@@ -61,7 +62,7 @@ def build_corpus(
     columns = (*rich.progress.Progress.get_default_columns(), "{task.fields[tokens]:,} tokens")
     with rich.progress.Progress(*columns) as progress:
         totals = _characters(documents, progress)
-        with new_folder(output) as folder:
+        with whole_folder(output) as folder:
             counts = _write(folder, documents, totals, tokenizer, opened, workers, progress)
             return finish(
                 folder,
@@ -75,6 +76,12 @@ def build_corpus(
                 splits=counts,
                 files=documents.files,
             )
+
+
+def check_new(output: str | os.PathLike) -> None:
+    """Raises UserError if there is something at `output`."""
+    if expand_home(output).exists():
+        raise UserError(f"--out={output} exists; accepted: the path of a new folder")
 
 
 def finish(

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import rich.progress
 
-from mdlm_jax.data.build import finish
+from mdlm_jax.data.build import check_new, finish
 from mdlm_jax.data.built_images import TOKENIZER, ImageLayout
 from mdlm_jax.data.corpus import SPLITS
-from mdlm_jax.data.new_folder import check_new, new_folder
 from mdlm_jax.data.pictures import picture_files
 from mdlm_jax.data.pixels import Captioned, Fault, Faults, captioned_pixels
 from mdlm_jax.data.shards import open_writer, whole_records
@@ -21,6 +20,7 @@ from mdlm_jax.data.text_and_codes import row_of_caption
 from mdlm_jax.data.tokenizer import open_tokenizer, save_tokenizer
 from mdlm_jax.errors import UserError
 from mdlm_jax.image_tokenizers.store import open_image_tokenizer
+from mdlm_jax.whole_folder import whole_folder
 
 AT_ONCE = 256  # images that are encoded together
 
@@ -66,7 +66,7 @@ def build_images(
     pictures = captioned_pixels(images, field, layout.images.shape, resize, faults)
     counts = {split: {"documents": 0, "tokens": 0, "bytes": 0, "records": 0} for split in SPLITS}
     digest = hashlib.sha256()
-    with new_folder(output) as folder, rich.progress.Progress(*COLUMNS) as progress:
+    with whole_folder(output) as folder, rich.progress.Progress(*COLUMNS) as progress:
         task = progress.add_task("encode", total=None)
         save_tokenizer(rows, folder / TOKENIZER)
         dtype = np.min_scalar_type(layout.vocab_size)

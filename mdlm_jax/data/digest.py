@@ -73,16 +73,15 @@ def _file_digest(file: pathlib.Path) -> str:
 def _content(source: str, path: str, validation_path: str, field: str) -> Any:
     if source == "markov":
         return parse_markov(path)
-    if source in CAPTIONED and source != "images":
-        layout = layout_of(source, path)
-        return [layout, load_digits(layout.levels).digest] if source == "digits" else layout
     if source in ("tokens", "images"):
         manifest = read_manifest(path)
         tokenizer = {key: value for key, value in manifest["tokenizer"].items() if key != "name"}
-        files = [file["sha256"] for file in manifest["files"]]
-        if source == "images":
-            files = [manifest["rows_sha256"]]  # the pictures themselves are many files
-        return [manifest["version"], tokenizer, manifest["splits"], files]
+        # the pictures themselves are many files
+        content = [manifest["rows_sha256"]] if source == "images" else [file["sha256"] for file in manifest["files"]]
+        return [manifest["version"], tokenizer, manifest["splits"], content]
+    if source in CAPTIONED:
+        layout = layout_of(source, path)
+        return [layout, load_digits(layout.levels).digest] if source == "digits" else layout
     if source in ("text", "chat"):
         train = expand("data.path", path)
         validation = expand("data.validation_path", validation_path) if validation_path else ()

@@ -15,7 +15,6 @@ from mdlm_jax.data.pictures import Picture, read_pictures
 from mdlm_jax.data.readers import as_text
 from mdlm_jax.errors import UserError, one_line
 
-FAULTY = ("refuse", "skip")
 NAMED = 5  # skipped pictures that are named
 
 

@@ -4,13 +4,15 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from mdlm_jax.data import Example
 from mdlm_jax.evaluation.pairs import pair_nats
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import Objective
 from mdlm_jax.objectives.modality_tasks import TASKS, row_of_task
+
+DIRECTIONS = ("text_given_image", "image_given_text")  # keys of TASKS: whose likelihood tells candidates apart
 
 
 class Classified(NamedTuple):
@@ -57,7 +59,7 @@ def caption_nats(
     count, choices, words = captions.shape
     tokens = np.repeat(rows, choices, axis=0)
     tokens[:, :words] = captions.reshape(-1, words)
-    nats = row_nats(
+    nats = task_nats(
         model,
         objective,
         params,
@@ -73,7 +75,7 @@ def caption_nats(
     return nats.reshape(count, choices)
 
 
-def row_nats(
+def task_nats(
     model: Model,
     objective: Objective,
     params: Any,
@@ -109,10 +111,15 @@ def classified(nats: Float[np.ndarray, "n C"], truth: Int[np.ndarray, "n"]) -> C
         nats: Of every caption.
         truth: The number of the right caption of each row.
     """
-    least = nats == nats.min(axis=1, keepdims=True)
-    right = np.take_along_axis(least, truth[:, None], axis=1)[:, 0] / least.sum(axis=1)
-    error = right.std(ddof=1) / math.sqrt(len(right)) if len(right) > 1 else math.nan
-    return Classified(float(right.mean()), float(error), *nats.shape)
+    shares = shares_of_least(nats, np.arange(nats.shape[1]) == truth[:, None])
+    error = shares.std(ddof=1) / math.sqrt(len(shares)) if len(shares) > 1 else math.nan
+    return Classified(float(shares.mean()), float(error), *nats.shape)
+
+
+def shares_of_least(nats: Float[np.ndarray, "*n C"], right: Bool[np.ndarray, "*n C"]) -> Float[np.ndarray, "*n"]:
+    """Of each row, the share of right candidates among those with the least nats."""
+    least = nats == nats.min(axis=-1, keepdims=True)
+    return (least & right).sum(axis=-1) / least.sum(axis=-1)
 
 
 def logistic_regression(

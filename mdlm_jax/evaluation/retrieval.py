@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mdlm_jax.errors import UserError
-from mdlm_jax.evaluation.classification import row_nats
+from mdlm_jax.evaluation.classification import shares_of_least, task_nats
 from mdlm_jax.models.transformer import Model
 from mdlm_jax.objectives.base import Objective
 
@@ -70,7 +70,7 @@ def retrieval_nats(
     shape = (groups, choices, choices, -1)
     text = np.broadcast_to(grouped[:, :, None, :text_length], (*shape[:3], text_length))
     image = np.broadcast_to(grouped[:, None, :, text_length:], (*shape[:3], rows.shape[1] - text_length))
-    nats = row_nats(
+    nats = task_nats(
         model,
         objective,
         params,
@@ -109,8 +109,7 @@ def retrieved(
     nats: Float[np.ndarray, "groups asked choices"], right: Bool[np.ndarray, "groups asked choices"]
 ) -> Retrieved:
     """The share of rows whose least nats are those of a right candidate. Of k equal ones, each counts 1 / k."""
-    least = nats == nats.min(axis=-1, keepdims=True)
-    shares = (least & right).sum(axis=-1) / least.sum(axis=-1)
+    shares = shares_of_least(nats, right)
     by_group = shares.mean(axis=1)
     error = by_group.std(ddof=1) / math.sqrt(len(by_group)) if len(by_group) > 1 else math.nan
     return Retrieved(float(shares.mean()), float(error), float(right.mean()))

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
 from mdlm_jax.image_tokenizers.lossless import from_patches, to_patches
 
@@ -38,6 +39,11 @@ def init_autoencoder(key: PRNGKeyArray, shape: Shape) -> Params:
             params[f"{half}.{block}.near"] = jax.random.normal(drawn, (near, shape.width)) / jnp.sqrt(near)
             params[f"{half}.{block}.after"] = jnp.zeros((shape.width, shape.width))
     return params
+
+
+def scaled(images: UInt8[Array | np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
+    """Pixels in [-1, 1]."""
+    return jnp.asarray(images, jnp.float32) / 127.5 - 1
 
 
 def encode(

@@ -12,10 +12,15 @@ MOST_CODES = 2**16  # of a patch: more are no vocabulary
 AnyArray = TypeVar("AnyArray", bound=Any)  # of NumPy or jax
 
 
-def check_patches(height: int, width: int, patch: int, levels: int, channels: int = 1) -> None:
-    """Raises UserError for patches that do not tile an image, or that have too many codes."""
+def check_tiling(height: int, width: int, patch: int) -> None:
+    """Raises UserError for patches that do not tile an image."""
     if patch < 1 or height % patch or width % patch:
         raise UserError(f"patch={patch}; accepted: a divisor of the image's sides, {height} and {width}")
+
+
+def check_patches(height: int, width: int, patch: int, levels: int, channels: int = 1) -> None:
+    """Raises UserError for patches that do not tile an image, or that have too many codes."""
+    check_tiling(height, width, patch)
     numbers = patch * patch * channels
     if levels < 2 or numbers > 16 or levels**numbers > MOST_CODES:
         raise UserError(

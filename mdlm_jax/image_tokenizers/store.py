@@ -14,7 +14,15 @@ import safetensors.numpy
 from mdlm_jax.errors import UserError, one_line
 from mdlm_jax.files import expand_home
 from mdlm_jax.image_tokenizers import ImageTokenizer
-from mdlm_jax.image_tokenizers.lossless import MOST_CODES, check_patches, from_patches, to_codes, to_images, to_patches
+from mdlm_jax.image_tokenizers.lossless import (
+    MOST_CODES,
+    check_patches,
+    check_tiling,
+    from_patches,
+    to_codes,
+    to_images,
+    to_patches,
+)
 
 KINDS = ("levels", "kmeans", "vqvae", "fsq")
 METADATA = "mdlm_jax.image_tokenizer"
@@ -40,8 +48,7 @@ def check_described(described: dict[str, Any]) -> None:
     if kind == "levels":
         check_patches(height, width, patch, described["levels"], channels)
         return
-    if patch < 1 or height % patch or width % patch:
-        raise UserError(f"patch={patch}; accepted: a divisor of the image's sides, {height} and {width}")
+    check_tiling(height, width, patch)
     levels = described.get("levels", ())
     if kind == "fsq" and (not 1 <= len(levels) <= 16 or min(levels) < 2 or max(levels) > MOST_CODES):
         raise UserError(f"levels={','.join(map(str, levels))}; accepted: 1 to 16 numbers from 2 on, as in 8,5,5,5")
@@ -154,7 +161,7 @@ def _learned(described: dict[str, Any], arrays: dict[str, np.ndarray]) -> tuple[
         shape = autoencoder.Shape(**described["network"]) if "network" in described else None
 
         def to_vectors(images):
-            x = images.astype(jnp.float32) / 127.5 - 1
+            x = autoencoder.scaled(images)
             return autoencoder.encode(params, shape, x) if shape else to_patches(x, side)
 
         def encode(images):

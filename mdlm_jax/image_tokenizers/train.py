@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt8
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.image_tokenizers import ImageTokenizer, fsq
-from mdlm_jax.image_tokenizers.autoencoder import Params, Shape, decode, encode, init_autoencoder
+from mdlm_jax.image_tokenizers.autoencoder import Params, Shape, decode, encode, init_autoencoder, scaled
 from mdlm_jax.image_tokenizers.codebook import Codebook, codebook_of, follow, nearest, restart_dead, straight_through
 from mdlm_jax.image_tokenizers.lossless import to_patches
 from mdlm_jax.image_tokenizers.store import made
@@ -152,8 +152,3 @@ def train_image_tokenizer(
         arrays["codes"] = np.asarray(state.codebook.codes)
     network = {} if kind == "kmeans" else {"network": shape._asdict()}
     return made(described | network, arrays)
-
-
-def scaled(images: UInt8[np.ndarray, "*shape"]) -> Float[Array, "*shape"]:
-    """Pixels in [-1, 1]."""
-    return jnp.asarray(images, jnp.float32) / 127.5 - 1

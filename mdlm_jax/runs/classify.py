@@ -7,13 +7,11 @@ import numpy as np
 
 from mdlm_jax.data.captioned import images_of
 from mdlm_jax.data.digits import FIGURES, NAME_AT, SPELLED_NAMES, load_digits, ten_captions
-from mdlm_jax.evaluation.classification import caption_nats, classified, logistic_regression
+from mdlm_jax.evaluation.classification import DIRECTIONS, caption_nats, classified, logistic_regression
 from mdlm_jax.runs.evaluation_options import check_classify
 from mdlm_jax.runs.held_out import open_held_out
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.runs.say import doing
-
-DIRECTIONS = ("text_given_image", "image_given_text")
 
 
 def classify_run(folder: pathlib.Path, *, draws: int | None = None, sequences: int | None = None) -> dict:

@@ -94,7 +94,7 @@ def _text_and_images(run: Run, rows: Example, draws: int) -> dict:
     """The likelihood of every task that `unified`, or `ar` in its order, answers, and their agreement; nothing for
     other objectives."""
     data, layout = run.config.data, run.layout
-    if not run.objective.parts:
+    if layout is None or not run.objective.parts:
         return {}
     objectives = dict.fromkeys(TASKS, run.objective)
     if run.config.objective.name == "ar":

@@ -80,13 +80,8 @@ def check_classify(config: ConfigDict | None, folder: pathlib.Path, draws: int |
     Raises:
         UserError: It is another run, or the draws are no even number.
     """
-    found = "a public model" if config is None else f"a run of {config.objective.name} on {config.data.source}"
-    if config is None or config.data.source != "digits" or config.objective.name != "unified":
-        raise UserError(f"--classify: {folder} is {found}; accepted: a run of unified on digits")
-    given = f"--draws={draws}" if draws is not None else f"config.eval.draws of {folder} is {config.eval.draws}"
-    draws = config.eval.draws if draws is None else draws
-    if draws < 2 or draws % 2:
-        raise UserError(f"{given}; accepted with --classify: an even number of --draws, 2 or more")
+    _check_unified("--classify", config, folder, "digits")
+    _check_draws("--classify", config, folder, draws)
 
 
 def check_retrieve(config: ConfigDict | None, folder: pathlib.Path, choices: int, draws: int | None) -> None:
@@ -104,9 +99,7 @@ def check_retrieve(config: ConfigDict | None, folder: pathlib.Path, choices: int
     if choices < 2:
         raise UserError(f"--retrieve={choices}; accepted: 2 or more")
     _check_unified("--retrieve", config, folder)
-    given = config.eval.draws if draws is None else draws
-    if given < 2 or given % 2:
-        raise UserError(f"{given} draws; accepted with --retrieve: an even number of --draws, 2 or more")
+    _check_draws("--retrieve", config, folder, draws)
 
 
 def check_neighbours(config: ConfigDict | None, folder: pathlib.Path) -> None:
@@ -114,10 +107,17 @@ def check_neighbours(config: ConfigDict | None, folder: pathlib.Path) -> None:
     _check_unified("--neighbours", config, folder)
 
 
-def _check_unified(option: str, config: ConfigDict | None, folder: pathlib.Path) -> None:
+def _check_unified(option: str, config: ConfigDict | None, folder: pathlib.Path, source: str = "") -> None:
     found = "a public model" if config is None else f"a run of {config.objective.name} on {config.data.source}"
-    if config is None or config.objective.name != "unified":
-        raise UserError(f"{option}: {folder} is {found}; accepted: a run of unified, on captions and images")
+    if config is None or config.objective.name != "unified" or config.data.source != (source or config.data.source):
+        raise UserError(f"{option}: {folder} is {found}; accepted: a run of unified on {source or 'text and images'}")
+
+
+def _check_draws(option: str, config: ConfigDict, folder: pathlib.Path, draws: int | None) -> None:
+    given = f"--draws={draws}" if draws is not None else f"config.eval.draws of {folder} is {config.eval.draws}"
+    draws = config.eval.draws if draws is None else draws
+    if draws < 2 or draws % 2:
+        raise UserError(f"{given}; accepted with {option}: an even number of --draws, 2 or more")
 
 
 def check_length(config: ConfigDict, length: int | None) -> None:

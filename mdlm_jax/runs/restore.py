@@ -80,6 +80,6 @@ def open_run(folder: pathlib.Path, padded: bool = False) -> Run:
     run = Run(config, net.plan, model, net.objective, net.vocab_size, net.tokenizer, step, params, objective_params)
     if config.data.source in CAPTIONED:
         run = run._replace(layout=layout_of(own.data.source, own.data.path))
-    if run.objective.parts:
+    if run.layout is not None and run.objective.parts:
         run = run._replace(model=within_modality(model, run.layout.text_vocab, run.layout.text_length))
     return run

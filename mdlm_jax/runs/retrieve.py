@@ -2,13 +2,12 @@
 
 import pathlib
 
+from mdlm_jax.evaluation.classification import DIRECTIONS
 from mdlm_jax.evaluation.retrieval import retrieval, retrieval_nats
 from mdlm_jax.runs.evaluation_options import check_retrieve
 from mdlm_jax.runs.held_out import open_held_out
 from mdlm_jax.runs.restore import open_run
 from mdlm_jax.runs.say import doing
-
-DIRECTIONS = ("text_given_image", "image_given_text")
 
 
 def retrieve_run(folder: pathlib.Path, choices: int, *, draws: int | None = None, sequences: int | None = None) -> dict:

@@ -1,10 +1,6 @@
 """The tensors of a Hugging Face folder: one safetensors file, or shards with an index."""
 
-import contextlib
-import os
 import pathlib
-import shutil
-from collections.abc import Iterator
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.files import expand_home
@@ -62,31 +58,8 @@ def _open_shards(folder: pathlib.Path, index: pathlib.Path) -> tuple[dict[str, T
     return tensors, metadata
 
 
-@contextlib.contextmanager
-def whole_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A folder to write into that takes the name `folder` at the end, so that it is there whole or not at all.
-
-    Raises:
-        UserError: There is something at `folder`, or it cannot be written.
-    """
-    folder = expand_home(folder)
-    check_new_folder(folder)
-    partial_folder = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        partial_folder.mkdir(parents=True)
-        try:
-            yield partial_folder
-            if folder.exists():
-                folder.rmdir()
-            partial_folder.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial_folder, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); accepted: a new folder") from error
-
-
 def check_new_folder(folder: pathlib.Path) -> None:
     """Raises UserError if there is a file at `folder`, or a folder that is not empty."""
+    folder = expand_home(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: already exists; accepted: a new or empty folder")

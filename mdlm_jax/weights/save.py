@@ -12,12 +12,13 @@ import numpy as np
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.transformer import Execution, transformer
 from mdlm_jax.weights.card import records
-from mdlm_jax.weights.folder import INDEX, SINGLE, whole_folder
+from mdlm_jax.weights.folder import INDEX, SINGLE, check_new_folder
 from mdlm_jax.weights.load import Weights
 from mdlm_jax.weights.safetensors_file import Stored, write_safetensors
 from mdlm_jax.weights.slots import Path, Slot, write_slot
 from mdlm_jax.weights.source import CONFIG, Source, open_source
 from mdlm_jax.weights.tensors import DTYPES, FLOATS, Tensor
+from mdlm_jax.whole_folder import whole_folder
 
 SHARD_BYTES = 5 * 10**9  # of tensors in one file, as transformers splits them
 PUBLISHED = {name: dtype for dtype, name in DTYPES.items()}
@@ -109,6 +110,7 @@ def _write(
     shard_bytes: int,
     training: Mapping[str, Any] | None,
 ) -> None:
+    check_new_folder(folder)
     with whole_folder(folder) as inside:
         _write_tensors(inside, stored, source.metadata | {"format": "pt"}, shard_bytes)
         config = source.config | _dtype_key(source, stored)

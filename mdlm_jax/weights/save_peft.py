@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.lora import Lora
-from mdlm_jax.weights.folder import whole_folder
+from mdlm_jax.weights.folder import check_new_folder
 from mdlm_jax.weights.peft import ADAPTER, WEIGHTS
 from mdlm_jax.weights.safetensors_file import Stored, write_safetensors
 from mdlm_jax.weights.slots import unchanged
 from mdlm_jax.weights.source import Source
+from mdlm_jax.whole_folder import whole_folder
 
 
 def save_adapters(
@@ -62,6 +63,7 @@ def save_adapters(
         "target_modules": sorted(modules),
         "inference_mode": True,
     }
+    check_new_folder(folder)
     with whole_folder(folder) as inside:
         write_safetensors(inside / WEIGHTS, stored, {"format": "pt"})
         (inside / ADAPTER).write_text(json.dumps(config, indent=2) + "\n")
