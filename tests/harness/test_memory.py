@@ -7,7 +7,6 @@ import tracemalloc
 import pytest
 
 from mdlm_jax.harness.answers import Answers
-from mdlm_jax.harness.items import keep_items
 from mdlm_jax.harness.lines import Lines
 from mdlm_jax.harness.reader import Reader
 from mdlm_jax.harness.requests import Parts, windows
@@ -81,8 +80,11 @@ class Task:
         return {"acc": results}
 
 
+@pytest.mark.slow
 def test_items_are_written_as_they_come(traced, tmp_path):
     """Two filters: after the last no item is held; of an item under the first only its numbers."""
+    from mdlm_jax.harness.items import keep_items
+
     grown = []
     for size in (1, 10_000):
         task, lines = Task(NUMBER), Lines(tmp_path / f"{size}.jsonl")
