@@ -30,11 +30,12 @@ def grid():
     for (name, size), seed in itertools.product((("ar", "0.53k"), ("masked", "4.7k")), range(6)):
         config = mj.load_config("quickstart")
         config.objective.name, config.model.size, config.seed = name, size, seed
-        config.budget, config.steps = 0.0, 3000
-        config.train.checkpoint_every, config.train.log_every = 250, 50
+        config.budget, config.steps = 0.0, 16_000
+        config.train.checkpoint_every, config.train.log_every = 500, 50
         config.eval.sequences, config.eval.draws = 64, 2
         yield config
 '''
+SHARES = {"pool": 1, "worker": 2, "training process": 3}  # of the kills
 ROLES = {"sweep run": "pool", "sweep work": "worker", "train --run": "training process"}
 
 
@@ -71,7 +72,7 @@ def wait_for_orphans(pids: list[int]) -> None:
 
 
 def kill_one(draw: random.Random, process: subprocess.Popen) -> str | None:
-    """Kills a process of the sweep; the role it had, None where the sweep has ended."""
+    """Kills a process of the sweep; the role it had, "" while nothing trains, None where the sweep has ended."""
     pids = tree(process.pid)
     by_role = {}
     for pid in pids:
@@ -79,7 +80,9 @@ def kill_one(draw: random.Random, process: subprocess.Popen) -> str | None:
             by_role.setdefault(name, []).append(pid)
     if not by_role or process.poll() is not None:
         return None
-    name = draw.choice(sorted(by_role))
+    if "training process" not in by_role:
+        return ""
+    name = draw.choices(sorted(by_role), [SHARES[name] for name in sorted(by_role)])[0]
     os.kill(draw.choice(by_role[name]), signal.SIGKILL)
     if name == "pool":
         process.wait()
@@ -120,14 +123,15 @@ def main(kills: int, seed: int) -> None:
     assert start(parent / "whole").wait() == 0, f"the undisturbed sweep failed; see {parent}"
     seconds, starts, process = time.monotonic() - begun, 1, start(parent / "killed")
     while len(killed) < kills:
-        time.sleep(draw.uniform(0.5, 12))
+        time.sleep(draw.uniform(0.5, 8))
         if process.poll() is not None or (name := kill_one(draw, process)) is None:
             if process.poll() == 0:
                 raise SystemExit(f"the sweep ended after {len(killed)} kills; see {parent}")
             process, starts = start(parent / "killed"), starts + 1
             continue
-        killed.append(name)
-        print(len(killed), name, flush=True)
+        if name:
+            killed.append(name)
+            print(len(killed), name, flush=True)
     while process.wait() != 0:
         process, starts = start(parent / "killed"), starts + 1
     runs = sorted(path.parent.name for path in (parent / "whole" / "runs").glob("*/result.json"))

@@ -5,7 +5,6 @@ mdlm-jax convert SmolLM2-135M-Instruct.Q4_1.gguf --out FOLDER; JAX_PLATFORMS=cpu
 
 import json
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
@@ -48,6 +47,8 @@ def one_turn(folder: str) -> dict:
 
 
 def main(folder: str) -> None:
+    from mdlm_jax.bench.suite import machine
+
     turns = []
     for _ in range(TURNS):
         done = subprocess.run([sys.executable, __file__, folder, "once"], capture_output=True, text=True, check=True)
@@ -55,7 +56,7 @@ def main(folder: str) -> None:
     median = {key: statistics.median(turn[key] for turn in turns) for key in turns[0]}
     median["memory_share"] = median["peak_megabytes"] / median["file_megabytes"]
     out = ROOT / "benchmarks" / "results" / "weights.json"
-    out.write_text(json.dumps({"machine": platform.processor(), "median": median, "turns": turns}, indent=1) + "\n")
+    out.write_text(json.dumps({"machine": machine(), "median": median, "turns": turns}, indent=1) + "\n")
     print(json.dumps(median, indent=1))
 
 
