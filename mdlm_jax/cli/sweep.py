@@ -82,13 +82,20 @@ def _add_launchers(verb: argparse.ArgumentParser) -> None:
     )
     where.add_argument("--slurm", nargs="*", metavar="KEY=VALUE", help="submit to SLURM, with these options of sbatch")
     where.add_argument("--submit", metavar="LINE", help="a shell line that submits {command} to any scheduler")
+    verb.add_argument(
+        "--allocations",
+        type=int,
+        default=0,
+        help="with --slurm: number of allocations that share the runs (default: one job per run)",
+    )
 
 
 def _launcher(options):
     from mdlm_jax.sweeps import launchers
+    from mdlm_jax.sweeps.slurm import parse_resources
 
     if options.slurm is not None:
-        launcher = launchers.by_slurm(launchers.parse_resources(options.slurm))
+        launcher = launchers.by_slurm(parse_resources(options.slurm), allocations=options.allocations)
     elif options.submit is not None:
         launcher = launchers.by_line(options.submit)
     else:
@@ -109,9 +116,14 @@ def _experiment(options):
 
 def _check_launcher(options) -> None:
     """Checks the options of `_add_launchers` before the slow imports."""
+    from mdlm_jax.sweeps.slurm import check_allocations, parse_resources
     from mdlm_jax.sweeps.submit_line import check_line
 
-    check_at_least(options, population=1, workers=0)
+    check_at_least(options, population=1, workers=0, allocations=0)
+    if options.allocations and options.slurm is None:
+        raise UserError(f"--allocations={options.allocations}; accepted: with --slurm")
+    if options.slurm is not None:
+        check_allocations(options.allocations, parse_resources(options.slurm))
     if options.submit is not None:
         check_line(options.submit)
     if options.folder is not None:

@@ -4,6 +4,7 @@ Each slot has a worker (`work.py`), which claims a run before it trains it, so s
 worker whose pool is killed ends after its run. A worker that is killed is replaced.
 """
 
+import math
 import os
 import pathlib
 import signal
@@ -213,11 +214,12 @@ def run_pool(
     is_done: Callable[[pathlib.Path], bool],
     watch: Callable[[Snapshot], None],
     command: Sequence[str] = TRAIN,
+    patience: float = math.inf,
 ) -> list[Ended]:
     """Trains every job that is not done, in the order of `jobs.preferred`.
 
     On SIGTERM, SIGHUP or Ctrl-C the pool sends SIGTERM to its runs and ends when they have ended; a second signal kills
-    them. The pool waits for runs that other processes hold.
+    them.
 
     Args:
         jobs: The runs.
@@ -225,6 +227,7 @@ def run_pool(
         is_done: Whether the run in a folder is done.
         watch: Called with a snapshot of the pool several times a second.
         command: The command that trains the runs whose folders follow it.
+        patience: Seconds that the pool waits, without a run of its own, for the runs that other processes hold.
 
     Returns:
         How each job ended, in the order in which they ended.
@@ -232,9 +235,10 @@ def run_pool(
     step_flops = CORE_STEP if any(slot.cores for slot in slots) else ACCELERATOR_STEP
     waiting = longest_first(jobs, step_flops)
     running, ended, free, signalled = [], [], [Free(slot) for slot in slots], 0
+    busy = time.monotonic()  # when this pool last had a run
     with stop_signals() as received:
         try:
-            while running or (waiting and not received):
+            while running or (waiting and not received and time.monotonic() - busy < patience):
                 for _ in received[signalled:]:
                     for run in running:
                         if signalled:
@@ -256,6 +260,7 @@ def run_pool(
                         free.remove(place)
                         running.append(_start(job, place, command))
                 watch(Snapshot(waiting, running, ended, bool(received)))
+                busy = time.monotonic() if running else busy
                 if running or waiting:
                     time.sleep(POLL_SECONDS)
         finally:

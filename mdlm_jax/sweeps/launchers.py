@@ -11,6 +11,7 @@ from mdlm_jax.runs import attempts
 from mdlm_jax.runs.execution import config_of_run
 from mdlm_jax.runs.finished import finished
 from mdlm_jax.runs.population import populations
+from mdlm_jax.sweeps import allocations as shared
 from mdlm_jax.sweeps import launch, live, slurm, states, submit_line, waits
 from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.plan import first_of
@@ -43,18 +44,32 @@ def local(workers: int = 0, command: Sequence[str] = TRAIN) -> Launcher:
     return bring
 
 
-def by_slurm(resources: dict[str, str], command: Sequence[str] = TRAIN) -> Launcher:
+def by_slurm(resources: dict[str, str], command: Sequence[str] = TRAIN, allocations: int = 0) -> Launcher:
     """A launcher that submits one SLURM array and watches it. The runs continue if the watching command ends.
 
     Branches follow in arrays of their own, when their parents have saved what they continue.
+
+    Args:
+        resources: Options of sbatch.
+        command: The command that trains the runs whose folders follow it.
+        allocations: The number of allocations that share the runs; 0 for one job per run.
+
+    Raises:
+        UserError: The number of allocations is negative, or each has more than one process.
     """
+    slurm.check_allocations(allocations, resources)
 
     def bring(folder: pathlib.Path, starting: Sequence[Job], jobs: Sequence[Job]) -> None:
         console = Console()
 
         def submit(ready: Sequence[Job]) -> None:
-            ids = slurm.submit(folder, ready, resources, command)
-            console.print(f"{len(ids)} runs submitted to SLURM, from {ids[0]}; they continue if this command ends")
+            if allocations:
+                ids = shared.submit(folder, ready, resources, command, allocations)
+            else:
+                ids = slurm.submit(folder, ready, resources, command)
+            where = f" in {len(ids)} allocations" if allocations else ""
+            runs = sum(len(job.together) for job in ready)
+            console.print(f"{runs} runs submitted to SLURM{where}, from {ids[0]}; they continue if this command ends")
 
         def over(found: dict[pathlib.Path, states.RunState], answered: bool) -> bool:
             return answered and not any(run.queued or run.state == "running" for run in found.values())
@@ -147,15 +162,3 @@ def _submit_and_watch(
         console.print("the runs continue; `sweep status` shows them, `sweep cancel` cancels them")
     if left:
         console.print(f"{len(left)} branches are not submitted yet; the same command submits them")
-
-
-def parse_resources(words: Sequence[str]) -> dict[str, str]:
-    """Parses KEY=VALUE words into options of sbatch.
-
-    Raises:
-        UserError: A word is not KEY=VALUE.
-    """
-    wrong = [word for word in words if not word.partition("=")[0] or "=" not in word]
-    if wrong:
-        raise UserError(f"--slurm {wrong[0]}; accepted: options of sbatch, as in nodes=2 gpus-per-node=8 time=600")
-    return dict(word.split("=", 1) for word in words)

@@ -76,7 +76,7 @@ def _at_rest(
     if tried and last.outcome == "failed":
         return "failed", last.cause
     if folder in in_queue:
-        return "waiting", f"{in_queue[folder].lower()} in the queue"
+        return "waiting", f"its job is {in_queue[folder].lower()}"
     if (folder / attempts.CANCELLED).exists():
         return "cancelled", ""
     if launched and not tried and launched.launcher != slurm.NAME:

@@ -39,6 +39,7 @@ def lines() -> list[tuple[str, list[str], dict[str, list[str]]]]:
         "--population": below(1),
         "--workers": below(0),
         "--slurm": ["gpus", "=", "x", "=1"],
+        "--allocations": ["2", *below(0)],
         "--submit": ["", "false", "{command", "}", "{command} {unknown}", "{0}", "x {command!z}"],
     }
     return [

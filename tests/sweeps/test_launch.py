@@ -137,6 +137,17 @@ def test_population_members_end_separately(tmp_path):
     assert f"trained together with {tmp_path / 'a'}" in (tmp_path / "b" / "log.txt").read_text()
 
 
+def test_patience_ends_the_wait_for_a_held_run(tmp_path):
+    """A pool without a run of its own ends without the runs that a living process holds."""
+    held, free = folders(tmp_path, "held", "free")
+    claim = attempts.claim(held, attempts.this_process("another job"), 0)
+    jobs = [Job(held, 2.0, 1), Job(free, 1.0, 1)]
+    ended = run_pool(jobs, [ANY_CORE], is_done, lambda _: None, COMMAND, patience=0.5)
+    assert [(run.job.folder.name, run.outcome) for run in ended] == [("free", "done")]
+    attempts.end(held, claim, "stopped", 0, "")
+    assert pool(jobs)["held"].outcome == "done"
+
+
 def test_pool_waits_for_claimed_member(tmp_path):
     a, b, c = folders(tmp_path, "a", "b", "c", waits="b", fails="c")
     process = start_pool([b])

@@ -26,10 +26,10 @@ TRAIN = (sys.executable, str(runs.ROOT / "tests" / "sweeps" / "hindered_train.py
 # `sweep run` of the command line, with another command than training alone
 CONTROLLER = f"""
 import pathlib, sys
-from mdlm_jax.sweeps import launchers, sweep
+from mdlm_jax.sweeps import launchers, slurm, sweep
 from mdlm_jax.sweeps.experiment import load_experiment
 path, folder, chosen, *resources = sys.argv[1:]
-launcher = launchers.by_slurm(launchers.parse_resources(resources), {TRAIN!r})
+launcher = launchers.by_slurm(slurm.parse_resources(resources), {TRAIN!r})
 print(sweep.run(load_experiment(path), pathlib.Path(folder), launcher, (chosen,)))
 """
 STEPS, LONG = 40, 1_000
@@ -219,3 +219,36 @@ def test_preempted_two_node_run_resumes(tmp_path):
     assert (first["outcome"], first["exit_code"], last.number, last.outcome) == ("stopped", 0, 2, "done")
     assert json.loads((run / "result.json").read_text())["device"].startswith("2 x ")
     assert steps_of(run) == list(range(1, LONG + 1)), "each step once"
+
+
+@pytest.mark.slow
+def test_allocations_share_runs(tmp_path):
+    """Two jobs train nine runs, two at once in each, in processes that are kept; one job is preempted and goes on."""
+    keys = "{'seed': seed, 'steps': 20_000 if seed < 2 else 40}"
+    experiment, folder = write_experiment(tmp_path, f"[{keys} for seed in range(9)]"), tmp_path / "runs"
+    words = ("sweep", "run", experiment, "--folder", folder, "--slurm", "cpus-per-task=2", "--allocations", "2")
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "mdlm_jax", *map(str, words)],
+        env=runs.environment(),
+        cwd=runs.ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: len(done(folder)) == 7)
+    (array,) = {json.loads(path.read_text())["job"] for path in folder.glob("*/launched.json")}
+    parent = array.partition("_")[0]
+    assert array == f"{parent}_[0-1]" and sorted(in_queue("RUNNING")) == [f"{parent}_0", f"{parent}_1"]
+    assert "2 running" in mdlm_jax("sweep", "status", str(experiment), "--folder", str(folder))
+    for job in (f"{parent}_0", f"{parent}_1"):
+        scontrol("requeue", job)
+    wait_for(lambda: len(in_queue("PENDING")) == 2 and not in_queue("COMPLETING"))
+    for job in in_queue("PENDING"):
+        scontrol("update", f"jobid={job}", "starttime=now")
+    out, _ = watching.communicate(timeout=300)
+    assert f"9 runs submitted to SLURM in 2 allocations, from {parent}_0" in out
+    assert "9 runs done, 0 failed" in out.splitlines()[-1]
+    for run in folder.glob("*/result.json"):
+        steps = 20_000 if run.parent.name.endswith(("seed0", "seed1")) else 40
+        assert steps_of(run.parent)[-1] == steps and attempts.count(run.parent) == (2 if steps > 40 else 1)
+    owners = [json.loads(path.read_text())["owner"]["pid"] for path in folder.glob("*/attempts/1.json")]
+    assert len(set(owners)) <= 4, "a worker for each slot"

@@ -44,12 +44,12 @@ def state(folder, in_queue=()):
 def test_state_of_a_folder(tmp_path):
     waits, fails, stops, silent = (run(tmp_path, name) for name in ("waits", "fails", "stops", "silent"))
     assert state(waits) == ("waiting", "")
-    assert state(waits, {waits: "PENDING"}) == ("waiting", "pending in the queue")
+    assert state(waits, {waits: "PENDING"}) == ("waiting", "its job is pending")
     end(fails, this_process(), "failed", "step 3: loss nan")
     assert state(fails) == ("failed", "step 3: loss nan")
     end(stops, this_process(), "stopped", "SIGTERM")
     assert state(stops) == ("stopped", "SIGTERM")
-    assert state(stops, {stops: "PENDING"}) == ("waiting", "pending in the queue"), "preempted, and will go on"
+    assert state(stops, {stops: "PENDING"}) == ("waiting", "its job is pending"), "preempted, and will go on"
     attempts.claim(silent, ELSEWHERE, 0)
     assert state(silent) == ("running", "")
     then = time.time() - attempts.LEASE_SECONDS - 1
@@ -63,7 +63,7 @@ def test_relaunched_failure_is_waiting(tmp_path):
     again = run(tmp_path, "again")
     end(again, this_process(), "failed", "first")
     write_launched(again, slurm.NAME, "7_1", 1)
-    assert state(again, {again: "PENDING"}) == ("waiting", "pending in the queue")
+    assert state(again, {again: "PENDING"}) == ("waiting", "its job is pending")
     attempts.end(again, attempts.claim(again, this_process(), 1), "failed", 1, "second")
     assert state(again, {again: "COMPLETING"}) == ("failed", "second")
 
