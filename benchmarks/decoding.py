@@ -12,10 +12,11 @@ On busy cores PyTorch's threads spin while they wait for each other, so neither 
 the run to one core (`taskset -c 0`): both sides then use one thread.
 """
 
-from mdlm_jax.malloc import keep_freed_memory
+from mdlm_jax.malloc import ask_for_huge_pages, set_up_malloc
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    ask_for_huge_pages()
+    set_up_malloc()
 
 import argparse
 import json

@@ -15,10 +15,11 @@ import sys
 import time
 from typing import NamedTuple
 
-from mdlm_jax.malloc import keep_freed_memory
+from mdlm_jax.malloc import ask_for_huge_pages, set_up_malloc
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    ask_for_huge_pages()
+    set_up_malloc()
 
 import jax
 import jax.numpy as jnp

@@ -18,10 +18,11 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mdlm_jax.malloc import keep_freed_memory  # noqa: E402
+from mdlm_jax.malloc import ask_for_huge_pages, set_up_malloc  # noqa: E402
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    ask_for_huge_pages()
+    set_up_malloc()
 
 RESULTS = ROOT / "benchmarks" / "results"
 PEER = "benchmarks.smollm2_torch"

@@ -2,10 +2,11 @@
 
 import sys
 
-from mdlm_jax.malloc import keep_freed_memory
+from mdlm_jax.malloc import ask_for_huge_pages, set_up_malloc
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    ask_for_huge_pages()
+    set_up_malloc()
 
 import json
 import os

@@ -6,10 +6,10 @@ in bfloat16, fused AdamW, and `torch.compile` on a GPU or where there is a C++ c
 
 import sys
 
-from mdlm_jax.malloc import keep_freed_memory
+from mdlm_jax.malloc import set_up_malloc
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    set_up_malloc()
 
 import contextlib
 import json

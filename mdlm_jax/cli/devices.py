@@ -8,18 +8,32 @@ from collections.abc import Mapping
 
 from mdlm_jax.errors import UserError
 
+COMPILED = "/jax/core/compile/backend_compile_duration"  # jax's name of the event
+LONG_COMPILATION = 0.5  # seconds; shorter ones leave little memory
+
 
 def prepare_devices() -> None:
-    """Imports jax and configures it: freed memory is kept on a CPU, and compiled programs are cached between runs."""
-    from mdlm_jax.malloc import keep_freed_memory
+    """Imports jax and configures it: malloc on a CPU, and compiled programs are cached between runs."""
+    from mdlm_jax.malloc import return_freed_memory, set_up_malloc
 
-    accelerators = ("nvidiactl", "accel0", "vfio")
-    if not any(pathlib.Path("/dev", name).exists() for name in accelerators):
-        keep_freed_memory()  # only on a CPU do XLA's temporaries come from malloc
+    if on_a_cpu():
+        set_up_malloc()
     import jax
+
+    def after(event: str, seconds: float, **_) -> None:
+        if event == COMPILED and seconds > LONG_COMPILATION:
+            return_freed_memory()
+
+    if on_a_cpu():
+        jax.monitoring.register_event_duration_secs_listener(after)
 
     for name, value in cache_settings(os.environ).items():
         jax.config.update(name, value)
+
+
+def on_a_cpu() -> bool:
+    """Whether this machine has no accelerator: only then do XLA's temporaries come from malloc."""
+    return not any(pathlib.Path("/dev", name).exists() for name in ("nvidiactl", "accel0", "vfio"))
 
 
 def cache_settings(environment: Mapping[str, str]) -> dict[str, str | float]:
