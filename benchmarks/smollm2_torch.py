@@ -5,10 +5,10 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from mdlm_jax.malloc import keep_freed_memory
+from mdlm_jax.malloc import set_up_malloc
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    set_up_malloc()
 
 import os
 

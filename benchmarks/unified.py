@@ -12,10 +12,11 @@ import pathlib
 import statistics
 import time
 
-from mdlm_jax.malloc import keep_freed_memory
+from mdlm_jax.malloc import ask_for_huge_pages, set_up_malloc
 
 if __name__ == "__main__":
-    keep_freed_memory()
+    ask_for_huge_pages()
+    set_up_malloc()
 
 import jax
 import numpy as np

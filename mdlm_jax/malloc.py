@@ -46,9 +46,9 @@ def ask_for_huge_pages() -> None:
     Its children inherit it. Nothing happens where it would have no effect or was set already, and where the process
     has another malloc.
     """
-    before = os.environ.get(TUNABLES, "")
+    glibc, before = _glibc(), os.environ.get(TUNABLES, "")
     other_malloc = "malloc" in os.environ.get("LD_PRELOAD", "")
-    if (_glibc() or (0, 0)) < SINCE or _kernel() != "madvise" or "glibc.malloc.hugetlb" in before or other_malloc:
+    if glibc is None or glibc < SINCE or _kernel() != "madvise" or "glibc.malloc.hugetlb" in before or other_malloc:
         return
     tunables = f"{before}:{TUNABLE}" if before else TUNABLE
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {TUNABLES: tunables})
