@@ -40,9 +40,9 @@ def config_of(objective: str, size: str):
 def loop(objective: str, size: str, single: bool) -> float:
     """Seconds of a step in the loop of the checkout that is the current folder."""
     config = config_of(objective, size)
-    if pathlib.Path("mdlm_jax/runs").is_dir():
+    try:
         from mdlm_jax.runs.loop import train
-    else:
+    except ModuleNotFoundError:
         from mdlm_jax.training.loop import train
     if single:
         from mdlm_jax.runs import dispatches

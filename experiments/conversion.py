@@ -263,7 +263,7 @@ def main(model: pathlib.Path, data: pathlib.Path, tokens: int) -> None:
 
     from experiments.conversion_results import decoding_table, differences, starts_table, table
     from mdlm_jax.objectives.autoregressive import ar_without_start
-    from mdlm_jax.runs.recipes import with_mean_mask
+    from mdlm_jax.runs.donor import with_mean_mask
     from mdlm_jax.runs.restore import open_run
 
     FOLDER.mkdir(parents=True, exist_ok=True)
