@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from experiments import branches, transfer
+from experiments import branches, gradient_noise, transfer
 from experiments.conversion import KNOWN, KNOWN_DRAWS
 from experiments.conversion_results import decoding_table, differences, starts_table, table
 from mdlm_jax.laws import interval, surface_multiplier
@@ -53,6 +53,14 @@ def test_compute_multipliers_and_exponents():
             row += f" {getattr(best, f'{what}_law').exponent:.3f} [{low:.3f}, {high:.3f}] |"
         assert row in page(), row
     assert all(len(best.budgets) == 4 for best in analysis.optima.values())  # all 12 minima are interior
+
+
+def test_noise_of_gradients():
+    rows = gradient_noise.shares(json.loads(gradient_noise.RESULTS.read_text(encoding="utf-8"))["measured"])
+    assert len(rows) == 20
+    for one in rows:
+        numbers = f"{one['scale']:.0f} | {one['of_rows']:.0f} | {one['noise_share']:.1%}"
+        assert f"| {one['objective']} | {one['density']} | {numbers} |" in page(), numbers
 
 
 def test_laws_of_branches():
