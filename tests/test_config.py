@@ -89,6 +89,8 @@ def test_choices_match_the_code(name, table):
         (["objective.schedule=square"], "config.objective.schedule is 'square'; accepted: linear, log_linear"),
         (["objective.epsilon_convention=mdlm", "objective.schedule=cosine"], "config.objective.schedule is 'cosine'"),
         (["objective.name=masked_lm", "objective.mask_rate=0.0"], "config.objective.mask_rate is 0.0"),
+        (["objective.name=any_order_causal", "objective.shuffled_share=1.1"], "config.objective.shuffled_share is 1.1"),
+        (["objective.shuffled_share=0.5"], "config.objective.shuffled_share"),
         ([*SHAPE, "model.heads=3"], "config.model.heads is 3; accepted: a divisor of model.width = 64"),
         (
             [*SHAPE, "model.key_value_heads=3"],

@@ -180,6 +180,7 @@ DESCRIBED: dict[str, Described] = {
     "weighting",
     "complementary",
     "context_rate",
+    "shuffled_share",
     "score",
     "form",
     "embedding_width",

@@ -175,6 +175,8 @@ def objective_label(config: ConfigDict) -> str:
         label += f"-{kind if kind in KINDS else 'density'}" + "-unweighted" * (not options.density_weighted)
     if "context_rate" in keys and options.context_rate:
         label += "-context"
+    if "shuffled_share" in keys and options.shuffled_share < 1:
+        label += f"-shuffled{options.shuffled_share:g}"
     if name == "ar" and options.order != "text_first":
         label += f"-{options.order}"
     if not options.block_size:

@@ -72,6 +72,14 @@ OBJECTIVE_KEYS: dict[str, Key] = {
         when=_with("masked_plain"),
     ),
     "objective.mask_rate": Key(0.15, "share of masked tokens", above=0, at_most=1, when=_with("masked_lm")),
+    "objective.shuffled_share": Key(
+        1.0,
+        "share of tokens generated first, in random order; the rest follows from left to right (Eso-LM); 1: all",
+        at_least=0,
+        at_most=1,
+        later=True,
+        when=_with("any_order_causal"),
+    ),
     "objective.num_steps": Key(
         0,
         "T of a discrete time; 0: 1000 for d3pm, continuous time for masked",

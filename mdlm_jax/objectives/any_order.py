@@ -28,8 +28,25 @@ def mask_tokens(example: Example, hidden, weight, mask_id: int, t) -> View:
 
 def random_ranks(key, eligible):
     """A uniformly random order of the eligible positions: ranks 0 .. n-1; the others come after them."""
-    draw = jnp.where(eligible, jax.random.uniform(key, eligible.shape), 2.0)
-    return jnp.argsort(jnp.argsort(draw))
+    return partly_random_ranks(key, eligible, 1.0)
+
+
+def partly_random_ranks(key, eligible, shuffled_share: float):
+    """As `random_ranks`, with each position in the random part with this probability, and the rest after it in order.
+
+    Reference: Eso-LM, arXiv 2506.01928, where the share is alpha_0.
+    """
+    draw = turns(jax.random.uniform(key, eligible.shape), shuffled_share)
+    return jnp.argsort(jnp.argsort(jnp.where(eligible, draw, jnp.inf)))
+
+
+def turns(uniform, shuffled_share: float):
+    """When each position is generated, smaller first, from a uniform number in [0, 1) of each.
+
+    >>> turns(jnp.array([0.9, 0.4, 0.7, 0.1]), 0.5).tolist()
+    [1.0, 0.4000000059604645, 3.0, 0.10000000149011612]
+    """
+    return jnp.where(uniform < shuffled_share, uniform, 1.0 + jnp.arange(uniform.shape[-1]))
 
 
 def any_order(mask_id: int) -> Objective:
@@ -65,13 +82,23 @@ def k_form(mask_id: int, schedule: Schedule | None) -> Objective:
     )
 
 
-def any_order_causal(mask_id: int) -> Objective:
+def any_order_causal(mask_id: int, shuffled_share: float = 1.0) -> Objective:
     """A random permutation of each document read causally: all L conditionals of one order in one pass.
 
     RoPE rotates queries by source and target position, keys by source: the double positions of sigma-GPT. The tokens of
     a prompt come first, in order.
 
-    Reference: sigma-GPT, arXiv 2404.09562.
+    With a shuffled_share below 1 the orders are those of Eso-LM: a random set of tokens first, in random order, then
+    the rest from left to right, which see that set on both sides. The mean nats are the any-order bound of the set and
+    the chain rule of the rest given it. At 1 all orders are equally likely, as in `any_order`; at 0 there is one, that
+    of `ar`.
+
+    Args:
+        mask_id: V; the mask is the token after the V tokens.
+        shuffled_share: Probability that a token belongs to the set that is generated in random order.
+
+    Reference: sigma-GPT, arXiv 2404.09562; Eso-LM, arXiv 2506.01928, whose alpha_0 is the share. Its network reads
+    masks where this one has double positions.
     """
 
     def view(objective_params, key, example: Example, u) -> View:
@@ -81,7 +108,7 @@ def any_order_causal(mask_id: int) -> Objective:
         document = jnp.where(example.segments > 0, example.segments, length + 1)
         order = jnp.lexsort(
             (
-                jnp.where(example.prompt_mask, in_order, random_ranks(key, loss_mask(example))),
+                jnp.where(example.prompt_mask, in_order, partly_random_ranks(key, loss_mask(example), shuffled_share)),
                 ~example.prompt_mask,
                 document,
             )
@@ -100,4 +127,6 @@ def any_order_causal(mask_id: int) -> Objective:
             constant=jnp.zeros(()),
         )
 
-    return Objective(view, cross_entropy, causal, bound="upper", estimator="random orders", coordinates=2)
+    bound = "upper" if shuffled_share else "exact"  # the chain rule in the only order
+    estimator = "random orders" if shuffled_share == 1 else f"orders with a random share of {shuffled_share:g}"
+    return Objective(view, cross_entropy, causal, bound=bound, estimator=estimator, coordinates=2)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from mdlm_jax.objectives.any_order import turns
 from mdlm_jax.objectives.base import Objective, causal
 from mdlm_jax.objectives.predictions import predicts_in_any_order, predicts_next
 from mdlm_jax.sampling.base import Context, Request, Trace
@@ -40,7 +41,10 @@ class Autoregressive(NamedTuple):
 
 
 class Ordered(NamedTuple):
-    """In a random order of each row's own, after the prompt, for `any_order_causal`. L - P evaluations per row."""
+    """In an order of each row's own, after the prompt, for `any_order_causal`. L - P evaluations per row.
+
+    The order is drawn as in training: random, or random for a share of the tokens and then from left to right.
+    """
 
     temperature: float = 1.0  # divides the logits; 0 takes the likeliest token
     top_k: int | None = None  # draw from the k likeliest tokens
@@ -57,7 +61,7 @@ class Ordered(NamedTuple):
     def draw(self, keys: Array, network: Network, tokens: Int[Array, "B L"], context: Context):
         # a number that is no position: keys of positions draw tokens
         keys_order = jax.vmap(lambda key: jax.random.fold_in(key, 2**32 - 1))(keys)
-        chance = uniform_at(keys_order, positions_of(network, tokens))
+        chance = turns(uniform_at(keys_order, positions_of(network, tokens)), context.trained.shuffled_share)
         order = jnp.argsort(jnp.where(tokens == network.mask_id, chance, -1.0), axis=1, stable=True)
         return decode_in_order(keys, network, tokens, order, self, context)
 

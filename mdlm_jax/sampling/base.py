@@ -24,6 +24,7 @@ class Trained(NamedTuple):
     shift: bool = False  # a position predicts the token after the one it reads
     suppress: tuple[int, ...] = ()  # tokens that are never drawn, such as a mask inside the vocabulary
     num_steps: int = 0  # steps of a process in discrete time, for each block; 0: continuous time
+    shuffled_share: float = 1.0  # of tokens drawn first, in random order, by `ordered`; the rest follows in order
     text_length: int = 0  # positions of text in rows of text and image; 0: all of a row is text
 
 

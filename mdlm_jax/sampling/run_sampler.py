@@ -30,6 +30,7 @@ def trained_of(run: Run) -> Trained:
         shift=run.shift or (bool(blocks) and config.objective.block_shift),
         suppress=run.suppress,
         num_steps=chain_steps(objective),
+        shuffled_share=config.objective.shuffled_share,
         text_length=run.layout.text_length if run.layout else 0,
     )
 

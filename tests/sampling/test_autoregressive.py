@@ -18,6 +18,7 @@ from mdlm_jax.sampling import Autoregressive, Context, Ordered, Trained, sample
 from mdlm_jax.sampling.autoregressive import decode_in_order
 from mdlm_jax.sampling.network import Network, reading
 from mdlm_jax.training.loss import look
+from tests.objectives.orders import order_law
 from tests.sampling.toys import RARE, L, V, all_states, counts, oracle, toy_joint
 
 B, LENGTH, VOCABULARY = 3, 9, 11
@@ -104,17 +105,18 @@ def test_first_token_without_start_symbol():
 
 
 @pytest.mark.slow
-def test_random_order_draws_from_the_training_distribution():
+@pytest.mark.parametrize("share", [1.0, 0.4])
+def test_random_order_draws_from_the_training_distribution(share):
     given = 3
     model, params = network()
     prompt = jax.random.randint(jax.random.key(3), (B, given), 0, VOCABULARY)
     # the orders of training depend on the keys alone, so those of any rows serve
-    order = seen_by(any_order_causal(VOCABULARY), jnp.zeros((B, LENGTH), jnp.int32), given).positions[..., 1]
+    order = seen_by(any_order_causal(VOCABULARY, share), jnp.zeros((B, LENGTH), jnp.int32), given).positions[..., 1]
     keys = jax.random.split(jax.random.key(6), B)
     blank = jnp.concatenate([prompt, jnp.full((B, LENGTH - given), VOCABULARY)], axis=1).astype(jnp.int32)
     context = Context(Trained(), LENGTH, jnp.int32(given), jnp.float32(1), jnp.float32(0))
     tokens, trace = decode_in_order(keys, Network(model, params, blank), blank, order, Ordered(), context)
-    expected = log_probabilities(model, params, seen_by(any_order_causal(VOCABULARY), tokens, given))
+    expected = log_probabilities(model, params, seen_by(any_order_causal(VOCABULARY, share), tokens, given))
     got = jnp.take_along_axis(trace.log_probability, order, axis=1)
     np.testing.assert_array_equal(tokens[:, :given], prompt)
     np.testing.assert_allclose(got[:, given:], expected[:, given:], atol=1e-5)
@@ -126,6 +128,18 @@ def test_random_orders_are_uniform_after_the_prompt():
     assert len(orders) == 6 and chisquare(seen).pvalue > RARE
     _, trace = sample(jax.random.key(0), oracle(), (), jnp.zeros((ROWS, 1), int), Ordered(), L)
     assert set(map(tuple, np.asarray(trace.step))) == {(-1, 0, 1), (-1, 1, 0)}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_partly_random_orders_have_their_law_and_give_the_joint(share):
+    trained = Trained(shuffled_share=share)
+    tokens, trace = sample(jax.random.key(1), oracle(), (), empty(), Ordered(), L, trained)
+    assert chisquare(counts(tokens), ROWS * toy_joint()).pvalue > RARE
+    law, orders = order_law(L, share), np.argsort(trace.step, axis=1)
+    seen = np.array([(orders == order).all(axis=1).sum() for order in law])
+    possible = np.array(list(law.values())) > 0
+    assert seen[~possible].sum() == 0
+    assert possible.sum() == 1 or chisquare(seen[possible], ROWS * np.array(list(law.values()))[possible]).pvalue > RARE
 
 
 @pytest.mark.parametrize("sampler", [Autoregressive(), Ordered()])
