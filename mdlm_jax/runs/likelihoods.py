@@ -90,7 +90,15 @@ def tight_likelihood(run: Run, rows: Example, name: str, orders: int | None) -> 
         monte_carlo_error=float(np.sqrt((found.standard_error**2).sum()) / tokens.sum()),
         tokens=int(tokens.sum()),
         **how_tight(name, orders),
-    ), {"likelihood_of": LIKELIHOODS[name], **_bias(found.over_orders, tokens)}
+    ), {"likelihood_of": _sampler_of(run, name), **_bias(found.over_orders, tokens)}
+
+
+def _sampler_of(run: Run, name: str) -> str:
+    """The sampler that a likelihood is one of."""
+    share = run.config.objective.shuffled_share
+    if share == 1:
+        return LIKELIHOODS[name]
+    return f"the sampler that draws one token at a time: a random share of {share:g} first, the rest from left to right"
 
 
 def tight_nats(

@@ -27,7 +27,7 @@ from mdlm_jax.schedules import linear
 from tests.objectives.orders import order_law
 
 V, L, DRAWS = 3, 3, 20_000
-X = np.array([2, 0, 1])
+X = (2, 0, 1)
 
 
 def table():
@@ -69,7 +69,7 @@ def drawn(share):
 @pytest.mark.parametrize("share", [0.3, 0.0, 0.7, 1.0])
 def test_the_bound_is_the_mean_over_the_orders(share):
     orders, nats = drawn(share)
-    law, of_order = order_law(L, share), order_nats(table_network(table()), V, X)
+    law, of_order = order_law(L, share), order_nats(table_network(table()), V, np.array(X))
     probability = np.array(list(law.values()))
     which = (orders[:, None] == np.array(list(law))).all(axis=2).argmax(axis=1)
     np.testing.assert_allclose(nats, of_order[which], rtol=1e-5)
@@ -84,12 +84,12 @@ def test_the_bound_is_the_mean_over_the_orders(share):
 
 def test_the_ends_are_masked_diffusion_and_left_to_right():
     network = table_network(table())
-    of_order = order_nats(network, V, X)
+    of_order = order_nats(network, V, np.array(X))
     orders = list(order_law(L, 1.0))
     diffusion = np.array(list(order_law(L, 1.0).values())) @ of_order
-    np.testing.assert_allclose(diffusion, any_order_bound(network, V, X), rtol=1e-12)
+    np.testing.assert_allclose(diffusion, any_order_bound(network, V, np.array(X)), rtol=1e-12)
     np.testing.assert_allclose(
-        diffusion, masked_bound(masked_nats(network, V, X), linear(), *gauss_legendre(2)), rtol=1e-12
+        diffusion, masked_bound(masked_nats(network, V, np.array(X)), linear(), *gauss_legendre(2)), rtol=1e-12
     )
     left_to_right = np.array(list(order_law(L, 0.0).values())) @ of_order
     assert left_to_right == of_order[orders.index((0, 1, 2))]
