@@ -3,7 +3,8 @@
     python benchmarks/kill_workers.py [KILLS] [SEED]
 
 At random moments one process of the sweep dies by SIGKILL: the pool, a worker, or the process in which a worker trains
-run after run. `sweep run` is called again where it ended or the pool died. Then every run must have the losses, the
+run after run. `sweep run` is called again where the pool died, and `sweep retry` where runs have failed, as those do
+whose training process is killed. Then every run must have the losses, the
 result and the weights of the same run in the sweep that nothing disturbed. Writes results/kill_workers.json.
 """
 
@@ -36,12 +37,14 @@ def grid():
         yield config
 '''
 SHARES = {"pool": 1, "worker": 2, "training process": 3}  # of the kills
-ROLES = {"sweep run": "pool", "sweep work": "worker", "train --run": "training process"}
+ROLES = {"sweep run": "pool", "sweep retry": "pool", "sweep work": "worker", "train --run": "training process"}
 
 
-def start(folder: pathlib.Path) -> subprocess.Popen:
+def start(folder: pathlib.Path, before: int | None = None) -> subprocess.Popen:
+    """Starts the sweep, or continues one that ended with the exit code `before`."""
     with (folder / "log.txt").open("a") as log:
-        words = [sys.executable, "-m", "mdlm_jax", "sweep", "run", str(folder / "experiment.py")]
+        verb = "retry" if before == 1 else "run"
+        words = [sys.executable, "-m", "mdlm_jax", "sweep", verb, str(folder / "experiment.py")]
         return subprocess.Popen(
             [*words, "--folder", str(folder / "runs"), "--workers", "2"], cwd=ROOT, stdout=log, stderr=log
         )
@@ -127,13 +130,13 @@ def main(kills: int, seed: int) -> None:
         if process.poll() is not None or (name := kill_one(draw, process)) is None:
             if process.poll() == 0:
                 raise SystemExit(f"the sweep ended after {len(killed)} kills; see {parent}")
-            process, starts = start(parent / "killed"), starts + 1
+            process, starts = start(parent / "killed", process.wait()), starts + 1
             continue
         if name:
             killed.append(name)
             print(len(killed), name, flush=True)
-    while process.wait() != 0:
-        process, starts = start(parent / "killed"), starts + 1
+    while (code := process.wait()) != 0:
+        process, starts = start(parent / "killed", code), starts + 1
     runs = sorted(path.parent.name for path in (parent / "whole" / "runs").glob("*/result.json"))
     differing = {run: differences(*(parent / name / "runs" / run for name in ("whole", "killed"))) for run in runs}
     found = {

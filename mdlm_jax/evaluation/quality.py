@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from scipy.stats import entropy
+from scipy.special import entr
 
 from mdlm_jax.data import Example
 from mdlm_jax.data.markov import entropy_rate
@@ -86,7 +86,7 @@ def measure(
             found = found._replace(judge_bits_per_byte=ratio(judged.nats / math.log(2), judged.bytes))
     if source is not None:
         nats = np.where(drawn, _source_nats(tokens, *source), 0)
-        own = np.append(entropy(source[0]), np.full(tokens.shape[1] - 1, entropy_rate(*source)))
+        own = np.append(entr(source[0]).sum(), np.full(tokens.shape[1] - 1, entropy_rate(*source)))
         found = found._replace(
             source_nats=ratio(nats.sum(axis=1), num_drawn),
             source_entropy=float((drawn @ own).sum() / max(found.tokens, 1)),
@@ -112,7 +112,9 @@ def unigram_entropy(tokens: Tokens, vocab: int, drawn: Drawn | None = None) -> E
     Reference: MDLM, arXiv 2406.07524; ReMDM, arXiv 2503.00307.
     """
     tokens, drawn = _checked(tokens, vocab, drawn)
-    each = [entropy(np.bincount(row[kept])) for row, kept in zip(tokens, drawn, strict=True) if kept.any()]
+    each = [
+        entr(np.bincount(row[kept]) / kept.sum()).sum() for row, kept in zip(tokens, drawn, strict=True) if kept.any()
+    ]
     return ratio(np.array(each), np.ones(len(each)))
 
 

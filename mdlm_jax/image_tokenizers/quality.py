@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from scipy.stats import entropy
+from scipy.special import entr
 
 from mdlm_jax.image_tokenizers import ImageTokenizer
 
@@ -37,6 +37,6 @@ def quality(tokenizer: ImageTokenizer, images: UInt8[np.ndarray, "n height width
         squared_error=error,
         peak_signal_to_noise=-10 * math.log10(error) if error else math.inf,
         share_used=float(np.mean(counts > 0)),
-        entropy=float(entropy(counts)),
+        entropy=float(entr(counts / counts.sum()).sum()),
         codes_kept=float(np.mean(tokenizer.encode(restored) == codes)),
     )

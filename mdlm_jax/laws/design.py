@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from mdlm_jax.laws.parametric import CHINCHILLA, Runs
 from mdlm_jax.laws.refusal import Refusal
@@ -127,7 +127,7 @@ def _measured(fits: Sequence[Fit]) -> tuple[SurfaceMultiplier, list[_Design], fl
         return loss
     designs = [_design(fitted, loss) for fitted in fits]
     centre = np.subtract(*(log_compute(fitted.coordinates, loss).mean() for fitted in fits[::-1]))
-    quantile = float(student.ppf(0.975, min(one.degrees for one in designs)))
+    quantile = float(stdtrit(min(one.degrees for one in designs), 0.975))
     half = quantile * np.sqrt(_variance(designs))
     mean, low, high = (float(np.exp(value)) for value in (centre, centre - half, centre + half))
     return SurfaceMultiplier(mean, low, high, (float(loss[0]), float(loss[-1]))), designs, quantile

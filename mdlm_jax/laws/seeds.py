@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from mdlm_jax.laws.refusal import Refusal
 
@@ -37,6 +37,6 @@ def seed_mean(values: Float[np.ndarray, "seeds"], monte_carlo_error: float) -> S
     variance = np.var(values, ddof=1) / len(values)
     total = variance + monte_carlo_error**2
     degrees = (len(values) - 1) * (total / variance) ** 2 if variance > 0 else np.inf
-    half = student.ppf((1 + CONFIDENCE) / 2, degrees) * np.sqrt(total)
+    half = stdtrit(degrees, (1 + CONFIDENCE) / 2) * np.sqrt(total)
     mean = float(np.mean(values))
     return SeedMean(mean, float(mean - half), float(mean + half), len(values))

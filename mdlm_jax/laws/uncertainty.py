@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.laws.estimators import ESTIMATORS
@@ -117,7 +117,7 @@ def profile(fitted: Fit, parameter: str, values: Float[np.ndarray, "points"] | N
         deviance = n * np.log(objective / fitted.objective)
     else:
         deviance = 2 * (objective - fitted.objective)
-    threshold = float(n * np.log1p(student.ppf((1 + CONFIDENCE) / 2, degrees) ** 2 / degrees))
+    threshold = float(n * np.log1p(stdtrit(degrees, (1 + CONFIDENCE) / 2) ** 2 / degrees))
     natural = np.exp(grid) if law.logarithmic[which] else grid
     return Profile(parameter, natural, deviance, threshold, _interval(parameter, natural, deviance, threshold))
 

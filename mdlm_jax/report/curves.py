@@ -39,13 +39,18 @@ def learning_curve(path: str | os.PathLike, points: int = POINTS) -> tuple[np.nd
 
 
 def _lines(lines: list[str]) -> list[Any]:
-    """The values of all lines that are JSON. Whole files are read at once, in a third of the time."""
+    """The values of all lines that are JSON. Many lines are read at once, in a third of the time."""
+    whole = lines[:-1]  # a run that was killed leaves its last line cut short
     try:
-        values = json.loads(f"[{','.join(lines)}]")
-        if len(values) == len(lines):
-            return values
+        values = json.loads(f"[{','.join(whole)}]")
+        if len(values) == len(whole):
+            return values + _each(lines[-1:])
     except (ValueError, RecursionError):
         pass
+    return _each(lines)
+
+
+def _each(lines: list[str]) -> list[Any]:
     values = []
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):

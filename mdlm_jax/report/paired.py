@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 LEVEL = 0.95  # of intervals
 
@@ -64,4 +64,4 @@ def _interval(value: float, influence: Float[np.ndarray, "n"]) -> Interval:
     if count < 2 or squares <= 1e-24 * max(value**2, 1e-12):  # all items agree
         return Interval(value, None, None)
     error = (squares * count / (count - 1)) ** 0.5
-    return Interval(value, error, float(student.ppf((1 + LEVEL) / 2, count - 1)) * error)
+    return Interval(value, error, float(stdtrit(count - 1, (1 + LEVEL) / 2)) * error)
