@@ -147,14 +147,23 @@ def _vocab_size(config: ConfigDict) -> int:
 
 def _architecture(config: ConfigDict, objective: Objective, vocab_size: int) -> Architecture:
     m = config.model
-    fields: dict[str, Any] = {"input_width": objective.inputs}
-    fields |= {name: m[name] for name in Architecture._fields if name not in ("vocab_size", "input_width", *SHAPE)}
+    fields: dict[str, Any] = {"input_width": objective.inputs, "text_length": 0, "image_columns": 0}
+    if config.data.source in CAPTIONED:
+        layout = layout_of(config.data.source, config.data.path)
+        fields |= {"text_length": layout.text_length, "image_columns": layout.columns}
+    fields |= {name: m[name] for name in Architecture._fields if name not in ("vocab_size", *fields, *SHAPE)}
     if m.size:
         a = ladder.architecture(m.size, vocab_size, **fields)
     else:
         a = Architecture(vocab_size, **{name: m[name] for name in SHAPE}, **fields)
-    if a.head_width % (2 * objective.coordinates):
-        accepted = f"a head width that is a multiple of {2 * objective.coordinates}, for {config.objective.name}"
+    by_grid = a.image_rope == "2d"
+    if by_grid and (objective.coordinates > 1 or not a.rope_base):
+        instead = "model.rope_base of 0" if not a.rope_base else f"{config.objective.name}, which has two coordinates"
+        refuse("model.image_rope", a.image_rope, f"1d with {instead}")
+    coordinates = 2 if by_grid else objective.coordinates
+    if a.head_width % (2 * coordinates):
+        reader = "model.image_rope of 2d" if by_grid else config.objective.name
+        accepted = f"a head width that is a multiple of {2 * coordinates}, for {reader}"
         refuse("model.width", a.width, f"{accepted}; it is {a.head_width} with {a.heads} heads")
     if a.rope_scaling:
         try:

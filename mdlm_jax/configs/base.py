@@ -20,6 +20,7 @@ WITH_TEXT = {"data.source": ("stdlib", "text", "tfds", "tokens")}
 SCALED, DEEPENED = ({"model.parametrization": names} for names in (("mup", "completep"), ("completep",)))
 WITH_LORA = {"model.lora_rank": (NOT_ZERO,)}
 MATRICES = ("query", "key", "value", "attention_out", "gate", "up", "down")  # of a block
+WITH_IMAGES = {"data.source": ("shapes", "digits", "uniform", "images")}
 WITH_CHATS = {"data.source": ("chat",)}
 WITH_EPSILON = ("adamw", "muon", "schedule_free")
 REWIND = {"optim.on_nonfinite": ("rewind",)}
@@ -128,6 +129,27 @@ KEYS: dict[str, Key] = {
     ),
     "model.learned_positions": Key(
         0, "rows of a learned table of positions; 0: none", at_least=0, at_most=2**21, later=True
+    ),
+    "model.modality_embedding": Key(
+        False,
+        "a learned vector for text and one for image are added to the embedding",
+        later=True,
+        when=WITH_IMAGES,
+    ),
+    "model.image_rope": Key(
+        "1d",
+        "what turns RoPE at an image token: its place in the row (1d), or its row and column, half of the frequencies "
+        "each (2d)",
+        ("1d", "2d"),
+        later=True,
+        when=WITH_IMAGES,
+    ),
+    "model.image_rope_factor": Key(
+        1.0,
+        "rows and columns of an image are divided by it, for images larger than those of training",
+        at_least=1,
+        later=True,
+        when={"model.image_rope": ("2d",)},
     ),
     "model.head_size": Key(0, "width of a head; 0: width / heads", at_least=0, at_most=2**12, later=True),
     "model.qkv_bias": Key(False, "bias of queries, keys and values, not of their output", later=True),

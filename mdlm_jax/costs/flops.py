@@ -59,12 +59,13 @@ def num_parameters(architecture: Architecture) -> Parameters:
         vectors += a.width
     if a.mlp_bias:
         vectors += (2 if a.mlp == "swiglu" else 1) * a.mlp_width + a.width
+    rows = 0 if a.input_width else a.vocab_size + 1
     outside = per_norm * a.width + _matmul_parameters_of_time(a) + a.input_width * a.width
     if a.time_conditioning:
         vectors += 6 * a.width
         outside += 2 * a.time_width + 2 * a.width
     return Parameters(
-        embedding=0 if a.input_width else (a.vocab_size + 1 + a.learned_positions) * a.width,
+        embedding=(rows + a.learned_positions + 2 * a.modality_embedding) * a.width,
         non_embedding=a.layers * (_matmul_parameters_per_layer(a) + vectors) + outside,
         head=(0 if a.tied_head else a.vocab_size * a.width) + (a.vocab_size if a.head_bias else 0),
     )

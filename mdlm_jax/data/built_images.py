@@ -54,6 +54,11 @@ class ImageLayout(NamedTuple):
         return self.images.shape[1]
 
     @property
+    def columns(self) -> int:
+        """Tokens of a row of the image."""
+        return self.width // self.images.described["patch"]
+
+    @property
     def channels(self) -> int:
         """1 (grey) or 3 (colour)."""
         return self.images.shape[2]

@@ -55,6 +55,11 @@ class Layout(NamedTuple):
         return self.text_length + (self.height // self.patch) * (self.width // self.patch)
 
     @property
+    def columns(self) -> int:
+        """Tokens of a row of the image."""
+        return self.width // self.patch
+
+    @property
     def why_no_bits(self) -> str | None:
         """Why the likelihood of the codes is not that of the image: None, for it is."""
         return None

@@ -35,12 +35,23 @@ class Architecture(NamedTuple):
     base_width: int = 64  # the shape at which those are the standard network
     base_layers: int = 2
     base_head_width: int = 16
+    # of rows of text and image: positions of text, and the columns of the image's patches; 0: all of a row is text
+    text_length: int = 0
+    image_columns: int = 0
+    modality_embedding: bool = False  # a vector for text and one for image are added to the embedding
+    image_rope: str = "1d"  # coordinates of a patch: 1d, its place in the row | 2d, its row and column
+    image_rope_factor: float = 1.0  # rows and columns are divided by it
     # fields that only public checkpoints use
     head_size: int = 0  # width of a head; 0: width / heads
     qkv_bias: bool = False  # on queries, keys and values, not on their output
     learned_positions: int = 0  # rows of a table of positions added to the embedding; 0: none
     rope_scaling: str = ""  # such as `linear:factor=2`, see `rope_scaling`
     rope_bfloat16: bool = False  # cosines and sines rounded to bfloat16, as in SMDM's released code
+
+    @property
+    def for_any_image(self) -> "Architecture":
+        """The same network whatever the rows that it reads: no weight depends on the sizes of text and image."""
+        return self._replace(text_length=0, image_columns=0, image_rope_factor=1.0)
 
     @property
     def head_width(self) -> int:

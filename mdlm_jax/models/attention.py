@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Real
 
 from mdlm_jax.errors import UserError
 from mdlm_jax.models.blocked_attention import blocked_attention, pick, spans_of
@@ -30,7 +30,7 @@ class Whole(NamedTuple):
 
 def rotate(
     x: Float[Array, "B N H d"],
-    positions: Int[Array, "B N P"],
+    positions: Real[Array, "B N P"],
     base: float,
     scaling: str = "",
     rounded: bool = False,

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from mdlm_jax.models.architecture import Architecture
 from mdlm_jax.models.layout import splits_positions
+from mdlm_jax.models.modalities import is_image
 
 
 class Execution(NamedTuple):
@@ -55,6 +56,8 @@ class Ends(nn.Module):
         if a.learned_positions:
             shape = (a.learned_positions, a.width)
             self.positions = self.param("positions", nn.initializers.normal(std_in(a)), shape)
+        if a.modality_embedding:
+            self.modalities = self.param("modalities", nn.initializers.normal(std_in(a)), (2, a.width))
         self.norm = Norm(a)
         if a.time_conditioning:
             self.time_in, self.time_out = nn.Dense(a.time_width), nn.Dense(a.time_width)
@@ -75,7 +78,7 @@ class Ends(nn.Module):
         Args:
             read: Tokens, int[B N]; or vectors, [B N input_width], where the network has an input width.
             level: Noise levels, t or sigma, [B T].
-            positions: Positions, int[B N P]; None adds no learned positions.
+            positions: Positions, int[B N P]; None adds nothing that depends on them.
 
         Returns:
             The residual stream, [B N d], and the embedded noise level, [B T time_width], or None without conditioning.
@@ -88,6 +91,8 @@ class Ends(nn.Module):
         x = embed(read)
         if self.architecture.learned_positions and positions is not None:
             x = x + self.positions[positions[..., 0]]
+        if self.architecture.modality_embedding and positions is not None:
+            x = x + self.modalities[is_image(self.architecture, positions).astype(jnp.int32)]
         return x.astype(self.execution.compute_dtype), condition
 
     def end(self, x, condition):
@@ -120,7 +125,7 @@ def head_of(ends: dict[str, Any], first: int, stop: int) -> dict[str, Any]:
     Returns:
         Parameters for the method `head` of an `Ends` of stop - first tokens; those of other layers are left out.
     """
-    found = {name: ends[name] for name in ("positions",) if name in ends}
+    found = {name: ends[name] for name in ("positions", "modalities") if name in ends}
     found |= {name: ends[name][..., first:stop] for name in ("head", "head_bias") if name in ends}
     if "head" not in ends:
         table = ends["embedding"]["embedding"]

@@ -16,7 +16,7 @@ from mdlm_jax.models.layout import names_of
 
 HIDDEN = ("query", "key", "value", "attention_out", "gate", "up", "down")  # modules whose kernels are width by width
 OUT = ("attention_out", "down")  # modules that write to the residual stream
-FROM_TOKENS = ("embedding", "positions")
+FROM_TOKENS = ("embedding", "positions", "modalities")
 OF_TIME = ("time_in", "time_out", "head_bias")  # their sizes and gradients do not depend on the width
 FOLDED = "folded"  # marks parameters that are multiplied already
 

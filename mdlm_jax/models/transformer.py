@@ -14,6 +14,7 @@ from mdlm_jax.models.block import Block
 from mdlm_jax.models.feature_cache import WHOLE, Features, Layer, by_step
 from mdlm_jax.models.layers import Ends, Execution, ids_of
 from mdlm_jax.models.layout import POSITIONS, ROWS, gather, pin
+from mdlm_jax.models.modalities import rotary_coordinates
 from mdlm_jax.models.parametrization import drawn, folded, output_multiplier
 from mdlm_jax.objectives.base import MaskFn, View, full
 
@@ -89,6 +90,10 @@ def transformer(
         level = view.t if noise_level is None else noise_level(view.t)
         x, condition = ends.apply({"params": params["ends"]}, read, level, view.positions, method="start")
         x = pin(execution.mesh, x, ROWS, POSITIONS)
+        view = view._replace(
+            positions=rotary_coordinates(architecture, view.positions),
+            key_positions=rotary_coordinates(architecture, view.key_positions),
+        )
         num_positions = view.tokens.shape[1]
         if cache is None:
             segments = view.segments if execution.use_segments else None

@@ -30,7 +30,7 @@ def start_from(folder: pathlib.Path, built: Build, runner: Runner, state: State)
         UserError: The other run has no checkpoint, or another network.
     """
     donor = open_run(folder)
-    if donor.plan.architecture != built.plan.architecture:
+    if donor.plan.architecture.for_any_image != built.plan.architecture.for_any_image:
         raise UserError(
             f"config.start_from={folder}: its network is {donor.plan.architecture}; "
             f"accepted: one of {built.plan.architecture}"

@@ -39,7 +39,7 @@ def config_described(description: Description, folder: pathlib.Path) -> ConfigDi
         config.objective[name] = value
     config.model.size = ""
     for name, value in architecture._asdict().items():
-        if name != "input_width":
+        if name in config.model:
             config.model[name] = value
     # a network from elsewhere has no start symbol: the first token of a row is only read
     config.data.extra_token = description.objective == "ar"
