@@ -11,6 +11,9 @@ from mdlm_jax.data.captioned import known_entropies, layout_of, open_captioned
 from mdlm_jax.errors import UserError
 from mdlm_jax.training.step import make_train_step
 
+HEADS_OF_SIX = ("model.size=", "model.layers=2", "model.width=24", "model.heads=4", "model.key_value_heads=4")
+HEADS_OF_SIX += ("model.mlp_width=64",)
+
 
 def planned(*overrides):
     return plan(load_config("unified_shapes", [f"--config.{override}" for override in overrides]))
@@ -33,6 +36,16 @@ def test_preset_is_a_mixture_reported_by_the_joint_bound():
         (["objective.weighting=snr"], "config.objective.weighting is 'snr'; accepted: bound, muddit, unidisc"),
         (["model.time_conditioning=true"], "False: unified"),
         (["objective.schedule=cosine"], "config.objective.schedule is 'cosine'"),
+        (["model.image_rope=3d"], "config.model.image_rope is '3d'; accepted: 1d, 2d"),
+        (["model.image_rope_factor=2"], "it has no effect when model.image_rope is '1d'"),
+        (["model.image_rope=2d", "model.image_rope_factor=0.5"], "accepted: at least 1"),
+        (["model.image_rope=2d", "model.rope_base=0"], "accepted: 1d with model.rope_base of 0"),
+        (
+            ["model.image_rope=2d", "objective.name=any_order_causal"],
+            "accepted: 1d with any_order_causal, which has two coordinates",
+        ),
+        (["model.image_rope=2d", *HEADS_OF_SIX], "a head width that is a multiple of 4, for model.image_rope of 2d"),
+        (["data.source=stdlib", "model.modality_embedding=true"], "model.modality_embedding is True; it has no effect"),
     ],
 )
 def test_bad_keys_are_one_line(overrides, line):

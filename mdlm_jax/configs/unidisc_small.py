@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
     config.data.sequence_length = 384
     config.model.size = "113M"
     config.model.qk_norm = True
-    config.model.learned_positions = 384  # a masked image shows relative positions alone
+    config.model.modality_embedding = True
     config.model.dropout = 0.1
     config.optim.lr = 3e-4
     config.optim.weight_decay = 0.05
