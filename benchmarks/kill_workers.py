@@ -4,8 +4,8 @@
 
 At random moments one process of the sweep dies by SIGKILL: the pool, a worker, or the process in which a worker trains
 run after run. `sweep run` is called again where the pool died, and `sweep retry` where runs have failed, as those do
-whose training process is killed. Then every run must have the losses, the
-result and the weights of the same run in the sweep that nothing disturbed. Writes results/kill_workers.json.
+whose training process is killed. Then every run must have the losses, the result and the weights of the same run in the
+sweep that nothing disturbed. Writes results/kill_workers.json.
 """
 
 import json

@@ -63,6 +63,15 @@ def test_noise_of_gradients():
         assert f"| {one['objective']} | {one['density']} | {numbers} |" in page(), numbers
 
 
+def test_quality_of_drawn_digits():
+    stored = json.loads((ROOT / "experiments" / "results" / "digit_quality.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "theory" / "text-and-images.md").read_text(encoding="utf-8")
+    for evaluations, one in stored["drawn"].items():
+        accuracy = f"{one['accuracy']:.3f} ± {one['standard_error']:.3f}"
+        line = f"| {evaluations} | {accuracy} | {one['frechet']:.2f} | {one['seconds_of_64']['median']:.2f} |"
+        assert line in text, line
+
+
 def test_laws_of_branches():
     folder = ROOT / "experiments" / "results" / "branches"
     kept = json.loads((folder / "compared.json").read_text(encoding="utf-8"))

@@ -13,6 +13,11 @@ def finished(folder: pathlib.Path) -> Result | None:
     return _finished(folder, versions(folder))
 
 
+def is_done(folder: pathlib.Path) -> bool:
+    """Whether the run in `folder` has a valid result."""
+    return finished(folder) is not None
+
+
 def versions(folder: pathlib.Path) -> tuple[tuple[int, int, int] | None, ...]:
     """Changes whenever a run's result or config is written."""
     return tuple(_version(folder / name) for name in (FILE_NAME, "config.json"))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from mdlm_jax.runs import attempts
-from mdlm_jax.runs.finished import finished
+from mdlm_jax.runs.finished import is_done
 from mdlm_jax.sweeps import launch, live, slurm
 from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.launched import write_launched
@@ -51,7 +51,7 @@ def work_on_all(jobs: Sequence[Job], command: Sequence[str] = TRAIN) -> None:
     If the time limit stopped it, the task requeues its own job. Without a run of its own it waits for as long as it
     takes to see that a run's owner is dead, then ends.
     """
-    with live.display(sum(_is_done(job.folder) for job in jobs), Console()) as watch:
+    with live.display(sum(is_done(job.folder) for job in jobs), Console()) as watch:
         stopping = False
 
         def look(pool: launch.Snapshot) -> None:
@@ -60,18 +60,9 @@ def work_on_all(jobs: Sequence[Job], command: Sequence[str] = TRAIN) -> None:
             watch(pool)
 
         patience = attempts.LEASE_SECONDS + attempts.BEAT_SECONDS
-        launch.run_pool(jobs, _slots(), _is_done, look, command, patience)
-    if stopping and not all(_is_over(run) for job in jobs for run in job.runs):
+        launch.run_pool(jobs, _slots(), is_done, look, command, patience)
+    if stopping and not all(launch.ended_elsewhere(run, is_done) for job in jobs for run in job.together):
         slurm.requeue()
-
-
-def _is_done(folder: pathlib.Path) -> bool:
-    return finished(folder) is not None
-
-
-def _is_over(folder: pathlib.Path) -> bool:
-    last = attempts.last_attempt(folder)
-    return _is_done(folder) or (folder / attempts.CANCELLED).exists() or (last is not None and last.outcome == "failed")
 
 
 def _slots() -> list[launch.Slot]:

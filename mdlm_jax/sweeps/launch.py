@@ -160,7 +160,7 @@ def _end(run: Running, code: int) -> tuple[list[Ended], list[Job]]:
     return ended, held
 
 
-def _ended_elsewhere(job: Job, is_done: Callable[[pathlib.Path], bool]) -> Ended | None:
+def ended_elsewhere(job: Job, is_done: Callable[[pathlib.Path], bool]) -> Ended | None:
     """How a waiting run ended in another process; None if it has not ended."""
     if is_done(job.folder):
         return Ended(job, "done", 0.0, 0, "")
@@ -198,7 +198,7 @@ def _next_job(
     """Takes the first job that can start out of `waiting`; what has ended before it moves to `ended`."""
     coming = {it.folder for job in (*waiting, *(run.job for run in running)) for it in job.together}
     for job in wanted:
-        if found := _ended_elsewhere(job, is_done) or _without_parent(job, coming):
+        if found := ended_elsewhere(job, is_done) or _without_parent(job, coming):
             waiting.remove(job)
             waiting += [mate._replace(mates=job.mates[1:]) for mate in job.mates[:1]]
             ended.append(found)

@@ -9,7 +9,7 @@ from rich.console import Console
 from mdlm_jax.errors import UserError
 from mdlm_jax.runs import attempts
 from mdlm_jax.runs.execution import config_of_run
-from mdlm_jax.runs.finished import finished
+from mdlm_jax.runs.finished import is_done
 from mdlm_jax.runs.population import populations
 from mdlm_jax.sweeps import allocations as shared
 from mdlm_jax.sweeps import launch, live, slurm, states, submit_line, waits
@@ -17,11 +17,6 @@ from mdlm_jax.sweeps.jobs import Job
 from mdlm_jax.sweeps.plan import first_of
 from mdlm_jax.sweeps.sweep import Launcher
 from mdlm_jax.sweeps.work import TRAIN
-
-
-def is_done(folder: pathlib.Path) -> bool:
-    """Whether the run in `folder` has a valid result."""
-    return finished(folder) is not None
 
 
 def local(workers: int = 0, command: Sequence[str] = TRAIN) -> Launcher:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from mdlm_jax.cli.main import main
-from mdlm_jax.runs import attempts
+from mdlm_jax.runs import attempts, finished
 from mdlm_jax.runs.result import read_result
 from mdlm_jax.runs.saved import saved_steps
 from mdlm_jax.sweeps import launch, launchers, live, slurm, sweep, work
@@ -200,7 +200,7 @@ def test_killed_branches_equal_runs_from_scratch(tmp_path):
                     os.kill(int(children), signal.SIGKILL)
 
     def launcher(_, starting, jobs):
-        run_pool(starting, [ANY_CORE] * 2, launchers.is_done, disturb)
+        run_pool(starting, [ANY_CORE] * 2, finished.is_done, disturb)
 
     left = sweep.run(experiment, folder, launcher)
     for _ in range(2):

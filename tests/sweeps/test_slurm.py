@@ -223,7 +223,7 @@ def test_preempted_two_node_run_resumes(tmp_path):
 
 @pytest.mark.slow
 def test_allocations_share_runs(tmp_path):
-    """Two jobs train nine runs, two at once in each, in processes that are kept; one job is preempted and goes on."""
+    """Two jobs train nine runs, two at once in each, in processes that are kept; both jobs are preempted and go on."""
     keys = "{'seed': seed, 'steps': 20_000 if seed < 2 else 40}"
     experiment, folder = write_experiment(tmp_path, f"[{keys} for seed in range(9)]"), tmp_path / "runs"
     words = ("sweep", "run", experiment, "--folder", folder, "--slurm", "cpus-per-task=2", "--allocations", "2")
