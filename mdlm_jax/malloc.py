@@ -3,8 +3,8 @@
 By default malloc maps every large array from the kernel and returns it, and the kernel zeroes its pages each time, 4 kB
 by 4 kB: about a fifth of a run's CPU time (`benchmarks/run_memory.py`). To keep all freed memory avoids that, but freed
 pieces of many sizes fit badly, and a run of 1M parameters grows to twice its size. So large arrays are mapped and
-returned, in huge pages of 2 MB, which cost little, and smaller ones are kept. Where the kernel has no huge pages, all freed
-memory is kept.
+returned, in huge pages of 2 MB, which cost little, and smaller ones are kept. Where the kernel has no huge pages, all
+freed memory is kept.
 """
 
 import ctypes
